@@ -1,0 +1,1 @@
+"""Background jobs for Python, kept in the database you already run."""

@@ -1,0 +1,386 @@
+"""The contract between jobcard and a store, in words.
+
+A backend keeps jobs; it never decides. Which move a job may make, and what it changes, is said by
+`core/states.py`; a backend applies it as one guarded step. Its methods are synchronous and may be called
+from several threads; `exchange` is never called twice at once on one backend.
+
+Rules every store obeys:
+
+- **Fence.** A holder's write applies only where the job's ref, state (claimed or running) and claim token
+  match. The token is an integer that never falls: every claim adds one, and so does every change with
+  `takes=True`.
+- **One clock.** `Now()` and `After(delay)` are the store's own time, never the caller's.
+- **Order.** Jobs are claimed by (queue in the order wanted, rank, order_at, id), ascending; only those that
+  are waiting with no hold.
+- **Errors** are jobcard's own (`errors.py`); the driver's stands behind as `__cause__`.
+- **Text is opaque.** Arguments, results, errors come and go as the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from jobcard.core.job import Attempt, Claimed, JobRow, NewJob, Ref
+from jobcard.core.states import Change
+
+# ------------------------------------------------------------------ what a store can do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """How stores differ, as data. Core asks these, never a store's name."""
+
+    max_batch: int
+    """The most outcomes, or claims, one exchange takes."""
+    own_thread: bool
+    """Run `exchange` on a thread of its own: a server may hang, and kills must not wait for it."""
+    one_commit_exchange: bool
+    """Outcomes and claims of one exchange are stored together or not at all."""
+    shared_by_hosts: bool
+    """Engines on several machines may use it."""
+    survives_process: bool = True
+    """False: the jobs live in this process's memory only, so no other process may run them."""
+
+
+# ------------------------------------------------------------------ enqueue
+
+
+class Fate(StrEnum):
+    """What became of one job of an enqueue."""
+
+    STORED = "stored"
+    REPEATED = "repeated"
+    """The same id with the same name and arguments was there: nothing stored, nothing wrong."""
+    ID_TAKEN = "id_taken"
+    """The same id with other content was there: nothing stored."""
+    KEY_TAKEN = "key_taken"
+    """A living job holds the same unique key: nothing stored."""
+
+
+class Enqueued(NamedTuple):
+    """The answer for one job. existing: the id of the job that is there, ours if it was stored."""
+
+    fate: Fate
+    existing: bytes
+
+
+# ------------------------------------------------------------------ exchange
+
+
+class Completions(NamedTuple):
+    """Jobs that returned, in columns: the hot path of the whole system.
+
+    started_ago: microseconds from the job's start to this exchange.
+    """
+
+    refs: Sequence[Ref] = ()
+    tokens: Sequence[int] = ()
+    results: Sequence[str | None] = ()
+    started_ago: Sequence[int] = ()
+
+
+class Outcome(NamedTuple):
+    """One move of a held job, with the proof of holding it."""
+
+    ref: Ref
+    token: int
+    change: Change
+
+
+class Want(NamedTuple):
+    """What an engine would take: from each queue at most so many, in this order, and in all at most `total`."""
+
+    queues: Sequence[tuple[str, int]] = ()
+    total: int = 0
+
+
+NO_COMPLETIONS = Completions()
+NOTHING = Want()
+
+
+class Verdict(StrEnum):
+    """What became of a write that did not simply apply."""
+
+    MINE = "mine"
+    """It had been applied before and the answer was lost: success."""
+    LOST = "lost"
+    """The claim is gone; drop the outcome."""
+    REFUSED = "refused"
+    """The store cannot take this value; the job is untouched. `why` says more."""
+
+
+class Refusal(NamedTuple):
+    """One write of an exchange that did not simply apply."""
+
+    ref: Ref
+    token: int
+    verdict: Verdict
+    why: str = ""
+
+
+class Exchanged(NamedTuple):
+    """A store's answer to an exchange. Writes that applied are not listed."""
+
+    claimed: list[Claimed]
+    """Sorted: by place of the queue in `want`, then rank, order_at, id."""
+    refusals: list[Refusal]
+    cancels: list[tuple[Ref, str]]
+    """Jobs of this owner that somebody asked to cancel, and why."""
+    settings: int
+    """Rises with every change of a queue or schedule record."""
+    next_due: int | None
+    """Microseconds until the next delayed job is due (0: now); None: there is none."""
+
+
+# ------------------------------------------------------------------ looking up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which jobs: everything given must hold. Empty: all. Instants in microseconds, `after <= created_at < before`."""
+
+    states: Sequence[str] = ()
+    queues: Sequence[str] = ()
+    names: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    args: str | None = None
+    """Equal to this stored text."""
+    error_kind: str | None = None
+    batch_id: bytes | None = None
+    after: int | None = None
+    before: int | None = None
+    search: str | None = None
+    """This text, taken literally, stands in the name or in the id as text."""
+
+
+class Ended(NamedTuple):
+    """The end of a job, for those who wait for it."""
+
+    id: bytes
+    state: str
+    result: str | None
+    reason: str | None
+
+
+class Bucket(NamedTuple):
+    """One slice of a chart: jobs by state from `at` (microseconds) on."""
+
+    at: int
+    counts: Mapping[str, int]
+
+
+# ------------------------------------------------------------------ small records
+
+
+class RecordKind(StrEnum):
+    """What small records there are: documents of settings and liveness beside the jobs."""
+
+    QUEUE = "queue"
+    SCHEDULE = "schedule"
+    ENGINE = "engine"
+
+
+SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE})
+"""Writing one of these raises `Exchanged.settings`, so that running engines read them again."""
+
+
+class Record(NamedTuple):
+    """A small JSON document. version rises by one at each write. age: microseconds since the last one."""
+
+    key: str
+    value: str
+    version: int
+    age: int
+
+
+# ------------------------------------------------------------------ health
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a store says about itself. size_bytes, connections: None where it cannot tell."""
+
+    store: str
+    version: str
+    schema_version: int
+    identity: str
+    size_bytes: int | None
+    connections: int | None
+    now: int
+    problems: Sequence[str] = ()
+
+
+class Tally(NamedTuple):
+    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest."""
+
+    counts: Mapping[str, int]
+    delayed: int
+    oldest_waiting: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waker:
+    """How an engine learns that something may have changed without asking. Hints only: polling is the truth.
+
+    fd: becomes readable at a hint; `drain()` empties it. None: there is nothing to listen to.
+    changed: ask it every `interval` seconds; True: look now. None: nothing cheap to ask.
+    """
+
+    fd: int | None = None
+    drain: Callable[[], None] = lambda: None
+    changed: Callable[[], bool] | None = None
+    interval: float = 1.0
+    close: Callable[[], None] = lambda: None
+
+
+# ------------------------------------------------------------------ the contract
+
+
+class Backend(Protocol):
+    """A store of jobs. Everything is in the domain's verbs; no method is optional."""
+
+    capabilities: Capabilities
+
+    # -- schema
+
+    def migrate(self) -> list[int]:
+        """Bring the schema to this code's version; the versions applied, [] when it was there. Safe to race."""
+        ...
+
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        ...
+
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        ...
+
+    def close(self) -> None:
+        """Let go of every connection. Calling it twice is fine."""
+        ...
+
+    # -- producing
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs, all or nothing; one answer each, in order. Queues unknown so far get a record."""
+        ...
+
+    # -- holding
+
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
+
+        One bad outcome never takes others with it. A completion or outcome whose token matches but whose
+        state moved on was ours before: `MINE`. A job that ends gets `expires_at` = now + its `keep`, if it
+        has one. An empty `want` settles only.
+        """
+        ...
+
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone.
+
+        A lease that has run out is not renewed, even if nobody took the job yet: whoever rescues may rely
+        on what it read.
+        """
+        ...
+
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out.
+
+        What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies.
+        """
+        ...
+
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        ...
+
+    # -- operators
+
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; None: no such job, or its state does not allow it.
+
+        The row as it is after the change. `DuplicateJobError` when a living job holds its unique key.
+        """
+        ...
+
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many.
+
+        finished_before: those that ended before this instant. age: those without a `keep` of their own that
+        ended longer ago than this, and any whose own `keep` has run out.
+        """
+        ...
+
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        ...
+
+    def truncate(self) -> None:
+        """Delete every job and record; the schema and the store's identity stay."""
+        ...
+
+    # -- looking up
+
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist, in any order."""
+        ...
+
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        ...
+
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended; one cheap query, asked often."""
+        ...
+
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`."""
+        ...
+
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state: {queue: {state: n}}. limit: stop counting a (queue, state) there."""
+        ...
+
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp (finished, started, claimed, created), oldest first."""
+        ...
+
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        ...
+
+    # -- small records
+
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        ...
+
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        ...
+
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+        ...
+
+    # -- itself
+
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        ...
+
+    def waker(self) -> Waker:
+        """A new waker; the caller closes it."""
+        ...

@@ -1,0 +1,223 @@
+"""The record of a job, in each form it takes on its way.
+
+    NewJob    what a client hands to a store
+    JobRow    everything a store keeps about a job, stored text unread
+    Claimed   what an engine gets at a claim and passes to a worker
+    Job       what users see
+
+Stored text (`init`, `args`, `kwargs`, `result`, …) is JSON written by `core/codec.py`. Instants and
+durations are integer microseconds in every form but the last (see `core/clock.py`); ids are 16 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from jobcard.core.states import JobState
+
+Ref = int | str | bytes
+"""What a store finds a claimed job by, fastest: a rowid, a number or the id. Opaque to everyone else."""
+
+
+class NewJob(NamedTuple):
+    """One job to store; the store adds what only it knows: its clock's time."""
+
+    id: bytes
+    queue: str
+    name: str
+    init: str | None
+    args: str
+    kwargs: str
+    priority: int
+    rank: int
+    order_offset: int
+    """`order_at` = `available_at` + this; 0 unless the queue has ageing."""
+    delay: int
+    """Due this long after the store's now; ignored when `at` is given."""
+    at: int | None
+    """Due at this instant, whatever the store's clock says."""
+    max_attempts: int
+    max_crashes: int
+    backoff: str
+    timeout: int | None
+    keep: int | None
+    """How long the job is kept after it ended; None: as the engine's settings say."""
+    unique_key: str | None
+    limit_key: str | None
+    batch_id: bytes | None
+    parent_id: bytes | None
+    schedule_id: str | None
+    tags: str | None
+    meta: str | None
+
+
+class JobRow(NamedTuple):
+    """One job as a store keeps it; every store's `rows.py` yields exactly these fields in this order."""
+
+    id: bytes
+    queue: str
+    name: str
+    init: str | None
+    args: str
+    kwargs: str
+    result: str | None
+    priority: int
+    rank: int
+    order_at: int
+    hold: str | None
+    state: str
+    attempt: int
+    max_attempts: int
+    crashes: int
+    max_crashes: int
+    interrupts: int
+    backoff: str
+    timeout: int | None
+    keep: int | None
+    available_at: int
+    created_at: int
+    claimed_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    expires_at: int | None
+    claimed_by: str | None
+    claim_token: int
+    lease_until: int | None
+    cancel_requested: str | None
+    """Why a cancel was asked for, while the job is at work; None: nobody asked."""
+    unique_key: str | None
+    limit_key: str | None
+    batch_id: bytes | None
+    parent_id: bytes | None
+    schedule_id: str | None
+    reason: str | None
+    error_kind: str | None
+    progress: str | None
+    checkpoint: str | None
+    tags: str | None
+    meta: str | None
+    version: int
+
+
+class Claimed(NamedTuple):
+    """One claimed job: proof of holding it (`ref`, `token`) and what running it needs.
+
+    `find_held` gives the same shape with the state found; a claim always says `claimed`.
+    """
+
+    ref: Ref
+    token: int
+    state: str
+    id: bytes
+    queue: str
+    name: str
+    init: str | None
+    args: str
+    kwargs: str
+    priority: int
+    rank: int
+    order_at: int
+    attempt: int
+    max_attempts: int
+    crashes: int
+    max_crashes: int
+    interrupts: int
+    backoff: str
+    timeout: int | None
+    available_at: int
+    created_at: int
+    claimed_at: int
+    claimed_by: str
+    checkpoint: str | None
+    batch_id: bytes | None
+    parent_id: bytes | None
+    schedule_id: str | None
+    tags: str | None
+    meta: str | None
+
+
+class Attempt(NamedTuple):
+    """One failed or interrupted try, a record of its own; the store keeps the last 20 of a job.
+
+    error: JSON text of {attempt, kind, type, message, traceback, exit_code, signal, output}.
+    """
+
+    job_id: bytes
+    attempt: int
+    at: int
+    error: str
+
+
+LAST_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job says it is. value: 0..1. text: its own words. at: when it said so."""
+
+    value: float
+    text: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it was when it was read; ask again with `jobs.get(job.id)`.
+
+    Instants are aware datetimes in UTC, durations timedeltas, None: not (yet) so.
+    """
+
+    id: UUID
+    queue: str
+    name: str
+    init: dict[str, Any] | None
+    """Constructor arguments of a class job, {"args": [...], "kwargs": {...}}; None for a function."""
+    args: list[Any]
+    kwargs: dict[str, Any]
+    result: Any
+    state: JobState
+    hold: str | None
+    """Why a waiting job may not be claimed: delay, after, batch, parked, broken; None: it may."""
+    priority: int
+    attempt: int
+    max_attempts: int
+    crashes: int
+    interrupts: int
+    timeout: timedelta | None
+    available_at: datetime
+    created_at: datetime
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    claimed_by: str | None
+    claim_token: int
+    lease_until: datetime | None
+    cancel_requested: bool
+    unique_key: str | None
+    batch_id: UUID | None
+    parent_id: UUID | None
+    schedule: str | None
+    reason: str | None
+    error_kind: str | None
+    progress: Progress | None
+    checkpoint: Any
+    tags: tuple[str, ...]
+    meta: dict[str, Any]
+    errors: Sequence[dict[str, Any]]
+    """One entry per failed or interrupted try, oldest first, the last 20."""
+    log: Sequence[tuple[datetime, str]] = ()
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The last recorded error, or None."""
+        return self.errors[-1] if self.errors else None
+
+    @property
+    def scheduled_for(self) -> datetime:
+        """The tick a schedule made this job for; for other jobs when it was due."""
+        return self.available_at

@@ -1,0 +1,338 @@
+"""Every state of a job and every move between them, each once. Core decides, stores obey.
+
+    waiting ──claim──► claimed ──start──► running
+       ▲                  │                  │
+       │◄── hand back, retry, snooze, interrupt, rescue
+       │                  │                  │
+       │                  └─ complete · fail · cancel ─► completed │ failed │ canceled
+       └────────────────────────── operator's retry ──────────────────┘
+
+Two moves have statements of their own in each store, because they are the hot path: `claim` (waiting →
+claimed, attempt + 1, token + 1) and `complete` (claimed or running → completed; `complete()` below says
+with which fields). All others are a `Change` that a store applies as it is.
+
+The fence: a holder's `Change` applies only while id, state and claim token are as they were at its claim.
+A change with `takes=True` raises the token, so whoever held the job is refused from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobcard.core.job import Claimed, JobRow
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    CLAIMED = "claimed"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+WAITING = frozenset({JobState.WAITING})
+AT_WORK = frozenset({JobState.CLAIMED, JobState.RUNNING})
+ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
+ALIVE = WAITING | AT_WORK
+
+
+class Hold(StrEnum):
+    """Why a waiting job may not be claimed."""
+
+    DELAY = "delay"
+    """Not due yet; `exchange` lifts it when the time has come."""
+    AFTER = "after"
+    """Waits for other jobs."""
+    BATCH = "batch"
+    """Its batch is not stored whole yet."""
+    PARKED = "parked"
+    """No live engine knows its name."""
+    BROKEN = "broken"
+    """Its record is unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Filled in by the store's own clock when the change is applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The store's clock plus `delay` microseconds (may be negative: an order before now)."""
+
+    delay: int
+
+
+NOW = Now()
+
+# What no job keeps once nobody holds it.
+_LET_GO: Mapping[str, object] = {"claimed_by": None, "lease_until": None, "cancel_requested": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One move of a job, ready for a store to apply as a compare-and-set.
+
+    `sets` holds exactly the fields that change; absent means untouched, None means cleared, `Now()` and
+    `After(delay)` are filled in by the store's clock: core never puts a host's time into a row.
+    """
+
+    verb: str
+    sources: frozenset[JobState]
+    target: JobState
+    sets: Mapping[str, object] = field(default_factory=dict)
+    takes: bool = False
+    """Raise the claim token: the job is taken from whoever holds it."""
+    hold: Hold | None = None
+    """Apply only to a job under this hold; None: whatever its hold."""
+    error: str | None = None
+    """JSON of the try that ended here, stored as an `Attempt` record in the same step; None: nothing."""
+    attempt: int = 0
+    """The number of that try."""
+
+
+# ------------------------------------------------------------------ moves of a holder
+
+
+def complete(result: str | None) -> Change:
+    """The job returned. Stores do the same from columns in their `complete` statement."""
+    return Change(
+        verb="complete",
+        sources=AT_WORK,
+        target=JobState.COMPLETED,
+        sets={**_LET_GO, "result": result, "finished_at": NOW},
+    )
+
+
+def _ended(
+    claim: Claimed,
+    verb: str,
+    target: JobState,
+    reason: str,
+    *,
+    error: str | None,
+    kind: str | None,
+    takes: bool = False,
+    **counters: int,
+) -> Change:
+    return Change(
+        verb=verb,
+        sources=AT_WORK,
+        target=target,
+        sets={**_LET_GO, "reason": reason, "error_kind": kind, "finished_at": NOW, **counters},
+        error=error,
+        attempt=claim.attempt,
+        takes=takes,
+    )
+
+
+def _back(
+    claim: Claimed,
+    verb: str,
+    *,
+    delay: int | None,
+    error: str | None = None,
+    kind: str | None = None,
+    takes: bool = False,
+    **counters: int,
+) -> Change:
+    """Back to waiting: after `delay`, or where it was in line when that is None."""
+    sets: dict[str, object] = {**_LET_GO, "claimed_at": None, "started_at": None, **counters}
+    if delay is not None:
+        sets |= _due_after(delay, order_offset=claim.order_at - claim.available_at)
+    if kind is not None:
+        sets["error_kind"] = kind
+    return Change(
+        verb=verb,
+        sources=AT_WORK,
+        target=JobState.WAITING,
+        sets=sets,
+        error=error,
+        attempt=claim.attempt,
+        takes=takes,
+    )
+
+
+def _due_after(delay: int, *, order_offset: int) -> dict[str, object]:
+    return {
+        "available_at": After(delay),
+        "order_at": After(delay + order_offset),
+        "hold": Hold.DELAY if delay > 0 else None,
+    }
+
+
+def fail(claim: Claimed, *, reason: str, error: str | None, kind: str | None) -> Change:
+    """The job ended without a result and is not tried again."""
+    return _ended(claim, "fail", JobState.FAILED, reason, error=error, kind=kind)
+
+
+def retry(claim: Claimed, *, reason: str, delay: int, error: str, kind: str | None) -> Change:
+    """The try failed; run again after `delay`, or fail with `reason` when no attempt is left."""
+    if claim.attempt >= claim.max_attempts:
+        return fail(claim, reason=reason, error=error, kind=kind)
+    return _back(claim, "retry", delay=delay, error=error, kind=kind)
+
+
+def crash(claim: Claimed, *, reason: str, delay: int, error: str, kind: str | None) -> Change:
+    """The worker died running this job: a spent attempt and a crash; the last allowed one fails it.
+
+    reason: `crash`, or `memory` when the memory limit killed it.
+    """
+    crashes = claim.crashes + 1
+    if claim.attempt >= claim.max_attempts or crashes >= claim.max_crashes:
+        return _ended(claim, "crash", JobState.FAILED, reason, error=error, kind=kind, crashes=crashes)
+    return _back(claim, "crash", delay=delay, error=error, kind=kind, crashes=crashes)
+
+
+def snooze(claim: Claimed, *, delay: int) -> Change:
+    """Put a job at work back for `delay` without spending the attempt."""
+    return _back(claim, "snooze", delay=delay, attempt=claim.attempt - 1)
+
+
+def cancel_at_work(claim: Claimed, *, reason: str, error: str | None = None) -> Change:
+    """End a job at work as canceled: it asked for it, or was told to stop and did."""
+    return _ended(claim, "cancel", JobState.CANCELED, reason, error=error, kind=None)
+
+
+def hand_back(claim: Claimed) -> Change:
+    """Give an unstarted job back to where it was in line, its attempt returned."""
+    return _back(claim, "hand_back", delay=None, attempt=claim.attempt - 1)
+
+
+MAX_INTERRUPTS = 10
+
+
+def interrupt(claim: Claimed, *, error: str) -> Change:
+    """The engine stops under a running job: back in line, the attempt returned, at most ten times."""
+    interrupts = claim.interrupts + 1
+    if interrupts > MAX_INTERRUPTS:
+        return retry(claim, reason="interrupted", delay=0, error=error, kind="interrupted")
+    return _back(claim, "interrupt", delay=None, error=error, attempt=claim.attempt - 1, interrupts=interrupts)
+
+
+def park(claim: Claimed) -> Change:
+    """No live engine knows this name: out of the line until one does, the attempt returned."""
+    change = _back(claim, "park", delay=None, attempt=claim.attempt - 1)
+    return Change(
+        verb="park", sources=change.sources, target=change.target, sets={**change.sets, "hold": Hold.PARKED}, takes=True
+    )
+
+
+def quarantine(claim: Claimed) -> Change:
+    """This record is unreadable: out of the line, its bytes kept."""
+    change = _back(claim, "quarantine", delay=None, attempt=claim.attempt - 1)
+    return Change(
+        verb="quarantine",
+        sources=change.sources,
+        target=change.target,
+        sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"},
+        takes=True,
+    )
+
+
+def start(claim: Claimed, *, ago: int) -> Change:
+    """The job began `ago` microseconds before now. Written late, and only for jobs that take a while."""
+    return Change(verb="start", sources=AT_WORK, target=JobState.RUNNING, sets={"started_at": After(-ago)})
+
+
+# ------------------------------------------------------------------ taking from a dead owner
+
+
+def rescue(claim: Claimed, *, error: str) -> Change:
+    """Take a job from an engine that is gone.
+
+    One that ran keeps its attempt spent and gains a crash; after `max_crashes` it has run alone once more
+    (see `must_run_alone`) and fails. One that had not started gets its attempt back.
+    """
+    crashes = claim.crashes + 1
+    if claim.state == JobState.CLAIMED:
+        return _back(claim, "rescue", delay=None, takes=True, attempt=claim.attempt - 1, crashes=crashes)
+    if claim.attempt >= claim.max_attempts or crashes > claim.max_crashes:
+        return _ended(claim, "rescue", JobState.FAILED, "crash", error=error, kind="lost", takes=True, crashes=crashes)
+    return _back(claim, "rescue", delay=0, error=error, kind="lost", takes=True, crashes=crashes)
+
+
+def must_run_alone(claim: Claimed) -> bool:
+    """Whether to stamp the job `running` before a worker gets it, and keep nothing behind it.
+
+    So it can be told afterwards whether it ran: for jobs that may start only once, and for those that
+    were often near when something died.
+    """
+    return claim.max_attempts == 1 or claim.crashes >= claim.max_crashes
+
+
+# ------------------------------------------------------------------ moves of an operator
+
+
+def cancel_waiting(*, reason: str) -> Change:
+    """A waiting job that is canceled never starts."""
+    return Change(
+        verb="cancel",
+        sources=WAITING,
+        target=JobState.CANCELED,
+        sets={**_LET_GO, "hold": None, "reason": reason, "finished_at": NOW},
+        takes=True,
+    )
+
+
+def ask_to_cancel(row: JobRow, *, reason: str) -> Change:
+    """A job at work is told to stop by its engine; the holder keeps its claim until it has."""
+    return Change(
+        verb="cancel",
+        sources=AT_WORK,
+        target=JobState(row.state),
+        sets={"cancel_requested": reason},
+    )
+
+
+def retry_ended(row: JobRow) -> Change:
+    """Run a failed or canceled job again from the start: due now, attempt 0, id and errors kept."""
+    return Change(
+        verb="retry",
+        sources=frozenset({JobState.FAILED, JobState.CANCELED}),
+        target=JobState.WAITING,
+        sets={
+            **_LET_GO,
+            **_due_after(0, order_offset=row.order_at - row.available_at),
+            "attempt": 0,
+            "crashes": 0,
+            "interrupts": 0,
+            "result": None,
+            "reason": None,
+            "error_kind": None,
+            "progress": None,
+            "claimed_at": None,
+            "started_at": None,
+            "finished_at": None,
+            "expires_at": None,
+        },
+        takes=True,
+    )
+
+
+def run_now(row: JobRow) -> Change:
+    """A delayed job becomes due now."""
+    return Change(
+        verb="run_now",
+        sources=WAITING,
+        target=JobState.WAITING,
+        sets=_due_after(0, order_offset=row.order_at - row.available_at)
+        if row.hold in (None, Hold.DELAY)
+        else {"available_at": NOW},
+        takes=True,
+    )
+
+
+def snooze_waiting(row: JobRow, *, delay: int) -> Change:
+    """A waiting job becomes due `delay` from now."""
+    sets = _due_after(delay, order_offset=row.order_at - row.available_at)
+    if row.hold not in (None, Hold.DELAY):
+        del sets["hold"]
+    return Change(verb="snooze", sources=WAITING, target=JobState.WAITING, sets=sets, takes=True)
