@@ -173,6 +173,11 @@ def fail(claim: Claimed, *, reason: str, error: str | None, kind: str | None) ->
     return _ended(claim, "fail", JobState.FAILED, reason, error=error, kind=kind)
 
 
+def fail_refused(claim: Claimed, *, error: str) -> Change:
+    """The store could not keep how the job ended: it failed, and why is said instead."""
+    return fail(claim, reason="serialization", error=error, kind="serialization")
+
+
 def retry(claim: Claimed, *, reason: str, delay: int, error: str, kind: str | None) -> Change:
     """The try failed; run again after `delay`, or fail with `reason` when no attempt is left."""
     if claim.attempt >= claim.max_attempts:

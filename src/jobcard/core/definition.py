@@ -1,0 +1,218 @@
+"""One declared job: what it is called, how it is to be run, and the way of a call to text and back."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from jobcard.core import limits, naming
+from jobcard.core.callspec import CallSpec
+from jobcard.core.codec import CallShape
+from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
+from jobcard.core.settings import ISOLATIONS
+from jobcard.errors import ConfigError, JobcardError, SerializationError
+
+if TYPE_CHECKING:
+    from jobcard.core.codec import Codec
+    from jobcard.core.context import JobContext
+
+DEFAULT_QUEUE = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """How a job is run unless the enqueue says otherwise; checked, durations in microseconds."""
+
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    max_attempts: int = 5
+    max_crashes: int = 3
+    timeout: int | None = None
+    memory_limit: int | None = None
+    backoff: Backoff = DEFAULT_BACKOFF
+    isolation: str = "process"
+    keep: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+def check_options(
+    *,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = 0,
+    max_attempts: int = 5,
+    max_crashes: int = 3,
+    timeout: float | timedelta | None = None,
+    memory_limit: int | None = None,
+    backoff: Backoff | None = None,
+    isolation: str = "process",
+    keep: float | timedelta | None = None,
+    tags: Iterable[str] = (),
+) -> JobOptions:
+    """The options of a declaration as users write them; `ConfigError` when one is out of bounds."""
+    whole = limits.check_whole
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise ConfigError(f"backoff must be a Backoff, for example Backoff.fixed(5), not {type(backoff).__name__}")
+    if isolation not in ISOLATIONS:
+        raise ConfigError(f"isolation must be one of {', '.join(ISOLATIONS)}")
+    return JobOptions(
+        queue=limits.check_name(queue, "queue", error=ConfigError),
+        priority=whole(priority, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY, error=ConfigError),
+        max_attempts=whole(max_attempts, "max_attempts", 1, limits.MAX_ATTEMPTS, error=ConfigError),
+        max_crashes=whole(max_crashes, "max_crashes", 1, limits.MAX_CRASHES, error=ConfigError),
+        timeout=check_timeout(timeout, error=ConfigError),
+        memory_limit=None
+        if memory_limit is None
+        else whole(memory_limit, "memory_limit", 1 << 20, 1 << 50, error=ConfigError),
+        backoff=backoff or DEFAULT_BACKOFF,
+        isolation=isolation,
+        keep=check_keep(keep, error=ConfigError),
+        tags=check_tags(tags, error=ConfigError),
+    )
+
+
+def check_timeout(value: float | timedelta | None, *, error: type[JobcardError]) -> int | None:
+    """How long one try may take, a millisecond to ten years; None: as long as it likes."""
+    return (
+        None
+        if value is None
+        else limits.check_duration(value, "timeout", limits.MIN_TIMEOUT, limits.MAX_DELAY, error=error)
+    )
+
+
+def check_keep(value: float | timedelta | None, *, error: type[JobcardError]) -> int | None:
+    """How long an ended job is kept; None: as the engine's settings say."""
+    return None if value is None else limits.check_duration(value, "keep", 0, limits.MAX_DELAY, error=error)
+
+
+def check_tags(value: Iterable[str], *, error: type[JobcardError]) -> tuple[str, ...]:
+    """At most ten names, each once."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise error(f"tags must be a list of names, not {type(value).__name__}")
+    tags = tuple(dict.fromkeys(limits.check_name(tag, "tag", error=error) for tag in value))
+    if len(tags) > limits.MAX_TAGS:
+        raise error(f"tags: at most {limits.MAX_TAGS}, these are {len(tags)}")
+    return tags
+
+
+class JobDefinition:
+    """A job as code declares it. Safe to use from several threads."""
+
+    def __init__(
+        self, target: Callable[..., Any], options: JobOptions, *, name: str | None = None, aliases: Iterable[str] = ()
+    ) -> None:
+        """target: a function, or a class whose `run` is the job and whose constructor takes what `with_` gives."""
+        if not callable(target):
+            raise ConfigError(f"a job is a function or a class, not {type(target).__name__}")
+        self.target: Any = target
+        self.options = options
+        self.module: str = getattr(target, "__module__", None) or ""
+        qualname: str = getattr(target, "__qualname__", "")
+        if name is None and (not qualname or qualname.endswith("<lambda>")):
+            raise ConfigError("a job without a name of its own needs name=…")
+        self.source = f"{naming.module_name(self.module)}.{qualname}"
+        self.name = limits.check_name(
+            naming.job_name(self.module, qualname) if name is None else name, "job", error=ConfigError
+        )
+        if isinstance(aliases, str):
+            raise ConfigError("aliases must be a list of names, not one text")
+        self.aliases = tuple(limits.check_name(alias, "alias", error=ConfigError) for alias in aliases)
+        self.is_class = inspect.isclass(target)
+        run = self._find_run()
+        self.is_async = inspect.iscoroutinefunction(run)
+        self._run = CallSpec(run, name=self.name, skip=1 if self.is_class else 0)
+        self._init = CallSpec(target, name=self.name) if self.is_class else None
+        self.check_call = self._run.check
+
+    @cached_property
+    def _run_shape(self) -> CallShape:
+        return CallShape.of(self._find_run(), skip=self._run.skip)
+
+    @cached_property
+    def _init_shape(self) -> CallShape:
+        # From the class: its own constructor may be inherited, or made by a dataclass.
+        return CallShape.of(self.target.__init__, skip=1)
+
+    def _find_run(self) -> Callable[..., Any]:
+        run: Callable[..., Any] | None = getattr(self.target, "run", None) if self.is_class else self.target
+        if not callable(run):
+            raise ConfigError(f"job {self.name}: a class job has a method `run`")
+        if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+            raise ConfigError(f"job {self.name}: a generator is never run to its end; return a list instead")
+        return run
+
+    # -- in the client
+
+    def check_init(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """`InvalidJobError` showing the signature unless the class can be constructed so."""
+        if self._init is not None:
+            self._init.check(args, kwargs)
+
+    def dump_call(self, codec: Codec, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[str, str]:
+        """A checked call as stored text; `SerializationError` when an argument cannot be stored."""
+        return codec.dump_call(args, kwargs, self._run_shape)
+
+    def dump_init(self, codec: Codec, args: Sequence[Any], kwargs: dict[str, Any]) -> str | None:
+        """A class job's checked constructor arguments as stored text; None for a function."""
+        if self._init is None:
+            return None
+        args_text, kwargs_text = codec.dump_call(args, kwargs, self._init_shape)
+        return f'{{"args":{args_text},"kwargs":{kwargs_text}}}'
+
+    def load_result(self, codec: Codec, text: str | None) -> Any:
+        """A stored result, rebuilt by the return annotation."""
+        return None if text is None else codec.loads(text, what="the result", shape=self._run_shape.result)
+
+    # -- in the worker
+
+    def prepare(
+        self, codec: Codec, init_text: str | None, args_text: str, kwargs_text: str, context: JobContext
+    ) -> Callable[[], Any]:
+        """The stored call, ready to run: decoded, rebuilt by the annotations and compared with the signature.
+
+        `SerializationError` or `InvalidJobError` when the stored call does not fit the code: trying again is no use.
+        A class job is constructed when the call runs; an `async def` job gets an event loop of its own.
+        """
+        args, kwargs = codec.load_call(args_text, kwargs_text, self._run_shape)
+        self.check_call(args, kwargs)
+        if self._run.takes_context:
+            args = [context, *args]
+        target = self.target
+        if self._init is None:
+            call: Callable[[], Any] = partial(target, *args, **kwargs)
+        else:
+            init_args, init_kwargs = self._load_init(codec, init_text)
+
+            def call() -> Any:
+                return target(*init_args, **init_kwargs).run(*args, **kwargs)
+
+        return partial(_run_coroutine, call) if self.is_async else call
+
+    def _load_init(self, codec: Codec, text: str | None) -> tuple[list[Any], dict[str, Any]]:
+        if text is None:
+            args: list[Any] = []
+            kwargs: dict[str, Any] = {}
+        else:
+            try:
+                parts = json.loads(text)
+                args_text, kwargs_text = json.dumps(parts["args"]), json.dumps(parts["kwargs"])
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise SerializationError("init is no constructor call") from error
+            args, kwargs = codec.load_call(args_text, kwargs_text, self._init_shape)
+        self.check_init(args, kwargs)
+        return args, kwargs
+
+    def dump_result(self, codec: Codec, value: Any) -> str:
+        """What the job returned as stored text; `SerializationError` when it cannot be stored."""
+        return codec.dumps(value, what="the result", limit=limits.MAX_RESULT, shape=self._run_shape.result)
+
+
+def _run_coroutine(call: Callable[[], Any]) -> Any:
+    # Here, because asyncio takes 70 ms to import and most jobs never need it.
+    import asyncio
+
+    return asyncio.run(call())

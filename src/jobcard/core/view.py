@@ -1,0 +1,127 @@
+"""From what a store keeps to the `Job` that users see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.core import clock
+from jobcard.core.job import Attempt, Claimed, Job, JobRow, Progress
+from jobcard.core.states import JobState
+from jobcard.errors import CorruptRecordError
+
+if TYPE_CHECKING:
+    from jobcard.core.codec import Codec
+
+
+def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec) -> Job:
+    """A stored job and its recorded tries; `CorruptRecordError` when a field cannot be read."""
+    try:
+        return Job(
+            id=UUID(bytes=row.id),
+            queue=row.queue,
+            name=row.name,
+            init=_load(codec, row.init),
+            args=codec.loads(row.args),
+            kwargs=codec.loads(row.kwargs),
+            result=_load(codec, row.result),
+            state=JobState(row.state),
+            hold=row.hold,
+            priority=row.priority,
+            attempt=row.attempt,
+            max_attempts=row.max_attempts,
+            crashes=row.crashes,
+            interrupts=row.interrupts,
+            timeout=None if row.timeout is None else clock.to_timedelta(row.timeout),
+            available_at=clock.to_datetime(row.available_at),
+            created_at=clock.to_datetime(row.created_at),
+            claimed_at=_moment(row.claimed_at),
+            started_at=_moment(row.started_at),
+            finished_at=_moment(row.finished_at),
+            expires_at=_moment(row.expires_at),
+            claimed_by=row.claimed_by,
+            claim_token=row.claim_token,
+            lease_until=_moment(row.lease_until),
+            cancel_requested=row.cancel_requested is not None,
+            unique_key=row.unique_key,
+            batch_id=_id(row.batch_id),
+            parent_id=_id(row.parent_id),
+            schedule=row.schedule_id,
+            reason=row.reason,
+            error_kind=row.error_kind,
+            progress=_progress(codec, row.progress),
+            checkpoint=_load(codec, row.checkpoint),
+            tags=tuple(_load(codec, row.tags) or ()),
+            meta=_load(codec, row.meta) or {},
+            errors=[_error(codec, attempt) for attempt in attempts],
+        )
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CorruptRecordError(f"the record of job {row.id.hex()} cannot be read") from error
+
+
+def job_from_claim(claim: Claimed, codec: Codec) -> Job:
+    """A job at work as its worker knows it: earlier errors and the lease stay in the store."""
+    return Job(
+        id=UUID(bytes=claim.id),
+        queue=claim.queue,
+        name=claim.name,
+        init=_load(codec, claim.init),
+        args=codec.loads(claim.args),
+        kwargs=codec.loads(claim.kwargs),
+        result=None,
+        state=JobState.RUNNING,
+        hold=None,
+        priority=claim.priority,
+        attempt=claim.attempt,
+        max_attempts=claim.max_attempts,
+        crashes=claim.crashes,
+        interrupts=claim.interrupts,
+        timeout=None if claim.timeout is None else clock.to_timedelta(claim.timeout),
+        available_at=clock.to_datetime(claim.available_at),
+        created_at=clock.to_datetime(claim.created_at),
+        claimed_at=clock.to_datetime(claim.claimed_at),
+        started_at=None,
+        finished_at=None,
+        expires_at=None,
+        claimed_by=claim.claimed_by,
+        claim_token=claim.token,
+        lease_until=None,
+        cancel_requested=False,
+        unique_key=None,
+        batch_id=_id(claim.batch_id),
+        parent_id=_id(claim.parent_id),
+        schedule=claim.schedule_id,
+        reason=None,
+        error_kind=None,
+        progress=None,
+        checkpoint=_load(codec, claim.checkpoint),
+        tags=tuple(_load(codec, claim.tags) or ()),
+        meta=_load(codec, claim.meta) or {},
+        errors=(),
+    )
+
+
+def _load(codec: Codec, text: str | None) -> Any:
+    return None if text is None else codec.loads(text)
+
+
+def _moment(instant: int | None) -> datetime | None:
+    return None if instant is None else clock.to_datetime(instant)
+
+
+def _id(value: bytes | None) -> UUID | None:
+    return None if value is None else UUID(bytes=value)
+
+
+def _progress(codec: Codec, text: str | None) -> Progress | None:
+    if text is None:
+        return None
+    # stored: {"value": 0..1, "text": text or null, "at": microseconds}
+    said = codec.loads(text)
+    return Progress(value=said["value"], text=said["text"], at=clock.to_datetime(said["at"]))
+
+
+def _error(codec: Codec, attempt: Attempt) -> dict[str, Any]:
+    return {**codec.loads(attempt.error), "at": clock.to_datetime(attempt.at)}

@@ -1,0 +1,304 @@
+"""The loop of an engine: hear, decide, do. One thread owns all pipes and all state.
+
+    select ─► workers' messages, wake-ups, signals, the keeper ─► plan.turn() ─► commands ─► store and workers
+
+Exactly one exchange is in flight. A store that answers from within this process is called here; one that
+may hang will get a thread of its own behind the same `StoreLine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jobcard.backends.base import Backend, Exchanged
+from jobcard.core import clock
+from jobcard.core.settings import Settings
+from jobcard.engine import plan as plans
+from jobcard.engine import routines
+from jobcard.engine.outcomes import Ended
+from jobcard.engine.routines import Routine
+from jobcard.errors import StoreError
+from jobcard.workers import link, messages
+from jobcard.workers.messages import Exit
+from jobcard.workers.pool import Pool
+
+log = logging.getLogger("jobcard.engine")
+
+MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
+PRUNE_SECONDS = 60.0
+LAST_WORDS_SECONDS = 2.0  # how long a stopping engine tries to reach its store after the last kill
+
+
+class Dispatcher:
+    """An engine that has its store and its first worker: it serves until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        backend: Backend,
+        settings: Settings,
+        pool: Pool,
+        selector: selectors.BaseSelector,
+        only_queues: frozenset[str] | None,
+        dead_owners: Sequence[str],
+        about: Callable[[], dict[str, Any]],
+        tell_keeper: Callable[..., None],
+    ) -> None:
+        """about: this engine's own record. tell_keeper: says something to the parent."""
+        now = time.monotonic()
+        self._owner = owner
+        self._backend = backend
+        self._settings = settings
+        self._pool = pool
+        self._selector = selector
+        self._only_queues = only_queues
+        self._dead_owners = list(dead_owners)
+        self._about = about
+        self._tell_keeper = tell_keeper
+        self._plan = plans.Plan(
+            settings,
+            random=random.random,
+            cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            max_batch=backend.capabilities.max_batch,
+            now=now,
+        )
+        self._waker = backend.waker()
+        if self._waker.fd is not None:
+            selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
+        self._look_at = now
+        self._memory_at = now
+        self._routines = [
+            Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
+            Routine("engine record", settings.heartbeat, self._write_record, now),
+            Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random()),
+        ]
+        self._give_up_at: float | None = None
+        self._ready = False
+        self._finished = False
+        self._lost_logged = 0
+
+    def adopt(self, worker: int, names: dict[str, dict[str, Any]]) -> None:
+        """Take over the worker that has already said hello."""
+        self._plan.adopt(worker, names, time.monotonic())
+
+    @property
+    def plan(self) -> plans.Plan:
+        return self._plan
+
+    # -------------------------------------------------------------- the loop
+
+    def serve(self) -> None:
+        """Run until stopped and everything is settled."""
+        self.turn()
+        while not self._finished:
+            now = time.monotonic()
+            for key, _events in self._selector.select(self._patience(now)):
+                key.data()
+            self.turn()
+        self._pool.kill_all()
+        self._waker.close()
+
+    def stop(self, *, at_once: bool) -> None:
+        """Begin to stop; a second call makes it quick."""
+        now = time.monotonic()
+        if not self._plan.stopping:
+            log.info("engine.stop")
+        self._plan.stop(now, at_once=at_once)
+        budget = 0.0 if at_once else max(0.0, self._settings.stop_timeout - LAST_WORDS_SECONDS)
+        self._give_up_at = now + budget + (1.0 if at_once else LAST_WORDS_SECONDS)
+
+    def turn(self) -> None:
+        """Decide and do, until there is nothing left to do now."""
+        now = time.monotonic()
+        if not self._plan.stopping:
+            self._look(now)
+            for routine in self._routines:
+                routine.run_if_due(now, random.random())
+        self._check_memory(now)
+        while commands := self._plan.turn(time.monotonic()):
+            for command in commands:
+                self._perform(command)
+        if self._give_up_at is not None and time.monotonic() > self._give_up_at:
+            log.error("engine.stop: the store did not take the last outcomes in time; their leases will run out")
+            self._finished = True
+
+    def _patience(self, now: float) -> float:
+        """How long nothing needs to be done unless somebody says something."""
+        at = self._plan.next_deadline(now)
+        if not self._plan.stopping:
+            at = min(at, *(routine.next_at for routine in self._routines))
+            if self._waker.changed is not None:
+                at = min(at, self._look_at)
+        if self._give_up_at is not None:
+            at = min(at, self._give_up_at)
+        if self._plan.memory_limits():
+            at = min(at, self._memory_at)
+        return max(0.0, at - now)
+
+    # -------------------------------------------------------------- commands
+
+    def _perform(self, command: plans.Command) -> None:
+        match command:
+            case plans.Send(worker, jobs):
+                self._pool.send(worker, jobs)
+            case plans.Exchange():
+                self._exchange(command)
+            case plans.Recall(worker):
+                self._plan.recalled(worker, self._pool.recall(worker))
+            case plans.Kill(worker):
+                log.info("worker.kill number=%d why=%s", worker, self._plan.why_killed(worker))
+                self._pool.kill(worker)
+            case plans.Spawn(worker):
+                self._spawn(worker)
+            case plans.Retire(worker):
+                self._pool.retire(worker)
+            case plans.Renew(held):
+                self._renew(held)
+            case plans.FindStrays():
+                self._find_strays()
+            case plans.Finished():
+                self._finished = True
+
+    def _spawn(self, worker: int) -> None:
+        try:
+            self._pool.spawn(worker)
+        except OSError as error:
+            log.error("worker.spawn: %s", error)
+            self._plan.worker_gone(worker, [], Exit(None, str(error)), time.monotonic())
+
+    # -------------------------------------------------------------- the store
+
+    def _exchange(self, command: plans.Exchange) -> None:
+        try:
+            answer = self._backend.exchange(
+                self._owner,
+                completions=command.completions,
+                outcomes=command.outcomes,
+                want=command.want,
+                lease=clock.to_duration(self._settings.lease),
+            )
+        except StoreError as error:
+            self._store_failed("exchange", error)
+            self._plan.store_failed(time.monotonic())
+            return
+        self._answered(answer)
+
+    def _answered(self, answer: Exchanged) -> None:
+        self._plan.exchanged(answer, time.monotonic())
+        if self._plan.lost > self._lost_logged:
+            log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
+            self._lost_logged = self._plan.lost
+        if answer.settings != self._plan.settings_version:
+            self._read_queues(answer.settings)
+        elif not self._ready:
+            self._ready = True
+            self._tell_keeper(ready=self._owner)
+
+    def _renew(self, held: list[tuple[Any, int]]) -> None:
+        sent_at = time.monotonic()
+        try:
+            lost = self._backend.renew(self._owner, held, lease=clock.to_duration(self._settings.lease))
+        except StoreError as error:
+            self._store_failed("renew", error)
+            self._plan.renewal_failed(time.monotonic())
+            return
+        self._plan.renewed(held, lost, sent_at)
+        self._tell_keeper(safe=sent_at)
+
+    def _find_strays(self) -> None:
+        try:
+            found = self._backend.find_held([self._owner], lapsed=False, limit=10_000)
+        except StoreError as error:
+            self._store_failed("find_held", error)
+            self._plan.strays_failed(time.monotonic())
+            return
+        self._plan.strays(found, time.monotonic())
+
+    def _store_failed(self, verb: str, error: StoreError) -> None:
+        log.warning("store.%s: %s", verb, error)
+
+    def _woken(self) -> None:
+        self._waker.drain()
+        self._plan.wake(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        """Ask whether something changed, where asking costs next to nothing."""
+        if self._waker.changed is not None and now >= self._look_at:
+            self._look_at = now + self._waker.interval
+            if self._waker.changed():
+                self._plan.wake(now)
+
+    # -------------------------------------------------------------- routines
+
+    def _sweep(self) -> None:
+        if routines.rescue_lost(self._backend, self._owner, self._dead_owners):
+            self._plan.wake(time.monotonic())
+        if self._dead_owners:
+            self._tell_keeper(rescued=self._dead_owners)
+            self._dead_owners = []
+
+    def _write_record(self) -> None:
+        self._tell_keeper(alive=True)
+        routines.write_engine(self._backend, self._owner, self._about())
+
+    def _read_queues(self, version: int) -> None:
+        try:
+            queues = routines.read_queues(self._backend, self._only_queues)
+        except StoreError as error:
+            self._store_failed("read_records", error)  # the next exchange says again that they changed
+            return
+        self._plan.know_queues(queues, version)
+
+    def _prune(self) -> None:
+        if routines.prune(self._backend, self._settings) >= routines.PRUNE_AT_ONCE:
+            self._routines[-1].next_at = time.monotonic() + 0.1
+        routines.clear_dead_engines(self._backend)
+
+    def _check_memory(self, now: float) -> None:
+        if now < self._memory_at:
+            return
+        self._memory_at = now + MEMORY_SECONDS
+        for worker, limit in self._plan.memory_limits():
+            if self._pool.memory_of(worker) > limit:
+                self._plan.over_memory(worker)
+
+    # -------------------------------------------------------------- what workers say
+
+    def message(self, number: int, message: list[Any]) -> None:
+        """A worker said something."""
+        kind = message[0]
+        if kind == messages.DONE:
+            _kind, seq, started, ended, result = message
+            believed = self._plan.done(number, seq, started, ended, result)
+            self._pool.forget_output(number)
+        elif kind == messages.ENDED:
+            _kind, seq, started, ended, word = message
+            believed = self._plan.ended(number, seq, started, ended, Ended(**word))
+            self._pool.forget_output(number)
+        elif kind == messages.CALL:
+            _kind, call, verb, packed = message
+            self._pool.reply(number, call, *link.perform(self._backend, verb, packed))
+            believed = True
+        elif kind == messages.HELLO:
+            self._plan.hello(number, message[1]["names"], time.monotonic())
+            believed = True
+        elif kind == messages.IMPORT_FAILED:
+            why = message[1]
+            log.error("the application cannot be imported: %s (%s, line %s)", why["message"], why["file"], why["line"])
+            believed = True
+        else:
+            believed = False
+        if not believed:
+            log.error("worker %d said something we do not understand; killed", number)
+            self._pool.kill(number)
+
+    def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
+        """A worker process has ended."""
+        self._plan.worker_gone(number, unstarted, exit, time.monotonic())

@@ -1,0 +1,126 @@
+"""How a try ended, as the engine hears it, turned into the job's next move.
+
+Two sources: what a worker says of a job that did not simply return (`Ended`), and what is known of a worker
+process that died under one (`Exit`). `core/states.py` has the moves; here it is decided which.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jobcard.core import limits, states
+from jobcard.core.job import Claimed
+from jobcard.core.retry import Backoff
+from jobcard.workers.messages import Exit
+
+
+class Ended(NamedTuple):
+    """A worker's word on a job that did not simply return.
+
+    kind: error, retry, snooze, fail, cancel, serialization, bad_call or unknown_name.
+    delay: microseconds until the next try; None: as the back-off says.
+    error: {type, message, traceback}. error_kind: what to group it by.
+    """
+
+    kind: str
+    reason: str | None
+    delay: int | None
+    error: dict[str, Any] | None
+    error_kind: str | None
+
+
+def error_text(error: dict[str, Any]) -> str:
+    """A try's record as stored JSON text."""
+    return json.dumps(error, ensure_ascii=True, separators=(",", ":"))
+
+
+def _recorded(claim: Claimed, kind: str, error: dict[str, Any] | None) -> str:
+    empty = {"type": None, "message": "", "traceback": None, "exit_code": None, "signal": None, "output": None}
+    return error_text({"attempt": claim.attempt, "kind": kind, **empty, **(error or {})})
+
+
+def delay_of(claim: Claimed, random: Callable[[], float]) -> int:
+    """The stored back-off's delay after the try that just failed."""
+    return Backoff.from_text(claim.backoff).delay_before(claim.attempt, random)
+
+
+def change_for(claim: Claimed, ended: Ended, *, random: Callable[[], float]) -> states.Change:
+    """The move of a job whose worker said how it ended."""
+    kind = ended.kind
+    if kind == "snooze":
+        return states.snooze(claim, delay=ended.delay or 0)
+    if kind == "unknown_name":
+        return states.park(claim)
+    record = _recorded(claim, kind, ended.error)
+    if kind == "cancel":
+        return states.cancel_at_work(claim, reason=ended.reason or "canceled", error=record)
+    if kind in ("error", "retry"):
+        delay = delay_of(claim, random) if ended.delay is None else ended.delay
+        return states.retry(claim, reason=kind, delay=delay, error=record, kind=ended.error_kind)
+    # fail, serialization, bad_call: trying again would end the same way.
+    return states.fail(claim, reason=kind, error=record, kind=ended.error_kind)
+
+
+def change_for_death(claim: Claimed, why: str, exit: Exit, *, random: Callable[[], float]) -> states.Change:
+    """The move of the job a worker process died under. why: crash, timeout, memory, canceled, stop or lost."""
+    message = _DEATHS[why].format(timeout=(claim.timeout or 0) / 1e6)
+    if why == "crash":
+        message = f"the worker process ended with {_status(exit)} while running this job"
+    record = _recorded(
+        claim, "lost" if why == "stop" else "cancel" if why == "canceled" else why, _death(message, exit)
+    )
+    group = f"{why} in {claim.name}"
+    if why == "timeout":
+        return states.retry(claim, reason="timeout", delay=delay_of(claim, random), error=record, kind=group)
+    if why in ("crash", "memory"):
+        return states.crash(claim, reason=why, delay=delay_of(claim, random), error=record, kind=group)
+    if why == "canceled":
+        return states.cancel_at_work(claim, reason="canceled", error=record)
+    return states.interrupt(claim, error=record)
+
+
+def error_of_lost_engine(claim: Claimed) -> str:
+    """The record of a try whose whole engine is gone."""
+    return _recorded(claim, "lost", {"message": f"the engine that held this job ({claim.claimed_by}) is gone"})
+
+
+def error_of_refused_outcome(claim: Claimed, why: str) -> str:
+    """The record of a try whose outcome the store could not keep."""
+    return _recorded(claim, "serialization", {"type": "StoreError", "message": f"the store refused the outcome: {why}"})
+
+
+_DEATHS = {
+    "crash": "",
+    "timeout": "not finished after its timeout of {timeout:g} s; killed",
+    "memory": "over its memory limit; killed",
+    "canceled": "canceled while running; killed",
+    "stop": "the engine stopped before the job had ended",
+    "lost": "the engine could not renew its claim; killed",
+}
+
+
+def _death(message: str, exit: Exit) -> dict[str, Any]:
+    return {
+        "message": message,
+        "exit_code": exit.code if exit.code is not None and exit.code >= 0 else None,
+        "signal": _signal_name(exit.code),
+        "output": exit.output[-limits.MAX_OUTPUT :],
+    }
+
+
+def _signal_name(code: int | None) -> str | None:
+    if code is None or code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _status(exit: Exit) -> str:
+    if exit.code is None:
+        return "an unknown status"
+    return _signal_name(exit.code) or f"exit code {exit.code}"

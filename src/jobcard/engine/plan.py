@@ -1,0 +1,847 @@
+"""Every decision of an engine, pure: events in, commands out; no clock, no process, no store.
+
+What the plan is told       hello · done · ended · recalled · worker_gone · exchanged · store_failed · renewed · …
+What it asks for            Spawn · Send · Recall · Kill · Retire · Exchange · Renew · Sweep · Finish
+
+`turn(now)` is called whenever something happened or `next_deadline()` is reached. The dispatcher performs
+the commands; thousands of simulated seeds perform them on a model instead (tests/engine/simulator.py).
+
+The path of a claim:  claimed ─► ahead (look-ahead, per queue) ─► sent (a worker's pipe, in order) ─► settled
+At most one exchange is in flight. Times are monotonic seconds of this host.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jobcard.backends.base import NOTHING, Completions, Exchanged, Outcome, Verdict, Want
+from jobcard.core import clock, states
+from jobcard.core.job import Claimed, Ref
+from jobcard.core.queue import Queue
+from jobcard.core.settings import Settings
+from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
+from jobcard.workers.messages import Exit
+
+# Measured in docs/decisions/0003-look-ahead.md: large batches are what makes the store fast.
+WINDOW = 64  # jobs in a worker's pipe at most
+AHEAD = 400  # jobs held ready in the engine at most
+AHEAD_SECONDS = 0.025  # … and never more than this much measured work for each worker
+FLUSH = 200  # outcomes that make an exchange due at once
+FLUSH_SECONDS = 0.010  # … and how long the first may wait
+STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
+RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
+KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
+KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
+OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
+SLOW_JOB = 0.005  # a job of this length is worth a worker of its own at once
+SPARE_SECONDS = 60.0  # an idle worker ends after this
+SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
+PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
+RENEW_SHARE = 2 / 3  # claims with less than this share of their lease left are renewed
+
+
+# ------------------------------------------------------------------ commands
+
+
+Given = tuple[int, Claimed, float]
+"""A job a worker was given: its number, the claim, and since when we hold it."""
+
+
+class Spawn(NamedTuple):
+    """Start a worker process under this number."""
+
+    worker: int
+
+
+class Send(NamedTuple):
+    """Hand these jobs to a worker, in this order."""
+
+    worker: int
+    jobs: list[Given]
+
+
+class Recall(NamedTuple):
+    """Take back what a worker has not started; answered by `recalled`."""
+
+    worker: int
+
+
+class Kill(NamedTuple):
+    """SIGKILL a worker and its process group; answered by `worker_gone`."""
+
+    worker: int
+
+
+class Retire(NamedTuple):
+    """Tell an empty worker to end by itself."""
+
+    worker: int
+
+
+class Exchange(NamedTuple):
+    """Talk to the store; answered by `exchanged` or `store_failed`."""
+
+    completions: Completions
+    outcomes: list[Outcome]
+    want: Want
+
+
+class Renew(NamedTuple):
+    """Renew these claims (none: just prove that the store answers); answered by `renewed` or `store_failed`."""
+
+    held: list[tuple[Ref, int]]
+
+
+class FindStrays(NamedTuple):
+    """Ask the store what it thinks we hold; answered by `strays`."""
+
+
+class Finished(NamedTuple):
+    """Everything is settled and every worker told to end: the engine may exit."""
+
+
+Command = Spawn | Send | Recall | Kill | Retire | Exchange | Renew | FindStrays | Finished
+
+
+# ------------------------------------------------------------------ what is known of a worker
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process as the plan sees it."""
+
+    number: int
+    ready: bool = False
+    leaving: bool = False
+    """It gets no more jobs and ends when it is empty."""
+    retired: bool = False
+    """It was told to end."""
+    sent: deque[Given] = field(default_factory=deque)
+    """What it was given and has not answered, in order; the first is the one it runs."""
+    current_since: float = 0.0
+    served: int = 0
+    stamped: int = -1
+    """The number of the job whose start is written in the store."""
+    recalled: int = -1
+    """The number of the job it ran when its look-ahead was taken back."""
+    reserved: tuple[Claimed, float] | None = None
+    """A job that is being stamped `running` before it may be handed over."""
+    killed: tuple[int, str] | None = None
+    """We killed it: the number of the job it was killed for (-1: none), and why."""
+
+    @property
+    def idle(self) -> bool:
+        return not self.sent and self.reserved is None
+
+    @property
+    def takes(self) -> bool:
+        return self.ready and not self.leaving and self.killed is None and self.reserved is None
+
+
+class Batch(NamedTuple):
+    """What an exchange in flight carries, kept until its answer is known."""
+
+    done: list[Claimed]
+    results: list[str]
+    starts: list[float]
+    moves: list[tuple[Claimed, states.Change]]
+    want: Want
+    sent_at: float
+
+
+class Plan:
+    """The state of one engine and its next decision."""
+
+    def __init__(
+        self, settings: Settings, *, random: Callable[[], float], cpus: int, max_batch: int, now: float
+    ) -> None:
+        self.settings = settings
+        self.workers: dict[int, Worker] = {}
+        self.lost = 0
+        """Jobs and outcomes that turned out to be somebody else's by now; a figure for the log."""
+        self.settings_version = -1
+        self.stopping = False
+        self._commands: list[Command] = []
+        self._names: dict[str, dict[str, Any]] = {}
+        self._random = random
+        self._cpus = cpus
+        self._max_batch = max_batch
+        self._slots = settings.slots
+        # what we hold beside what workers have
+        self._queues: list[Queue] = []
+        self._ahead: dict[str, deque[tuple[Claimed, float]]] = {}
+        self._renewed_at: dict[Ref, float] = {}  # later than the time beside the claim
+        self._cancels: dict[Ref, str] = {}
+        # what is to be said
+        self._done: list[Claimed] = []
+        self._results: list[str] = []
+        self._starts: list[float] = []
+        self._moves: list[tuple[Claimed, states.Change]] = []
+        self._pending_since: float | None = None
+        self._in_flight: Batch | None = None
+        # when to talk
+        self._hungry = False
+        self._poll_at = now
+        self._talked_at = now - PULSE_SECONDS
+        self._next_try = now
+        self._failures = 0
+        self._beat_at = now
+        self._safe_since = now
+        self._beating = False
+        self._strays: str = ""  # "": none expected, "due", "asked"
+        # how fast jobs are
+        self._pace: dict[str, float] = {}
+        self._mean: float | None = None
+        # numbers
+        self._next_seq = 0
+        self._next_worker = 0
+        self._spawn_at = now
+        self._failed_spawns = 0
+        # the end
+        self._kill_at = 0.0
+        self._finished = False
+
+    # -------------------------------------------------------------- events: what there is
+
+    def hello(self, number: int, names: dict[str, dict[str, Any]], now: float) -> None:
+        """A worker has imported the app and knows these job names."""
+        worker = self.workers[number]
+        worker.ready = True
+        worker.current_since = now
+        self._names = names
+        self._failed_spawns = 0
+
+    def adopt(self, number: int, names: dict[str, dict[str, Any]], now: float) -> None:
+        """A worker that was started before this plan and has said hello."""
+        self.workers[number] = Worker(number)
+        self._next_worker = number + 1
+        self.hello(number, names, now)
+
+    @property
+    def queues(self) -> Sequence[Queue]:
+        """The queues served now, in order."""
+        return self._queues
+
+    def why_killed(self, number: int) -> str:
+        """Why we killed a worker, for the log."""
+        worker = self.workers.get(number)
+        return worker.killed[1] if worker is not None and worker.killed is not None else "unknown"
+
+    def know_queues(self, queues: Sequence[Queue], version: int) -> None:
+        """The queues as the store has them now."""
+        self._queues = sorted((q for q in queues if not q.paused), key=lambda q: (-q.priority, q.name))
+        self.settings_version = version
+        self._hungry = True
+
+    def wake(self, now: float) -> None:
+        """Somebody says that there may be work."""
+        self._poll_at = min(self._poll_at, now)
+
+    def stop(self, now: float, *, at_once: bool) -> None:
+        """Take no more jobs, give back what has not started, let the rest end until the time is up."""
+        self.stopping = True
+        # The last two seconds are for killing and for saying so.
+        self._kill_at = now if at_once else now + max(0.0, self.settings.stop_timeout - 2.0)
+
+    # -------------------------------------------------------------- events: workers
+
+    def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
+        """A worker's job returned; False: not the job we expected, so this worker cannot be believed."""
+        worker = self.workers[number]
+        sent = worker.sent
+        if not sent or sent[0][0] != seq:
+            return False
+        claim = sent.popleft()[1]
+        worker.current_since = ended
+        worker.served += 1
+        self._done.append(claim)
+        self._results.append(result)
+        self._starts.append(started)
+        if self._pending_since is None:
+            self._pending_since = ended
+        self._learn(claim.name, ended - started)
+        return True
+
+    def ended(self, number: int, seq: int, started: float, ended: float, what: Ended) -> bool:
+        """A worker's job ended in any other way; False as for `done`."""
+        worker = self.workers[number]
+        if not worker.sent or worker.sent[0][0] != seq:
+            return False
+        claim = worker.sent.popleft()[1]
+        worker.current_since = ended
+        worker.served += 1
+        self._learn(claim.name, ended - started)
+        self._move(claim, change_for(claim, what, random=self._random), ended)
+        return True
+
+    def recalled(self, number: int, seqs: Sequence[int]) -> None:
+        """These jobs of a worker were not started and will not be: back to the front of the look-ahead."""
+        worker = self.workers.get(number)
+        if worker is None or not seqs:
+            return
+        back = set(seqs)
+        for seq, claim, since in reversed(worker.sent):
+            if seq in back:
+                self._line(claim.queue).appendleft((claim, since))
+        worker.sent = deque(given for given in worker.sent if given[0] not in back)
+
+    def worker_gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float) -> None:
+        """A worker process ended. unstarted: jobs whose permits it never took."""
+        worker = self.workers.get(number)
+        if worker is None:
+            return
+        self.recalled(number, unstarted)
+        del self.workers[number]
+        if not worker.ready and worker.killed is None:
+            self._failed_spawns += 1
+            self._spawn_at = now + min(30.0, 0.5 * 2 ** min(self._failed_spawns, 6))
+        if worker.reserved is not None:
+            self._give_back(worker.reserved[0], now)
+        for place, (seq, claim, _since) in enumerate(worker.sent):
+            # Jobs end in the order they were given, so the first without an outcome is the one that ran. If
+            # we killed for an earlier one, this one is innocent.
+            why = "crash" if worker.killed is None else worker.killed[1]
+            if place > 0 or (worker.killed is not None and worker.killed[0] != seq):
+                why = "lost"
+            self._move(claim, change_for_death(claim, why, exit, random=self._random), now)
+
+    def over_memory(self, number: int) -> None:
+        """A worker uses more memory than its job may."""
+        worker = self.workers.get(number)
+        if worker is not None and worker.sent:
+            self._kill(worker, "memory")
+
+    def memory_limits(self) -> list[tuple[int, int]]:
+        """(worker, bytes) for those running a job whose memory is limited."""
+        limits = []
+        for worker in self.workers.values():
+            if worker.sent and worker.killed is None:
+                limit = self._names.get(worker.sent[0][1].name, {}).get("memory_limit") or self.settings.memory_limit
+                if limit:
+                    limits.append((worker.number, limit))
+        return limits
+
+    def _learn(self, name: str, seconds: float) -> None:
+        known = self._pace.get(name)
+        self._pace[name] = seconds if known is None else known + 0.2 * (seconds - known)
+        self._mean = seconds if self._mean is None else self._mean + 0.05 * (seconds - self._mean)
+
+    # -------------------------------------------------------------- events: the store
+
+    def exchanged(self, answer: Exchanged, now: float) -> None:
+        """The store answered the exchange in flight."""
+        batch = self._in_flight
+        assert batch is not None, "an answer without an exchange"
+        self._in_flight = None
+        self._failures = 0
+        refused: set[Ref] = set()
+        for refusal in answer.refusals:
+            if refusal.verdict is Verdict.LOST:
+                self.lost += 1
+                refused.add(refusal.ref)
+            elif refusal.verdict is Verdict.REFUSED:
+                refused.add(refusal.ref)
+                self._say_it_was_refused(refusal.ref, refusal.why, batch, now)
+        for claim in answer.claimed:
+            self._line(claim.queue).append((claim, batch.sent_at))
+        if batch.want.total:
+            self._hungry = len(answer.claimed) >= batch.want.total
+            self._poll_at = now + self.settings.poll_interval
+            if answer.next_due is not None:
+                self._poll_at = min(self._poll_at, now + answer.next_due / clock.SECOND)
+        for worker in self.workers.values():
+            if worker.reserved is not None and any(claim is worker.reserved[0] for claim, _ in batch.moves):
+                self._hand_over_stamped(worker, refused, now)
+        for ref, why in answer.cancels:
+            self._cancels[ref] = why
+
+    def store_failed(self, now: float) -> None:
+        """The store did not answer the exchange in flight: everything said is said again later.
+
+        It may have been applied: the same words again are then recognised as ours, and what it claimed
+        without our knowing shows as strays.
+        """
+        batch = self._in_flight
+        assert batch is not None, "a failure without an exchange"
+        self._in_flight = None
+        self._wait_for_the_store(now)
+        self._done[:0] = batch.done
+        self._results[:0] = batch.results
+        self._starts[:0] = batch.starts
+        self._moves[:0] = batch.moves
+        if self._done or self._moves:
+            self._pending_since = batch.sent_at
+        if batch.want.total:
+            self._strays = "due"
+
+    def renewed(self, held: Sequence[tuple[Ref, int]], lost: Sequence[Ref], sent_at: float) -> None:
+        """The store renewed these claims, but for the lost ones."""
+        self._beating = False
+        self._safe_since = sent_at
+        gone = set(lost)
+        for ref, _token in held:
+            if ref not in gone:
+                self._renewed_at[ref] = sent_at
+        if gone:
+            self._drop(gone)
+
+    def renewal_failed(self, now: float) -> None:
+        """The store did not answer a renewal: beat again soon."""
+        self._beating = False
+        self._beat_at = now + min(self.settings.heartbeat, 0.5)
+
+    def strays(self, found: Sequence[Claimed], now: float) -> None:
+        """Claims the store says are ours: those we never heard of go back."""
+        self._strays = ""
+        known = {claim.ref for claim, _since in self._held()}
+        known.update(claim.ref for claim in self._done)
+        known.update(claim.ref for claim, _change in self._moves)
+        for claim in found:
+            if claim.ref not in known:
+                self._give_back(claim, now)
+
+    def strays_failed(self, now: float) -> None:
+        """The store did not say what it thinks we hold: ask again later."""
+        self._strays = "due"
+        self._wait_for_the_store(now)
+
+    def _wait_for_the_store(self, now: float) -> None:
+        self._failures += 1
+        self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8)) * (0.5 + self._random())
+
+    def _say_it_was_refused(self, ref: Ref, why: str, batch: Batch, now: float) -> None:
+        for claim in (*batch.done, *(claim for claim, change in batch.moves if change.verb != "fail")):
+            if claim.ref == ref:
+                self._move(claim, states.fail_refused(claim, error=error_of_refused_outcome(claim, why)), now)
+                return
+
+    def _hand_over_stamped(self, worker: Worker, refused: set[Ref], now: float) -> None:
+        assert worker.reserved is not None
+        claim, since = worker.reserved
+        worker.reserved = None
+        if claim.ref in refused:
+            return
+        if self.stopping or worker.killed is not None:
+            self._give_back(claim, now)
+            return
+        self._send(worker, [(claim, since)], now)
+        worker.stamped = worker.sent[0][0]
+
+    def _drop(self, gone: set[Ref]) -> None:
+        """Forget claims that are somebody else's now; a worker that runs one dies."""
+        for line in self._ahead.values():
+            kept = [entry for entry in line if entry[0].ref not in gone]
+            self.lost += len(line) - len(kept)
+            line.clear()
+            line.extend(kept)
+        for worker in self.workers.values():
+            if worker.reserved is not None and worker.reserved[0].ref in gone:
+                worker.reserved = None
+            if any(claim.ref in gone for _seq, claim, _since in worker.sent):
+                self._kill(worker, "lost")
+
+    # -------------------------------------------------------------- the turn
+
+    def turn(self, now: float) -> list[Command]:
+        """Decide everything that can be decided now."""
+        self._fence(now)
+        self._watch_workers(now)
+        if self.stopping:
+            self._wind_down(now)
+        else:
+            self._cancel_unstarted(now)
+            self._hand_out(now)
+            self._give_back_what_waits(now)
+            self._size_pool(now)
+        self._beat(now)
+        self._talk(now)
+        commands, self._commands = self._commands, []
+        return commands
+
+    def next_deadline(self, now: float) -> float:
+        """When to turn again if nothing happens until then."""
+        at = now + 1.0
+        if not self._beating:
+            at = min(at, self._beat_at)
+        if self._in_flight is None:
+            if self._pending_since is not None:
+                at = min(at, max(self._pending_since + FLUSH_SECONDS, self._next_try))
+            if not self.stopping:
+                at = min(at, max(min(self._poll_at, self._talked_at + PULSE_SECONDS), self._next_try))
+        if self.stopping and any(worker.killed is None and worker.sent for worker in self.workers.values()):
+            at = min(at, self._kill_at)
+        for worker in self.workers.values():
+            if not worker.sent or worker.killed is not None:
+                continue
+            seq, claim, _since = worker.sent[0]
+            since = worker.current_since
+            if claim.timeout is not None:
+                at = min(at, since + claim.timeout / clock.SECOND)
+            if worker.stamped != seq:
+                at = min(at, since + STAMP_SECONDS)
+            # Only times to come: what is past has been decided and waits for an event.
+            if since + RECALL_SECONDS > now:
+                at = min(at, since + RECALL_SECONDS)
+        if not self.stopping:
+            for line in self._ahead.values():
+                if line:
+                    for patience in (OPEN_SECONDS, self._patience()):
+                        if line[0][1] + patience > now:
+                            at = min(at, line[0][1] + patience)
+        return at
+
+    # -------------------------------------------------------------- holding
+
+    def _line(self, queue: str) -> deque[tuple[Claimed, float]]:
+        line = self._ahead.get(queue)
+        if line is None:
+            line = self._ahead[queue] = deque()
+        return line
+
+    def _held(self) -> Iterator[tuple[Claimed, float]]:
+        for line in self._ahead.values():
+            yield from line
+        for worker in self.workers.values():
+            for _seq, claim, since in worker.sent:
+                yield claim, since
+            if worker.reserved is not None:
+                yield worker.reserved
+
+    def _fence(self, now: float) -> None:
+        # Without renewals somebody else may have our jobs when the lease ends: stop them well before.
+        if now - self._safe_since < SAFE_SHARE * self.settings.lease:
+            return
+        for worker in self.workers.values():
+            if worker.sent:
+                self._kill(worker, "lost")
+        for line in self._ahead.values():
+            while line:
+                self._give_back(line.popleft()[0], now)
+
+    def _beat(self, now: float) -> None:
+        if self._beating or now < self._beat_at:
+            return
+        self._beating = True
+        self._beat_at = now + self.settings.heartbeat
+        renewed_at = self._renewed_at
+        oldest = now - (1 - RENEW_SHARE) * self.settings.lease
+        held = []
+        still: dict[Ref, float] = {}
+        for claim, since in self._held():
+            at = renewed_at.get(claim.ref)
+            if at is not None:
+                still[claim.ref] = at
+            if max(at or since, since) <= oldest:
+                held.append((claim.ref, claim.token))
+        self._renewed_at = still
+        self._commands.append(Renew(held))
+
+    def _give_back(self, claim: Claimed, now: float) -> None:
+        self._move(claim, states.hand_back(claim), now)
+
+    def _move(self, claim: Claimed, change: states.Change, now: float) -> None:
+        self._moves.append((claim, change))
+        if self._pending_since is None:
+            self._pending_since = now
+
+    def _cancel_unstarted(self, now: float) -> None:
+        if not self._cancels:
+            return
+        cancels, self._cancels = self._cancels, {}
+        for line in self._ahead.values():
+            for entry in [entry for entry in line if entry[0].ref in cancels]:
+                line.remove(entry)
+                self._move(entry[0], states.cancel_at_work(entry[0], reason=cancels[entry[0].ref]), now)
+        for worker in self.workers.values():
+            places = [place for place, given in enumerate(worker.sent) if given[1].ref in cancels]
+            if places and places[0] == 0:
+                self._kill(worker, "canceled")
+            elif places:
+                # Take it back first; the request is still in the store and comes again with the next exchange.
+                self._commands.append(Recall(worker.number))
+
+    # -------------------------------------------------------------- workers
+
+    def _watch_workers(self, now: float) -> None:
+        for worker in self.workers.values():
+            if worker.killed is not None:
+                continue
+            if not worker.sent:
+                if worker.leaving and worker.reserved is None and not worker.retired:
+                    worker.retired = True
+                    self._commands.append(Retire(worker.number))
+                continue
+            seq, claim, _since = worker.sent[0]
+            busy = now - worker.current_since
+            if claim.timeout is not None and busy * clock.SECOND >= claim.timeout:
+                self._kill(worker, "timeout")
+                continue
+            if busy >= RECALL_SECONDS and len(worker.sent) > 1 and worker.recalled != seq:
+                worker.recalled = seq
+                self._commands.append(Recall(worker.number))
+            if busy >= STAMP_SECONDS and worker.stamped != seq:
+                worker.stamped = seq
+                self._move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
+
+    def _kill(self, worker: Worker, why: str) -> None:
+        if worker.killed is None:
+            worker.killed = (worker.sent[0][0] if worker.sent else -1, why)
+            self._commands.append(Kill(worker.number))
+
+    def _size_pool(self, now: float) -> None:
+        """Enough workers for what could run now, and one spare that has imported the app."""
+        staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
+        busy = sum(not worker.idle for worker in staying)
+        wanted = min(self._slots, busy + self._worth_a_worker(now)) + 1
+        starting = sum(not worker.ready for worker in staying)
+        missing = min(wanted - len(staying), 2 * self._cpus - starting)
+        if missing > 0 and now >= self._spawn_at:
+            for _ in range(1 if self._failed_spawns else missing):
+                self.workers[self._next_worker] = Worker(self._next_worker, current_since=now)
+                self._commands.append(Spawn(self._next_worker))
+                self._next_worker += 1
+        for worker in staying[wanted:]:
+            if worker.ready and worker.idle and now - worker.current_since > SPARE_SECONDS:
+                worker.leaving = True
+
+    def _worth_a_worker(self, now: float) -> int:
+        """How many of the jobs held ready deserve a worker of their own."""
+        worth = 0
+        for line in self._ahead.values():
+            for claim, _since in line:
+                worth += self._is_slow(claim)
+                if worth >= self._slots:
+                    return worth
+            if line and not worth and now - line[0][1] >= OPEN_SECONDS:
+                worth = 1
+        return worth
+
+    def _is_slow(self, claim: Claimed) -> bool:
+        return self._pace.get(claim.name, SLOW_JOB) >= SLOW_JOB
+
+    def _is_stuck(self, worker: Worker, now: float) -> bool:
+        return bool(worker.sent) and now - worker.current_since >= RECALL_SECONDS
+
+    # -------------------------------------------------------------- handing out
+
+    def _hand_out(self, now: float) -> None:
+        """Give held jobs to workers: an idle one where that pays, then the windows of those that keep moving."""
+        if not any(self._ahead.values()):
+            return
+        idle, moving = [], []
+        busy = stuck = 0
+        for worker in self.workers.values():
+            if not worker.idle:
+                busy += 1
+                if self._is_stuck(worker, now):
+                    stuck += 1
+                elif worker.takes and len(worker.sent) <= WINDOW // 2:
+                    moving.append(worker)
+            elif worker.takes:
+                idle.append(worker)
+        for worker in idle:
+            if busy >= self._slots or not self._opens_a_worker(now, busy - stuck):
+                break
+            busy += self._fill(worker, now)
+        for worker in moving:
+            self._fill(worker, now)
+
+    def _opens_a_worker(self, now: float, moving: int) -> bool:
+        """Whether the next job is worth one more process: two cores are soon full of short jobs."""
+        for queue in self._queues:
+            line = self._ahead.get(queue.name)
+            if line:
+                claim, since = line[0]
+                return moving < self._cpus or self._is_slow(claim) or now - since >= OPEN_SECONDS
+        return False
+
+    def _fill(self, worker: Worker, now: float) -> bool:
+        """Give a worker as much as it does in a moment, in order; whether it got anything."""
+        room = WINDOW - len(worker.sent)
+        seconds = AHEAD_SECONDS - sum(self._pace.get(given[1].name, AHEAD_SECONDS) for given in worker.sent)
+        chunk: list[tuple[Claimed, float]] = []
+        for queue in self._queues:
+            line = self._ahead.get(queue.name)
+            if not line or not self._may_join(queue, worker):
+                continue
+            while line and room:
+                claim, since = line[0]
+                empty = not chunk and not worker.sent
+                if states.must_run_alone(claim) or self._wants_fresh(claim):
+                    if empty and self._reserve(worker, claim, since, now):
+                        line.popleft()
+                        return True
+                    # It waits for a worker of its own; nothing behind it may pass.
+                    return self._send(worker, chunk, now)
+                seconds -= self._pace.get(claim.name, AHEAD_SECONDS)
+                if seconds < 0 and not empty:
+                    return self._send(worker, chunk, now)
+                chunk.append(line.popleft())
+                room -= 1
+        return self._send(worker, chunk, now)
+
+    def _send(self, worker: Worker, chunk: list[tuple[Claimed, float]], now: float) -> bool:
+        if not chunk:
+            return False
+        if not worker.sent:
+            worker.current_since = now
+        given = [(seq, claim, since) for seq, (claim, since) in enumerate(chunk, self._next_seq)]
+        self._next_seq += len(chunk)
+        worker.sent.extend(given)
+        self._commands.append(Send(worker.number, given))
+        return True
+
+    def _may_join(self, queue: Queue, worker: Worker) -> bool:
+        # A worker runs one job at a time, so a queue's concurrency is the number of workers that have some of it.
+        if queue.concurrency >= self._slots:
+            return True
+        having = sum(1 for other in self.workers.values() if other is not worker and self._has(other, queue.name))
+        return having < queue.concurrency
+
+    def _has(self, worker: Worker, queue: str) -> bool:
+        if worker.reserved is not None and worker.reserved[0].queue == queue:
+            return True
+        return any(claim.queue == queue for _seq, claim, _since in worker.sent)
+
+    def _wants_fresh(self, claim: Claimed) -> bool:
+        return bool(self._names.get(claim.name, {}).get("isolation") == "fresh")
+
+    def _reserve(self, worker: Worker, claim: Claimed, since: float, now: float) -> bool:
+        """Keep an empty worker for a job that runs alone; False: it needs a newer one."""
+        if self._wants_fresh(claim):
+            if worker.served:
+                worker.leaving = True
+                return False
+            worker.leaving = True
+            if not states.must_run_alone(claim):
+                return self._send(worker, [(claim, since)], now)
+        worker.reserved = (claim, since)
+        self._move(claim, states.start(claim, ago=0), now)
+        return True
+
+    def _patience(self) -> float:
+        starting = any(not worker.ready for worker in self.workers.values())
+        return KEEP_STARTING_SECONDS if starting and not self._failed_spawns else KEEP_AHEAD_SECONDS
+
+    def _give_back_what_waits(self, now: float) -> None:
+        # Another engine may have a free worker for it, and ours would not be faster.
+        patience = self._patience()
+        for line in self._ahead.values():
+            if line and now - line[0][1] >= patience and not self._moves_soon(now):
+                while line:
+                    self._give_back(line.popleft()[0], now)
+
+    def _moves_soon(self, now: float) -> bool:
+        return any(worker.takes and not self._is_stuck(worker, now) for worker in self.workers.values())
+
+    # -------------------------------------------------------------- talking to the store
+
+    def _talk(self, now: float) -> None:
+        if self._in_flight is not None or now < self._next_try:
+            return
+        if self._strays == "due":
+            self._strays = "asked"
+            self._commands.append(FindStrays())
+        if self._strays:
+            return
+        want, room_is_wide = self._want(now)
+        pending = len(self._done) + len(self._moves)
+        asks = want.total > 0 and (now >= self._poll_at or (self._hungry and room_is_wide))
+        if pending:
+            assert self._pending_since is not None
+            quiet = all(worker.idle or self._is_stuck(worker, now) for worker in self.workers.values())
+            due = pending >= FLUSH or now - self._pending_since >= FLUSH_SECONDS or quiet
+            if not due and not asks:
+                return
+        elif not asks:
+            if now >= self._poll_at:
+                # No room now; ask as soon as there is.
+                self._hungry = True
+                self._poll_at = now + self.settings.poll_interval
+            if now - self._talked_at < PULSE_SECONDS or self.stopping:
+                return
+        self._send_exchange(want, now)
+
+    def _send_exchange(self, want: Want, now: float) -> None:
+        most = self._max_batch
+        batch = Batch(self._done[:most], self._results[:most], self._starts[:most], self._moves[:most], want, now)
+        self._done, self._results, self._starts = self._done[most:], self._results[most:], self._starts[most:]
+        self._moves = self._moves[most:]
+        self._pending_since = now if self._done or self._moves else None
+        self._in_flight = batch
+        self._talked_at = now
+        completions = Completions(
+            [claim.ref for claim in batch.done],
+            [claim.token for claim in batch.done],
+            batch.results,
+            [max(0, int((now - start) * 1e6)) for start in batch.starts],
+        )
+        outcomes = [Outcome(claim.ref, claim.token, change) for claim, change in batch.moves]
+        self._commands.append(Exchange(completions, outcomes, want))
+
+    def _want(self, now: float) -> tuple[Want, bool]:
+        """What to claim now, and whether that is enough to be worth asking before anybody calls."""
+        if self.stopping or not self._queues or not self._names:
+            return NOTHING, False
+        held = free = stuck = starting = 0
+        for worker in self.workers.values():
+            held += len(worker.sent) + (worker.reserved is not None)
+            if self._is_stuck(worker, now):
+                stuck += 1
+            elif worker.takes:
+                free += 1
+            elif not worker.ready:
+                starting += 1
+        for line in self._ahead.values():
+            held += len(line)
+        could_start = 0 if self._failed_spawns else 2 * self._cpus
+        able = min(self._slots - stuck, free + could_start)
+        if able <= 0:
+            return NOTHING, False
+        target = able
+        if self._mean is not None:
+            per_worker = AHEAD_SECONDS / max(self._mean, 1e-6)
+            target += int(min(AHEAD + WINDOW, per_worker * min(able, self._cpus)))
+        room = min(target - (held - stuck), self._max_batch)
+        if room <= 0:
+            return NOTHING, False
+        queues = []
+        for queue in self._queues:
+            most = room
+            if queue.concurrency < self._slots:
+                most = min(room, self._room_of(queue))
+            if most > 0:
+                queues.append((queue.name, most))
+        if not queues:
+            return NOTHING, False
+        total = min(room, sum(most for _name, most in queues))
+        return Want(queues, total), room >= target // 2 or not any(self._ahead.values())
+
+    def _room_of(self, queue: Queue) -> int:
+        line = self._ahead.get(queue.name, ())
+        held = len(line) + sum(
+            given[1].queue == queue.name for worker in self.workers.values() for given in worker.sent
+        )
+        fast = 0 if self._mean is None else int(min(WINDOW, AHEAD_SECONDS / max(self._mean, 1e-6)))
+        return queue.concurrency * (1 + fast) - held
+
+    # -------------------------------------------------------------- the end
+
+    def _wind_down(self, now: float) -> None:
+        for line in self._ahead.values():
+            while line:
+                self._give_back(line.popleft()[0], now)
+        for worker in self.workers.values():
+            worker.leaving = True
+            if len(worker.sent) > 1 and worker.recalled != worker.sent[0][0]:
+                worker.recalled = worker.sent[0][0]
+                self._commands.append(Recall(worker.number))
+            if worker.sent and now >= self._kill_at:
+                self._kill(worker, "stop")
+        quiet = all(worker.idle for worker in self.workers.values())
+        if quiet and not self._done and not self._moves and self._in_flight is None and not self._finished:
+            self._finished = True
+            self._commands.append(Finished())

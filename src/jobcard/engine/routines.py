@@ -1,0 +1,130 @@
+"""What an engine does every now and then: small functions, each called again after its interval.
+
+    sweep        take jobs from engines that are gone
+    beat record  say that this engine lives, and how
+    prune        delete ended jobs that were kept long enough
+    unpark       put jobs back in line whose name nobody knew until now
+
+All of them talk to the store at once; a store that does not answer now is asked again at the next turn.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jobcard.backends.base import Backend, Outcome, Record, RecordKind
+from jobcard.core import clock, states
+from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
+from jobcard.core.settings import Settings
+from jobcard.engine.outcomes import error_of_lost_engine
+from jobcard.errors import StoreError
+
+log = logging.getLogger("jobcard.engine")
+
+PRUNE_AT_ONCE = 1_000
+DEAD_ENGINE = clock.DAY
+
+
+@dataclass(slots=True)
+class Routine:
+    """One function and when to call it next (monotonic seconds)."""
+
+    name: str
+    interval: float
+    call: Callable[[], None]
+    next_at: float
+
+    def run_if_due(self, now: float, jitter: float) -> None:
+        """Call it if it is time. Engines must not all do so in step, hence the jitter (0..1)."""
+        if now < self.next_at:
+            return
+        self.next_at = now + self.interval * (0.75 + 0.5 * jitter)
+        try:
+            self.call()
+        except StoreError as error:
+            log.warning("%s: %s", self.name, error)
+
+
+def sweep_interval(lease: float) -> float:
+    """How often to look for claims whose lease has run out: every sixth of it, five seconds at most."""
+    return min(5.0, lease / 6)
+
+
+def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> int:
+    """Take the jobs of dead owners and those whose lease has run out; how many there were."""
+    total = 0
+    while True:
+        held = backend.find_held(list(dead), lapsed=True, limit=backend.capabilities.max_batch)
+        if not held:
+            return total
+        outcomes = [
+            Outcome(claim.ref, claim.token, states.rescue(claim, error=error_of_lost_engine(claim))) for claim in held
+        ]
+        refused = {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes).refusals}
+        for claim in held:
+            if claim.ref not in refused:
+                log.warning(
+                    "job.rescue id=%s name=%s from=%s state=%s",
+                    claim.id.hex(),
+                    claim.name,
+                    claim.claimed_by,
+                    claim.state,
+                )
+        total += len(held) - len(refused)
+        if len(held) < backend.capabilities.max_batch or len(refused) == len(held):
+            return total
+
+
+def prune(backend: Backend, settings: Settings) -> int:
+    """Delete one chunk of what was kept long enough; how many."""
+    count = 0
+    for ended, keep in (
+        ((states.JobState.COMPLETED,), settings.keep_completed),
+        ((states.JobState.FAILED, states.JobState.CANCELED), settings.keep_failed),
+    ):
+        count += backend.prune(states=ended, finished_before=None, age=clock.to_duration(keep), limit=PRUNE_AT_ONCE)
+    return count
+
+
+def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
+    """The queues as the store has them; only those this engine serves."""
+    queues = []
+    for record in backend.read_records(RecordKind.QUEUE):
+        if only is None or record.key in only:
+            queues.append(queue_from_text(record.key, record.value)[0])
+    return queues
+
+
+def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:
+    """Write what code says about its queues, where it says something new."""
+    for queue in declared:
+        while True:
+            record = _record(backend.read_records(RecordKind.QUEUE), queue.name)
+            if record is None:
+                wanted, version = queue_to_text(queue, declared=queue), 0
+            else:
+                stored, last = queue_from_text(queue.name, record.value)
+                wanted, version = queue_to_text(reconcile(stored, last, queue), declared=queue), record.version
+                if wanted == record.value:
+                    break
+            if backend.write_record(RecordKind.QUEUE, queue.name, wanted, expect=version) is not None:
+                break
+
+
+def write_engine(backend: Backend, owner: str, about: dict[str, object]) -> None:
+    """Say that this engine lives, and how."""
+    backend.write_record(RecordKind.ENGINE, owner, json.dumps(about, separators=(",", ":")))
+
+
+def clear_dead_engines(backend: Backend) -> None:
+    """Remove the records of engines that have not been heard of for a day."""
+    for record in backend.read_records(RecordKind.ENGINE):
+        if record.age > DEAD_ENGINE:
+            backend.remove_record(RecordKind.ENGINE, record.key)
+
+
+def _record(records: Sequence[Record], key: str) -> Record | None:
+    return next((record for record in records if record.key == key), None)
