@@ -1,1 +1,111 @@
 """Background jobs for Python, kept in the database you already run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobcard.classes import JobClass
+    from jobcard.client import Jobcard
+    from jobcard.core.context import JobContext, current_job
+    from jobcard.core.job import Job
+    from jobcard.core.queue import Queue
+    from jobcard.core.retry import Backoff
+    from jobcard.core.signals import Cancel, Fail, Retry, Snooze
+    from jobcard.core.states import JobState
+    from jobcard.errors import (
+        BackupError,
+        ClaimLostError,
+        ConfigError,
+        CorruptRecordError,
+        DuplicateJobError,
+        EnqueueUnknownError,
+        InvalidJobError,
+        JobcardError,
+        JobFailedError,
+        JobNotFoundError,
+        NotFoundError,
+        QueueNotFoundError,
+        ResultTimeoutError,
+        ScheduleNotFoundError,
+        SchemaVersionError,
+        SerializationError,
+        StoreError,
+        StoreFullError,
+        StoreMovedError,
+        StoreUnavailableError,
+        TransitionError,
+        UnknownJobError,
+    )
+    from jobcard.groups import JobGroup
+    from jobcard.handles import JobHandle
+
+__all__ = [
+    "Backoff",
+    "BackupError",
+    "Cancel",
+    "ClaimLostError",
+    "ConfigError",
+    "CorruptRecordError",
+    "DuplicateJobError",
+    "EnqueueUnknownError",
+    "Fail",
+    "InvalidJobError",
+    "Job",
+    "JobClass",
+    "JobContext",
+    "JobFailedError",
+    "JobGroup",
+    "JobHandle",
+    "JobNotFoundError",
+    "JobState",
+    "Jobcard",
+    "JobcardError",
+    "NotFoundError",
+    "Queue",
+    "QueueNotFoundError",
+    "ResultTimeoutError",
+    "Retry",
+    "ScheduleNotFoundError",
+    "SchemaVersionError",
+    "SerializationError",
+    "Snooze",
+    "StoreError",
+    "StoreFullError",
+    "StoreMovedError",
+    "StoreUnavailableError",
+    "TransitionError",
+    "UnknownJobError",
+    "current_job",
+]
+
+# Looked up when first asked for: a program that only catches our errors loads nothing else.
+_HOMES = {
+    "Backoff": "core.retry",
+    "Cancel": "core.signals",
+    "Fail": "core.signals",
+    "Job": "core.job",
+    "JobClass": "classes",
+    "JobContext": "core.context",
+    "JobGroup": "groups",
+    "JobHandle": "handles",
+    "JobState": "core.states",
+    "Jobcard": "client",
+    "Queue": "core.queue",
+    "Retry": "core.signals",
+    "Snooze": "core.signals",
+    "current_job": "core.context",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,9 @@ Rules every store obeys:
 - **Order.** Jobs are claimed by (queue in the order wanted, rank, order_at, id), ascending; only those that
   are waiting with no hold.
 - **Errors** are jobcard's own (`errors.py`); the driver's stands behind as `__cause__`.
+- **Time may be coarse.** A store may round stored instants to milliseconds.
+- **Rows are locked in one order**, by ascending `ref`, so that engines do not deadlock.
+- **A record that cannot be read** goes under hold `broken` and is left out; it never takes others with it.
 - **Text is opaque.** Arguments, results, errors come and go as the same bytes.
 """
 
@@ -107,7 +110,7 @@ class Verdict(StrEnum):
     MINE = "mine"
     """It had been applied before and the answer was lost: success."""
     LOST = "lost"
-    """The claim is gone; drop the outcome."""
+    """The claim is gone, or the job is not as the change expects (`hold`, `lapsed`); drop it."""
     REFUSED = "refused"
     """The store cannot take this value; the job is untouched. `why` says more."""
 
@@ -128,11 +131,11 @@ class Exchanged(NamedTuple):
     """Sorted: by place of the queue in `want`, then rank, order_at, id."""
     refusals: list[Refusal]
     cancels: list[tuple[Ref, str]]
-    """Jobs of this owner that somebody asked to cancel, and why."""
+    """Jobs of this owner that somebody asked to cancel, and why; those claimed just now included."""
     settings: int
     """Rises with every change of a queue or schedule record."""
     next_due: int | None
-    """Microseconds until the next delayed job is due (0: now); None: there is none."""
+    """Microseconds until the next delayed job is due (0: more are due than one call releases); None: there is none."""
 
 
 # ------------------------------------------------------------------ looking up
@@ -265,7 +268,11 @@ class Backend(Protocol):
     # -- producing
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store up to 1,000 jobs, all or nothing; one answer each, in order. Queues unknown so far get a record."""
+        """Store up to 1,000 jobs, all or nothing; one answer each, in order. Queues unknown so far get a record.
+
+        After a failure none or all of them stay, though they may appear over some milliseconds. A job with
+        another fate does not stop the others. A sealed store: `StoreMovedError`, checked in the same step.
+        """
         ...
 
     # -- holding
@@ -284,13 +291,16 @@ class Backend(Protocol):
         One bad outcome never takes others with it. A completion or outcome whose token matches but whose
         state moved on was ours before: `MINE`. A job that ends gets `expires_at` = now + its `keep`, if it
         has one. An empty `want` settles only.
+
+        After an unknown answer repeat it with an empty `want`: what it claimed is found by `find_held`. A job
+        handed back and claimed since by another is `LOST`.
         """
         ...
 
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone.
 
-        A lease that has run out is not renewed, even if nobody took the job yet: whoever rescues may rely
+        May run beside `exchange`; a job settled meanwhile counts as gone. A lease that has run out is not renewed, even if nobody took the job yet: whoever rescues may rely
         on what it read.
         """
         ...
@@ -298,7 +308,8 @@ class Backend(Protocol):
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out.
 
-        What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies.
+        What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies. What is read here
+        may be old by then: a lapsed claim is taken only by a change with `lapsed`.
         """
         ...
 

@@ -88,7 +88,22 @@ class CallSpec:
             why = "the names of arguments must be text"
         except TypeError as error:
             why = str(error)
-        raise InvalidJobError(f"{self._name}{self._signature} cannot be called so: {why}")
+        shown = self._signature.replace(parameters=[_readable(p) for p in self._signature.parameters.values()])
+        raise InvalidJobError(f"{self._name}{shown} cannot be called so: {why}")
+
+
+class _Unquoted(str):
+    """An annotation written as text, shown as it stands in the source."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _readable(parameter: inspect.Parameter) -> inspect.Parameter:
+    annotation = parameter.annotation
+    return parameter.replace(annotation=_Unquoted(annotation)) if isinstance(annotation, str) else parameter
 
 
 # ------------------------------------------------------------------ is the first parameter the context?

@@ -44,9 +44,7 @@ def check_name(value: object, what: str, *, error: type[JobcardError] = InvalidJ
     if not value or len(value) > MAX_NAME:
         raise error(f"{what}: a name has 1 to {MAX_NAME} characters, this one has {len(value)}")
     if not (_PLAIN_NAME.fullmatch(value) or all(map(_may_stand_in_a_name, value))) or value in (".", ".."):
-        raise error(
-            f"{what}: {value[:40]!r} may hold only letters, digits and ._:-/@+"
-        )
+        raise error(f"{what}: {value[:40]!r} may hold only letters, digits and ._:-/@+")
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -183,9 +182,9 @@ def _limit(limit: Seconds, first: Seconds, what: str) -> int:
 def _number(value: object, what: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(f"backoff: {what} must be a number, not {type(value).__name__}")
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:
         raise ConfigError(f"backoff: {what} must be {low:g} to {high:g}")
-    return value
+    return float(value)
 
 
 def _described(error: Exception) -> str:

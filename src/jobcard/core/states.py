@@ -18,7 +18,7 @@ A change with `takes=True` raises the token, so whoever held the job is refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,9 @@ class After:
 
 NOW = Now()
 
-# What no job keeps once nobody holds it.
-_LET_GO: Mapping[str, object] = {"claimed_by": None, "lease_until": None, "cancel_requested": None}
+# What no job keeps once nobody holds it. A request to cancel stays with a job that goes back to waiting: whoever
+# claims it next is told with that claim and cancels it unstarted.
+_LET_GO: Mapping[str, object] = {"claimed_by": None, "lease_until": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,8 @@ class Change:
     sets: Mapping[str, object] = field(default_factory=dict)
     takes: bool = False
     """Raise the claim token: the job is taken from whoever holds it."""
+    lapsed: bool = False
+    """Apply only while the lease has run out, by the store's clock at the moment of applying."""
     hold: Hold | None = None
     """Apply only to a job under this hold; None: whatever its hold."""
     error: str | None = None
@@ -107,7 +110,7 @@ def complete(result: str | None) -> Change:
         verb="complete",
         sources=AT_WORK,
         target=JobState.COMPLETED,
-        sets={**_LET_GO, "result": result, "finished_at": NOW},
+        sets={**_LET_GO, "cancel_requested": None, "result": result, "finished_at": NOW},
     )
 
 
@@ -119,17 +122,22 @@ def _ended(
     *,
     error: str | None,
     kind: str | None,
-    takes: bool = False,
     **counters: int,
 ) -> Change:
     return Change(
         verb=verb,
         sources=AT_WORK,
         target=target,
-        sets={**_LET_GO, "reason": reason, "error_kind": kind, "finished_at": NOW, **counters},
+        sets={
+            **_LET_GO,
+            "cancel_requested": None,
+            "reason": reason,
+            "error_kind": kind,
+            "finished_at": NOW,
+            **counters,
+        },
         error=error,
         attempt=claim.attempt,
-        takes=takes,
     )
 
 
@@ -140,7 +148,6 @@ def _back(
     delay: int | None,
     error: str | None = None,
     kind: str | None = None,
-    takes: bool = False,
     **counters: int,
 ) -> Change:
     """Back to waiting: after `delay`, or where it was in line when that is None."""
@@ -156,7 +163,6 @@ def _back(
         sets=sets,
         error=error,
         attempt=claim.attempt,
-        takes=takes,
     )
 
 
@@ -225,21 +231,13 @@ def interrupt(claim: Claimed, *, error: str) -> Change:
 def park(claim: Claimed) -> Change:
     """No live engine knows this name: out of the line until one does, the attempt returned."""
     change = _back(claim, "park", delay=None, attempt=claim.attempt - 1)
-    return Change(
-        verb="park", sources=change.sources, target=change.target, sets={**change.sets, "hold": Hold.PARKED}, takes=True
-    )
+    return replace(change, sets={**change.sets, "hold": Hold.PARKED})
 
 
 def quarantine(claim: Claimed) -> Change:
     """This record is unreadable: out of the line, its bytes kept."""
     change = _back(claim, "quarantine", delay=None, attempt=claim.attempt - 1)
-    return Change(
-        verb="quarantine",
-        sources=change.sources,
-        target=change.target,
-        sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"},
-        takes=True,
-    )
+    return replace(change, sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"})
 
 
 def start(claim: Claimed, *, ago: int) -> Change:
@@ -250,18 +248,24 @@ def start(claim: Claimed, *, ago: int) -> Change:
 # ------------------------------------------------------------------ taking from a dead owner
 
 
-def rescue(claim: Claimed, *, error: str) -> Change:
+def rescue(claim: Claimed, *, error: str, lapsed: bool) -> Change:
     """Take a job from an engine that is gone.
 
+    lapsed: all we know is that its lease has run out, so it is taken only if that still holds when the change
+    is applied: what was read may be older than a renewal. False: its processes are known to be dead.
     One that ran keeps its attempt spent and gains a crash; after `max_crashes` it has run alone once more
     (see `must_run_alone`) and fails. One that had not started gets its attempt back.
     """
+    return replace(_rescued(claim, error), takes=True, lapsed=lapsed)
+
+
+def _rescued(claim: Claimed, error: str) -> Change:
     crashes = claim.crashes + 1
     if claim.state == JobState.CLAIMED:
-        return _back(claim, "rescue", delay=None, takes=True, attempt=claim.attempt - 1, crashes=crashes)
+        return _back(claim, "rescue", delay=None, attempt=claim.attempt - 1, crashes=crashes)
     if claim.attempt >= claim.max_attempts or crashes > claim.max_crashes:
-        return _ended(claim, "rescue", JobState.FAILED, "crash", error=error, kind="lost", takes=True, crashes=crashes)
-    return _back(claim, "rescue", delay=0, error=error, kind="lost", takes=True, crashes=crashes)
+        return _ended(claim, "rescue", JobState.FAILED, "crash", error=error, kind="lost", crashes=crashes)
+    return _back(claim, "rescue", delay=0, error=error, kind="lost", crashes=crashes)
 
 
 def must_run_alone(claim: Claimed) -> bool:
@@ -282,19 +286,16 @@ def cancel_waiting(*, reason: str) -> Change:
         verb="cancel",
         sources=WAITING,
         target=JobState.CANCELED,
-        sets={**_LET_GO, "hold": None, "reason": reason, "finished_at": NOW},
+        sets={**_LET_GO, "cancel_requested": None, "hold": None, "reason": reason, "finished_at": NOW},
         takes=True,
     )
 
 
 def ask_to_cancel(row: JobRow, *, reason: str) -> Change:
     """A job at work is told to stop by its engine; the holder keeps its claim until it has."""
-    return Change(
-        verb="cancel",
-        sources=AT_WORK,
-        target=JobState(row.state),
-        sets={"cancel_requested": reason},
-    )
+    # From exactly the state that was read: a job that moved on meanwhile must not be set back.
+    state = JobState(row.state)
+    return Change(verb="cancel", sources=frozenset({state}), target=state, sets={"cancel_requested": reason})
 
 
 def retry_ended(row: JobRow) -> Change:
@@ -305,6 +306,7 @@ def retry_ended(row: JobRow) -> Change:
         target=JobState.WAITING,
         sets={
             **_LET_GO,
+            "cancel_requested": None,
             **_due_after(0, order_offset=row.order_at - row.available_at),
             "attempt": 0,
             "crashes": 0,
@@ -324,20 +326,16 @@ def retry_ended(row: JobRow) -> Change:
 
 def run_now(row: JobRow) -> Change:
     """A delayed job becomes due now."""
-    return Change(
-        verb="run_now",
-        sources=WAITING,
-        target=JobState.WAITING,
-        sets=_due_after(0, order_offset=row.order_at - row.available_at)
-        if row.hold in (None, Hold.DELAY)
-        else {"available_at": NOW},
-        takes=True,
-    )
+    return _moved(row, "run_now", delay=0)
 
 
 def snooze_waiting(row: JobRow, *, delay: int) -> Change:
     """A waiting job becomes due `delay` from now."""
+    return _moved(row, "snooze", delay=delay)
+
+
+def _moved(row: JobRow, verb: str, *, delay: int) -> Change:
     sets = _due_after(delay, order_offset=row.order_at - row.available_at)
     if row.hold not in (None, Hold.DELAY):
-        del sets["hold"]
-    return Change(verb="snooze", sources=WAITING, target=JobState.WAITING, sets=sets, takes=True)
+        del sets["hold"]  # whatever else it waits for, it goes on waiting for that
+    return Change(verb=verb, sources=WAITING, target=JobState.WAITING, sets=sets, takes=True)

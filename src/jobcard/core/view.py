@@ -55,7 +55,7 @@ def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec) -> Job:
             checkpoint=_load(codec, row.checkpoint),
             tags=tuple(_load(codec, row.tags) or ()),
             meta=_load(codec, row.meta) or {},
-            errors=[_error(codec, attempt) for attempt in attempts],
+            errors=[error_of(attempt, codec) for attempt in attempts],
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CorruptRecordError(f"the record of job {row.id.hex()} cannot be read") from error
@@ -123,5 +123,6 @@ def _progress(codec: Codec, text: str | None) -> Progress | None:
     return Progress(value=said["value"], text=said["text"], at=clock.to_datetime(said["at"]))
 
 
-def _error(codec: Codec, attempt: Attempt) -> dict[str, Any]:
+def error_of(attempt: Attempt, codec: Codec) -> dict[str, Any]:
+    """A recorded try as users see it, with the moment it ended."""
     return {**codec.loads(attempt.error), "at": clock.to_datetime(attempt.at)}

@@ -32,6 +32,7 @@ log = logging.getLogger("jobcard.engine")
 
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
 PRUNE_SECONDS = 60.0
+ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 LAST_WORDS_SECONDS = 2.0  # how long a stopping engine tries to reach its store after the last kill
 
 
@@ -76,6 +77,7 @@ class Dispatcher:
         self._memory_at = now
         self._routines = [
             Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
+            Routine("alive", ALIVE_SECONDS, lambda: tell_keeper(alive=True), now),
             Routine("engine record", settings.heartbeat, self._write_record, now),
             Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random()),
         ]
@@ -238,14 +240,16 @@ class Dispatcher:
     # -------------------------------------------------------------- routines
 
     def _sweep(self) -> None:
-        if routines.rescue_lost(self._backend, self._owner, self._dead_owners):
+        rescued, ours = routines.rescue_lost(self._backend, self._owner, self._dead_owners)
+        if rescued:
             self._plan.wake(time.monotonic())
+        if ours:
+            self._plan.disown_unknown(ours, time.monotonic())
         if self._dead_owners:
             self._tell_keeper(rescued=self._dead_owners)
             self._dead_owners = []
 
     def _write_record(self) -> None:
-        self._tell_keeper(alive=True)
         routines.write_engine(self._backend, self._owner, self._about())
 
     def _read_queues(self, version: int) -> None:

@@ -38,6 +38,9 @@ KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
 OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
 SLOW_JOB = 0.005  # a job of this length is worth a worker of its own at once
 SPARE_SECONDS = 60.0  # an idle worker ends after this
+RECYCLE_SECONDS = (
+    60.0  # a worker is not replaced for its number of jobs before this: short jobs are done by the million
+)
 SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 RENEW_SHARE = 2 / 3  # claims with less than this share of their lease left are renewed
@@ -122,6 +125,7 @@ class Worker:
     sent: deque[Given] = field(default_factory=deque)
     """What it was given and has not answered, in order; the first is the one it runs."""
     current_since: float = 0.0
+    ready_since: float = 0.0
     served: int = 0
     stamped: int = -1
     """The number of the job whose start is written in the store."""
@@ -175,6 +179,7 @@ class Plan:
         self._ahead: dict[str, deque[tuple[Claimed, float]]] = {}
         self._renewed_at: dict[Ref, float] = {}  # later than the time beside the claim
         self._cancels: dict[Ref, str] = {}
+        self._cancel_recalls: set[Ref] = set()
         # what is to be said
         self._done: list[Claimed] = []
         self._results: list[str] = []
@@ -210,7 +215,7 @@ class Plan:
         """A worker has imported the app and knows these job names."""
         worker = self.workers[number]
         worker.ready = True
-        worker.current_since = now
+        worker.current_since = worker.ready_since = now
         self._names = names
         self._failed_spawns = 0
 
@@ -347,6 +352,7 @@ class Plan:
                 self._say_it_was_refused(refusal.ref, refusal.why, batch, now)
         for claim in answer.claimed:
             self._line(claim.queue).append((claim, batch.sent_at))
+        self._cancels.update(answer.cancels)
         if batch.want.total:
             self._hungry = len(answer.claimed) >= batch.want.total
             self._poll_at = now + self.settings.poll_interval
@@ -355,8 +361,6 @@ class Plan:
         for worker in self.workers.values():
             if worker.reserved is not None and any(claim is worker.reserved[0] for claim, _ in batch.moves):
                 self._hand_over_stamped(worker, refused, now)
-        for ref, why in answer.cancels:
-            self._cancels[ref] = why
 
     def store_failed(self, now: float) -> None:
         """The store did not answer the exchange in flight: everything said is said again later.
@@ -394,8 +398,12 @@ class Plan:
         self._beat_at = now + min(self.settings.heartbeat, 0.5)
 
     def strays(self, found: Sequence[Claimed], now: float) -> None:
-        """Claims the store says are ours: those we never heard of go back."""
+        """The store's answer to `FindStrays`."""
         self._strays = ""
+        self.disown_unknown(found, now)
+
+    def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:
+        """Claims the store has in our name: those we never heard of go back."""
         known = {claim.ref for claim, _since in self._held()}
         known.update(claim.ref for claim in self._done)
         known.update(claim.ref for claim, _change in self._moves)
@@ -424,11 +432,13 @@ class Plan:
         worker.reserved = None
         if claim.ref in refused:
             return
-        if self.stopping or worker.killed is not None:
+        if claim.ref in self._cancels:
+            self._cancel_unstarted(claim, now)
+        elif self.stopping or worker.killed is not None:
             self._give_back(claim, now)
-            return
-        self._send(worker, [(claim, since)], now)
-        worker.stamped = worker.sent[0][0]
+        else:
+            self._send(worker, [(claim, since)], now)
+            worker.stamped = worker.sent[0][0]
 
     def _drop(self, gone: set[Ref]) -> None:
         """Forget claims that are somebody else's now; a worker that runs one dies."""
@@ -452,7 +462,7 @@ class Plan:
         if self.stopping:
             self._wind_down(now)
         else:
-            self._cancel_unstarted(now)
+            self._cancel(now)
             self._hand_out(now)
             self._give_back_what_waits(now)
             self._size_pool(now)
@@ -547,21 +557,31 @@ class Plan:
         if self._pending_since is None:
             self._pending_since = now
 
-    def _cancel_unstarted(self, now: float) -> None:
+    def _cancel(self, now: float) -> None:
+        """End what somebody asked to cancel: what has not started at once, what runs by a kill."""
         if not self._cancels:
             return
-        cancels, self._cancels = self._cancels, {}
         for line in self._ahead.values():
-            for entry in [entry for entry in line if entry[0].ref in cancels]:
+            for entry in [entry for entry in line if entry[0].ref in self._cancels]:
                 line.remove(entry)
-                self._move(entry[0], states.cancel_at_work(entry[0], reason=cancels[entry[0].ref]), now)
+                self._cancel_unstarted(entry[0], now)
+        known = set()
         for worker in self.workers.values():
-            places = [place for place, given in enumerate(worker.sent) if given[1].ref in cancels]
-            if places and places[0] == 0:
-                self._kill(worker, "canceled")
-            elif places:
-                # Take it back first; the request is still in the store and comes again with the next exchange.
-                self._commands.append(Recall(worker.number))
+            for place, (_seq, claim, _since) in enumerate(worker.sent):
+                if claim.ref not in self._cancels:
+                    continue
+                known.add(claim.ref)
+                if place == 0:
+                    self._kill(worker, "canceled")
+                elif claim.ref not in self._cancel_recalls:
+                    # Taken back it is unstarted; if it cannot be, it is about to run and dies then.
+                    self._cancel_recalls.add(claim.ref)
+                    self._commands.append(Recall(worker.number))
+        self._cancels = {ref: why for ref, why in self._cancels.items() if ref in known}
+        self._cancel_recalls &= known
+
+    def _cancel_unstarted(self, claim: Claimed, now: float) -> None:
+        self._move(claim, states.cancel_at_work(claim, reason=self._cancels.pop(claim.ref)), now)
 
     # -------------------------------------------------------------- workers
 
@@ -569,6 +589,8 @@ class Plan:
         for worker in self.workers.values():
             if worker.killed is not None:
                 continue
+            if self._is_worn(worker, now):
+                worker.leaving = True
             if not worker.sent:
                 if worker.leaving and worker.reserved is None and not worker.retired:
                     worker.retired = True
@@ -585,6 +607,10 @@ class Plan:
             if busy >= STAMP_SECONDS and worker.stamped != seq:
                 worker.stamped = seq
                 self._move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
+
+    def _is_worn(self, worker: Worker, now: float) -> bool:
+        limit = self.settings.recycle_after
+        return limit is not None and worker.served >= limit and now - worker.ready_since >= RECYCLE_SECONDS
 
     def _kill(self, worker: Worker, why: str) -> None:
         if worker.killed is None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobcard.backends.base import Backend, Outcome, Record, RecordKind
 from jobcard.core import clock, states
+from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
@@ -53,29 +55,30 @@ def sweep_interval(lease: float) -> float:
     return min(5.0, lease / 6)
 
 
-def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> int:
-    """Take the jobs of dead owners and those whose lease has run out; how many there were."""
+def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int, list[Claimed]]:
+    """Take the jobs of dead owners and those whose lease has run out.
+
+    How many there were, and the lapsed claims that are in our own name: whoever holds those decides.
+    """
+    most = backend.capabilities.max_batch
     total = 0
     while True:
-        held = backend.find_held(list(dead), lapsed=True, limit=backend.capabilities.max_batch)
-        if not held:
-            return total
-        outcomes = [
-            Outcome(claim.ref, claim.token, states.rescue(claim, error=error_of_lost_engine(claim))) for claim in held
-        ]
-        refused = {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes).refusals}
-        for claim in held:
-            if claim.ref not in refused:
-                log.warning(
-                    "job.rescue id=%s name=%s from=%s state=%s",
-                    claim.id.hex(),
-                    claim.name,
-                    claim.claimed_by,
-                    claim.state,
-                )
-        total += len(held) - len(refused)
-        if len(held) < backend.capabilities.max_batch or len(refused) == len(held):
-            return total
+        held = backend.find_held(list(dead), lapsed=True, limit=most)
+        others = [claim for claim in held if claim.claimed_by != owner]
+        ours = [claim for claim in held if claim.claimed_by == owner]
+        outcomes = []
+        for claim in others:
+            change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
+            outcomes.append(Outcome(claim.ref, claim.token, change))
+        refused = (
+            {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes).refusals} if outcomes else set()
+        )
+        taken = Counter((claim.claimed_by, claim.state) for claim in others if claim.ref not in refused)
+        for (dead_owner, state), count in taken.items():
+            log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
+        total += taken.total()
+        if len(held) < most or not taken:
+            return total, ours
 
 
 def prune(backend: Backend, settings: Settings) -> int:

@@ -15,6 +15,8 @@ import threading
 import time
 import traceback
 from collections import deque
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from jobcard.core import context, limits
@@ -24,6 +26,8 @@ from jobcard.core.job import Claimed
 from jobcard.core.signals import Cancel, Fail, JobSignal, Retry, Snooze
 from jobcard.errors import InvalidJobError, SerializationError
 from jobcard.workers import link, messages
+
+_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 class EngineGoneError(BaseException):
@@ -224,7 +228,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     except BaseException as worse:
         message = f"<its __str__ raised {type(worse).__name__}>"
     try:
-        trace = "".join(traceback.format_exception(error, limit=50, chain=True))
+        trace = "".join(traceback.format_exception(cls, error, _own_frames(error.__traceback__), limit=50))
     except BaseException as worse:
         trace = f"<no traceback: {type(worse).__name__} while formatting it>"
     return {
@@ -232,6 +236,14 @@ def describe(error: BaseException) -> dict[str, Any]:
         "message": _cut(message, 8 << 10),
         "traceback": _cut(trace, limits.MAX_ERROR_TEXT - (9 << 10)),
     }
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from where the job's own code begins; all of it when the job's code is not in it."""
+    frame = trace
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.tb_next
+    return frame or trace
 
 
 def _cut(text: str, most: int) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import lru_cache, partial
 from inspect import unwrap
 from pathlib import PurePath
 from types import NoneType, SimpleNamespace, UnionType
@@ -56,11 +57,17 @@ def shape_of(annotation: Any) -> Shape | None:
         return EnumShape(kind)
     if issubclass(kind, PurePath):
         return PathShape(kind)
-    return record_shape(kind, _field_shapes)
+    return _record_shape(kind)
 
 
 def _field_shapes(kind: Any) -> dict[str, Shape | None]:
     return {name: shape_of(hint) for name, hint in hints_of(kind).items()}
+
+
+# Each class once: its fields are looked up once, and a class that refers to itself meets itself.
+_record_shape: Callable[[Any], Shape | None] = lru_cache(maxsize=1_000)(
+    partial(record_shape, field_shapes=_field_shapes)
+)
 
 
 def _bare(annotation: Any) -> Any:
@@ -111,6 +118,8 @@ def hints_of(owner: Any) -> dict[str, Any]:
     """The annotations of a function or class, those left out that cannot be resolved here."""
     try:
         return get_type_hints(owner)
+    except RecursionError:
+        raise
     except Exception:
         # One name that only type checkers import must not take the others with it.
         return {name: hint for parent in _annotated(owner) for name, hint in _resolvable(parent)}

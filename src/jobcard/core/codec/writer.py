@@ -44,7 +44,13 @@ class Writer:
     def write(self, value: Any, shape: Shape | None, depth: int) -> Any:
         """The value as plain JSON. depth: how many containers it stands in."""
         kind = type(value)
-        if value is None or kind is bool:
+        if value is None:
+            return value
+        # What was taught comes before what the annotation says. By the class's identity: hashing a class
+        # could run its metaclass's code.
+        if shape is not None and id(kind) not in self._types and shape.owns(value):
+            return shape.write(value, self, depth)
+        if kind is bool:
             return value
         if kind is str:
             return self._text(value)
@@ -54,12 +60,9 @@ class Writer:
             if not math.isfinite(value):
                 raise Refused("a float must be finite to be stored; this one is NaN or infinite")
             return value
-        # By the class's identity: hashing a class could run its metaclass's code.
         tag = self._types.get(id(kind))
         if tag is not None:
             return tagged(tag.name, self._body(tag, value, depth))
-        if shape is not None and shape.owns(value):
-            return shape.write(value, self, depth)
         if kind is list:
             return self.items(value, None, depth)
         if kind is dict:

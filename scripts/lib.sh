@@ -1,0 +1,80 @@
+# Shared by the scripts here, and sourced by them: an interpreter and an environment, also on a bare machine.
+# Everything it says goes to standard error. Needs bash; installs system packages only where one is missing.
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    say "error: $*"
+    exit 1
+}
+
+_fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+# Sets PYTHON to an interpreter of 3.11 or newer. A PYTHON that is set already is taken, or refused.
+find_python() {
+    local name
+    if [ -n "${PYTHON:-}" ]; then
+        _fits "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.11 or newer"
+        return 0
+    fi
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        if _fits "$name"; then
+            PYTHON=$name
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Installs Debian packages, as root or by sudo. Waits for another package manager that is at work.
+apt_install() {
+    local as_root=()
+    command -v apt-get >/dev/null || fail "please install $* (there is no apt-get here)"
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "please install $* (this needs root, and there is no sudo)"
+        as_root=(sudo)
+    fi
+    local get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
+    say "installing $*"
+    # A list of packages may be out of date, or missing on a fresh machine.
+    "${get[@]}" update >&2 || say "warning: the list of packages could not be brought up to date"
+    "${get[@]}" install --no-install-recommends "$@" >&2
+}
+
+_can_make_environments() { "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+# Sets PYTHON to one that can make environments; installs what is missing for that.
+ensure_python() {
+    local version
+    if ! find_python; then
+        apt_install python3 python3-venv
+        find_python || fail "Python 3.11 or newer is needed; PYTHON=… may name one"
+    fi
+    _can_make_environments && return 0
+    version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    apt_install "python$version-venv" || apt_install python3-venv || true
+    _can_make_environments || fail "$PYTHON lacks the modules venv and ensurepip"
+}
+
+# ensure_environment DIRECTORY WHAT: an environment with WHAT (as pip takes it) installed, made anew whenever
+# pyproject.toml, the interpreter, its own place or WHAT has changed. Sets nothing; DIRECTORY/bin/python is the result.
+ensure_environment() {
+    local directory=$1 what=$2 key
+    ensure_python
+    key=$({
+        cat pyproject.toml
+        "$PYTHON" -c 'import sys; print(sys.version, sys.base_prefix)'
+        printf '%s %s\n' "$directory" "$what"
+    } | cksum)
+    (
+        # One at a time: two runs would build the same environment into each other.
+        if command -v flock >/dev/null; then flock 9; fi
+        [ "$(cat "$directory/.key" 2>/dev/null)" = "$key" ] && exit 0
+        say "making an environment in $directory"
+        rm -rf "$directory" # also what a killed run left half made
+        "$PYTHON" -m venv "$directory" || exit 1
+        echo '*' >"$directory/.gitignore"
+        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable "$what" >&2 || exit 1
+        printf '%s\n' "$key" >"$directory/.key"
+    ) 9<pyproject.toml || fail "the environment in $directory could not be made"
+}

@@ -1,0 +1,536 @@
+"""Jobs in a SQLite file: no server, many processes of one host."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from jobcard.backends import base
+from jobcard.backends.base import (
+    NO_COMPLETIONS,
+    NOTHING,
+    SETTINGS,
+    Bucket,
+    Capabilities,
+    Completions,
+    Ended,
+    Enqueued,
+    Exchanged,
+    Facts,
+    Fate,
+    Filter,
+    Outcome,
+    Record,
+    RecordKind,
+    Tally,
+    Waker,
+    Want,
+)
+from jobcard.backends.sqlite import changes, files, lookup, wake
+from jobcard.backends.sqlite.connection import Connection
+from jobcard.backends.sqlite.errors import StatementError, UniqueKeyError
+from jobcard.backends.sqlite.exchange import Exchange, record_try
+from jobcard.backends.sqlite.files import FileConnection, NoFileError
+from jobcard.backends.sqlite.options import MEMORY, read_options
+from jobcard.backends.sqlite.pool import Pool
+from jobcard.backends.sqlite.rows import to_job
+from jobcard.backends.sqlite.schema import Schema
+from jobcard.backends.sqlite.statements import marks, statements
+from jobcard.core.clock import Clock, SystemClock
+from jobcard.core.job import Attempt, Claimed, JobRow, NewJob, Ref
+from jobcard.core.states import Change
+from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError, StoreMovedError
+
+_log = logging.getLogger("jobcard.store")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_BUG_FREE_LIBRARY = (3, 51, 3)
+"""Older ones may lose a commit when a WAL is reset under two writers."""
+
+_LARGE_WAL = 256 << 20
+
+_SCHEMA_PATIENCE = 30.0
+"""Seconds: another process may be in the middle of the same migration."""
+
+
+def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Log how long a verb took, and say which schema was found when its tables are not there."""
+
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        store = cast(SQLiteBackend, args[0])
+        started = time.perf_counter()
+        try:
+            return method(*args, **kwargs)
+        except NoFileError as error:
+            raise SchemaVersionError(0, store._schema.wanted) from error
+        except StatementError:
+            store.check_schema()
+            raise
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
+
+    return call
+
+
+class SQLiteBackend:
+    """Jobs in one SQLite file, or in memory for tests."""
+
+    capabilities: Capabilities
+
+    def __init__(self, url_or_path: str | os.PathLike[str], *, clock: Clock | None = None, **options: Any) -> None:
+        path, self._options = read_options(url_or_path, options)
+        in_memory = path == MEMORY
+        # Absolute from now on: the process may change its directory before the first use.
+        self._path = path if in_memory else str(Path(path).absolute())
+        self._clock = clock or SystemClock()
+        self._schema = Schema(self._options.prefix)
+        self._sql: Mapping[str, str] = statements(self._options.prefix)
+        self._bell = wake.Bell()
+        self._memory_name = f"memory-{os.getpid()}-{secrets.token_hex(8)}" if in_memory else None
+        self._writer = self._pool(1)
+        self._readers = self._writer if in_memory else self._pool(self._options.pool_size)
+        self.capabilities = Capabilities(
+            max_batch=500,
+            own_thread=False,
+            one_commit_exchange=True,
+            shared_by_hosts=False,
+            survives_process=not in_memory,
+        )
+
+    def __repr__(self) -> str:
+        return f"SQLiteBackend({self._path!r})"
+
+    # -- schema
+
+    @_verb
+    def migrate(self) -> list[int]:
+        """Make the file and its tables, or bring them to this code's version; safe from several processes."""
+        with self._rebuild() as connection:
+            return self._schema.migrate(connection)
+
+    @_verb
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        with self._rebuild() as connection:
+            return self._schema.rollback(connection)
+
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        try:
+            with self._read() as connection:
+                self._schema.check(connection)
+        except NoFileError as error:
+            raise SchemaVersionError(0, self._schema.wanted) from error
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._writer.close()
+        self._readers.close()
+        self._bell.close()
+
+    # -- producing
+
+    @_verb
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one commit; one answer each, in order."""
+        if not jobs:
+            return []
+        now = self._clock.now()
+        with self._write() as connection:
+            # Where keys may collide, one by one at once; else all in one go, and again if one was there already.
+            answers = None
+            if len(jobs) > 1 and all(job.unique_key is None for job in jobs):
+                answers = self._enqueue_all(connection, jobs, now)
+            if answers is None:
+                answers = self._enqueue_singly(connection, jobs, now)
+        self._ring()
+        return answers
+
+    def _enqueue_all(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> list[Enqueued] | None:
+        stored = Fate.STORED
+        end = (now,)
+        try:
+            with connection.transaction():
+                self._open_line(connection, jobs, now)
+                if connection.change_many(self._sql["enqueue"], [job + end for job in jobs]) != len(jobs):
+                    raise _TakenError
+        except _TakenError:
+            return None
+        return [Enqueued(stored, job.id) for job in jobs]
+
+    def _enqueue_singly(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
+        with connection.transaction():
+            self._open_line(connection, jobs, now)
+            return [
+                Enqueued(Fate.STORED, job.id)
+                if connection.change(self._sql["enqueue"], (*job, now))
+                else self._find_taken(connection, job)
+                for job in jobs
+            ]
+
+    def _open_line(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> None:
+        [(seal,)] = connection.execute(self._sql["seal"])
+        if seal is not None:
+            raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
+        for queue in {job.queue for job in jobs}:
+            if connection.change(self._sql["add_queue"], (queue, "{}", now)):
+                connection.execute(self._sql["raise_settings"])
+
+    def _find_taken(self, connection: Connection, job: NewJob) -> Enqueued:
+        found = connection.execute(self._sql["find_id"], (job.id,))
+        if found:
+            same = found[0] == (job.name, job.init, job.args, job.kwargs)
+            return Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
+        [(existing,)] = connection.execute(self._sql["find_unique_key"], (job.unique_key,))
+        return Enqueued(Fate.KEY_TAKEN, existing)
+
+    # -- holding
+
+    @_verb
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Release due jobs, settle what ended, claim what is wanted, in one commit."""
+        with self._write() as connection:
+            return Exchange(
+                connection,
+                self._sql,
+                owner=owner,
+                now=self._clock.now(),
+                completions=completions,
+                outcomes=tuple(outcomes),
+                want=want,
+                lease=lease,
+            ).run()
+
+    @_verb
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
+        if not held:
+            return []
+        now = self._clock.now()
+        sql = self._sql["renew"]
+        rows = [(now + lease, ref, token, owner, now) for ref, token in held]
+        with self._write() as connection, connection.transaction():
+            if connection.change_many(sql, rows) == len(rows):
+                return []
+            # Again one by one: what was renewed just now is renewed again, what was lost stays so.
+            return [row[1] for row in rows if not connection.change(sql, row)]
+
+    @_verb
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
+        found: dict[Ref, Claimed] = {}
+        with self._read() as connection:
+            for owner in owners:
+                found |= lookup.held(connection, self._sql, "held_by", (owner, limit))
+            if lapsed:
+                found |= lookup.held(connection, self._sql, "lapsed", (self._clock.now(), limit))
+        return list(found.values())[:limit]
+
+    @_verb
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        now = self._clock.now()
+        with self._write() as connection, connection.transaction():
+            number = connection.change_many(self._sql["unpark"], [(name, now) for name in names])
+        if number:
+            self._ring()
+        return number
+
+    # -- operators
+
+    @_verb
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+        now = self._clock.now()
+        sql, values = changes.bind(self._sql["apply_by_operator"], change, now)
+        with self._write() as connection, connection.transaction():
+            try:
+                rows = connection.execute(sql, (*values, job_id))
+            except UniqueKeyError as error:
+                raise self._duplicate(connection, job_id) from error
+            for ref, *_ in rows:
+                record_try(connection, self._sql, ref, change, now)
+        if not rows:
+            return None
+        self._ring()
+        return to_job(rows[0][1:])
+
+    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError:
+        [row] = connection.execute(self._sql["get"], (job_id,))
+        [(existing,)] = connection.execute(self._sql["find_unique_key"], (to_job(row).unique_key,))
+        return DuplicateJobError(UUID(bytes=job_id), UUID(bytes=existing), "a living job holds its unique key")
+
+    @_verb
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many."""
+        now = self._clock.now()
+        refs: dict[int, None] = {}
+        with self._write() as connection, connection.transaction():
+            for state in map(str, states):
+                looks: list[tuple[str, tuple[object, ...]]] = []
+                if finished_before is not None:
+                    looks.append(("finished_before", (state, finished_before, True)))
+                if age is not None:
+                    looks.append(("finished_before", (state, now - age, False)))
+                    looks.append(("expired", (state, now)))
+                for look, values in looks:
+                    if len(refs) < limit:
+                        rows = connection.execute(self._sql[look], (*values, limit - len(refs)))
+                        refs |= dict.fromkeys(ref for (ref,) in rows)
+            return self._delete(connection, list(refs))
+
+    @_verb
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        with self._write() as connection, connection.transaction():
+            return self._delete(connection, [ref for (ref,) in self._by_ids(connection, "ended_refs", job_ids)])
+
+    def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
+        keys = [(ref,) for ref in refs]
+        connection.change_many(self._sql["delete_attempts"], keys)
+        return connection.change_many(self._sql["delete"], keys)
+
+    @_verb
+    def truncate(self) -> None:
+        """Delete every job and record; the schema and the store's identity stay."""
+        with self._write() as connection, connection.transaction():
+            for name in ("truncate_attempts", "truncate_jobs", "truncate_records", "raise_settings"):
+                connection.execute(self._sql[name])
+        self._ring()
+
+    # -- looking up
+
+    @_verb
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
+        with self._read() as connection:
+            return lookup.get_jobs(connection, self._sql, job_ids)
+
+    @_verb
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        with self._read() as connection:
+            return [Attempt._make(row) for row in self._by_ids(connection, "attempts", job_ids)]
+
+    @_verb
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended."""
+        with self._read() as connection:
+            return [Ended._make(row) for row in self._by_ids(connection, "ended", job_ids)]
+
+    def _by_ids(self, connection: Connection, name: str, job_ids: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        for chunk in lookup.chunks(job_ids):
+            yield from connection.execute(self._sql[name].replace("{marks}", marks(len(chunk))), chunk)
+
+    @_verb
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
+        with self._read() as connection:
+            return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)
+
+    @_verb
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state; limit: stop counting a (queue, state) there."""
+        with self._read() as connection:
+            return lookup.count_jobs(connection, self._sql, where, limit=limit)
+
+    @_verb
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first."""
+        with self._read() as connection:
+            return lookup.chart(connection, self._sql, first=first, step=step, buckets=buckets)
+
+    @_verb
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        with self._read() as connection:
+            return lookup.tally(connection, self._sql, self._clock.now())
+
+    # -- small records
+
+    @_verb
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        now = self._clock.now()
+        with self._read() as connection:
+            rows = connection.execute(self._sql["read_records"], (kind.value,))
+        return [Record(key, value, version, now - at) for key, value, version, at in rows]
+
+    @_verb
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        values: tuple[object, ...] = (kind.value, key, value, self._clock.now())
+        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
+        if expect:
+            values = (*values, expect)
+        with self._write() as connection, connection.transaction():
+            written = connection.execute(self._sql[name], values)
+            if written and kind in SETTINGS:
+                connection.execute(self._sql["raise_settings"])
+        if not written:
+            return None
+        if kind in SETTINGS:
+            self._ring()
+        version: int = written[0][0]
+        return version
+
+    @_verb
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+        with self._write() as connection, connection.transaction():
+            removed = connection.change(self._sql["remove_record"], (kind.value, key)) > 0
+            if removed and kind in SETTINGS:
+                connection.execute(self._sql["raise_settings"])
+        if removed and kind in SETTINGS:
+            self._ring()
+        return removed
+
+    # -- itself
+
+    @_verb
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        with self._read() as connection:
+            version = self._schema.version(connection)
+            identity = connection.execute(self._sql["identity"])[0][0] if version else ""
+            [(pages,)], [(page_size,)] = (connection.execute(f"pragma {name}") for name in ("page_count", "page_size"))
+            library = connection.version
+            key = files.file_key(self._path)
+        return Facts(
+            store="sqlite",
+            version=f"SQLite {library} ({self._options.library})",
+            schema_version=version,
+            identity=identity,
+            size_bytes=pages * page_size + self._wal_size(),
+            connections=files.connections_to(key),
+            now=self._clock.now(),
+            problems=self._problems(library),
+        )
+
+    def _wal_size(self) -> int:
+        try:
+            return Path(self._path + "-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def _problems(self, library: str) -> Sequence[str]:
+        found = []
+        options = self._options
+        if tuple(map(int, library.split("."))) < _BUG_FREE_LIBRARY and options.journal_mode == "wal":
+            found.append(
+                f"SQLite {library} may lose a commit when the WAL is reset under two writers (fixed in 3.51.3): "
+                "leave the option library at apsw, or set journal_mode=delete"
+            )
+        if options.synchronous in ("off", "normal"):
+            found.append(f"synchronous={options.synchronous}: the newest jobs may be lost with the power")
+        if self._wal_size() > _LARGE_WAL:
+            found.append("the WAL is larger than 256 MiB: a long read keeps it from being written back")
+        return found
+
+    def waker(self) -> Waker:
+        """Hints by a local datagram where the system has them, and by SQLite's own count of foreign commits."""
+        name = self._wake_name()
+        listener = wake.listen(name) if wake.CAN_LISTEN and name else None
+        watch = None if self._memory_name else self._pool(1)
+        seen: list[int] = []
+
+        def changed() -> bool:
+            with watch.use() as connection:  # type: ignore[union-attr]
+                [(version,)] = connection.execute("pragma data_version")
+            before = seen[:]
+            seen[:] = [version]
+            return before != seen
+
+        def close() -> None:
+            if listener is not None:
+                listener.close()
+            if watch is not None:
+                watch.close()
+
+        return Waker(
+            fd=listener.fileno() if listener else None,
+            drain=functools.partial(wake.drain, listener) if listener else lambda: None,
+            changed=changed if watch else None,
+            interval=0.025 if listener else 0.005,
+            close=close,
+        )
+
+    # -- connections
+
+    def _pool(self, size: int, **changed: Any) -> Pool:
+        options = replace(self._options, **changed)
+        return Pool(
+            lambda create: FileConnection(self._path, options, create=create),
+            size=size,
+            timeout=options.pool_timeout,
+            recycle=options.pool_recycle,
+        )
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        self._refuse_readonly()
+        with self._writer.use() as connection:
+            yield connection
+
+    @contextmanager
+    def _rebuild(self) -> Iterator[Connection]:
+        """A connection for the schema, patient even where an engine wants quick answers."""
+        self._refuse_readonly()
+        if self._memory_name:
+            with self._writer.use(create=True) as connection:
+                yield connection
+            return
+        pool = self._pool(1, busy_timeout=max(self._options.busy_timeout, _SCHEMA_PATIENCE))
+        try:
+            with pool.use(create=True) as connection:
+                yield connection
+        finally:
+            pool.close()
+
+    def _refuse_readonly(self) -> None:
+        if self._options.readonly:
+            raise ConfigError(f"the SQLite file {self._path!r} is open with readonly=1: nothing can be changed")
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._readers.use() as connection:
+            yield connection
+
+    def _wake_name(self) -> str | None:
+        """What the engines of this store listen under: the file itself, whatever path led to it."""
+        if self._memory_name:
+            return self._memory_name
+        key = files.file_key(self._path)
+        return f"{key[0]:x}-{key[1]:x}-{self._options.prefix}" if key else None
+
+    def _ring(self) -> None:
+        if name := self._wake_name():
+            self._bell.ring(name)
+
+
+class _TakenError(Exception):
+    """An id of the batch is there already; the batch is stored again one by one."""
+
+
+_CONTRACT: type[base.Backend] = SQLiteBackend

@@ -1,0 +1,96 @@
+"""What SQLite says when it fails, in jobcard's words; by result code, never by message."""
+
+from __future__ import annotations
+
+import sqlite3
+from types import TracebackType
+
+import apsw
+
+from jobcard.errors import (
+    ConfigError,
+    CorruptRecordError,
+    InvalidJobError,
+    JobcardError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+
+_BUSY, _LOCKED, _PROTOCOL = 5, 6, 15
+_CONSTRAINT_UNIQUE = 2067
+
+_NOT_A_VALUE = (OverflowError, UnicodeEncodeError, TypeError)
+"""What both libraries raise for a value that they cannot hand to SQLite."""
+
+
+class UniqueKeyError(InvalidJobError):
+    """A unique index refused the row; its caller finds out who is there."""
+
+
+class StatementError(StoreError):
+    """SQLite did not understand a statement: the tables are missing or not of this version."""
+
+
+def is_busy(error: BaseException) -> bool:
+    """Somebody else holds the lock that was needed."""
+    return _code_of(error) & 0xFF in (_BUSY, _LOCKED, _PROTOCOL)
+
+
+def _code_of(error: BaseException) -> int:
+    code = getattr(error, "extendedresult", None) or getattr(error, "sqlite_errorcode", None)
+    return code if isinstance(code, int) else 0
+
+
+def translate(error: BaseException) -> JobcardError | None:
+    """The jobcard error for a driver's; None: it is none of the driver's."""
+    if isinstance(error, UnicodeDecodeError):
+        return CorruptRecordError("a row of the store holds text that is not UTF-8")
+    if isinstance(error, _NOT_A_VALUE):
+        return InvalidJobError(f"SQLite cannot store a value: {error}")
+    if isinstance(error, sqlite3.OperationalError) and not _code_of(error):
+        # The standard library's way to say that a stored text is not UTF-8; the only one without a code.
+        return CorruptRecordError("a row of the store holds text that is not UTF-8")
+    if isinstance(error, sqlite3.Error) and not _code_of(error):
+        return InvalidJobError(f"SQLite cannot store a value: {error}")
+    if not isinstance(error, (apsw.Error, sqlite3.Error)):
+        return None
+    code = _code_of(error)
+    if code == _CONSTRAINT_UNIQUE:
+        return UniqueKeyError("another job holds the same unique key")
+    match code & 0xFF:
+        case 5 | 6 | 15:  # busy, locked, a race for the lock
+            return StoreUnavailableError("the SQLite file is busy: another process held its lock too long")
+        case 13:  # full
+            return StoreFullError("the disk of the SQLite file is full; nothing was stored")
+        case 26:  # not a database
+            return ConfigError("the file is not a SQLite database, or it is encrypted")
+        case 14:  # cannot open
+            return ConfigError("the SQLite file, or a file beside it, cannot be opened")
+        case 8:  # read-only
+            return StoreError("the SQLite file cannot be written: it is read-only, or was moved while it was open")
+        case 11:  # corrupt
+            return StoreError("the SQLite file is damaged: keep it, and restore a backup")
+        case 18 | 19 | 20:  # too big, constraint, mismatch
+            return InvalidJobError(f"SQLite refused a value: {error}")
+        case 1:
+            return StatementError(f"SQLite refused a statement: {error}")
+    return StoreError(f"SQLite failed with code {code}: {error}")
+
+
+class _Translated:
+    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and (ours := translate(error)) is not None:
+            raise ours from error
+
+
+driver_errors = _Translated()

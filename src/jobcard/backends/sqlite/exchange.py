@@ -1,0 +1,182 @@
+"""The hot path: settle what ended, claim what is wanted, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import repeat
+
+from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
+from jobcard.backends.sqlite import changes
+from jobcard.backends.sqlite.connection import Connection
+from jobcard.backends.sqlite.rows import place_in_line, to_claimed
+from jobcard.core.job import LAST_ATTEMPTS, Claimed, Ref
+from jobcard.core.states import AT_WORK, Change, JobState
+from jobcard.errors import CorruptRecordError, InvalidJobError, JobcardError
+
+_log = logging.getLogger("jobcard.store")
+
+
+class _CountMismatchError(JobcardError):
+    """Not every completion applied; the batch is undone and settled one by one."""
+
+
+class Exchange:
+    """One exchange of one engine, on a connection lent for it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        sql: Mapping[str, str],
+        *,
+        owner: str,
+        now: int,
+        completions: Completions,
+        outcomes: tuple[Outcome, ...],
+        want: Want,
+        lease: int,
+    ) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._owner = owner
+        self._now = now
+        self._completions = completions
+        self._outcomes = outcomes
+        self._want = want
+        self._lease = lease
+        self._refusals: list[Refusal] = []
+
+    def run(self) -> Exchanged:
+        """All of it in one commit; without the write lock when there is nothing to do."""
+        if not (self._completions.refs or self._outcomes or self._finds_work()):
+            return self._answer([])
+        try:
+            return self._in_one_step(self._complete_all, self._apply)
+        except (_CountMismatchError, InvalidJobError):
+            # Rolled back: none of it is stored. Again, each write by itself.
+            return self._in_one_step(self._complete_singly, self._apply_alone)
+
+    def _in_one_step(self, complete: Callable[[], None], apply: Callable[[Outcome], None]) -> Exchanged:
+        while True:
+            self._refusals.clear()
+            try:
+                with self._connection.transaction():
+                    self._connection.execute(self._sql["release"], (self._now,))
+                    if self._completions.refs:
+                        complete()
+                    for outcome in self._outcomes:
+                        apply(outcome)
+                    return self._answer(self._claim())
+            except CorruptRecordError:
+                if not self._quarantine():
+                    raise
+
+    # -- looking
+
+    def _finds_work(self) -> bool:
+        _, due = self._news()
+        if due is not None and due <= self._now:
+            return True
+        claimable = self._sql["claimable"]
+        return self._want.total > 0 and any(
+            most > 0 and self._connection.execute(claimable, (queue,)) for queue, most in self._want.queues
+        )
+
+    def _news(self) -> tuple[int, int | None]:
+        [(settings, due)] = self._connection.execute(self._sql["news"])
+        return settings, due
+
+    def _answer(self, claimed: list[Claimed]) -> Exchanged:
+        settings, due = self._news()
+        return Exchanged(
+            claimed=claimed,
+            refusals=self._refusals,
+            cancels=self._connection.execute(self._sql["cancels"], (self._owner,)),
+            settings=settings,
+            next_due=None if due is None else max(0, due - self._now),
+        )
+
+    # -- settling
+
+    def _complete_all(self) -> None:
+        refs, tokens, results, started_ago = self._completions
+        rows = zip(results, started_ago, repeat(self._now), refs, tokens, strict=False)
+        if self._connection.change_many(self._sql["complete"], rows) != len(refs):
+            raise _CountMismatchError
+
+    def _complete_singly(self) -> None:
+        for ref, token, result, ago in zip(*self._completions, strict=True):
+            values = (result, ago, self._now, ref, token)
+
+            def write(values: tuple[object, ...] = values) -> bool:
+                return self._connection.change(self._sql["complete"], values) > 0
+
+            self._settle_alone(ref, token, AT_WORK, write)
+
+    def _apply(self, outcome: Outcome) -> None:
+        if not self._write(outcome):
+            self._explain(outcome.ref, outcome.token, outcome.change.sources)
+
+    def _apply_alone(self, outcome: Outcome) -> None:
+        self._settle_alone(outcome.ref, outcome.token, outcome.change.sources, lambda: self._write(outcome))
+
+    def _write(self, outcome: Outcome) -> bool:
+        sql, values = changes.bind(self._sql["apply"], outcome.change, self._now)
+        if not self._connection.change(sql, (*values, outcome.ref, outcome.token)):
+            return False
+        record_try(self._connection, self._sql, outcome.ref, outcome.change, self._now)
+        return True
+
+    def _settle_alone(self, ref: Ref, token: int, sources: frozenset[JobState], write: Callable[[], bool]) -> None:
+        try:
+            with self._connection.savepoint():
+                applied = write()
+        except InvalidJobError as error:
+            self._refusals.append(Refusal(ref, token, Verdict.REFUSED, str(error)))
+        else:
+            if not applied:
+                self._explain(ref, token, sources)
+
+    def _explain(self, ref: Ref, token: int, sources: frozenset[JobState]) -> None:
+        standing = self._connection.execute(self._sql["standing"], (ref,))
+        mine = standing and standing[0][1] == token and standing[0][0] not in sources
+        self._refusals.append(Refusal(ref, token, Verdict.MINE if mine else Verdict.LOST))
+
+    # -- claiming
+
+    def _claim(self) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        left = self._want.total
+        for queue, most in self._want.queues:
+            number = min(most, left)
+            if number <= 0:
+                continue
+            values = (self._owner, self._now, self._now + self._lease, queue, number)
+            taken = list(map(to_claimed, self._connection.execute(self._sql["claim"], values)))
+            taken.sort(key=place_in_line)
+            claimed += taken
+            left -= len(taken)
+        return claimed
+
+    def _quarantine(self) -> bool:
+        """Take the unreadable jobs at the head of the line out of it; False: there was none."""
+        found = False
+        with self._connection.transaction():
+            for queue, most in self._want.queues:
+                number = min(most, self._want.total)
+                for (ref,) in self._connection.execute(self._sql["candidates"], (queue, max(0, number))):
+                    try:
+                        self._connection.execute(self._sql["get_ref"], (ref,))
+                    except CorruptRecordError:
+                        _log.error("job number %s cannot be read: taken out of the line, its bytes kept", ref)
+                        self._connection.execute(self._sql["quarantine"], (ref,))
+                        found = True
+        return found
+
+
+def record_try(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:
+    """Keep the error of a change as a record of its own, and only the newest of them."""
+    if change.error is None:
+        return
+    connection.execute(sql["add_attempt"], (ref, change.attempt, now, change.error))
+    connection.execute(sql["trim_attempts"], (ref, LAST_ATTEMPTS))

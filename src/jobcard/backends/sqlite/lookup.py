@@ -1,0 +1,193 @@
+"""Looking up: filters as SQL, lists that leave unreadable rows out, counts along the indexes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.sqlite.connection import Connection, Row
+from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, to_claimed, to_job
+from jobcard.backends.sqlite.statements import marks
+from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.states import ENDED, JobState
+from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
+
+CHUNK = 500
+"""Values of one `in (…)`: below the limit of every SQLite, which may be as low as 999."""
+
+_ID_TEXT = "lower(hex(id))"
+_ID_WITH_DASHES = " || '-' || ".join(
+    f"substr({_ID_TEXT}, {first}, {length})" for first, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+)
+
+# Each part of the jobs has an index whose condition must stand in the query word for word.
+_IN_LINE = "state = 'waiting' and hold is null"
+_PARTS: tuple[tuple[str, str], ...] = (
+    (JobState.WAITING, _IN_LINE),
+    (JobState.WAITING, "state = 'waiting' and hold is not null"),
+    (JobState.CLAIMED, "claimed_by is not null and state = 'claimed'"),
+    (JobState.RUNNING, "claimed_by is not null and state = 'running'"),
+    *((state, f"state = '{state.value}' and finished_at is not null") for state in sorted(ENDED)),
+)
+_BY_QUEUE = frozenset({_IN_LINE, *(part for state, part in _PARTS if state in ENDED)})
+"""Those whose index finds one queue at once; the others are counted as a whole."""
+
+
+def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list[object]]:
+    """A filter as a condition with places for its values."""
+    parts: list[str] = []
+    values: list[object] = []
+
+    def add(part: str, *given: object) -> None:
+        parts.append(part)
+        values.extend(given)
+
+    for column, wanted in (("state", where.states), ("queue", where.queues), ("name", where.names)):
+        if wanted:
+            add(f"{column} in ({marks(len(wanted))})", *map(str, wanted))
+    for tag in where.tags:
+        add("case when json_valid(tags) then exists (select 1 from json_each(tags) where value = ?) end", tag)
+    if where.args is not None:
+        add("args = ?", where.args)
+    if where.error_kind is not None:
+        add("error_kind = ?", where.error_kind)
+    if where.batch_id is not None:
+        add("batch_id = ?", where.batch_id)
+    if where.after is not None:
+        add("created_at >= ?", where.after)
+    if where.before is not None:
+        add("created_at < ?", where.before)
+    if where.search:
+        # instr and not like: nothing in the text means anything but itself.
+        add(f"(instr(name, ?) > 0 or instr({_ID_WITH_DASHES}, ?) > 0)", where.search, where.search.lower())
+    if before_id is not None:
+        add("id < ?", before_id)
+    return " and ".join(parts) or "true", values
+
+
+_FEW = 5_000
+
+
+def _parts_of_few(connection: Connection, sql: Mapping[str, str], where: Filter) -> list[str]:
+    """The parts of the states wanted if they hold few jobs; [] if many, or if no state was given.
+
+    Few are sorted in no time; among many, a walk down the ids soon meets enough.
+    """
+    parts = [part for state, part in _PARTS if state in where.states]
+    left = _FEW
+    for part in parts:
+        [(number,)] = connection.execute(sql["count_up_to"].replace("{where}", part), (left + 1,))
+        left -= number
+        if left < 0:
+            return []
+    return parts
+
+
+def list_jobs(
+    connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int, before_id: bytes | None
+) -> Sequence[JobRow]:
+    """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
+    condition, values = conditions(where, before_id)
+    values.append(limit)
+    if parts := _parts_of_few(connection, sql, where):
+        refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
+        condition = f"n in ({refs}) and {condition}"
+    try:
+        return list(map(to_job, connection.execute(sql["list"].replace("{where}", condition), values)))
+    except CorruptRecordError:
+        found = connection.execute(sql["list_refs"].replace("{where}", condition), values)
+        return list(map(to_job, _readable(connection, sql["get_ref"], [ref for (ref,) in found])))
+
+
+def get_jobs(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    if len(job_ids) == 1:
+        return list(map(to_job, connection.execute(sql["get"], job_ids)))
+    found: list[JobRow] = []
+    for chunk in chunks(job_ids):
+        try:
+            rows = connection.execute(sql["get_many"].replace("{marks}", marks(len(chunk))), chunk)
+            found.extend(map(to_job, rows))
+        except CorruptRecordError:
+            found.extend(map(to_job, _readable(connection, sql["get"], chunk)))
+    return found
+
+
+def _readable(connection: Connection, statement: str, keys: Sequence[object]) -> list[Row]:
+    found: list[Row] = []
+    for key in keys:
+        try:
+            found += connection.execute(statement, (key,))
+        except CorruptRecordError:
+            _log.warning("a job cannot be read and was left out: %s", key.hex() if isinstance(key, bytes) else key)
+    return found
+
+
+def held(connection: Connection, sql: Mapping[str, str], name: str, values: Sequence[object]) -> dict[Ref, Claimed]:
+    """The claims that a statement finds, by ref; unreadable ones are left out and logged."""
+    try:
+        rows = connection.execute(sql[name].replace("{what}", CLAIMED_COLUMNS), values)
+    except CorruptRecordError:
+        refs = connection.execute(sql[name].replace("{what}", "n"), values)
+        rows = _readable(connection, sql["get_claimed"], [ref for (ref,) in refs])
+    return {row[0]: to_claimed(row) for row in rows}
+
+
+def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """The ids in pieces that one statement can take."""
+    return [job_ids[first : first + CHUNK] for first in range(0, len(job_ids), CHUNK)]
+
+
+def count_jobs(
+    connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int | None
+) -> dict[str, dict[str, int]]:
+    """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
+    counts: dict[str, dict[str, int]] = {}
+    condition, values = conditions(where)
+    for state, part in _PARTS:
+        if where.states and state not in where.states:
+            continue
+        both = f"{part} and {condition}"
+        for queue, number in _count_part(connection, sql, part, both, values, limit):
+            by_state = counts.setdefault(queue, {})
+            total = by_state.get(state, 0) + number
+            by_state[state] = total if limit is None else min(limit, total)
+    return counts
+
+
+def _count_part(
+    connection: Connection, sql: Mapping[str, str], part: str, both: str, values: list[object], limit: int | None
+) -> list[tuple[str, int]]:
+    if limit is None or part not in _BY_QUEUE:
+        rows = connection.execute(sql["count"].replace("{where}", both), values)
+        return [(queue, number) for queue, _, number in rows]
+    found = []
+    for (queue,) in connection.execute(sql["queues_in"].replace("{where}", part)):
+        statement = sql["count_queue"].replace("{where}", both)
+        [(number,)] = connection.execute(statement, (*values, queue, limit))
+        if number:
+            found.append((queue, number))
+    return found
+
+
+def chart(connection: Connection, sql: Mapping[str, str], *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    """Jobs by present state in slices of time, each at its latest stamp."""
+    end = first + step * buckets
+    slices: list[dict[str, int]] = [{} for _ in range(buckets)]
+    rows = connection.execute(sql["chart_alive"], (first, step, end))
+    for state in sorted(ENDED):
+        rows += connection.execute(sql["chart_finished"], (state.value, first, step, end))
+    for state_name, place, number in rows:
+        slices[place][state_name] = number
+    return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
+
+
+def tally(connection: Connection, sql: Mapping[str, str], now: int) -> Tally:
+    """The whole store's figures."""
+    counts = {state.value: 0 for state in JobState} | dict(connection.execute(sql["tally"]))
+    [(delayed, *due)] = connection.execute(sql["tally_waiting"], (now,))
+    since = [at for at in due if at is not None]
+    return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, now - min(since)) if since else None)

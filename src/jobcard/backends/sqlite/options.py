@@ -1,0 +1,140 @@
+"""What a SQLite store can be told, in its URL or in `config`, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from jobcard.backends.url import StoreURL, mask, parse
+from jobcard.core import clock
+from jobcard.core.settings import check_names
+from jobcard.errors import ConfigError
+
+MEMORY = ":memory:"
+
+_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_DURATION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+_WHOLE = re.compile(r"-?[0-9]{1,10}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Durations in seconds; None: SQLite's own default, or never."""
+
+    library: str = "apsw"
+    """`apsw` brings a current SQLite; `sqlite3` is Python's own, for jobs inside an application's file."""
+    busy_timeout: float = 10.0
+    """How long to wait for another process's lock."""
+    synchronous: str = "full"
+    journal_mode: str = "wal"
+    cache_size: int | None = None
+    temp_store: str | None = None
+    wal_autocheckpoint: int | None = None
+    readonly: bool = False
+    pool_size: int = 1
+    """Connections for reading; there is always one for writing."""
+    pool_timeout: float = 30.0
+    """How long to wait for another thread to give a connection back."""
+    pool_recycle: float | None = None
+    """Open a connection afresh after this long."""
+    prefix: str = "jobcard_"
+
+
+def _choice(*allowed: str) -> Callable[[str, object], str]:
+    def check(name: str, value: object) -> str:
+        text = value.lower() if isinstance(value, str) else None
+        if text not in allowed:
+            raise ConfigError(f"the SQLite option {name} must be one of {', '.join(allowed)}")
+        return text
+
+    return check
+
+
+def _whole(low: int, high: int) -> Callable[[str, object], int]:
+    def check(name: str, value: object) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"the SQLite option {name} must be a whole number from {low:,} to {high:,}")
+        return value
+
+    return check
+
+
+def _seconds(low: float, high: float) -> Callable[[str, object], float]:
+    def check(name: str, value: object) -> float:
+        if isinstance(value, str) and _DURATION.fullmatch(value):
+            value = float(value)
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise ConfigError(f"the SQLite option {name} must be {low:g} to {high:g} seconds")
+        return float(value)
+
+    return check
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("0", "1", "true", "false"):
+        return value in ("1", "true")
+    raise ConfigError(f"the SQLite option {name} must be 0 or 1")
+
+
+def _prefix(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _PREFIX.fullmatch(value) or value.lower().startswith("sqlite_"):
+        raise ConfigError(f"the SQLite option {name} must be 1 to 40 letters, digits and _, not a digit first")
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "library": _choice("apsw", "sqlite3"),
+    "busy_timeout": _seconds(0, 3600),
+    "synchronous": _choice("off", "normal", "full", "extra"),
+    # Not memory or off: a process that dies in the middle of a commit would then damage the file.
+    "journal_mode": _choice("wal", "delete", "truncate", "persist"),
+    "cache_size": _whole(-(1 << 31), (1 << 31) - 1),
+    "temp_store": _choice("default", "file", "memory"),
+    "wal_autocheckpoint": _whole(0, 1_000_000),
+    "readonly": _flag,
+    "pool_size": _whole(1, 64),
+    "pool_timeout": _seconds(0, 3600),
+    "pool_recycle": _seconds(1, 10 * clock.DAY / clock.SECOND),
+    "prefix": _prefix,
+}
+
+
+def read_options(url_or_path: object, given: Mapping[str, Any]) -> tuple[str, Options]:
+    """The path (or `:memory:`) and the checked options; `given` wins over the URL. None: not given."""
+    path, in_url = _take_apart(url_or_path)
+    known = {field.name for field in fields(Options)}
+    check_names(dict(in_url), known, f"the store URL {mask(url_or_path)!r}")
+    check_names(dict(given), known, "the SQLite store")
+    merged = {**in_url, **{name: value for name, value in given.items() if value is not None}}
+    checked: dict[str, Any] = {name: _CHECKS[name](name, value) for name, value in merged.items()}
+    if path == MEMORY and checked.get("readonly"):
+        raise ConfigError("a store in memory cannot be read-only: it is empty when it is opened")
+    return path, Options(**checked)
+
+
+def _take_apart(url_or_path: object) -> tuple[str, Mapping[str, str]]:
+    if hasattr(url_or_path, "__fspath__"):
+        url_or_path = url_or_path.__fspath__()
+        if not isinstance(url_or_path, str) or not url_or_path:
+            raise ConfigError("the path of a SQLite file must be text and not empty")
+        return url_or_path, {}
+    if isinstance(url_or_path, str) and url_or_path and ":/" not in url_or_path and "?" not in url_or_path:
+        return url_or_path, {}
+    url: StoreURL = parse(url_or_path)
+    shown = mask(url_or_path)
+    if url.scheme != "sqlite":
+        raise ConfigError(f"{shown!r} is not a SQLite URL; for example sqlite:///jobs.db")
+    if url.host or url.port or url.user:
+        raise ConfigError(f"{shown!r} names a host: write three slashes, as in sqlite:///jobs.db")
+    if not url.path:
+        raise ConfigError(f"{shown!r} names no file; for example sqlite:///jobs.db or sqlite:///:memory:")
+    return url.path, url.options

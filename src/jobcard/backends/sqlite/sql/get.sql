@@ -1,0 +1,3 @@
+-- One job.
+-- Only reads.
+select {columns} from {prefix}jobs where id = ?1

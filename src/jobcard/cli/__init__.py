@@ -1,0 +1,1 @@
+"""The `jobcard` command, one module per group of commands."""

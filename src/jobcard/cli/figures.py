@@ -1,0 +1,19 @@
+"""Figures from the stamps of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from jobcard.core.job import Job
+
+
+def pickup_ms(jobs: Iterable[Job]) -> list[float]:
+    """Milliseconds from enqueue to start of each job that started, sorted."""
+    return sorted(
+        (job.started_at - job.created_at).total_seconds() * 1000 for job in jobs if job.started_at is not None
+    )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """The smallest of these sorted values that `share` (0..1) of them do not exceed; None of none."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,0 +1,146 @@
+"""The `jobcard` command: finds the command asked for, and makes one line and an exit code of every error.
+
+Command modules are imported when they are named, and import what they need when they run: `jobcard start`
+stays as a process of its own above the engine, so it must stay small.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from jobcard.cli import output
+from jobcard.errors import (
+    BackupError,
+    ConfigError,
+    InvalidJobError,
+    JobcardError,
+    NotFoundError,
+    SchemaVersionError,
+    StoreError,
+    UnknownJobError,
+)
+from jobcard.version import VERSION
+
+OK, FAILED, USAGE, STORE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
+BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
+
+_EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
+    (NotFoundError, NOT_FOUND),
+    (UnknownJobError, NOT_FOUND),
+    (ConfigError, USAGE),
+    (InvalidJobError, USAGE),
+    (StoreError, STORE),
+    (SchemaVersionError, STORE),
+    (BackupError, STORE),
+)
+
+_EXAMPLES = """\b
+Examples:
+  jobcard start shop:jobs                      run the jobs of shop.py
+  jobcard enqueue shop:jobs shop.thumbnail --args '["cat.jpg"]'
+  jobcard jobs list --state failed
+  jobcard jobs show 0199c0de-…                 one job, its errors and what it printed
+  jobcard stats --json
+  jobcard demo                                 see it work, in a few seconds
+
+\b
+The store: --url, else $JOBCARD_URL, else [tool.jobcard] url in pyproject.toml,
+else sqlite:///jobcard.db. Exit codes: 0 ok, 1 failed, 2 usage or application
+not importable, 3 store or schema, 4 not found, 130 interrupted.
+"""
+
+
+class Commands(click.Group):
+    """The commands by name, each imported when it is asked for."""
+
+    _places = {  # noqa: RUF012 - never changed
+        "start": "jobcard.cli.start:start",
+        "enqueue": "jobcard.cli.enqueue:enqueue",
+        "jobs": "jobcard.cli.jobs:jobs",
+        "stats": "jobcard.cli.stats:stats",
+        "migrate": "jobcard.cli.schema:migrate",
+        "rollback": "jobcard.cli.schema:rollback",
+        "bench": "jobcard.cli.bench:bench",
+        "demo": "jobcard.cli.demo:demo",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = self._places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    epilog=_EXAMPLES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(VERSION, prog_name="jobcard", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Background jobs for Python, kept in the database you already run."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(USAGE)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit code."""
+    try:
+        with cli.make_context("jobcard", list(arguments)) as ctx:
+            code = cli.invoke(ctx)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        name = error.ctx.command_path if error.ctx else "jobcard"
+        output.complain(f"{error.format_message()} (try: {name} --help)", name)
+        return USAGE
+    except click.ClickException as error:
+        output.complain(error.format_message())
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except JobcardError as error:
+        output.complain(str(error))
+        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+    except Exception as error:
+        output.complain(f"internal error: {type(error).__name__}: {error}{_place(error)}")
+        return FAILED
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def main() -> None:
+    """Be the `jobcard` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever the locale says, a name or a traceback must not end the command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or BROKEN_PIPE
+    sys.exit(code)

@@ -1,0 +1,275 @@
+"""`Jobcard`: what an application declares its jobs with, enqueues, looks up, cancels and starts engines from."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, Unpack
+from uuid import UUID
+
+from jobcard.connection import JobcardOptions
+from jobcard.core import context, ids
+from jobcard.core.codec import Codec
+from jobcard.core.reference import AppReference, find_reference
+from jobcard.core.registry import Registry
+from jobcard.core.settings import Settings
+from jobcard.declare import Declares
+from jobcard.engines import Engines
+from jobcard.errors import ConfigError, JobNotFoundError
+from jobcard.filters import Filters
+from jobcard.groups import JobGroup
+from jobcard.handles import JobHandle
+from jobcard.health import Health, Stats, check_health, collect_stats
+from jobcard.lookup import Bucket, Counts, Page
+from jobcard.options import EnqueueOptions
+from jobcard.parts import Parts
+from jobcard.queues import Queues
+
+if TYPE_CHECKING:
+    from jobcard.core.definition import JobDefinition
+    from jobcard.core.job import Job
+    from jobcard.functions import Call
+
+
+class Jobcard(Declares):
+    """An application's jobs and the store they are kept in.
+
+    url: the store; without it $JOBCARD_URL, then `[tool.jobcard] url` in pyproject.toml, then a SQLite file
+    `jobcard.db` in the current directory. Nothing is opened or looked up before the first use.
+    Any thread may use it, and so may a forked child.
+    """
+
+    registry: Registry
+    """The jobs declared with it."""
+    codec: Codec
+    """Writes arguments and results; teach it own types with `jobs.codec.add(…)`."""
+    queues: Queues
+    """Create, change, pause and list queues."""
+    engines: Engines
+    """The engines that work on this store."""
+
+    def __init__(self, url: str | None = None, **options: Unpack[JobcardOptions]) -> None:
+        self._parts = parts = Parts()
+        self._created_in: str = sys._getframe(1).f_globals.get("__name__", "")
+        self.registry = parts.registry
+        self.codec = parts.codec
+        self.queues = parts.queues
+        self.engines = parts.engines
+        parts.connection.configure({"url": url, **options})
+
+    def configure(self, url: str | None = None, **options: Unpack[JobcardOptions]) -> None:
+        """Set what the constructor takes, until the first use; what is not given stays."""
+        self._parts.connection.configure({**({} if url is None else {"url": url}), **options})
+
+    @property
+    def settings(self) -> Settings:
+        """What it was given, with the store's URL looked up; fixed from the first use on."""
+        return self._parts.connection.settings
+
+    @property
+    def parts(self) -> Parts:
+        """What it is made of; for jobcard itself."""
+        return self._parts
+
+    # ------------------------------------------------------------------ declaring
+
+    def _register(self, definition: JobDefinition) -> None:
+        self.registry.add(definition)
+
+    def include(self, group: JobGroup) -> None:
+        """Take in the jobs of a group, also those declared later; `ConfigError` when a name is taken."""
+        if not isinstance(group, JobGroup):
+            raise ConfigError(f"include takes a JobGroup, not {type(group).__name__}")
+        group.join(self._parts)
+
+    # ------------------------------------------------------------------ enqueuing
+
+    def enqueue(
+        self,
+        name: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = True,
+        **options: Unpack[EnqueueOptions],
+    ) -> JobHandle[Any]:
+        """Store a job by its name, from code that lacks the function.
+
+        `UnknownJobError` for a name that is not declared here, unless nothing is, or `strict=False`.
+        """
+        return self._parts.producer.enqueue_by_name(name, args, {} if kwargs is None else kwargs, strict, options)
+
+    def enqueue_many(self, calls: Iterable[Call[Any]]) -> builtins.list[JobHandle[Any]]:
+        """Store many calls: `jobs.enqueue_many([add.call(1, 2), add.call(3, 4)])`; handles in the same order.
+
+        All are checked before the first is sent: a bad one raises with `.index`, and nothing is stored. Up to 1,000
+        are stored all or nothing, more in steps of 1,000.
+        """
+        return self._parts.producer.enqueue_many(calls)
+
+    async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> builtins.list[JobHandle[Any]]:
+        """The same as `enqueue_many`, awaitable."""
+        return await self._parts.producer.enqueue_many_async(calls)
+
+    # ------------------------------------------------------------------ looking up
+
+    def handle(self, job_id: UUID | str) -> JobHandle[Any]:
+        """The handle of a job by its id; whether there is such a job shows at its use."""
+        return JobHandle(self._parts, ids.parse_id(job_id))
+
+    def get(self, job_id: UUID | str) -> Job:
+        """The job of this id; `JobNotFoundError` when there is none."""
+        return self._parts.lookup.get(job_id)
+
+    def find(self, job_id: UUID | str) -> Job | None:
+        """The job of this id, or None."""
+        try:
+            return self._parts.lookup.get(job_id)
+        except JobNotFoundError:
+            return None
+
+    def list(self, *, limit: int = 50, cursor: str | None = None, **where: Unpack[Filters]) -> Page:
+        """Jobs that fit, newest first: a sequence of at most `limit` (1 to 1,000), with `.next_cursor`."""
+        return self._parts.lookup.list(where, limit=limit, cursor=cursor)
+
+    def iterate(self, **where: Unpack[Filters]) -> Iterator[Job]:
+        """All jobs that fit, newest first, read as they are needed."""
+        return self._parts.lookup.iterate(where)
+
+    def count(self, **where: Unpack[Filters]) -> Counts:
+        """How many jobs fit, by state, and `.total`."""
+        return self._parts.lookup.count(where)
+
+    def count_by_queue(self) -> dict[str, Counts]:
+        """How many jobs each queue has, by state; queues without jobs included."""
+        return self._parts.lookup.count_by_queue()
+
+    def count_over_time(self, span: str) -> builtins.list[Bucket]:
+        """Jobs per minute, hour or day in UTC ("12m", "12h", "12d"), oldest first.
+
+        A job counts in its present state, when it ended, else started, else was claimed, else created.
+        """
+        return self._parts.lookup.count_over_time(span)
+
+    def health(self) -> Health:
+        """How the store is; a dead one is told, not raised."""
+        return check_health(self._parts.connection, self.engines)
+
+    def stats(self) -> Stats:
+        """How many jobs the store holds, by state and by queue."""
+        return collect_stats(self._parts.connection, self._parts.lookup)
+
+    # ------------------------------------------------------------------ changing jobs
+
+    def cancel(self, job_id: UUID | str) -> Job:
+        """Cancel a job: at once while it waits; at work it is told to stop, and says `cancel_requested` until it has.
+
+        Returns the job as it now is; `TransitionError` when it has ended.
+        """
+        return self._parts.moves.cancel(job_id)
+
+    def retry(self, job_id: UUID | str) -> Job:
+        """Run a failed or canceled job again: due now, attempt 0, the same id; else `TransitionError`."""
+        return self._parts.moves.retry(job_id)
+
+    def run_now(self, job_id: UUID | str) -> Job:
+        """Make a waiting job due now; else `TransitionError`."""
+        return self._parts.moves.run_now(job_id)
+
+    def snooze(self, job_id: UUID | str, delay: float | timedelta) -> Job:
+        """Make a waiting job due `delay` from now; else `TransitionError`."""
+        return self._parts.moves.snooze(job_id, delay)
+
+    def retry_many(self, **where: Unpack[Filters]) -> int:
+        """Retry all failed jobs that fit (`state="canceled"`: all canceled ones); how many."""
+        return self._parts.moves.retry_many(where)
+
+    def discard_many(self, **where: Unpack[Filters]) -> int:
+        """Cancel all jobs that fit and have not ended; how many."""
+        return self._parts.moves.discard_many(where)
+
+    def delete_finished(self, *, older_than: float | timedelta | datetime) -> int:
+        """Delete jobs that ended longer ago than this, or before this moment; how many."""
+        return self._parts.moves.delete_finished(older_than)
+
+    def truncate(self, *, confirm: bool = False) -> None:
+        """Delete every job, queue and record of this store; only with `confirm=True`."""
+        if confirm is not True:
+            raise ConfigError("truncate deletes every job: say truncate(confirm=True)")
+        with self._parts.connection as store:
+            store.truncate()
+
+    # ------------------------------------------------------------------ engines
+
+    def start(self) -> None:
+        """Start an engine in processes of its own and return when it is ready; it ends with `stop()` or with us.
+
+        Inside a worker it does nothing, and neither does calling it twice.
+        """
+        keeper = self._parts.keeper
+        if context.inside_worker is None and not (keeper and keeper.running):
+            from jobcard.engine.control import start_keeper
+
+            self._parts.keeper = start_keeper(self._engine_settings(), self.reference())
+
+    def stop(self) -> None:
+        """Stop the engine that `start()` started; running jobs get `stop_timeout` seconds to finish."""
+        self._parts.stop()
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """`with jobs.running(): …` starts an engine and stops it at the end."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def run(self) -> int:
+        """Run an engine in the foreground until it is told to stop (SIGTERM, Ctrl-C); its exit code."""
+        if context.inside_worker is not None:
+            return 0
+        from jobcard.engine.control import run_foreground
+
+        return run_foreground(self._engine_settings(), self.reference())
+
+    def reference(self) -> AppReference:
+        """What a worker must import to find this object; `ConfigError` when it cannot be found."""
+        return find_reference(
+            self,
+            created_in=self._created_in,
+            job_modules=[definition.module for definition in self.registry],
+            imports=self.settings.imports,
+        )
+
+    def _engine_settings(self) -> Settings:
+        if self._parts.connection.own_backend is not None:
+            raise ConfigError("an engine opens the store by its URL in a process of its own: give url=, not backend=")
+        return self.settings
+
+    # ------------------------------------------------------------------ the store
+
+    def migrate(self) -> builtins.list[int]:
+        """Bring the store's schema to this code's version; the versions applied, none when it was there."""
+        return self._parts.connection.migrate()
+
+    def rollback_migration(self) -> int | None:
+        """Take the newest migration back; its version, None when there is none."""
+        return self._parts.connection.rollback()
+
+    def close(self) -> None:
+        """Let go of the store for good; an engine that `start()` started stops. Calling it twice is fine."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        # Without the URL: it may hold a password.
+        return f"<Jobcard {len(self.registry)} jobs{', closed' if self._parts.closed else ''}>"

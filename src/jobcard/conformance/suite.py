@@ -1,0 +1,78 @@
+"""Gathers every check of every `check_*.py` into one class that a store's tests inherit from."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from jobcard.backends.base import Backend
+from jobcard.conformance.harness import Harness
+from jobcard.conformance.machine import CI, run_histories
+from jobcard.core.clock import FrozenClock
+
+
+def _gather() -> dict[str, Callable[..., None]]:
+    found: dict[str, Callable[..., None]] = {}
+    for entry in pkgutil.iter_modules([str(Path(__file__).parent)], "jobcard.conformance."):
+        if not entry.name.startswith("jobcard.conformance.check_"):
+            continue
+        for name, function in vars(importlib.import_module(entry.name)).items():
+            if not name.startswith("check_") or function.__module__ != entry.name:
+                continue
+            if name in found:
+                raise RuntimeError(f"two checks are named {name}: the second would hide the first")
+            found[name] = function
+    return found
+
+
+CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(_gather())
+"""Every check by its name."""
+
+
+def run_check(name: str, harness: Harness) -> None:
+    """Run one check without pytest, on a harness of its own kind but with an empty store."""
+    check = CHECKS[name]
+    fresh = harness.fresh()
+    makers: dict[str, Callable[[], object]] = {
+        "harness": lambda: fresh,
+        "backend": fresh.ready,
+        "clock": lambda: fresh.clock,
+    }
+    try:
+        check(**{parameter: makers[parameter]() for parameter in inspect.signature(check).parameters})
+    finally:
+        fresh.close()
+
+
+class BackendSuite:
+    """Inherit from this and give a `harness` fixture: today's checks and tomorrow's come with it.
+
+    histories: how many random histories are run, and how long they are.
+    """
+
+    histories = CI
+
+    @pytest.fixture
+    def backend(self, harness: Harness) -> Iterator[Backend]:
+        """A backend on the empty store, schema in place."""
+        yield harness.ready()
+        harness.close()
+
+    @pytest.fixture
+    def clock(self, harness: Harness) -> FrozenClock:
+        """The store's clock."""
+        return harness.clock
+
+    def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
+        """Whatever is done in whatever order, the store holds what the model holds."""
+        run_histories(harness.fresh, self.histories)
+
+
+for _name, _check in CHECKS.items():
+    setattr(BackendSuite, _name.replace("check_", "test_", 1), staticmethod(_check))

@@ -1,0 +1,226 @@
+"""One client's way to its store: settled, opened and migrated at the first use, shared by all threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from jobcard import sources
+from jobcard.core import context
+from jobcard.core.ids import IdSource
+from jobcard.core.queue import Queue
+from jobcard.core.settings import Settings, settings_from
+from jobcard.errors import ConfigError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from jobcard.backends.base import Backend
+
+
+class JobcardOptions(TypedDict, total=False):
+    """What `Jobcard(…)` and `configure(…)` take beside the URL; durations are seconds or a timedelta."""
+
+    backend: str | type | Backend | None
+    config: Mapping[str, Any] | None
+    queues: Iterable[Queue]
+    imports: Iterable[str]
+    max_concurrent_jobs: int
+    processes: int | None
+    start_method: str
+    recycle_after: int | None
+    memory_limit: int | None
+    lease: float | timedelta
+    heartbeat: float | timedelta
+    poll_interval: float | timedelta
+    stop_timeout: float | timedelta
+    cancel_grace: float | timedelta
+    keep_completed: float | timedelta
+    keep_failed: float | timedelta
+    migrate: bool
+    strict_durability: bool
+
+
+_ids = IdSource()  # one for the process, so that ids rise whichever client makes them
+_here = threading.local()
+
+
+class Connection:
+    """Opens the store at first use and lends it: `with connection as store: store.get(…)`.
+
+    A thread is in one such block at a time: a signal handler or finalizer that comes in between gets a
+    `StoreUnavailableError` at once, where waiting for the locks of its own thread would never end.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+        self._checked = Settings()
+        self._settled: Settings | None = None
+        self._backend: Backend | None = None
+        self._ready: Backend | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    # -- settings
+
+    def configure(self, given: Mapping[str, Any]) -> None:
+        """Take settings, checked at once; `ConfigError` after the first use."""
+        if self._settled is not None:
+            raise ConfigError("this Jobcard is in use: configure it before its first use")
+        merged = {**self._given, **given}
+        self._checked = settings_from(**_plain({name: value for name, value in merged.items() if name != "backend"}))
+        self._given = merged
+
+    @property
+    def settings(self) -> Settings:
+        """What holds from the first use on, the URL looked up."""
+        if self._settled is None:
+            settings = self._checked
+            if settings.url is None and self.own_backend is None:
+                settings = replace(settings, url=sources.find_url())
+            self._settled = settings
+        return self._settled
+
+    @property
+    def own_backend(self) -> str | type | Backend | None:
+        """The store, or its class, that code gave instead of a URL alone."""
+        given: str | type | Backend | None = self._given.get("backend")
+        return given
+
+    # -- the store
+
+    def __enter__(self) -> Backend:
+        _enter()
+        try:
+            return self._ready or self._open()
+        except BaseException:
+            _leave()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        _leave()
+
+    def _open(self) -> Backend:
+        if self._closed:
+            raise ConfigError("this Jobcard is closed")
+        if context.inside_worker is not None:
+            return context.inside_worker.backend  # type: ignore[no-any-return]
+        with self._lock:
+            if self._ready is None:
+                backend = self._made()
+                if self.settings.migrate:
+                    backend.migrate()
+                else:
+                    backend.check_schema()
+                self._ready = backend
+            return self._ready
+
+    def _made(self) -> Backend:
+        from jobcard.backends.registry import open_backend  # only now: `import jobcard` loads no store
+
+        if self._backend is None:
+            settings = self.settings
+            self._backend = open_backend(settings.url, settings.config, backend=self.own_backend)
+        return self._backend
+
+    def migrate(self) -> list[int]:
+        """Bring the schema to this code's version; the versions applied."""
+        with _Alone(self) as backend:
+            applied = backend.migrate()
+            self._ready = backend
+            return applied
+
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when there is none."""
+        with _Alone(self) as backend:
+            self._ready = None
+            return backend.rollback()
+
+    def take_ids(self, count: int) -> list[bytes]:
+        """New job ids, rising."""
+        _enter()
+        try:
+            return _ids.take(count)
+        finally:
+            _leave()
+
+    def close(self) -> None:
+        """Let go of the store for good."""
+        _enter()
+        try:
+            with self._lock:
+                self._closed = True
+                backend, self._backend, self._ready = self._backend, None, None
+            if backend is not None:
+                backend.close()
+        finally:
+            _leave()
+
+    def after_fork(self) -> None:
+        """In a forked child: forget locks that threads of the parent held. The store sees to its connections."""
+        self._lock = threading.Lock()
+
+
+class _Alone:
+    """Lends a store whose schema may be missing or old, to one thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Backend:
+        connection = self._connection
+        _enter()
+        connection._lock.acquire()
+        try:
+            if connection._closed:
+                raise ConfigError("this Jobcard is closed")
+            if context.inside_worker is not None:
+                raise ConfigError("the schema cannot be changed from inside a job")
+            return connection._made()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._connection._lock.release()
+        _leave()
+
+
+def _enter() -> None:
+    if getattr(_here, "inside", False):
+        raise StoreUnavailableError(
+            "this thread is in the middle of another call to the store: "
+            "a signal handler or finalizer came in between; let it set a flag and make the call outside"
+        )
+    _here.inside = True
+
+
+def _leave() -> None:
+    _here.inside = False
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings in the types `Settings` keeps."""
+    url, config = given.get("url"), given.get("config")
+    if url is not None and not isinstance(url, str):
+        raise ConfigError(f"the store URL must be text, not {type(url).__name__}")
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"config must be a dict of store options, not {type(config).__name__}")
+    plain = dict(given)
+    if config is not None:
+        plain["config"] = dict(config)
+    for name, kind in (("queues", Queue), ("imports", str)):
+        if name in given:
+            plain[name] = _all_of(given[name], kind, name)
+    for name in ("migrate", "strict_durability"):
+        if not isinstance(given.get(name, False), bool):
+            raise ConfigError(f"{name} must be True or False, not {type(given[name]).__name__}")
+    return plain
+
+
+def _all_of(values: object, kind: type, name: str) -> tuple[Any, ...]:
+    items = tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, bytes)) else None
+    if items is None or not all(isinstance(item, kind) for item in items):
+        raise ConfigError(f"{name} must be a list of {kind.__name__}")
+    return items

@@ -1,0 +1,67 @@
+"""Which engines work on this store."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jobcard.backends.base import RecordKind
+from jobcard.connection import Connection
+from jobcard.core import clock
+
+_BEATS = 3
+"""An engine that missed this many heartbeats is not listed any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A live engine. queues: those it serves. workers: the pids of its worker processes."""
+
+    id: str
+    pid: int
+    keeper_pid: int | None
+    host: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    queues: tuple[str, ...]
+    workers: tuple[int, ...]
+
+
+class Engines:
+    """`jobs.engines`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self) -> builtins.list[Engine]:
+        """The engines whose last heartbeat is recent, by id."""
+        with self._connection as store:
+            records = store.read_records(RecordKind.ENGINE)
+            now = store.facts().now if records else 0
+        found = ((record, json.loads(record.value)) for record in records)
+        return [
+            _engine(record.key, document, heartbeat_at=now - record.age)
+            for record, document in found
+            if record.age < _BEATS * clock.to_duration(document["heartbeat"])
+        ]
+
+
+def _engine(key: str, document: Mapping[str, Any], *, heartbeat_at: int) -> Engine:
+    # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
+    #          two writings of this, "queues": [names], "workers": [pids]}
+    return Engine(
+        id=key,
+        pid=document["pid"],
+        keeper_pid=document["keeper_pid"],
+        host=document["host"],
+        version=document["version"],
+        started_at=clock.to_datetime(document["started_at"]),
+        heartbeat_at=clock.to_datetime(heartbeat_at),
+        queues=tuple(document["queues"]),
+        workers=tuple(document["workers"]),
+    )

@@ -1,0 +1,127 @@
+"""Declared jobs as application code holds them: callable as before, and enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+
+from jobcard.options import EnqueueOptions, Template, check_enqueue_options, make_template
+
+if TYPE_CHECKING:
+    from jobcard.core.definition import JobDefinition
+    from jobcard.handles import JobHandle
+    from jobcard.parts import Parts
+
+P = ParamSpec("P")  # the job's arguments, as enqueued
+R = TypeVar("R")  # its result
+Q = ParamSpec("Q")  # the function's arguments, a JobContext among them
+T = TypeVar("T")  # what calling it returns, a coroutine for `async def`
+
+
+class Owner(Protocol):
+    """Who knows the client that a job is enqueued with: a `Jobcard`, or a group included in one."""
+
+    @property
+    def parts(self) -> Parts: ...
+
+
+class Call(Generic[R]):
+    """One call of a job, to be enqueued later: `jobs.enqueue_many([add.call(1, 2), …])`."""
+
+    __slots__ = ("args", "job", "kwargs")
+
+    def __init__(self, job: BoundJob[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.job = job
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        return f"<Call {self.job.definition.name}>"
+
+
+class BoundJob(Generic[P, R]):
+    """A job with options, ready to be enqueued any number of times."""
+
+    __slots__ = ("_given", "_init", "definition", "owner", "template")
+
+    def __init__(
+        self,
+        owner: Owner,
+        definition: JobDefinition,
+        *,
+        init: str | None = None,
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.owner = owner
+        self.definition = definition
+        self._init = init
+        self._given = given or {}
+        self.template: Template = make_template(definition.name, definition.options, init, self._given)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store one job with these arguments; returns when it is safely stored."""
+        return self.owner.parts.producer.enqueue(self, args, kwargs)
+
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store one job; enqueues that wait at the same time go to the store together."""
+        return await self.owner.parts.producer.enqueue_async(self, args, kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """This call as a value, for `jobs.enqueue_many`; its arguments are checked and written there."""
+        return Call(self, args, kwargs)
+
+    def options(self, **given: Unpack[EnqueueOptions]) -> BoundJob[P, R]:
+        """The same job with other options for its enqueues."""
+        checked = {**self._given, **check_enqueue_options(given)}
+        # What was given last counts, of the two ways to say when.
+        if "delay" in given and "delay" in checked:
+            checked.pop("at", None)
+        elif "at" in given and "at" in checked:
+            checked.pop("delay", None)
+        return BoundJob(self.owner, self.definition, init=self._init, given=checked)
+
+    def __repr__(self) -> str:
+        return f"<BoundJob {self.definition.name}>"
+
+
+class JobFunction(Generic[P, R, Q, T]):
+    """A function declared as a job. Calling it runs it here and now, as if it were none."""
+
+    __wrapped__: Callable[Q, T]
+
+    def __init__(self, function: Callable[Q, T], bound: BoundJob[P, R]) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._bound = bound
+
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T:
+        return self._function(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """The name it is stored under."""
+        return self._bound.definition.name
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store one job with these arguments; returns when it is safely stored."""
+        return self._bound.owner.parts.producer.enqueue(self._bound, args, kwargs)
+
+    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store one job; enqueues that wait at the same time go to the store together."""
+        return await self._bound.owner.parts.producer.enqueue_async(self._bound, args, kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """This call as a value, for `jobs.enqueue_many`; its arguments are checked and written there."""
+        return Call(self._bound, args, kwargs)
+
+    def options(self, **given: Unpack[EnqueueOptions]) -> BoundJob[P, R]:
+        """This job with options for its enqueues: queue, priority, delay, at, timeout, max_attempts, id, tags, …"""
+        return self._bound.options(**given)
+
+    def __reduce__(self) -> str:
+        # By its place in its module, as functions are pickled.
+        return self._function.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<job {self.name}>"

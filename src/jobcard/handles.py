@@ -1,0 +1,146 @@
+"""A job as the code that enqueued it holds it: its id, and the way to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import UUID
+
+from jobcard import living, waiting
+from jobcard.core import clock, context, limits
+from jobcard.core.states import JobState
+from jobcard.errors import ConfigError, JobFailedError, JobNotFoundError
+
+if TYPE_CHECKING:
+    from jobcard.backends.base import Ended
+    from jobcard.core.definition import JobDefinition
+    from jobcard.core.job import Job
+    from jobcard.parts import Parts
+    from jobcard.watcher import Told
+
+R = TypeVar("R")
+
+
+class JobHandle(Generic[R]):
+    """One stored job. It pickles as its id; unpickled, it belongs to the only `Jobcard` of the process.
+
+    duplicate: the job was there before; this call stored nothing.
+    """
+
+    __slots__ = ("_definition", "_id", "_parts", "duplicate")
+
+    def __init__(
+        self,
+        parts: Parts | None,
+        job_id: bytes,
+        definition: JobDefinition | None = None,
+        *,
+        duplicate: bool = False,
+    ) -> None:
+        self._parts = parts
+        self._id = job_id
+        self._definition = definition
+        self.duplicate = duplicate
+
+    @property
+    def id(self) -> UUID:
+        """The job's id."""
+        return UUID(bytes=self._id)
+
+    # -- its result
+
+    def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait until the job has ended and return what it returned, rebuilt by the job's return annotation.
+
+        timeout: seconds or a timedelta; None: as long as it takes; 0: look once. `JobFailedError` when it failed or
+        was canceled; `ResultTimeoutError` when it has not ended, saying what it waits for.
+        """
+        parts = self._bound()
+        seconds = _seconds(timeout)
+        told = parts.watcher.wait(self._id, seconds) if seconds != 0 else None
+        if told is None:
+            told = waiting.last_look(parts, self._id, seconds or 0)
+        return self._settle(parts, told)
+
+    async def result_async(self, timeout: float | timedelta | None = None) -> R:
+        """The same as `result`, awaitable."""
+        parts = self._bound()
+        seconds = _seconds(timeout)
+        told = await parts.threads.wait(parts.watcher, self._id, seconds)
+        if told is None:
+            told = await parts.threads.run(waiting.last_look, parts, self._id, seconds or 0)
+        if not isinstance(told, Exception) and told.state == JobState.COMPLETED and self._definition is not None:
+            # The common case needs nothing more from the store, and so no thread.
+            return self._settle(parts, told)
+        return await parts.threads.run(self._settle, parts, told)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result_async().__await__()
+
+    def _settle(self, parts: Parts, told: Told) -> R:
+        if isinstance(told, Exception):
+            raise told
+        if told.state != JobState.COMPLETED:
+            raise JobFailedError(self.id, told.state, told.reason, parts.lookup.errors(self._id))
+        return self._load(parts, told)
+
+    def _load(self, parts: Parts, ended: Ended) -> R:
+        definition = self._definition
+        if definition is None:
+            definition = parts.registry.find(parts.lookup.row(self._id).name)
+        if definition is not None:
+            result: R = definition.load_result(parts.codec, ended.result)
+        else:
+            result = parts.codec.loads(ended.result or "null", what="the result")
+        return result
+
+    # -- the job
+
+    def refresh(self) -> Job:
+        """The job as it is now."""
+        return self._owner().lookup.get(self.id)
+
+    def cancel(self) -> Job:
+        """Cancel the job: at once while it waits, by telling its engine while it is at work."""
+        return self._owner().moves.cancel(self.id)
+
+    def _owner(self) -> Parts:
+        if self._parts is None:
+            self._parts = living.only()
+        return self._parts
+
+    def _bound(self) -> Parts:
+        if context.importing:
+            raise ConfigError(
+                "a worker that imports the application would wait for ever for this job: "
+                'put what the script does under `if __name__ == "__main__":`'
+            )
+        return self._owner()
+
+    # -- as a value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self._id,)
+
+    def __eq__(self, other: object) -> bool:
+        return self._id == other._id if isinstance(other, JobHandle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        name = "" if self._definition is None else f" {self._definition.name}"
+        return f"<JobHandle{name} {self.id}>"
+
+
+def _unpickled(job_id: bytes) -> JobHandle[Any]:
+    if not isinstance(job_id, bytes) or len(job_id) != 16:
+        raise JobNotFoundError(job_id)
+    return JobHandle(None, job_id)
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    if timeout is None:
+        return None
+    return limits.check_duration(timeout, "timeout", 0, limits.MAX_DELAY, error=ConfigError) / clock.SECOND

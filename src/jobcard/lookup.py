@@ -1,0 +1,196 @@
+"""Reading jobs and counting them."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, overload
+from uuid import UUID
+
+from jobcard.backends.base import RecordKind
+from jobcard.core import clock, ids, limits
+from jobcard.core.states import JobState
+from jobcard.core.view import error_of, job_from_row
+from jobcard.errors import ConfigError, JobNotFoundError
+from jobcard.filters import make_filter
+
+if TYPE_CHECKING:
+    from jobcard.backends.base import Backend
+    from jobcard.connection import Connection
+    from jobcard.core.codec import Codec
+    from jobcard.core.job import Attempt, Job, JobRow
+
+MAX_PAGE = 1_000
+MAX_BUCKETS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Sequence["Job"]):
+    """Some jobs, newest first. next_cursor: give it as `cursor=` for the next page; None: this was the last."""
+
+    items: Sequence[Job]
+    next_cursor: str | None
+
+    @overload
+    def __getitem__(self, place: int) -> Job: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Job]: ...
+    def __getitem__(self, place: int | slice) -> Job | Sequence[Job]:
+        return self.items[place]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Counts(Mapping[str, int]):
+    """How many jobs are in each state: a mapping of all six, and an attribute for each."""
+
+    waiting: int = 0
+    claimed: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    canceled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return sum(self.values())
+
+    def __getitem__(self, state: str) -> int:
+        # Compared as text: `JobState.WAITING` and "waiting" are the same key.
+        if state not in JobState._value2member_map_:
+            raise KeyError(state)
+        return int(getattr(self, state))
+
+    def __iter__(self) -> Iterator[JobState]:
+        return iter(JobState)
+
+    def __len__(self) -> int:
+        return len(JobState)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """One slice of a chart: jobs by their present state, from `at` on."""
+
+    at: datetime
+    counts: Counts
+
+
+class Lookup:
+    """Reads one client's store; any thread may use it."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+
+    # -- jobs
+
+    def get(self, job_id: object) -> Job:
+        """The job of this id; `JobNotFoundError` when there is none."""
+        wanted = ids.parse_id(job_id)
+        with self._connection as store:
+            jobs = self._jobs(store, store.get([wanted]))
+        if not jobs:
+            raise JobNotFoundError(UUID(bytes=wanted))
+        return jobs[0]
+
+    def row(self, job_id: bytes) -> JobRow:
+        """The stored job; `JobNotFoundError` when there is none."""
+        with self._connection as store:
+            rows = store.get([job_id])
+        if not rows:
+            raise JobNotFoundError(UUID(bytes=job_id))
+        return rows[0]
+
+    def errors(self, job_id: bytes) -> builtins.list[dict[str, Any]]:
+        """The recorded tries of a job, oldest first."""
+        with self._connection as store:
+            return [error_of(attempt, self._codec) for attempt in store.attempts([job_id])]
+
+    def view(self, row: JobRow) -> Job:
+        """A stored job as users see it."""
+        with self._connection as store:
+            return self._jobs(store, [row])[0]
+
+    def list(self, given: Mapping[str, Any], *, limit: int, cursor: str | None) -> Page:
+        """One page of the jobs that fit."""
+        limits.check_whole(limit, "limit", 1, MAX_PAGE, error=ConfigError)
+        where = make_filter(self._codec, given)
+        with self._connection as store:
+            # One more than asked for tells whether there is a next page.
+            rows = store.list(where, limit=limit + 1, before_id=_parse_cursor(cursor))
+            jobs = self._jobs(store, rows[:limit])
+        return Page(jobs, jobs[-1].id.hex if len(rows) > limit else None)
+
+    def iterate(self, given: Mapping[str, Any]) -> Iterator[Job]:
+        """All jobs that fit, read page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list(given, limit=MAX_PAGE, cursor=cursor)
+            yield from page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _jobs(self, store: Backend, rows: Sequence[JobRow]) -> builtins.list[Job]:
+        tried: dict[bytes, builtins.list[Attempt]] = {}
+        # Every claim raises the token, so a job that still has token 0 was never tried.
+        if any(row.claim_token for row in rows):
+            for attempt in store.attempts([row.id for row in rows]):
+                tried.setdefault(attempt.job_id, []).append(attempt)
+        return [job_from_row(row, tried.get(row.id, ()), self._codec) for row in rows]
+
+    # -- counting
+
+    def count(self, given: Mapping[str, Any]) -> Counts:
+        """How many jobs fit, by state."""
+        where = make_filter(self._codec, given)
+        with self._connection as store:
+            by_queue = store.count(where)
+        total: dict[str, int] = {}
+        for states in by_queue.values():
+            for state, count in states.items():
+                total[state] = total.get(state, 0) + count
+        return Counts(**total)
+
+    def count_by_queue(self) -> dict[str, Counts]:
+        """How many jobs each queue has, by state; queues without jobs included, sorted by name."""
+        where = make_filter(self._codec, {})
+        with self._connection as store:
+            names = {record.key for record in store.read_records(RecordKind.QUEUE)}
+            found = store.count(where)
+        return {name: Counts(**found.get(name, {})) for name in sorted(names | found.keys())}
+
+    def count_over_time(self, span: str) -> builtins.list[Bucket]:
+        """Jobs per minute, hour or day ("12m", "12h", "12d"), oldest first, the present one last."""
+        buckets, step = _parse_span(span)
+        with self._connection as store:
+            now = store.facts().now
+            first = now // step * step - (buckets - 1) * step
+            found = store.count_over_time(first=first, step=step, buckets=buckets)
+        return [Bucket(at=clock.to_datetime(bucket.at), counts=Counts(**bucket.counts)) for bucket in found]
+
+
+_STEPS = {"m": clock.MINUTE, "h": clock.HOUR, "d": clock.DAY}
+
+
+def _parse_span(span: object) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,4})([mhd])", span) if isinstance(span, str) else None
+    if match is None or not 1 <= int(match[1]) <= MAX_BUCKETS:
+        raise ConfigError(f'the span must be text like "12m", "12h" or "12d", 1 to {MAX_BUCKETS:,}')
+    return int(match[1]), _STEPS[match[2]]
+
+
+def _parse_cursor(cursor: object) -> bytes | None:
+    if cursor is None:
+        return None
+    try:
+        return ids.parse_id(cursor)
+    except JobNotFoundError:
+        raise ConfigError("cursor must be the next_cursor of a page") from None

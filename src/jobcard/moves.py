@@ -1,0 +1,118 @@
+"""What an operator does to jobs: cancel, retry, run now, put off, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.core import ids, limits, states
+from jobcard.core.states import ALIVE, ENDED, Change, JobState
+from jobcard.errors import ConfigError, DuplicateJobError, JobNotFoundError, TransitionError
+from jobcard.filters import check_states
+
+if TYPE_CHECKING:
+    from jobcard.connection import Connection
+    from jobcard.core.job import Job, JobRow
+    from jobcard.lookup import Lookup
+
+_CANCELED = "canceled"
+_RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
+_TRIES = 100
+"""So often may a job change its state between our reading and our writing."""
+_AT_ONCE = 1_000
+
+
+class Moves:
+    """Changes jobs of one client's store; any thread may use it."""
+
+    def __init__(self, connection: Connection, lookup: Lookup) -> None:
+        self._connection = connection
+        self._lookup = lookup
+
+    def cancel(self, job_id: object) -> Job:
+        """End a waiting job; tell the engine of one at work to stop it."""
+
+        def change(row: JobRow) -> Change:
+            if row.state == JobState.WAITING:
+                return states.cancel_waiting(reason=_CANCELED)
+            return states.ask_to_cancel(row, reason=_CANCELED)
+
+        return self._move(job_id, "cancel", ALIVE, change)
+
+    def retry(self, job_id: object) -> Job:
+        """Run a failed or canceled job again from the start."""
+        return self._move(job_id, "retry", _RETRYABLE, states.retry_ended)
+
+    def run_now(self, job_id: object) -> Job:
+        """Make a waiting job due now."""
+        return self._move(job_id, "run_now", states.WAITING, states.run_now)
+
+    def snooze(self, job_id: object, delay: float | timedelta) -> Job:
+        """Make a waiting job due `delay` from now."""
+        wait = limits.check_delay(delay)
+        return self._move(job_id, "snooze", states.WAITING, lambda row: states.snooze_waiting(row, delay=wait))
+
+    def retry_many(self, given: Mapping[str, Any]) -> int:
+        """Retry all failed (or, if asked for, canceled) jobs that fit; how many."""
+        return self._move_many(given, _RETRYABLE, (JobState.FAILED,), self.retry)
+
+    def discard_many(self, given: Mapping[str, Any]) -> int:
+        """Cancel all jobs that fit and have not ended; how many."""
+        return self._move_many(given, ALIVE, ALIVE, self.cancel)
+
+    def delete_finished(self, older_than: float | timedelta | datetime) -> int:
+        """Delete jobs that ended before then; how many."""
+        if isinstance(older_than, datetime):
+            before = limits.check_instant(older_than, "older_than")
+        else:
+            age = limits.check_duration(older_than, "older_than", 0, limits.MAX_DELAY, error=ConfigError)
+            with self._connection as store:
+                before = store.facts().now - age
+        deleted = 0
+        while True:
+            # A call each time: no lock is held for long, and others come in between.
+            with self._connection as store:
+                count = store.prune(states=sorted(ENDED), finished_before=before, age=None, limit=_AT_ONCE)
+            deleted += count
+            if count < _AT_ONCE:
+                return deleted
+
+    def _move(
+        self, job_id: object, verb: str, allowed: Collection[JobState], change: Callable[[JobRow], Change]
+    ) -> Job:
+        wanted = ids.parse_id(job_id)
+        for _ in range(_TRIES):
+            row = self._lookup.row(wanted)
+            state = JobState(row.state)
+            if state not in allowed:
+                break
+            # Only over the state that was read: between the two the job may have been claimed, or ended.
+            exact = replace(change(row), sources=frozenset({state}))
+            with self._connection as store:
+                moved = store.apply_by_operator(wanted, exact)
+            if moved is not None:
+                return self._lookup.view(moved)
+        raise TransitionError(verb, row.state, allowed, UUID(bytes=wanted))
+
+    def _move_many(
+        self,
+        given: Mapping[str, Any],
+        allowed: Collection[JobState],
+        default: Collection[JobState],
+        move: Callable[[UUID], Job],
+    ) -> int:
+        wanted = check_states(given.get("state")) or tuple(default)
+        if not set(wanted) <= set(allowed):
+            raise ConfigError(f"state must be among {', '.join(sorted(allowed))}")
+        moved = 0
+        for job in self._lookup.iterate({**given, "state": wanted}):
+            try:
+                move(job.id)
+            except (TransitionError, JobNotFoundError, DuplicateJobError):
+                # It moved on by itself, or another job has taken its unique key: not one of those meant.
+                continue
+            moved += 1
+        return moved

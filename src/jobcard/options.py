@@ -1,0 +1,120 @@
+"""What one enqueue can say about its job, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypedDict
+from uuid import UUID
+
+from jobcard.core import ids, limits
+from jobcard.core.codec import Codec
+from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout
+from jobcard.core.settings import check_names
+from jobcard.errors import InvalidJobError, JobNotFoundError
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """What `job.options(…)` and `jobs.enqueue(name, …)` take; what is left out is as the job was declared.
+
+    delay, timeout, keep: seconds or a timedelta. at: an aware datetime, instead of delay.
+    id: a UUID or its text; enqueuing the same id again never makes a second job.
+    meta: a small dict that travels with the job.
+    """
+
+    queue: str
+    priority: int
+    delay: float | timedelta | None
+    at: datetime | None
+    timeout: float | timedelta | None
+    max_attempts: int
+    id: UUID | str | None
+    tags: Iterable[str]
+    keep: float | timedelta | None
+    meta: Mapping[str, Any] | None
+
+
+_NAMES = frozenset(EnqueueOptions.__annotations__)
+_codec = Codec()  # for tags and meta, which are plain JSON whatever types an application taught
+
+
+def check_enqueue_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in the form they are stored in; `InvalidJobError` when one is out of bounds."""
+    check_names(dict(given), set(_NAMES), "options")
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        # For these None means "not given"; for timeout and keep it means "none".
+        if value is not None or name not in ("delay", "at", "id", "meta"):
+            checked[name] = _CHECKS[name](value)
+    if "delay" in checked and "at" in checked:
+        raise InvalidJobError("a job is due after a delay or at an instant: give delay or at, not both")
+    return checked
+
+
+def _check_id(value: object) -> bytes:
+    try:
+        return ids.parse_id(value)
+    except JobNotFoundError:
+        raise InvalidJobError(f"id must be a UUID or its text, not {_shown(value)}") from None
+
+
+def _shown(value: object) -> str:
+    return repr(value[:40]) if isinstance(value, str) else type(value).__name__
+
+
+def _check_meta(value: object) -> str:
+    if not isinstance(value, dict):
+        raise InvalidJobError(f"meta must be a dict, not {type(value).__name__}")
+    return _codec.dumps(value, what="meta", limit=limits.MAX_ERROR_TEXT)
+
+
+_CHECKS: Mapping[str, Any] = {
+    "queue": lambda value: limits.check_name(value, "queue"),
+    "priority": lambda value: limits.check_whole(value, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY),
+    "delay": limits.check_delay,
+    "at": limits.check_instant,
+    "timeout": lambda value: check_timeout(value, error=InvalidJobError),
+    "max_attempts": lambda value: limits.check_whole(value, "max_attempts", 1, limits.MAX_ATTEMPTS),
+    "id": _check_id,
+    "tags": lambda value: check_tags(value, error=InvalidJobError),
+    "keep": lambda value: check_keep(value, error=InvalidJobError),
+    "meta": _check_meta,
+}
+
+
+class Template(NamedTuple):
+    """The fields of `NewJob` that all jobs of one kind share: before and behind the call itself.
+
+    id: the one the caller gave, which makes them one job.
+    """
+
+    head: tuple[str, str, str | None]
+    tail: tuple[Any, ...]
+    id: bytes | None
+
+
+def make_template(name: str, declared: JobOptions, init: str | None, given: Mapping[str, Any]) -> Template:
+    """What a job of this name is stored with, by its declaration and the checked options of the enqueue."""
+    get = given.get
+    priority = get("priority", declared.priority)
+    tags = get("tags", declared.tags)
+    tail = (
+        priority,
+        -priority,  # rank
+        0,  # order_offset
+        get("delay", 0),
+        get("at"),
+        get("max_attempts", declared.max_attempts),
+        declared.max_crashes,
+        declared.backoff.to_text(),
+        get("timeout", declared.timeout),
+        get("keep", declared.keep),
+        None,  # unique_key
+        None,  # limit_key
+        None,  # batch_id
+        None,  # parent_id
+        None,  # schedule_id
+        _codec.dumps(list(tags), what="tags") if tags else None,
+        get("meta"),
+    )
+    return Template((get("queue", declared.queue), name, init), tail, get("id"))

@@ -1,0 +1,69 @@
+"""What one `Jobcard` is made of, for the modules that share it: handles, declared jobs, look-ups."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from jobcard import living
+from jobcard.connection import Connection
+from jobcard.core.codec import Codec
+from jobcard.core.registry import Registry
+from jobcard.engines import Engines
+from jobcard.lookup import Lookup
+from jobcard.moves import Moves
+from jobcard.producer import Producer
+from jobcard.queues import Queues
+from jobcard.watcher import Watcher
+
+if TYPE_CHECKING:
+    from jobcard.aio import Threads
+    from jobcard.engine.control import KeeperHandle
+
+
+class Parts:
+    """One client's connection and everything that works over it; any thread may use them."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.codec = Codec()
+        self.connection = Connection()
+        self.lookup = Lookup(self.connection, self.codec)
+        self.moves = Moves(self.connection, self.lookup)
+        self.producer = Producer(self)
+        self.watcher = Watcher(self.connection)
+        self.queues = Queues(self.connection)
+        self.engines = Engines(self.connection)
+        self.keeper: KeeperHandle | None = None
+        self.closed = False
+        living.add(self)
+
+    @cached_property
+    def threads(self) -> Threads:
+        """What awaitable calls run on."""
+        from jobcard.aio import Threads  # asyncio takes long to import, and most processes never need it
+
+        return Threads(self.producer.send)
+
+    def stop(self) -> None:
+        """Stop the engine, if one was started."""
+        keeper, self.keeper = self.keeper, None
+        if keeper is not None:
+            keeper.stop(self.connection.settings.stop_timeout)
+
+    def close(self) -> None:
+        """Stop the engine and let go of threads and store."""
+        self.closed = True
+        self.stop()
+        self.watcher.close()
+        threads = self.__dict__.pop("threads", None)
+        if threads is not None:
+            threads.close()
+        self.connection.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: forget threads, locks and the engine, which stayed with the parent."""
+        self.keeper = None
+        self.__dict__.pop("threads", None)
+        self.watcher.after_fork()
+        self.connection.after_fork()

@@ -1,0 +1,202 @@
+"""The way of a job into the store: checked, written as text, sent, and its answer understood."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.backends.base import Backend, Enqueued, Fate
+from jobcard.core import limits
+from jobcard.core.definition import JobOptions
+from jobcard.core.job import NewJob
+from jobcard.errors import (
+    ConfigError,
+    DuplicateJobError,
+    EnqueueUnknownError,
+    InvalidJobError,
+    StoreUnavailableError,
+    UnknownJobError,
+)
+from jobcard.functions import BoundJob, Call
+from jobcard.handles import JobHandle
+from jobcard.options import Template, check_enqueue_options, make_template
+
+if TYPE_CHECKING:
+    from jobcard.core.definition import JobDefinition
+    from jobcard.parts import Parts
+
+PATIENCE = 5.0
+"""Seconds for which an enqueue is repeated while the store cannot be reached or is too busy."""
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
+
+
+class Producer:
+    """Enqueues for one `Jobcard`; any thread may use it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._connection = parts.connection
+
+    # -- one job
+
+    def enqueue(self, job: BoundJob[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+        """Store one call of a declared job."""
+        return self._enqueue(job.definition, job.template, args, kwargs)
+
+    def _enqueue(
+        self, definition: JobDefinition, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        new = self._new(definition, template, args, kwargs)
+        return self._handle(new, self.send([new])[0], definition, template.id is not None)
+
+    async def enqueue_async(
+        self, job: BoundJob[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[Any]:
+        """The same, together with what else is enqueued meanwhile."""
+        new = self._new(job.definition, job.template, args, kwargs)
+        answer = await self._parts.threads.enqueue(new)
+        return self._handle(new, answer, job.definition, job.template.id is not None)
+
+    def enqueue_by_name(
+        self, name: str, args: Iterable[Any], kwargs: Mapping[str, Any], strict: bool, options: Mapping[str, Any]
+    ) -> JobHandle[Any]:
+        """Store a job that this code may not have the function of."""
+        args, kwargs = _arguments(args, kwargs)
+        parts = self._parts
+        definition = parts.registry.find(limits.check_name(name, "job"))
+        given = check_enqueue_options(options)
+        if definition is not None:
+            definition.check_init((), {})
+            template = make_template(definition.name, definition.options, None, given)
+            return self._enqueue(definition, template, args, kwargs)
+        if strict and len(parts.registry):
+            near = get_close_matches(name, parts.registry.names(), n=1, cutoff=0.6)
+            raise UnknownJobError(name, f"; did you mean {near[0]!r}?" if near else "")
+        template = make_template(name, JobOptions(), None, given)
+        new = _make(template, template.id or self._connection.take_ids(1)[0], parts.codec.dump_call(args, kwargs))
+        return self._handle(new, self.send([new])[0], None, template.id is not None)
+
+    def _new(
+        self, definition: JobDefinition, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob:
+        definition.check_call(args, kwargs)
+        texts = definition.dump_call(self._parts.codec, args, kwargs)
+        return _make(template, template.id or self._connection.take_ids(1)[0], texts)
+
+    def _handle(self, new: NewJob, answer: Enqueued, definition: JobDefinition | None, named: bool) -> JobHandle[Any]:
+        if answer.fate is Fate.ID_TAKEN:
+            raise _id_taken(new, answer)
+        # Our own id cannot have been there: then it is a repeated call of ours whose first answer was lost.
+        return JobHandle(self._parts, new.id, definition, duplicate=named and answer.fate is Fate.REPEATED)
+
+    # -- many jobs
+
+    def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
+        """Store calls in order, by the thousand; all are checked and written before the first is sent."""
+        calls, new = self._new_many(calls)
+        return self._handles(calls, new, self.send(new))
+
+    async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
+        """The same, awaitable."""
+        calls, new = self._new_many(calls)
+        return self._handles(calls, new, await self._parts.threads.run(self.send, new))
+
+    def _new_many(self, calls: Iterable[Call[Any]]) -> tuple[list[Call[Any]], list[NewJob]]:
+        calls = list(calls)
+        codec = self._parts.codec
+        ids = self._connection.take_ids(len(calls))
+        jobs: list[NewJob] = []
+        job: BoundJob[Any, Any] | None = None
+        try:
+            for call in calls:
+                if call.job is not job:
+                    job = self._own(call)
+                    check, dump = job.definition.check_call, job.definition.dump_call
+                    template = job.template
+                args, kwargs = call.args, call.kwargs
+                check(args, kwargs)
+                jobs.append(_make(template, template.id or ids[len(jobs)], dump(codec, args, kwargs)))
+        except InvalidJobError as error:
+            error.index = len(jobs)
+            error.args = (f"calls[{len(jobs)}]: {error}",)
+            raise
+        except AttributeError:
+            if isinstance(calls[len(jobs)], Call):
+                raise
+            raise _no_call(calls[len(jobs)], len(jobs)) from None
+        return calls, jobs
+
+    def _own(self, call: Call[Any]) -> BoundJob[Any, Any]:
+        if call.job.owner.parts is not self._parts:
+            raise ConfigError(f"{call.job.definition.name} is a job of another Jobcard")
+        return call.job
+
+    def _handles(
+        self, calls: Sequence[Call[Any]], jobs: Sequence[NewJob], answers: Sequence[Enqueued]
+    ) -> list[JobHandle[Any]]:
+        parts = self._parts
+        stored = Fate.STORED
+        return [
+            JobHandle(parts, new.id, call.job.definition)
+            if answer.fate is stored
+            else self._handle(new, answer, call.job.definition, call.job.template.id is not None)
+            for call, new, answer in zip(calls, jobs, answers, strict=True)
+        ]
+
+    # -- to the store
+
+    def send(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store jobs in steps of a thousand, each all or nothing; one answer each, in order.
+
+        `EnqueueUnknownError` with all ids when an answer stayed out: repeating any of them is safe.
+        """
+        answers: list[Enqueued] = []
+        with self._connection as store:
+            for first in range(0, len(jobs), limits.BULK):
+                try:
+                    answers += _store(store, jobs[first : first + limits.BULK])
+                except StoreUnavailableError as error:
+                    raise EnqueueUnknownError([UUID(bytes=job.id) for job in jobs]) from error
+        return answers
+
+
+def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
+    until = time.monotonic() + PATIENCE
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return store.enqueue(jobs)
+        except StoreUnavailableError:
+            # The answer may be lost, not the job: the same ids again never make a second one.
+            if time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
+    # A bare tuple construction: by keyword it would take four times as long.
+    return tuple.__new__(NewJob, (job_id, *template.head, *texts, *template.tail))
+
+
+def _id_taken(new: NewJob, answer: Enqueued) -> DuplicateJobError:
+    why = "its id belongs to a job with another name or other arguments"
+    return DuplicateJobError(UUID(bytes=new.id), UUID(bytes=answer.existing), why)
+
+
+def _no_call(value: object, index: int) -> InvalidJobError:
+    error = InvalidJobError(f"calls[{index}]: enqueue_many takes job.call(…), not {type(value).__name__}")
+    error.index = index
+    return error
+
+
+def _arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise InvalidJobError(f"args must be a list, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise InvalidJobError(f"kwargs must be a dict, not {type(kwargs).__name__}")
+    return tuple(args), dict(kwargs)

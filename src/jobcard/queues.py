@@ -1,0 +1,100 @@
+"""The queues as the store keeps them; a change reaches running engines within two seconds."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypedDict, Unpack
+
+from jobcard.backends.base import Record, RecordKind
+from jobcard.connection import Connection
+from jobcard.core import limits
+from jobcard.core.queue import Queue, queue_from_text, queue_to_text
+from jobcard.core.settings import check_names
+from jobcard.errors import ConfigError, QueueNotFoundError
+
+
+class QueueOptions(TypedDict, total=False):
+    """What can be said about a queue; see `Queue`."""
+
+    concurrency: int
+    priority: int
+    paused: bool
+
+
+_OPTIONS = frozenset(QueueOptions.__annotations__)
+_FIELDS = tuple(field.name for field in fields(Queue))
+
+
+class Queues:
+    """`jobs.queues`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
+        """Make a queue, or make an existing one just so: what is not given has its default."""
+        wanted = Queue(name, **_checked(options))
+        return self._write(name, lambda _: wanted)
+
+    def get(self, name: str) -> Queue:
+        """One queue; `QueueNotFoundError` when there is none of this name."""
+        found = self._find(name)
+        if found is None:
+            raise QueueNotFoundError(name)
+        return queue_from_text(found.key, found.value)[0]
+
+    def list(self, order_by: str = "name") -> builtins.list[Queue]:
+        """All queues, by a field of `Queue`; "-priority": highest first. Equal ones by name."""
+        field = order_by.removeprefix("-") if isinstance(order_by, str) else order_by
+        if field not in _FIELDS:
+            raise ConfigError(f"order_by must be one of {', '.join(_FIELDS)}, with a - for descending")
+        with self._connection as store:
+            records = store.read_records(RecordKind.QUEUE)
+        found = sorted((queue_from_text(record.key, record.value)[0] for record in records), key=lambda q: q.name)
+        return sorted(found, key=lambda queue: getattr(queue, field), reverse=order_by.startswith("-"))
+
+    def names(self) -> builtins.list[str]:
+        """The names of all queues, sorted."""
+        return [queue.name for queue in self.list()]
+
+    def update(self, name: str, **changes: Unpack[QueueOptions]) -> Queue:
+        """Change some of a queue's fields; `QueueNotFoundError` when there is none of this name."""
+        checked = _checked(changes)
+
+        def changed(stored: Queue | None) -> Queue:
+            if stored is None:
+                raise QueueNotFoundError(name)
+            return replace(stored, **checked)
+
+        return self._write(name, changed)
+
+    def pause(self, name: str) -> Queue:
+        """Let engines take nothing more from a queue; what runs goes on."""
+        return self.update(name, paused=True)
+
+    def resume(self, name: str) -> Queue:
+        """Let engines take from a paused queue again."""
+        return self.update(name, paused=False)
+
+    def _find(self, name: str) -> Record | None:
+        with self._connection as store:
+            return next((record for record in store.read_records(RecordKind.QUEUE) if record.key == name), None)
+
+    def _write(self, name: str, change: Callable[[Queue | None], Queue]) -> Queue:
+        while True:
+            record = self._find(name)
+            stored, declared = (None, None) if record is None else queue_from_text(name, record.value)
+            queue = change(stored)
+            text = queue_to_text(queue, declared=declared)
+            with self._connection as store:
+                # Only over what was read: somebody else may be changing another field.
+                version = 0 if record is None else record.version
+                if store.write_record(RecordKind.QUEUE, limits.check_name(name, "queue"), text, expect=version):
+                    return queue
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    check_names(dict(options), set(_OPTIONS), "a queue")
+    return dict(options)

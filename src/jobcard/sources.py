@@ -1,0 +1,50 @@
+"""Where the store's URL comes from when code does not give one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jobcard.core.settings import check_names
+from jobcard.errors import ConfigError
+
+VARIABLE = "JOBCARD_URL"
+DEFAULT_URL = "sqlite:///jobcard.db"
+_MAX_FILE = 1 << 20
+
+
+def find_url() -> str:
+    """$JOBCARD_URL, else `[tool.jobcard] url` of the nearest pyproject.toml that has it, else a SQLite file here."""
+    return os.environ.get(VARIABLE) or _url_of_project(Path.cwd()) or DEFAULT_URL
+
+
+def _url_of_project(directory: Path) -> str | None:
+    for folder in (directory, *directory.parents):
+        path = folder / "pyproject.toml"
+        table = _table(path) if path.is_file() else None
+        if table is not None:
+            check_names(table, {"url"}, f"[tool.jobcard] in {path}")
+            url = table.get("url")
+            if url is not None and not isinstance(url, str):
+                raise ConfigError(f"[tool.jobcard] url in {path} must be text, not {type(url).__name__}")
+            return url
+    return None
+
+
+def _table(path: Path) -> dict[str, Any] | None:
+    import tomllib  # only here: most applications give the URL, and then nothing is parsed
+
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise ConfigError(f"{path} is larger than {_MAX_FILE:,} bytes")
+        document = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    tool = document.get("tool")
+    table = tool.get("jobcard") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise ConfigError(f"tool.jobcard in {path} must be a table")
+    return table

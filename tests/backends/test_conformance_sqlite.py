@@ -1,0 +1,31 @@
+"""The SQLite store passes the public suite."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from jobcard.backends.base import Backend
+from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance import BackendSuite, Harness
+from jobcard.core.clock import FrozenClock
+
+
+def sqlite_harness(folder: Path) -> Harness:
+    """Each store is a file of its own in this folder."""
+    numbers = count()
+
+    def new_store(clock: FrozenClock) -> Callable[[], Backend]:
+        path = folder / f"{next(numbers)}.db"
+        return lambda: SQLiteBackend(path, clock=clock)
+
+    return Harness(new_store)
+
+
+class TestSQLite(BackendSuite):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Iterator[Harness]:
+        harness = sqlite_harness(tmp_path)
+        yield harness
+        harness.close()

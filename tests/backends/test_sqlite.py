@@ -1,0 +1,689 @@
+"""What only the SQLite store has: its file, its locks, its two libraries, forks, plans and wake-ups."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import select
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobcard.backends.base import Completions, Fate, Filter, Outcome, RecordKind, Verdict, Waker, Want
+from jobcard.backends.sqlite import SQLiteBackend, lookup, pool, wake
+from jobcard.conformance import factory
+from jobcard.conformance.harness import micros
+from jobcard.core import states
+from jobcard.core.clock import FrozenClock
+from jobcard.errors import (
+    ConfigError,
+    CorruptRecordError,
+    InvalidJobError,
+    SchemaVersionError,
+    StoreError,
+    StoreFullError,
+    StoreMovedError,
+    StoreUnavailableError,
+)
+
+SPAWN: SpawnContext = multiprocessing.get_context("spawn")
+PATIENCE = 60
+"""Seconds after which a process that should have ended counts as stuck."""
+
+LIBRARIES = ("apsw", "sqlite3")
+linux_only = pytest.mark.skipif(not wake.CAN_LISTEN, reason="only Linux has abstract sockets and /proc")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteBackend]:
+    """A store in a file, its schema in place."""
+    with_schema = SQLiteBackend(path)
+    with_schema.migrate()
+    yield with_schema
+    with_schema.close()
+
+
+def raw(store: SQLiteBackend, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run a statement behind the store's back, through its own connection."""
+    with store._writer.use() as connection:
+        return connection.execute(sql, values)
+
+
+def in_processes(target: Callable[..., None], *each: tuple[object, ...]) -> None:
+    """Run a function in one new process for each tuple of arguments; all must end well."""
+    processes = [SPAWN.Process(target=target, args=args) for args in each]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * len(processes)
+
+
+def in_fork(action: Callable[[], None]) -> None:
+    """Run something in a forked child; it must end well."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ------------------------------------------------------------------ the file
+
+
+class TestFile:
+    def test_only_its_owner_may_read_it(self, store: SQLiteBackend, path: Path) -> None:
+        """Jobs hold what applications put in them, so the file is made with mode 0600; its WAL has the same."""
+        factory.enqueue(store)
+        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_only_a_migration_makes_it(self, path: Path) -> None:
+        """Looking at a store that does not exist says so and leaves no empty file behind."""
+        backend = SQLiteBackend(path)
+        for verb in (backend.check_schema, backend.facts, backend.tally, lambda: factory.enqueue(backend)):
+            with pytest.raises(SchemaVersionError) as caught:
+                verb()
+            assert caught.value.found == 0
+        assert not path.exists()
+
+    def test_it_must_be_a_file_of_its_own_kind(self, tmp_path: Path) -> None:
+        """What cannot be a SQLite file is refused before anything is written to it."""
+        text = tmp_path / "notes.txt"
+        text.write_text("not a database, and longer than the header of one would be " * 20)
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        database = tmp_path / "real.db"
+        SQLiteBackend(database).migrate()
+        link, second_name, locked = tmp_path / "link.db", tmp_path / "second.db", tmp_path / "locked.db"
+        link.symlink_to(database)
+        locked.touch(mode=0o400)
+        for file, words in (
+            (tmp_path, "directory"),
+            (tmp_path / "missing" / "jobs.db", "does not exist"),
+            (text / "jobs.db", "does not exist"),
+            (Path("/dev/null"), "device"),
+            (pipe, "device, pipe"),
+            (text, "not a SQLite database"),
+            (link, "symbolic link"),
+            (locked, "read-only"),
+            (tmp_path / ("x" * 300), "cannot be reached"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                SQLiteBackend(file).migrate()
+        second_name.hardlink_to(database)
+        with pytest.raises(ConfigError, match="second name"):
+            SQLiteBackend(second_name).migrate()
+        assert text.read_text().startswith("not a database")
+
+    def test_an_empty_file_becomes_a_store(self, path: Path) -> None:
+        """An empty file is what another process has just made."""
+        path.touch()
+        backend = SQLiteBackend(path)
+        assert backend.migrate() == [1]
+        backend.close()
+
+    def test_another_applications_tables_are_left_alone(self, path: Path) -> None:
+        """In a file of somebody else's, only tables with our prefix come and go."""
+        with_data = sqlite3.connect(path)
+        with_data.execute("create table jobs (n)")
+        with_data.execute("insert into jobs values (7)")
+        with_data.commit()
+        with_data.close()
+        backend = SQLiteBackend(path)
+        backend.migrate()
+        factory.enqueue(backend)
+        backend.truncate()
+        backend.rollback()
+        assert raw(backend, "select name from sqlite_schema where name not like 'sqlite_%'") == [("jobs",)]
+        assert raw(backend, "select n from jobs") == [(7,)]
+        backend.close()
+
+    def test_a_foreign_table_of_our_name_stops_the_migration(self, path: Path) -> None:
+        """A table that has our name but is not ours is neither used nor changed."""
+        for table, sql in (("jobcard_jobs", "create table jobcard_jobs (a)"), ("jobcard_meta", None)):
+            other = sqlite3.connect(path)
+            other.execute(sql or "drop table jobcard_jobs")
+            other.execute("create table if not exists jobcard_meta (a)") if sql is None else None
+            other.commit()
+            other.close()
+            with pytest.raises(ConfigError, match=f"{table}.*choose another prefix"):
+                SQLiteBackend(path).migrate()
+
+    def test_prefixes_part_stores_in_one_file(self, store: SQLiteBackend, path: Path) -> None:
+        """Two prefixes in one file are two stores."""
+        other = SQLiteBackend(path, prefix="other_")
+        other.migrate()
+        factory.enqueue(other)
+        assert (store.tally().counts["waiting"], other.tally().counts["waiting"]) == (0, 1)
+        assert store.facts().identity != other.facts().identity
+        other.close()
+
+    def test_a_relative_path_is_fixed_when_it_is_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Changing the directory later does not lead to another file."""
+        monkeypatch.chdir(tmp_path)
+        backend = SQLiteBackend("sqlite:///jobs.db")
+        monkeypatch.chdir("/")
+        backend.migrate()
+        assert (tmp_path / "jobs.db").exists()
+        backend.close()
+
+    def test_a_file_that_was_replaced_is_not_written_on(self, store: SQLiteBackend, path: Path) -> None:
+        """After the file is deleted a job is refused, not stored where nobody will ever look."""
+        factory.enqueue(store)
+        path.unlink()
+        with pytest.raises(SchemaVersionError):
+            factory.enqueue(store)
+        other = SQLiteBackend(path)
+        other.migrate()
+        job_id = factory.enqueue(store)
+        assert factory.row_of(other, job_id).state == "waiting"
+        other.close()
+
+    def test_readonly_looks_and_never_writes(self, store: SQLiteBackend, path: Path) -> None:
+        """With readonly=1 every look works and every write is refused."""
+        job_id = factory.enqueue(store)
+        looker = SQLiteBackend(f"sqlite:///{path}?readonly=1")
+        looker.check_schema()
+        assert factory.row_of(looker, job_id).state == "waiting"
+        assert looker.tally().counts["waiting"] == 1
+        assert looker.facts().schema_version == 1
+        job = factory.new_job()
+        for write in (
+            looker.migrate,
+            looker.rollback,
+            looker.truncate,
+            lambda: looker.enqueue([job]),
+            lambda: looker.exchange("engine", want=Want([("default", 1)], 1), lease=micros(60)),
+            lambda: looker.renew("engine", [(1, 1)], lease=1),
+            lambda: looker.unpark(["a"]),
+            lambda: looker.apply_by_operator(job_id, states.cancel_waiting(reason="x")),
+            lambda: looker.delete([job_id]),
+            lambda: looker.prune(states=["completed"], finished_before=None, age=0, limit=10),
+            lambda: looker.write_record(RecordKind.QUEUE, "a", "{}"),
+            lambda: looker.remove_record(RecordKind.QUEUE, "a"),
+        ):
+            with pytest.raises(ConfigError, match="readonly=1"):
+                write()
+        looker.close()
+        with pytest.raises(ConfigError, match="readonly=1 makes none"):
+            SQLiteBackend(path.with_name("none.db"), readonly=True).tally()
+
+    def test_a_store_in_memory_is_one_for_its_process(self) -> None:
+        """In memory there is one store to each backend, and it says that no other process can see it."""
+        backend = SQLiteBackend("sqlite:///:memory:")
+        other = SQLiteBackend("sqlite:///:memory:")
+        for one in (backend, other):
+            assert one.migrate() == [1]
+        job_id = factory.enqueue(backend)
+        assert not backend.capabilities.survives_process
+        assert (len(backend.get([job_id])), len(other.get([job_id]))) == (1, 0)
+
+        def in_child() -> None:
+            with pytest.raises(StoreError, match="forked child"):
+                backend.get([job_id])
+
+        in_fork(in_child)
+        assert len(backend.get([job_id])) == 1
+        backend.close()
+        other.close()
+
+    def test_a_closed_store_says_so(self, store: SQLiteBackend) -> None:
+        """After close() every verb is a clear error."""
+        store.close()
+        store.close()
+        with pytest.raises(StoreError, match="closed"):
+            store.tally()
+
+    def test_the_wal_stays_bounded(self, store: SQLiteBackend, path: Path) -> None:
+        """Many large commits do not leave a large WAL."""
+        for _ in range(40):
+            factory.enqueue_several(store, 20, args='["' + "x" * 50_000 + '"]')
+        assert Path(f"{path}-wal").stat().st_size <= 24 << 20
+
+
+# ------------------------------------------------------------------ two libraries
+
+
+class TestLibraries:
+    @linux_only
+    def test_a_file_that_the_application_has_open_is_refused(self, store: SQLiteBackend, path: Path) -> None:
+        """A second SQLite library on one file loses rows, so the way out is named instead."""
+        store.close()
+        application = sqlite3.connect(path)
+        application.execute("select count(*) from jobcard_jobs")
+        with pytest.raises(ConfigError, match="library=sqlite3"):
+            SQLiteBackend(path).tally()
+        with_the_same = SQLiteBackend(path, library="sqlite3")
+        factory.enqueue(with_the_same)
+        assert application.execute("select count(*) from jobcard_jobs").fetchone() == (1,)
+        with_the_same.close()
+        application.close()
+        own_again = SQLiteBackend(path)
+        assert own_again.tally().counts["waiting"] == 1
+        own_again.close()
+
+    @pytest.mark.parametrize(("first", "second"), [LIBRARIES, LIBRARIES[::-1]])
+    def test_two_of_our_own_are_refused_as_well(self, path: Path, first: str, second: str) -> None:
+        """One file is open through one library in a process."""
+        one = SQLiteBackend(path, library=first)
+        one.migrate()
+        one.check_schema()
+        with pytest.raises(ConfigError, match=f"open through {first} already"):
+            SQLiteBackend(path, library=second).tally()
+        one.close()
+        other = SQLiteBackend(path, library=second)
+        other.check_schema()
+        other.close()
+
+    def test_a_store_that_was_forgotten_lets_go(self, path: Path) -> None:
+        """A backend that is dropped without close() closes its file."""
+        one = SQLiteBackend(path)
+        one.migrate()
+        one.check_schema()
+        del one
+        gc.collect()
+        other = SQLiteBackend(path, library="sqlite3")
+        other.check_schema()
+        other.close()
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_waiting_for_a_lock_ends(self, path: Path, library: str) -> None:
+        """Who waits for the write lock longer than busy_timeout is told to try again; nothing is stored."""
+        holder = SQLiteBackend(path, library=library)
+        holder.migrate()
+        hurried = SQLiteBackend(path, library=library, busy_timeout=0.05)
+        with holder._writer.use() as connection, connection.transaction():
+            with pytest.raises(StoreUnavailableError):
+                factory.enqueue(hurried)
+            assert hurried.exchange("engine", want=Want([("default", 1)], 1), lease=1).claimed == []
+        factory.enqueue(hurried)
+        assert holder.tally().counts["waiting"] == 1
+        holder.close()
+        hurried.close()
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_settings_of_a_connection(self, path: Path, library: str) -> None:
+        """Full synchronisation, a WAL, no memory mapping, and what the URL says beside that."""
+        backend = SQLiteBackend(f"sqlite:///{path}?library={library}&cache_size=-4000&wal_autocheckpoint=500")
+        backend.migrate()
+        for pragma, value in (
+            ("synchronous", 2),
+            ("journal_mode", "wal"),
+            ("foreign_keys", 1),
+            ("cache_size", -4000),
+            ("wal_autocheckpoint", 500),
+            ("journal_size_limit", 16 << 20),
+        ):
+            assert raw(backend, f"pragma {pragma}") == [(value,)]
+        assert raw(backend, "pragma mmap_size") in ([(0,)], [])
+        backend.close()
+
+    def test_facts_name_what_is_not_safe(self, path: Path) -> None:
+        """An old library and commits that are not synced are problems; the default has none."""
+        for options, words in (("", ()), ("?synchronous=normal", ("synchronous=normal",))):
+            backend = SQLiteBackend(f"sqlite:///{path}{options}")
+            backend.migrate()
+            facts = backend.facts()
+            assert [word for word in words if not any(word in problem for problem in facts.problems)] == []
+            assert len(facts.problems) == len(words)
+            backend.close()
+        assert facts.store == "sqlite"
+        assert len(facts.identity) == 32
+        assert facts.size_bytes and facts.size_bytes >= path.stat().st_size
+
+
+# ------------------------------------------------------------------ many processes
+
+
+def _migrate(path: Path, library: str) -> None:
+    backend = SQLiteBackend(path, library=library)
+    applied = backend.migrate()
+    assert applied in ([], [1])
+    backend.check_schema()
+    backend.close()
+
+
+def _produce(path: Path, number: int) -> None:
+    backend = SQLiteBackend(path, busy_timeout=PATIENCE)
+    for _ in range(number // 100):
+        factory.enqueue_several(backend, 50)
+        for _ in range(50):
+            factory.enqueue(backend)
+    backend.close()
+
+
+def _consume(path: Path, owner: str, total: int, taken: Any) -> None:
+    """Claim and complete until nothing is left; what was claimed goes down the pipe."""
+    backend = SQLiteBackend(path, busy_timeout=PATIENCE)
+    waker = backend.waker()
+    done = Completions()
+    ids: list[bytes] = []
+    while True:
+        answer = backend.exchange(owner, completions=done, want=Want([("default", 50)], 50), lease=micros(60))
+        assert answer.refusals == []
+        ids += [claim.id for claim in answer.claimed]
+        done = factory.completions_of(answer.claimed)
+        if not answer.claimed:
+            if backend.tally().counts["completed"] == total:
+                break
+            select.select([waker.fd] if waker.fd is not None else [], [], [], 0.01)
+            waker.drain()
+    waker.close()
+    backend.close()
+    taken.send(ids)
+
+
+class TestProcesses:
+    def test_many_may_migrate_at_once(self, path: Path) -> None:
+        """Processes that make the same file at once all end with the same schema."""
+        in_processes(_migrate, *[(path, "apsw")] * 2, *[(path, "sqlite3")] * 2)
+        backend = SQLiteBackend(path)
+        assert backend.migrate() == []
+        assert len(raw(backend, "select key from jobcard_meta")) == 4
+        backend.close()
+
+    def test_producers_and_engines_share_a_file(self, store: SQLiteBackend, path: Path) -> None:
+        """Four producers and two engines on one file: no lock error, and each job exactly once."""
+        total = 4 * 600
+        pipes = [SPAWN.Pipe(duplex=False) for _ in range(2)]
+        engines = [
+            SPAWN.Process(target=_consume, args=(path, f"engine-{number}", total, sender))
+            for number, (_, sender) in enumerate(pipes)
+        ]
+        for engine in engines:
+            engine.start()
+        in_processes(_produce, *[(path, 600)] * 4)
+        claimed: list[bytes] = []
+        for receiver, _ in pipes:
+            assert receiver.poll(PATIENCE)
+            claimed += receiver.recv()
+        for engine in engines:
+            engine.join(PATIENCE)
+            assert engine.exitcode == 0
+        assert len(claimed) == len(set(claimed)) == total
+        assert store.tally().counts["completed"] == total
+        for receiver, sender in pipes:
+            receiver.close()
+            sender.close()
+
+    def test_a_forked_child_works_by_itself(self, store: SQLiteBackend) -> None:
+        """After a fork both sides go on, each with connections of its own."""
+        factory.enqueue(store)
+
+        def in_child() -> None:
+            factory.enqueue(store)
+            assert store.tally().counts["waiting"] == 2
+
+        in_fork(in_child)
+        factory.enqueue(store)
+        assert store.tally().counts["waiting"] == 3
+        assert len({row.id for row in store.list(Filter(), limit=10)}) == 3
+
+    def test_a_fork_under_a_running_call_is_refused_in_the_child(
+        self, store: SQLiteBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A connection that was in use while the process forked makes its file unsafe for the child."""
+        monkeypatch.setattr(pool, "_FORK_PATIENCE", 0.01)
+        job_id = factory.enqueue(store)
+
+        def in_child() -> None:
+            with pytest.raises(StoreError, match="spawn"):
+                store.get([job_id])
+
+        with store._writer.use():
+            in_fork(in_child)
+        assert len(store.get([job_id])) == 1
+
+
+# ------------------------------------------------------------------ wake-ups
+
+
+def _enqueue_one(path: Path) -> None:
+    backend = SQLiteBackend(path)
+    factory.enqueue(backend)
+    backend.close()
+
+
+@linux_only
+class TestWaker:
+    def is_awake(self, waker: Waker, seconds: float = 0) -> bool:
+        assert waker.fd is not None
+        woken = bool(select.select([waker.fd], [], [], seconds)[0])
+        waker.drain()
+        return woken
+
+    def test_another_process_is_heard(self, store: SQLiteBackend, path: Path) -> None:
+        """A job stored by another process makes every waker readable, and `changed()` true once."""
+        wakers = [store.waker(), store.waker()]
+        changed = wakers[0].changed
+        assert changed is not None
+        assert (changed(), changed()) == (True, False)
+        in_processes(_enqueue_one, (path,))
+        assert [self.is_awake(waker) for waker in wakers] == [True, True]
+        assert [self.is_awake(waker) for waker in wakers] == [False, False]
+        assert (changed(), changed()) == (True, False)
+        for waker in wakers:
+            waker.close()
+
+    def test_what_an_engine_may_have_to_do_rings(self, store: SQLiteBackend) -> None:
+        """Operators' moves and settings wake engines; their own heartbeats do not."""
+        waker = store.waker()
+        job_id = factory.enqueue(store)
+        assert self.is_awake(waker)
+        store.write_record(RecordKind.ENGINE, "engine", "{}")
+        claim = factory.claim_one(store)
+        assert not self.is_awake(waker)
+        store.write_record(RecordKind.QUEUE, "default", "{}")
+        assert self.is_awake(waker)
+        store.apply_by_operator(job_id, states.ask_to_cancel(factory.row_of(store, claim.id), reason="told"))
+        assert self.is_awake(waker)
+        waker.close()
+
+    def test_places_run_out_quietly(self, store: SQLiteBackend) -> None:
+        """One engine more than there are places looks by itself, more often."""
+        wakers = [store.waker() for _ in range(wake.SLOTS + 1)]
+        assert [waker.fd is None for waker in wakers] == [False] * wake.SLOTS + [True]
+        assert wakers[-1].interval < wakers[0].interval
+        for waker in wakers:
+            waker.close()
+
+    def test_a_store_in_memory_wakes_its_own_process(self) -> None:
+        """Threads of the process are woken; there is nobody else."""
+        backend = SQLiteBackend("sqlite:///:memory:")
+        backend.migrate()
+        waker = backend.waker()
+        factory.enqueue(backend)
+        assert self.is_awake(waker)
+        assert waker.changed is None
+        waker.close()
+        backend.close()
+
+
+# ------------------------------------------------------------------ what is stored
+
+
+class TestRows:
+    def test_a_number_is_never_given_twice(self, store: SQLiteBackend) -> None:
+        """A late outcome for a pruned job cannot meet the next job: refs are not used again."""
+        old = factory.claimed_job(store)
+        assert factory.complete(store, old) == []
+        assert store.delete([old.id]) == 1
+        new = factory.claimed_job(store)
+        assert (new.token, new.ref == old.ref) == (old.token, False)
+        assert [refusal.verdict for refusal in factory.complete(store, old)] == [Verdict.LOST]
+
+    def test_one_bad_value_takes_nobody_with_it(self, store: SQLiteBackend) -> None:
+        """Completions and outcomes that SQLite cannot take are refused, the others of the exchange are stored."""
+        factory.enqueue_several(store, 6)
+        claims = factory.claim_some(store, 6)
+        completions = factory.completions_of(claims[:3])._replace(results=["1", "\ud800", "3"])
+        broken = states.Change(
+            verb="x", sources=states.AT_WORK, target=states.JobState.FAILED, sets={"crashes": 1 << 70}
+        )
+        unknown = states.Change(verb="x", sources=states.AT_WORK, target=states.JobState.FAILED, sets={"n = 1; --": 1})
+        outcomes = [
+            Outcome(claims[3].ref, claims[3].token, broken),
+            Outcome(claims[4].ref, claims[4].token, unknown),
+            Outcome(claims[5].ref, claims[5].token, states.hand_back(claims[5])),
+        ]
+        answer = store.exchange("engine", completions=completions, outcomes=outcomes)
+        assert [(refusal.ref, refusal.verdict) for refusal in answer.refusals] == [
+            (claim.ref, Verdict.REFUSED) for claim in (claims[1], claims[3], claims[4])
+        ]
+        found = [factory.row_of(store, claim.id).state for claim in claims]
+        assert found == ["completed", "claimed", "completed", "claimed", "claimed", "waiting"]
+
+    def test_a_value_that_does_not_fit_stores_nothing(self, store: SQLiteBackend) -> None:
+        """One job that SQLite cannot take: an error, and none of its call is stored."""
+        jobs = [factory.new_job(), factory.new_job(priority=1 << 63, rank=0)]
+        with pytest.raises(InvalidJobError):
+            store.enqueue(jobs)
+        assert store.tally().counts["waiting"] == 0
+
+    def test_a_full_disk_stores_nothing(self, store: SQLiteBackend) -> None:
+        """When there is no room, a call is an error, none of its jobs is stored, and looking up goes on."""
+        [(pages,)] = raw(store, "pragma page_count")
+        raw(store, f"pragma max_page_count = {pages + 20}")
+        with pytest.raises(StoreFullError):
+            factory.enqueue_several(store, 500)
+        assert store.tally().counts["waiting"] == 0
+        raw(store, "pragma max_page_count = 1000000")
+        factory.enqueue_several(store, 500)
+
+    def test_a_sealed_store_takes_no_jobs(self, store: SQLiteBackend) -> None:
+        """After the seal is set no job slips in, and nothing of the call is stored."""
+        raw(store, "update jobcard_meta set value = 'elsewhere' where key = 'seal'")
+        with pytest.raises(StoreMovedError):
+            factory.enqueue(store, queue="new")
+        assert store.tally().counts["waiting"] == 0
+        assert store.read_records(RecordKind.QUEUE) == []
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_an_unreadable_row_stops_nobody(self, path: Path, library: str, caplog: pytest.LogCaptureFixture) -> None:
+        """It is an error alone, left out of lists, taken out of the line; its bytes are kept."""
+        store = SQLiteBackend(path, library=library)
+        store.migrate()
+        good, bad, last = factory.enqueue_several(store, 3)
+        raw(store, "update jobcard_jobs set args = cast(x'22ff22' as text) where id = ?", bad)
+        with caplog.at_level(logging.WARNING, "jobcard.store"):
+            with pytest.raises(CorruptRecordError):
+                store.get([bad])
+            assert [row.id for row in store.get([good, bad])] == [good]
+            assert [row.id for row in store.list(Filter(), limit=10)] == [last, good]
+        assert bad.hex() in caplog.text
+        assert [claim.id for claim in factory.claim_some(store, 3)] == [good, last]
+        raw(store, "update jobcard_jobs set meta = cast(x'ff' as text) where id = ?", last)
+        assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9)] == [good]
+        assert raw(store, "select hold, hex(args) from jobcard_jobs where id = ?", bad) == [("broken", "22FF22")]
+        store.close()
+
+    def test_rows_that_make_no_sense_cannot_be_stored(self, store: SQLiteBackend) -> None:
+        """Types, states and holds are checked by the tables themselves."""
+        job_id = factory.enqueue(store)
+        for nonsense in ("state = 'zombie'", "hold = 'x'", "args = x'00'", "attempt = -1", "claim_token = null"):
+            with pytest.raises(InvalidJobError):
+                raw(store, "update jobcard_jobs set " + nonsense)  # noqa: S608 - the test's own words
+        assert factory.row_of(store, job_id).state == "waiting"
+
+    def test_the_log_names_verbs_and_no_values(self, store: SQLiteBackend, caplog: pytest.LogCaptureFixture) -> None:
+        """At DEBUG each verb says how long it took, and nothing about the job."""
+        with caplog.at_level(logging.DEBUG, "jobcard.store"):
+            factory.enqueue(store, name="secret.name", args='["secret"]')
+        assert "enqueue took" in caplog.text
+        assert "secret" not in caplog.text
+
+    def test_a_quiet_exchange_writes_nothing(self, path: Path) -> None:
+        """With nothing to claim or settle the file is not touched, and no write lock is waited for."""
+        clock = FrozenClock()
+        store = SQLiteBackend(path, clock=clock, busy_timeout=0)
+        store.migrate()
+        factory.enqueue(store, delay=micros(5))
+        other = SQLiteBackend(path)
+        want = Want([("default", 5), ("other", 5)], 5)
+        with other._writer.use() as connection, connection.transaction():
+            answer = store.exchange("engine", want=want, lease=micros(60))
+            assert (answer.claimed, answer.next_due) == ([], micros(5))
+            clock.advance(5)
+            with pytest.raises(StoreUnavailableError):
+                store.exchange("engine", want=want, lease=micros(60))
+        assert len(store.exchange("engine", want=want, lease=micros(60)).claimed) == 1
+        other.close()
+        store.close()
+
+    def test_repeated_and_taken_ids_in_a_large_call(self, store: SQLiteBackend) -> None:
+        """Jobs that are there already stop none of the others of their call."""
+        jobs = [factory.new_job() for _ in range(300)]
+        store.enqueue(jobs[:1])
+        taken = jobs[0]._replace(args="[1]")
+        fates = [answer.fate for answer in store.enqueue([taken, *jobs, jobs[7]])]
+        assert fates == [Fate.ID_TAKEN, Fate.REPEATED, *[Fate.STORED] * 299, Fate.REPEATED]
+        assert store.tally().counts["waiting"] == 300
+
+
+# ------------------------------------------------------------------ plans
+
+
+class TestPlans:
+    def plan(self, store: SQLiteBackend, sql: str, values: int) -> str:
+        return "; ".join(row[3] for row in raw(store, f"explain query plan {sql}", *[None] * values))
+
+    @pytest.mark.parametrize(
+        ("name", "values", "index"),
+        [
+            ("claim", 5, "jobs_claim"),
+            ("claimable", 1, "jobs_claim"),
+            ("release", 1, "jobs_due"),
+            ("cancels", 1, "jobs_cancels"),
+            ("news", 0, "jobs_due"),
+            ("held_by", 2, "jobs_held"),
+            ("lapsed", 2, "jobs_held"),
+            ("expired", 3, "jobs_expiry"),
+            ("finished_before", 4, "jobs_finished"),
+            ("chart_finished", 4, "jobs_finished"),
+            ("find_unique_key", 1, "jobs_unique"),
+            ("find_id", 1, "jobs_id"),
+        ],
+    )
+    def test_each_statement_walks_its_index(self, store: SQLiteBackend, name: str, values: int, index: str) -> None:
+        """No statement of the engine walks the table, and what it takes first it need not sort."""
+        plan = self.plan(store, store._sql[name].replace("{what}", "*"), values)
+        assert f"INDEX jobcard_{index}" in plan
+        assert "SCAN jobcard" not in plan
+        assert "ORDER BY" not in plan
+
+    @pytest.mark.parametrize("name", ["complete", "renew"])
+    def test_a_holders_write_goes_by_number(self, store: SQLiteBackend, name: str) -> None:
+        """Settling and renewing look a job up by its number and nothing else."""
+        assert self.plan(store, store._sql[name], 5) == "SEARCH jobcard_jobs USING INTEGER PRIMARY KEY (rowid=?)"
+
+    @pytest.mark.parametrize("part", [part for _, part in lookup._PARTS])
+    def test_counts_walk_indexes(self, store: SQLiteBackend, part: str) -> None:
+        """Counting one queue in one state never walks the table."""
+        plan = self.plan(store, store._sql["count_queue"].replace("{where}", part), 2)
+        assert "SEARCH jobcard_jobs USING" in plan
+        assert "SCAN jobcard" not in plan
+
+    def test_those_who_wait_for_the_end_ask_by_id(self, store: SQLiteBackend) -> None:
+        """`ended` is asked often: one look at the index of ids for each."""
+        plan = self.plan(store, store._sql["ended"].replace("{marks}", "?, ?"), 2)
+        assert plan == "SEARCH jobcard_jobs USING INDEX jobcard_jobs_id (id=?)"

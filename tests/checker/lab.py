@@ -1,0 +1,299 @@
+"""A small application with its store, its histories and its engines, as a test drives and breaks them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+
+from checker.figures import Figures, check
+from checker.history import VARIABLE, Event, History, process_name, read_history
+from checker.stored import Stored, read_store, watch_endings
+from helpers.waiting import wait_until
+
+TESTS = Path(__file__).resolve().parents[1]
+APPS = TESTS / "engine" / "apps"
+MARK = "CHECKER_LAB"
+GONE_SECONDS = 10.0  # a second is expected
+READY_SECONDS = 30.0  # half a second is expected
+
+
+class Tree:
+    """One `jobcard start`: the keeper, and below it the engine and its workers."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: Path) -> None:
+        self.process = process
+        self._errors = errors
+
+    @property
+    def keeper(self) -> int:
+        """The keeper's process id."""
+        return self.process.pid
+
+    @property
+    def errors(self) -> str:
+        """What was written to standard error so far."""
+        return self._errors.read_text(errors="replace")
+
+    def find_engine(self) -> int | None:
+        """The engine's process id; None while there is none."""
+        for child in _children(self.keeper):
+            if "jobcard.engine.engine" in _command(child.pid):
+                return child.pid
+        return None
+
+    def engine(self, *, after: int | None = None) -> int:
+        """The engine's process id, once it has another one than `after`."""
+
+        def found() -> int | None:
+            pid = self.find_engine()
+            return None if pid == after else pid
+
+        return wait_until(found, "an engine", timeout=READY_SECONDS)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes of the engine and whatever they started."""
+        engine = self.find_engine()
+        return [] if engine is None else _children(engine, recursive=True)
+
+    def wait_ready(self) -> Tree:
+        """Wait for the line that says so."""
+
+        def said() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"ended with {self.process.returncode} before it was ready\n{self.errors}")
+            return any(line.startswith("ready") for line in self.errors.splitlines())
+
+        wait_until(said, "an engine that is ready", timeout=READY_SECONDS)
+        return self
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the keeper."""
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait until the keeper ends; its exit code."""
+        return self.process.wait(timeout)
+
+    def stop(self, timeout: float = 60.0) -> int:
+        """Drain and end it; its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def kill_engine(self) -> float:
+        """SIGKILL the engine; when, in monotonic seconds."""
+        os.kill(self.engine(), signal.SIGKILL)
+        return time.monotonic()
+
+    def kill_all(self) -> float:
+        """SIGKILL keeper, engine and workers together, as when a host dies; when, in monotonic seconds."""
+        processes = [psutil.Process(self.keeper), *_children(self.keeper, recursive=True)]
+        for process in processes:  # nobody may react to the death of another
+            _send(process.pid, signal.SIGSTOP)
+        for process in processes:
+            _send(process.pid, signal.SIGKILL)
+        at = time.monotonic()
+        self.process.wait()
+        return at
+
+
+class Lab:
+    """A directory with a SQLite file and histories; everything started here is found and ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "jobs.db"
+        self.url = f"sqlite:///{self.file}"
+        self.histories = folder / "history"
+        self.histories.mkdir()
+        self.trees: list[Tree] = []
+        self._apps: list[ModuleType] = []
+        self._others: list[subprocess.Popen[bytes]] = []
+        self.history = History(self.histories)
+
+    # -- the application, in this process
+
+    def app(self, name: str, **settings: Any) -> Any:
+        """A fresh copy of one of the applications of the tests, on this store; enqueue with its jobs."""
+        path = APPS / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        module.jobs.configure(self.url, **settings)
+        module.jobs.migrate()
+        watch_endings(self.file)
+        self._apps.append(module)
+        return module
+
+    def enqueue(self, app: Any, calls: Sequence[Any]) -> list[Any]:
+        """Enqueue calls for the checker: said before, and said again when they are stored."""
+        # Ids are known only afterwards, so a call that was never answered would show as unexpected.
+        handles: list[Any] = app.jobs.enqueue_many(calls)
+        for handle in handles:
+            self.history.write("enq-ok", handle.id.hex)
+        return handles
+
+    # -- processes
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a process of ours gets: the store, the histories, the mark it is found by, the applications."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBCARD_", "PYTEST_"))}
+        ours = {
+            "PYTHONPATH": os.pathsep.join((str(APPS), str(TESTS))),
+            "JOBCARD_URL": self.url,
+            VARIABLE: str(self.histories),
+            MARK: str(self.folder),
+            "NO_COLOR": "1",
+        }
+        return {**kept, **ours, **more}
+
+    def start(self, app: str, *options: str, ready: bool = True, env: dict[str, str] | None = None) -> Tree:
+        """`jobcard start APP:jobs …` in a process group of its own."""
+        errors = self.folder / f"errors-{len(self.trees)}.txt"
+        with errors.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jobcard.cli", "start", app if ":" in app else f"{app}:jobs", *options],
+                cwd=self.folder,
+                env=self.environment(**(env or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        tree = Tree(process, errors)
+        self.trees.append(tree)
+        return tree.wait_ready() if ready else tree
+
+    def python(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """A Python process of this lab, its output readable as `.stdout`."""
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self.environment(**(env or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._others.append(process)
+        return process
+
+    def processes(self) -> list[int]:
+        """Every live process that descends from one we started, wherever it hangs in the tree now."""
+        mark = f"{MARK}={self.folder}".encode()
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit() and mark in _environment(int(name)).split(b"\0") and _lives(int(name)):
+                found.append(int(name))
+        return found
+
+    def wait_gone(self, timeout: float = GONE_SECONDS) -> None:
+        """Wait until no process of ours is left."""
+        wait_until(
+            lambda: not self.processes(),
+            f"the end of {[(pid, _command(pid)[-80:]) for pid in self.processes()]}",
+            timeout=timeout,
+        )
+
+    def stop(self) -> None:
+        """Stop all engines, gently."""
+        for tree in self.trees:
+            if tree.process.poll() is None:
+                tree.signal(signal.SIGTERM)
+        for tree in self.trees:
+            tree.wait()
+
+    # -- looking
+
+    def events(self, kind: str, *, token_over: int = 0) -> list[Event]:
+        """The events of one kind so far; of runs only those with a higher claim token."""
+        found = [event for event in read_history(self.histories) if event.kind == kind]
+        return [event for event in found if not token_over or int(event.facts[1]) > token_over]
+
+    def wait_for(self, app: Any, arrived: Callable[[Any], bool], what: str, *, timeout: float = 60.0) -> None:
+        """Wait until the counts by state are so."""
+        wait_until(lambda: arrived(app.jobs.count()), what, timeout=timeout, interval=0.02)
+
+    def drained(self, app: Any, *, timeout: float = 60.0) -> None:
+        """Wait until every job has ended."""
+        self.wait_for(
+            app, lambda n: not n["waiting"] + n["claimed"] + n["running"], "the end of every job", timeout=timeout
+        )
+
+    def figures(self, *, only: str = "", processes: Iterable[str] = ()) -> Figures:
+        """What the checker says; stop the engines first. only: look at the rows of jobs of this name."""
+        stored = read_store(self.file)
+        rows = [row for row in stored.rows if not only or row.name == only]
+        ids = {row.id for row in rows}
+        endings = [ending for ending in stored.endings if ending.id in ids]
+        return check(self.histories, Stored(rows, endings), processes=processes)
+
+    def close(self) -> None:
+        """End everything; nothing may be left for other tests."""
+        for app in self._apps:
+            app.jobs.close()
+        for process in (*(tree.process for tree in self.trees), *self._others):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        # Below a killed keeper everything ends by itself; this is for what a failing test left behind.
+        wait_until(self._kill_rest, "the end of every process of this test", timeout=GONE_SECONDS)
+
+    def _kill_rest(self) -> bool:
+        left = self.processes()
+        for pid in left:
+            _send(pid, signal.SIGKILL)
+        return not left
+
+
+def _children(pid: int, *, recursive: bool = False) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=recursive)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def named(processes: Sequence[int]) -> list[str]:
+    """Processes as the checker knows them."""
+    return [process_name(pid) for pid in processes]

@@ -1,0 +1,60 @@
+"""Running the `jobcard` command on a terminal of a given width."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+
+from helpers.apps import App, Ran
+from helpers.waiting import PATIENCE
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def on_terminal(
+    app: App, *arguments: str, columns: int, answer: str = "", env: Mapping[str, str] | None = None, color: bool = False
+) -> Ran:
+    """What `jobcard …` shows on a terminal, standard output and error together; `answer` is typed at once."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    settings = {**app.environment(), "TERM": "xterm-256color", **(env or {})}
+    if color:
+        settings.pop("NO_COLOR", None)
+    settings.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobcard.cli", *arguments],
+        cwd=app.directory,
+        env=settings,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    os.write(master, answer.encode())
+    shown = bytearray()
+    until = time.monotonic() + PATIENCE
+    try:
+        while select.select((master,), (), (), max(0.0, until - time.monotonic()))[0]:
+            # Linux answers with EIO when nobody has the other side open any more.
+            shown += os.read(master, 1 << 16)
+    except OSError:
+        pass
+    finally:
+        os.close(master)
+    text = shown.decode("utf-8", "replace").replace("\r\n", "\n")
+    return Ran(process.wait(PATIENCE), text, "")
+
+
+def without_styles(text: str) -> str:
+    """The text a reader sees."""
+    return _STYLES.sub("", text)

@@ -1,0 +1,271 @@
+"""The rules of the house: who may import whom, what no source file may do, how long one may be."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import jobcard
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "src" / "jobcard"
+MODULES = sorted(SOURCES.rglob("*.py"))
+STATEMENTS = sorted(SOURCES.rglob("*.sql"))
+LONGEST_FILE = 600
+
+
+@dataclass(frozen=True)
+class Room:
+    """Part of the package: the rooms it may import from, and what else besides the standard library."""
+
+    may: frozenset[str]
+    packages: frozenset[str] = frozenset()
+
+
+def room(may: str = "", packages: str = "") -> Room:
+    return Room(frozenset(may.split()), frozenset(packages.split()))
+
+
+# Arrows point at what is imported; nothing points back. A room may always import itself.
+ROOMS = {
+    "version": room(),
+    "errors": room(),
+    "core": room("errors"),
+    "backends.base": room("core errors"),
+    "backends.url": room("errors"),
+    "backends.registry": room("backends.base backends.url core errors"),
+    # One for each store; its own driver, never another store.
+    "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
+    # The pipe between worker and engine carries the verbs of `backends.base`.
+    "workers": room("backends.base core errors version", "msgspec"),
+    "engine": room("workers backends.base backends.registry core errors version"),
+    "engine.keeper": room("workers.death"),
+    "client": room("engine workers backends.base backends.registry backends.url core errors version"),
+    "conformance": room("backends.base core errors", "pytest hypothesis"),
+    # `jobcard start` becomes the keeper itself.
+    "cli": room(
+        "client engine engine.keeper workers backends.base backends.registry backends.url core errors version",
+        "click rich",
+    ),
+}
+# Rooms that stand inside another one, but keep rules of their own.
+INNER = ("engine.keeper",)
+# The driver's module in the standard library, for the one store that may use it.
+STANDARD_DRIVERS = {"sqlite3": "backends.sqlite"}
+
+FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "imp", "code"}
+FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
+
+
+def name_of(path: Path) -> str:
+    """A module's name below `jobcard`: "core.job", "" for the package itself."""
+    parts = path.relative_to(SOURCES).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """The room a module below `jobcard` stands in; modules of the package itself are the client."""
+    if module in INNER:
+        return module
+    parts = module.split(".")
+    if parts[0] == "backends" and len(parts) > 1:
+        return ".".join(parts[:2])
+    return parts[0] if parts[0] in ROOMS else "client"
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, absolute module or module.name) of every import, those for type checkers included."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
+            module = node.module or ""
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield node.lineno, inner if is_module(inner) else module
+
+
+def is_module(name: str) -> bool:
+    if name.split(".")[0] != "jobcard":
+        return False
+    place = SOURCES.joinpath(*name.split(".")[1:])
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def at(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def forbidden_arrows(path: Path) -> Iterator[str]:
+    module = name_of(path)
+    if not module:
+        return  # the public names, from wherever they are
+    own = room_of(module)
+    rules = ROOMS[own]
+    for line, target in imports_of(path):
+        top = target.split(".")[0]
+        if top == "jobcard":
+            below = target.removeprefix("jobcard").removeprefix(".")
+            if not below:
+                yield f"{at(path, line)}: {own} -> the package itself; import the module that has the name"
+            elif room_of(below) != own and below not in rules.may and room_of(below) not in rules.may:
+                yield f"{at(path, line)}: {own} -> {below}"
+        elif top in STANDARD_DRIVERS and own != STANDARD_DRIVERS[top]:
+            yield f"{at(path, line)}: {own} -> {top}"
+        elif top not in sys.stdlib_module_names and top not in rules.packages:
+            yield f"{at(path, line)}: {own} -> the package {top}"
+
+
+class TestImports:
+    def test_every_arrow_is_drawn(self) -> None:
+        """Nothing imports what stands above or beside it; `if TYPE_CHECKING` imports count."""
+        assert not [arrow for path in MODULES for arrow in forbidden_arrows(path)]
+
+    def test_every_room_is_known(self) -> None:
+        """A new folder gets a line in ROOMS before it is imported by anybody."""
+        folders = {path.parent.relative_to(SOURCES).parts for path in MODULES if path.parent != SOURCES}
+        rooms = {room_of(".".join(parts)) for parts in folders if parts != ("backends",)}
+        assert rooms <= ROOMS.keys()
+        assert "client" not in rooms
+
+    def test_the_keeper_is_tiny(self) -> None:
+        """Of jobcard, the keeper imports one small module; so nothing a job or a store does can hurt it."""
+        ours = {target for _, target in imports_of(SOURCES / "engine" / "keeper.py") if target.startswith("jobcard")}
+        assert ours == {"jobcard.workers.death"}
+        death = {target.split(".")[0] for _, target in imports_of(SOURCES / "workers" / "death.py")}
+        assert death <= sys.stdlib_module_names
+
+    def test_import_jobcard_loads_nothing_heavy(self) -> None:
+        """An application that only enqueues now and then starts as fast as before."""
+        heavy = ["asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "multiprocessing", "hypothesis", "pytest"]
+        loaded = f"import sys, jobcard; print(*[name for name in {heavy} if name in sys.modules])"
+        ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60)
+        assert ran.stdout.split() == []
+
+    def test_the_rules_see_a_wrong_arrow(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The test of the test: imports upwards, of another driver and for type checkers are all found."""
+        wrong = tmp_path / "core" / "wrong.py"
+        wrong.parent.mkdir()
+        wrong.write_text(
+            "from typing import TYPE_CHECKING\nimport apsw\nimport sqlite3\n"
+            "if TYPE_CHECKING:\n    from jobcard.backends.base import Backend\n"
+        )
+        monkeypatch.setitem(globals(), "SOURCES", tmp_path)
+        monkeypatch.setitem(globals(), "ROOT", tmp_path)
+        arrows = [arrow.partition(": ")[2] for arrow in forbidden_arrows(wrong)]
+        assert arrows == ["core -> the package apsw", "core -> sqlite3", "core -> backends.base"]
+
+
+class TestSources:
+    def test_nothing_runs_what_was_stored(self) -> None:
+        """No pickle, marshal, shelve, YAML, eval or exec: a store's content is data, whoever wrote it."""
+        found = []
+        for path in MODULES:
+            found += [
+                f"{at(path, line)}: {target}"
+                for line, target in imports_of(path)
+                if target.split(".")[0] in FORBIDDEN_MODULES
+            ]
+            found += [
+                f"{at(path, node.lineno)}: {node.func.id}()"
+                for node in ast.walk(tree_of(path))
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS
+            ]
+        assert not found
+
+    def test_sql_is_not_put_together(self) -> None:
+        """Statements stand in files; only a store's `statements.py` fills in its prefix and column lists."""
+        # A pragma takes no parameters; `connection.py` fills in values that were checked against a list.
+        verbs = "select|insert|update|delete|replace|create|drop|alter|with|merge|truncate"
+        statement = re.compile(rf"\s*({verbs})\s+\S+\s+(from|into|table|set|as|index|\S+\s+set|\S+\s+from)\b", re.I)
+        found = []
+        for path in MODULES:
+            if path.name == "statements.py":
+                continue
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.expr) and is_filled_in(node) and statement.match(text_of(node)):
+                    found.append(at(path, node.lineno))
+        assert not found
+
+    @pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: str(path.relative_to(SOURCES)))
+    def test_a_statement_says_what_it_promises(self, path: Path) -> None:
+        """Two comment lines at the top: what it promises, and why it is safe when two run at once."""
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) >= 3
+        assert all(re.match(r"-- \S", line) for line in lines[:2])
+
+    def test_no_file_is_too_long(self) -> None:
+        """A file beyond 600 lines has more than one reason to change."""
+        paths = [*MODULES, *(ROOT / "tests").rglob("*.py")]
+        lengths = [(len(path.read_text("utf-8").splitlines()), str(path.relative_to(ROOT))) for path in paths]
+        assert not [f"{path}: {length} lines" for length, path in sorted(lengths) if length > LONGEST_FILE]
+
+    def test_every_module_says_what_it_is_for(self) -> None:
+        """A module opens with a docstring, unless it is empty."""
+        assert not [at(path, 1) for path in MODULES if tree_of(path).body and not ast.get_docstring(tree_of(path))]
+
+
+def is_filled_in(node: ast.AST) -> bool:
+    """Whether this is text with something put into it: an f-string, a `%`, a `+` or a `.format`."""
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, (ast.Mod, ast.Add)) and isinstance(node.left, ast.Constant)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr == "format" and isinstance(node.func.value, ast.Constant)
+    return False
+
+
+def text_of(node: ast.AST) -> str:
+    """The text, `?` where something is put in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "?" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        node = node.left
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        node = node.func.value
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+class TestPublicNames:
+    def test_they_are_listed_and_sorted(self) -> None:
+        """`jobcard.__all__` has every public name, each exists, and they are in order."""
+        names = list(jobcard.__all__)
+        assert names == sorted(names)
+        assert not [name for name in names if not hasattr(jobcard, name)]
+
+    def test_each_has_a_docstring(self) -> None:
+        """What an editor shows: every exported class and function, and their public members."""
+        assert not [
+            place
+            for name in jobcard.__all__
+            for place, thing in public_parts(name, getattr(jobcard, name))
+            if not (inspect.getdoc(thing) or "").strip()
+        ]
+
+
+def public_parts(name: str, thing: object) -> Iterator[tuple[str, object]]:
+    if not callable(thing):
+        return
+    yield name, thing
+    if isinstance(thing, type):
+        for member, value in vars(thing).items():
+            function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+            is_ours = inspect.isfunction(function) or isinstance(value, property)
+            if not member.startswith("_") and is_ours:
+                yield f"{name}.{member}", function

@@ -1,0 +1,178 @@
+"""Code as users write it; it must type-check, and each ignored line must be an error without its comment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import assert_type
+from uuid import UUID
+
+from jobcard import (
+    Backoff,
+    Fail,
+    Job,
+    Jobcard,
+    JobClass,
+    JobContext,
+    JobGroup,
+    JobHandle,
+    JobState,
+    Queue,
+    Retry,
+    Snooze,
+    current_job,
+)
+
+jobs = Jobcard("sqlite:///jobs.db", queues=[Queue("mail", concurrency=5)], imports=["shop.jobs"], lease=timedelta(60))
+jobs.configure(max_concurrent_jobs=4)
+Jobcard(max_concurrent_job=4)  # type: ignore[call-arg]
+Jobcard(max_concurrent_jobs="4")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ functions
+
+
+@jobs.job
+def add(a: int, b: int = 2) -> int:
+    return a + b
+
+
+@jobs.job(name="mail.welcome", aliases=("old",), queue="mail", timeout=60, backoff=Backoff.fixed(5), tags=["a"])
+def welcome(ctx: JobContext, to: str) -> None:
+    raise Retry(f"{ctx.attempt} for {ctx.job.id}", delay=timedelta(seconds=5))
+
+
+@jobs.job
+async def fetch(url: str) -> bytes:
+    raise Snooze(60)
+
+
+@jobs.job(isolation="fresh", memory_limit=1 << 30)
+async def crawl(ctx: JobContext, url: str, *, depth: int = 1) -> list[str]:
+    raise Fail("no")
+
+
+@jobs.job(timeoutt=5)  # type: ignore[call-overload,untyped-decorator]
+def misspelt() -> None: ...
+
+
+@jobs.job(isolation="thread")  # type: ignore[call-overload,untyped-decorator]
+def unknown_isolation() -> None: ...
+
+
+assert_type(add(1, 2), int)
+assert_type(add.enqueue(1), JobHandle[int])
+assert_type(add.enqueue(1, b=2).result(timeout=10), int)
+assert_type(add.options(delay=5, queue="mail", at=None).enqueue(1, 2), JobHandle[int])
+assert_type(welcome.enqueue("x@example.org").result(), None)
+assert_type(fetch.enqueue("https://example.org"), JobHandle[bytes])
+assert_type(crawl.options(priority=3).enqueue("https://example.org", depth=2).result(), list[str])
+assert_type(add.name, str)
+
+add.enqueue("1")  # type: ignore[arg-type]
+add.enqueue()  # type: ignore[call-arg]
+add.enqueue(1, c=2)  # type: ignore[call-arg]
+add.enqueue(1, 2, 3)  # type: ignore[call-arg]
+add.call("1")  # type: ignore[arg-type]
+add.options(delay=5).enqueue("1")  # type: ignore[arg-type]
+add.options(dellay=5)  # type: ignore[call-arg]
+add.options(priority="high")  # type: ignore[arg-type]
+welcome.enqueue(1)  # type: ignore[arg-type]
+welcome("x@example.org")  # type: ignore[call-arg,arg-type]
+crawl.enqueue("https://example.org", 2)  # type: ignore[call-arg]
+text: str = add.enqueue(1).result()  # type: ignore[assignment]
+
+
+async def in_a_loop() -> None:
+    handle = await add.enqueue_async(1, b=2)
+    assert_type(handle, JobHandle[int])
+    assert_type(await handle, int)
+    assert_type(await handle.result_async(timeout=5), int)
+    assert_type(await fetch("https://example.org"), bytes)
+    await add.enqueue_async("1")  # type: ignore[arg-type]
+    await jobs.enqueue_many_async([add.call(1), fetch.call("https://example.org")])
+
+
+# ------------------------------------------------------------------ classes
+
+
+@jobs.job
+class Report(JobClass):
+    def __init__(self, region: str) -> None:
+        self.region = region
+
+    def run(self, day: date) -> Path:
+        return Path(self.region, str(day))
+
+
+@jobs.job(queue="reports")
+class Daily(JobClass):
+    def run(self, ctx: JobContext, day: date, *, final: bool = False) -> int:
+        return ctx.attempt
+
+
+@jobs.job
+class Crawl(JobClass):
+    async def run(self, url: str) -> str:
+        return url
+
+
+today = date.today()
+assert_type(Report("eu").run(today), Path)
+assert_type(Report.with_("eu").enqueue(today), JobHandle[Path])
+assert_type(Report.with_(region="eu").options(delay=60).enqueue(today).result(), Path)
+assert_type(Daily.enqueue(today, final=True), JobHandle[int])
+assert_type(Crawl.enqueue("https://example.org").result(), str)
+Report.with_(1)  # type: ignore[arg-type]
+Report.with_()  # type: ignore[call-arg]
+Report.with_("eu").enqueue("today")  # type: ignore[arg-type]
+Report.enqueue(today)  # type: ignore[misc]
+Daily.enqueue("today")  # type: ignore[call-overload]
+Crawl.enqueue(1)  # type: ignore[call-overload]
+
+
+# ------------------------------------------------------------------ groups, bulk, names
+
+mail = JobGroup(queue="mail", prefix="mail.")
+
+
+@mail.job
+def remind(to: str) -> bool:
+    return bool(to)
+
+
+jobs.include(mail)
+assert_type(remind.enqueue("x"), JobHandle[bool])
+remind.enqueue(1)  # type: ignore[arg-type]
+
+for handle in jobs.enqueue_many([add.call(1, 2), remind.call("x"), Report.with_("eu").call(today)]):
+    assert_type(handle.id, UUID)
+jobs.enqueue_many([add])  # type: ignore[list-item]
+jobs.enqueue("mail.welcome", args=["x"], kwargs={}, priority=3, strict=False)
+jobs.enqueue("mail.welcome", priority="high")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ looking up, changing
+
+page = jobs.list(state=[JobState.FAILED, "canceled"], queue="mail", after=datetime.now(UTC), limit=10)
+assert_type(page[0], Job)
+assert_type(page[:5], Sequence[Job])
+assert_type(page.next_cursor, str | None)
+assert_type(jobs.find(page[0].id), Job | None)
+assert_type(jobs.count(queue="mail").total, int)
+assert_type(jobs.count()["waiting"], int)
+assert_type(jobs.cancel(page[0].id), Job)
+assert_type(jobs.queues.get("mail"), Queue)
+assert_type(jobs.queues.list(order_by="-priority"), list[Queue])
+assert_type([engine.pid for engine in jobs.engines.list()], list[int])
+jobs.list(stat="failed")  # type: ignore[call-arg]
+jobs.list(limit="10")  # type: ignore[arg-type]
+jobs.queues.update("mail", concurency=3)  # type: ignore[call-arg]
+
+context = current_job()
+if context is not None:
+    assert_type(context.deadline, datetime | None)
+
+with jobs.running() as running:
+    assert_type(running, Jobcard)
