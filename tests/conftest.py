@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -20,10 +22,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(1, 1 << 32)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # The same for the address of an object that a name shows.
-        item._nodeid = _ADDRESS.sub("0x…", item.nodeid)  # type: ignore[attr-defined]
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # The same for a name that shows where an object lies in memory.
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if callable(name_of := mark.kwargs.get("ids")):
+            cast(dict[str, Any], mark.kwargs)["ids"] = partial(_name_without_address, name_of)
+
+
+def _name_without_address(name_of: Callable[[object], object], value: object) -> object:
+    name = name_of(value)
+    return _ADDRESS.sub("0x…", name) if isinstance(name, str) else name
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from jobcard.backends.base import RecordKind
+from jobcard.backends.base import Record, RecordKind
 from jobcard.connection import Connection
 from jobcard.core import clock
+from jobcard.errors import CorruptRecordError
 
 _BEATS = 3
 """An engine that missed this many heartbeats is not listed any more."""
@@ -43,25 +42,26 @@ class Engines:
         with self._connection as store:
             records = store.read_records(RecordKind.ENGINE)
             now = store.facts().now if records else 0
-        found = ((record, json.loads(record.value)) for record in records)
-        return [
-            _engine(record.key, document, heartbeat_at=now - record.age)
-            for record, document in found
-            if record.age < _BEATS * clock.to_duration(document["heartbeat"])
-        ]
+        return [engine for record in records if (engine := _alive(record, now))]
 
 
-def _engine(key: str, document: Mapping[str, Any], *, heartbeat_at: int) -> Engine:
+def _alive(record: Record, now: int) -> Engine | None:
     # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
     #          two writings of this, "queues": [names], "workers": [pids]}
-    return Engine(
-        id=key,
-        pid=document["pid"],
-        keeper_pid=document["keeper_pid"],
-        host=document["host"],
-        version=document["version"],
-        started_at=clock.to_datetime(document["started_at"]),
-        heartbeat_at=clock.to_datetime(heartbeat_at),
-        queues=tuple(document["queues"]),
-        workers=tuple(document["workers"]),
-    )
+    try:
+        document = json.loads(record.value)
+        if record.age >= _BEATS * clock.to_duration(document["heartbeat"]):
+            return None
+        return Engine(
+            id=record.key,
+            pid=document["pid"],
+            keeper_pid=document["keeper_pid"],
+            host=document["host"],
+            version=document["version"],
+            started_at=clock.to_datetime(document["started_at"]),
+            heartbeat_at=clock.to_datetime(now - record.age),
+            queues=tuple(document["queues"]),
+            workers=tuple(document["workers"]),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CorruptRecordError(f"the record of engine {record.key} cannot be read") from error

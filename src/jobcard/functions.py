@@ -88,6 +88,8 @@ class BoundJob(Generic[P, R]):
 class JobFunction(Generic[P, R, Q, T]):
     """A function declared as a job. Calling it runs it here and now, as if it were none."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[Q, T]
 
     def __init__(self, function: Callable[Q, T], bound: BoundJob[P, R]) -> None:

@@ -88,7 +88,7 @@ def collect_stats(connection: Connection, lookup: Lookup) -> Stats:
     """The whole store's figures."""
     with connection as store:
         tally = store.tally()
-    counts = Counts(**tally.counts)
+    counts = Counts.of(tally.counts)
     oldest = tally.oldest_waiting
     return Stats(
         total=counts.total,

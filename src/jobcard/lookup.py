@@ -56,6 +56,12 @@ class Counts(Mapping[str, int]):
     failed: int = 0
     canceled: int = 0
 
+    @classmethod
+    def of(cls, counts: Mapping[str, int]) -> Counts:
+        """From what a store counted; what it left out is 0."""
+        # Only the states we know: a damaged record must not hide the others.
+        return cls(**{str(state): counts.get(state, 0) for state in JobState})
+
     @property
     def total(self) -> int:
         """All of them together."""
@@ -157,7 +163,7 @@ class Lookup:
         for states in by_queue.values():
             for state, count in states.items():
                 total[state] = total.get(state, 0) + count
-        return Counts(**total)
+        return Counts.of(total)
 
     def count_by_queue(self) -> dict[str, Counts]:
         """How many jobs each queue has, by state; queues without jobs included, sorted by name."""
@@ -165,7 +171,7 @@ class Lookup:
         with self._connection as store:
             names = {record.key for record in store.read_records(RecordKind.QUEUE)}
             found = store.count(where)
-        return {name: Counts(**found.get(name, {})) for name in sorted(names | found.keys())}
+        return {name: Counts.of(found.get(name, {})) for name in sorted(names | found.keys())}
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day ("12m", "12h", "12d"), oldest first, the present one last."""
@@ -174,7 +180,7 @@ class Lookup:
             now = store.facts().now
             first = now // step * step - (buckets - 1) * step
             found = store.count_over_time(first=first, step=step, buckets=buckets)
-        return [Bucket(at=clock.to_datetime(bucket.at), counts=Counts(**bucket.counts)) for bucket in found]
+        return [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
 
 
 _STEPS = {"m": clock.MINUTE, "h": clock.HOUR, "d": clock.DAY}

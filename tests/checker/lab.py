@@ -150,7 +150,7 @@ class Lab:
         """What a process of ours gets: the store, the histories, the mark it is found by, the applications."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBCARD_", "PYTEST_"))}
         ours = {
-            "PYTHONPATH": os.pathsep.join((str(APPS), str(TESTS))),
+            "PYTHONPATH": os.pathsep.join([str(APPS), str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
             "JOBCARD_URL": self.url,
             VARIABLE: str(self.histories),
             MARK: str(self.folder),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.apps import App
+from quick import Commands, QuickApp
 
 SHOP = """
     from jobcard import Jobcard
@@ -51,17 +53,25 @@ def ran_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shop.directory
 
 
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """What runs the commands of most tests."""
+    commands = Commands(tmp_path_factory.mktemp("commands"))
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def shop(ran_shop: Path, tmp_path: Path) -> App:
+def shop(ran_shop: Path, tmp_path: Path, commands: Commands) -> App:
     """A copy of that directory, to change."""
     directory = tmp_path / "shop"
     shutil.copytree(ran_shop, directory)
-    return App(directory)
+    return QuickApp(directory, commands)
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> App:
+def bare(tmp_path: Path, commands: Commands) -> App:
     """The shop before anything was stored."""
-    app = App(tmp_path)
+    app = QuickApp(tmp_path, commands)
     app.write("shop.py", SHOP)
     return app

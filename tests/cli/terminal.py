@@ -17,13 +17,30 @@ from collections.abc import Mapping
 from helpers.apps import App, Ran
 from helpers.waiting import PATIENCE
 
+_ON_TERMINAL = """
+import fcntl, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+sys.argv[0] = "jobcard"
+from jobcard.cli.main import main
+main()
+"""
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def on_terminal(
-    app: App, *arguments: str, columns: int, answer: str = "", env: Mapping[str, str] | None = None, color: bool = False
+    app: App,
+    *arguments: str,
+    columns: int,
+    answer: str = "",
+    env: Mapping[str, str] | None = None,
+    color: bool = False,
+    timeout: float = PATIENCE,
 ) -> Ran:
-    """What `jobcard …` shows on a terminal, standard output and error together; `answer` is typed at once."""
+    """What `jobcard …` shows on a terminal, standard output and error together.
+
+    answer: typed when it asks something.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     settings = {**app.environment(), "TERM": "xterm-256color", **(env or {})}
@@ -31,7 +48,8 @@ def on_terminal(
         settings.pop("NO_COLOR", None)
     settings.pop("COLUMNS", None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobcard.cli", *arguments],
+        # Of its own session, with this terminal as the one whose Ctrl-C it hears.
+        [sys.executable, "-c", _ON_TERMINAL, *arguments],
         cwd=app.directory,
         env=settings,
         stdin=slave,
@@ -40,13 +58,15 @@ def on_terminal(
         start_new_session=True,
     )
     os.close(slave)
-    os.write(master, answer.encode())
     shown = bytearray()
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + timeout
     try:
         while select.select((master,), (), (), max(0.0, until - time.monotonic()))[0]:
             # Linux answers with EIO when nobody has the other side open any more.
             shown += os.read(master, 1 << 16)
+            if answer and shown.endswith(b": "):
+                os.write(master, answer.encode())
+                answer = ""
     except OSError:
         pass
     finally:

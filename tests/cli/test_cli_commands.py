@@ -29,9 +29,7 @@ class TestHelp:
     def test_each_command_has_help(self, command: str, bare: App) -> None:
         """`--help` behind any command explains it, and nothing is done."""
         text = succeeded(bare.jobcard(*command.split(), "--help")).out
-        assert text.startswith(f"Usage: python -m jobcard.cli {command}") or text.startswith(
-            f"Usage: jobcard {command}"
-        )
+        assert text.startswith(f"Usage: jobcard {command}")
         assert command.startswith("jobs ") or "Example" in text
         assert not (bare.directory / "jobcard.db").exists()
 
@@ -73,7 +71,8 @@ class TestEnqueue:
 
     def test_at_is_a_time_with_a_zone(self, bare: App) -> None:
         """The job is due at that instant."""
-        ran = bare.jobcard(*['enqueue', 'shop', 'shop.thumbnail', '--args', '["a"]', '--at', '2031-01-31T08:00:00+02:00', '--json'])
+        due = ("--at", "2031-01-31T08:00:00+02:00")
+        ran = bare.jobcard("enqueue", "shop", "shop.thumbnail", "--args", '["a"]', *due, "--json")
         assert json.loads(succeeded(ran).out)["available_at"] == "2031-01-31T06:00:00Z"
 
     def test_the_same_id_again_is_the_same_job(self, bare: App) -> None:
@@ -208,10 +207,20 @@ class TestStats:
         """The fields of `jobs.stats()`."""
         stats = json.loads(succeeded(shop.jobcard("stats", "--json")).out)
         assert {name: stats[name] for name in ("total", "waiting", "completed", "failed", "canceled", "delayed")} == {
-            "total": 4, "waiting": 1, "completed": 1, "failed": 1, "canceled": 1, "delayed": 1,
+            "total": 4,
+            "waiting": 1,
+            "completed": 1,
+            "failed": 1,
+            "canceled": 1,
+            "delayed": 1,
         }
         assert stats["queues"]["mail"] == {
-            "waiting": 0, "claimed": 0, "running": 0, "completed": 0, "failed": 1, "canceled": 0,
+            "waiting": 0,
+            "claimed": 0,
+            "running": 0,
+            "completed": 0,
+            "failed": 1,
+            "canceled": 0,
         }
 
     def test_people_get_a_sheet_and_a_table(self, shop: App) -> None:

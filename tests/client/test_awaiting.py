@@ -58,7 +58,7 @@ def gate(url: str) -> Gate:
 
 @pytest.fixture
 def jobs(gate: Gate) -> Any:
-    with Jobcard(backend=gate) as client:  # type: ignore[typeddict-item]
+    with Jobcard(backend=gate) as client:
         yield client
         gate.open.set()
 
@@ -295,18 +295,18 @@ class TestResult:
             self.run(lambda: jobs.handle(uuid4()).result_async(timeout=0))
 
     def test_many_wait_without_a_thread_each(self, jobs: Jobcard, add: Any, hands: Hands) -> None:
-        """Two thousand waiters, one watcher and a few threads."""
-        handles = jobs.enqueue_many([add.call(n) for n in range(2000)])
+        """Five hundred waiters, one watcher and a few threads."""
+        handles = jobs.enqueue_many([add.call(n) for n in range(500)])
 
         async def main() -> list[int]:
             waiting = [asyncio.ensure_future(handle.result_async()) for handle in handles]
             await asyncio.sleep(0)
             assert threading.active_count() < 30
-            for _ in range(20):
+            for _ in range(5):
                 await asyncio.to_thread(hands.run, jobs, 100)
             return await asyncio.gather(*waiting)
 
-        assert asyncio.run(main()) == [n + 2 for n in range(2000)]
+        assert asyncio.run(main()) == [n + 2 for n in range(500)]
 
     def test_it_iterates_like_any_awaitable(self, jobs: Jobcard, add: Any, hands: Hands) -> None:
         """`asyncio.as_completed` and friends take it."""

@@ -118,7 +118,7 @@ class TestFunctions:
 
         for target in (generator, async_generator, lambda: None, 5, importable, "text"):
             with pytest.raises(ConfigError):
-                jobs.job(target)  # type: ignore[call-overload]
+                jobs.job(target)
         assert jobs.job(name="named")(lambda: None).name == "named"
 
     def test_a_name_belongs_to_one_job(self, jobs: Jobcard) -> None:
@@ -131,7 +131,7 @@ class TestFunctions:
 
         for options in ({"name": "a"}, {"name": "b"}, {"name": "c", "aliases": ["a"]}, {"name": "c", "aliases": ["b"]}):
             with pytest.raises(ConfigError, match="two jobs"):
-                jobs.job(**options)(second)  # type: ignore[call-overload]
+                jobs.job(**options)(second)
         found = jobs.registry.find("b")
         assert found is not None and found.target is first.__wrapped__
         assert jobs.registry.names() == ["a", "b"]
@@ -331,7 +331,7 @@ class TestGroups:
         """Names are checked, and a clash with a job of the application is told."""
         for wrong in ({"queue": "a b"}, {"prefix": "a b"}, {"queue": 5}):
             with pytest.raises(ConfigError):
-                JobGroup(**wrong)  # type: ignore[arg-type]
+                JobGroup(**wrong)
         with pytest.raises(ConfigError):
             jobs.include("group")  # type: ignore[arg-type]
         group = JobGroup()

@@ -129,7 +129,8 @@ class TestList:
         [
             {"limit": 0}, {"limit": -1}, {"limit": 1001}, {"limit": "5"}, {"limit": True}, {"cursor": "x"},
             {"cursor": 5}, {"state": "done"}, {"state": "cancelled"}, {"state": 5}, {"state": []}, {"queue": 5},
-            {"queue": {"$gt": ""}}, {"stat": "failed"}, {"queue": ["a", 5]}, {"queue": ["a"] * 101}, {"name": b"a"}, {"name": "a\0"}, {"name": "\ud800"},
+            {"queue": {"$gt": ""}}, {"stat": "failed"},
+            {"queue": ["a", 5]}, {"queue": ["a"] * 101}, {"name": b"a"}, {"name": "a\0"}, {"name": "\ud800"},
             {"tags": 5}, {"args": "text"}, {"args": {1: 2}}, {"error_kind": 5}, {"batch": "x"},
             {"after": datetime(2026, 1, 1)}, {"before": "2026"}, {"search": 5}, {"search": "x" * 201},
         ],

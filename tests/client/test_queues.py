@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobcard import ConfigError, InvalidJobError, Jobcard, Queue, QueueNotFoundError
+from jobcard import ConfigError, CorruptRecordError, InvalidJobError, Jobcard, Queue, QueueNotFoundError
 from jobcard.backends.base import RecordKind
 
 
@@ -82,7 +82,7 @@ def test_changes_at_once_are_all_kept(jobs: Jobcard) -> None:
 
     def change(field: str, last: int) -> None:
         for value in range(1, last + 1):
-            jobs.queues.update("mail", **{field: value})  # type: ignore[misc]
+            jobs.queues.update("mail", **{field: value})
 
     threads = [threading.Thread(target=change, args=pair) for pair in (("concurrency", 30), ("priority", 40))]
     for thread in threads:
@@ -103,6 +103,22 @@ def test_what_code_declared_stays_with_the_record(jobs: Jobcard) -> None:
     with jobs._parts.connection as store:
         (record,) = store.read_records(RecordKind.QUEUE)
     assert queue_from_text("mail", record.value) == (Queue("mail", 9), declared)
+
+
+@pytest.mark.parametrize("text", ["{bad", "[]", "5", '{"concurrency":0}', '{"unknown":1}', "null"])
+def test_a_damaged_record_is_told(jobs: Jobcard, text: str) -> None:
+    """It is an error of ours that names the record; its bytes are kept."""
+    with jobs._parts.connection as store:
+        store.write_record(RecordKind.QUEUE, "mail", text)
+        store.write_record(RecordKind.ENGINE, "e", text)
+    for call in (jobs.queues.list, lambda: jobs.queues.get("mail"), lambda: jobs.queues.pause("mail")):
+        with pytest.raises(CorruptRecordError, match="mail"):
+            call()
+    with pytest.raises(CorruptRecordError):
+        jobs.engines.list()
+    assert not jobs.health().ok
+    with jobs._parts.connection as store:
+        assert store.read_records(RecordKind.QUEUE)[0].value == text
 
 
 class TestHealth:

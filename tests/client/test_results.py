@@ -190,7 +190,7 @@ class TestWatcher:
 
     @pytest.fixture
     def jobs(self, store: Counting) -> Iterator[Jobcard]:
-        with Jobcard(backend=store) as client:  # type: ignore[typeddict-item]
+        with Jobcard(backend=store) as client:
             yield client
 
     def test_one_thread_asks_for_all_and_ends(self, jobs: Jobcard, add: Any, store: Counting, hands: Hands) -> None:

@@ -125,14 +125,17 @@ def test_a_move_that_takes_the_job_raises_the_token(name: str, job: Claimed | No
 
 @pytest.mark.parametrize(("name", "job", "change"), EVERY)
 def test_a_job_nobody_holds_has_no_holder(name: str, job: Claimed | None, change: Change) -> None:
-    """Whoever lets go of a job clears owner, lease and request to cancel; an end has its time, a new wait no start."""
+    """Whoever lets go of a job clears owner and lease; an end has its time and answers a request to cancel."""
     if change.sources <= AT_WORK and change.target not in AT_WORK:
-        for field in ("claimed_by", "lease_until", "cancel_requested"):
+        for field in ("claimed_by", "lease_until"):
             assert change.sets[field] is None
     if change.target in ENDED:
+        assert change.sets["cancel_requested"] is None
         assert change.sets["finished_at"] == NOW
         assert "available_at" not in change.sets
     if change.sources <= AT_WORK and change.target is JobState.WAITING:
+        # A new wait has no start, but keeps a request to cancel: whoever claims it next hears of it.
+        assert "cancel_requested" not in change.sets
         assert change.sets["claimed_at"] is None
         assert change.sets["started_at"] is None
 

@@ -283,10 +283,11 @@ class Store:
         settled += [(outcome.ref, outcome.token) for outcome in said.get("outcomes", ())]
         if len(settled) > self.capabilities.max_batch:
             raise Violation(f"an exchange carries {len(settled)} outcomes, the store takes {self.capabilities.max_batch}")
-        before = [(rows[ref], token) for ref, token in settled]
+        tokens = {ref: max(token for other, token in settled if other == ref) for ref, _token in settled}
+        before = [(rows[ref], token) for ref, token in tokens.items()]
         answer = self._backend.exchange(owner, **said)
-        for (row, token), after in zip(before, [rows[ref] for ref, _token in settled], strict=True):
-            if token < row.claim_token and after is not row and after.state in states.ENDED:
+        for row, token in before:
+            if token < row.claim_token and rows[row.id].state != row.state in states.AT_WORK:
                 raise Violation(f"job {world.name(row.id)}: an outcome with token {token} < {row.claim_token} applied")
         if answer.claimed:
             self._check_order(answer, said["want"])
@@ -325,6 +326,8 @@ class SimWorker:
         self.alive = True
         self.ready = False
         self.told_to_end = False
+        self.fenced: bytes | None = None
+        """The job it ran when the keeper killed it."""
         self._waking = False
 
     def boot(self) -> None:
@@ -621,6 +624,9 @@ class SimEngine:
                 world.own_deaths[worker.run.job] += 1
             plan.over_memory(worker.number)
         elif kind == "gone":
+            if worker.fenced is not None and world.now - self.safe < plans.SAFE_SHARE * world.settings.lease:
+                # The answer to a renewal came late, after the keeper had acted: nothing tells this from a crash.
+                world.own_deaths[worker.fenced] += 1
             del self.workers[worker.number]
             plan.worker_gone(worker.number, worker.recall(), Exit(-9, ""), world.now)
         return None
@@ -825,6 +831,7 @@ class Host:
         at = engine.safe + UNSAFE_SHARE * self.world.settings.lease
         if now >= at:
             for worker in list(engine.workers.values()):
+                worker.fenced = worker.run.job if worker.run is not None else None
                 worker.die("fenced by the keeper")
         if now - engine.turned_at >= HUNG_SECONDS and now >= engine.stopped_until:
             # A stopped process is left alone, one that waits for its store for ever is not.
@@ -973,6 +980,8 @@ class World:
         self.stored: set[bytes] = set()
         self.begun: set[tuple[bytes, int]] = set()
         self.own_deaths: Counter[bytes] = Counter()
+        self.canceled: dict[bytes, int] = {}
+        """Jobs somebody asked to cancel while they were at work: their token then."""
         self.held: dict[bytes, Claim] = {}
         self.loose: set[tuple[bytes, int]] = set()
         """Claims whose answer was late or came to nobody: they may lapse while their engine lives."""
@@ -1155,8 +1164,8 @@ class World:
         row = self.random.choice(alive)
         if row.state == "waiting":
             self.backend.apply_by_operator(row.id, states.cancel_waiting(reason="operator"))
-        else:
-            self.backend.apply_by_operator(row.id, states.ask_to_cancel(row, reason="operator"))
+        elif self.backend.apply_by_operator(row.id, states.ask_to_cancel(row, reason="operator")) is not None:
+            self.canceled[row.id] = row.claim_token
         self.note("cancel %s (%s)", self.name(row.id), row.state)
 
     def _pause_queue(self) -> None:
@@ -1237,6 +1246,8 @@ class World:
             )
         if row.max_attempts == 1 and any(run.how != "snooze" for run in runs) and not lenient:
             raise Violation(f"job {self.name(claim.id)} with max_attempts=1 ran before: {runs[-1]}")
+        if claim.token > self.canceled.get(claim.id, claim.token):
+            raise Violation(f"job {self.name(claim.id)} was to be canceled and is started once more")
         if claim.attempt > row.max_attempts:
             raise Violation(f"job {self.name(claim.id)}: try {claim.attempt} of {row.max_attempts}")
         if (claim.id, claim.token) in self.begun:

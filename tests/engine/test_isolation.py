@@ -179,16 +179,20 @@ def test_what_a_crashed_job_started_is_gone_soon(lab: Lab, own_session: bool) ->
 
 
 @pytest.mark.slow
-def test_a_slot_is_back_soon_after_a_kill(lab: Lab) -> None:
+@pytest.mark.parametrize("warm", [True, False], ids=["after some time at work", "at its first breath"])
+def test_a_slot_is_back_soon_after_a_kill(lab: Lab, warm: bool) -> None:
     """The next job starts within two seconds of a worker's death, with one slot and an app of two seconds to import."""
     app = lab.app("heavy")
     tree = lab.start("heavy", "--max-concurrent-jobs", "1")
     took = []
-    for _ in range(3):
-        # A worker and a spare that has imported the application: that is what it is there for.
-        wait_until(lambda: len(alive(event.process for event in lab.events("imported"))) >= 2, "a spare")
-        victim = app.dies.enqueue()
+    for number in range(2):
+        gate = lab.folder / f"gate-{number}"
+        victim = app.dies.enqueue(str(gate) if warm else None)
         follower = app.begins.enqueue()
+        if warm:
+            # A job at work has a spare beside it that has imported the application.
+            wait_until(lambda: len(alive(event.process for event in lab.events("imported"))) >= 2, "a spare")
+            gate.touch()
         began = follower.result(timeout=60)
         died = next(event.at for event in lab.events("dies") if event.facts[0] == victim.id.hex)
         took.append((began - died) / 1e9)

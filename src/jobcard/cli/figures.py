@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from jobcard.core.job import Job
@@ -15,5 +16,5 @@ def pickup_ms(jobs: Iterable[Job]) -> list[float]:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest of these sorted values that `share` (0..1) of them do not exceed; None of none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+    """The smallest of these sorted values that at least `share` (0..1) of them do not exceed; None of none."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None

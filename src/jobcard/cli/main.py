@@ -45,7 +45,7 @@ Examples:
   jobcard start shop:jobs                      run the jobs of shop.py
   jobcard enqueue shop:jobs shop.thumbnail --args '["cat.jpg"]'
   jobcard jobs list --state failed
-  jobcard jobs show 0199c0de-…                 one job, its errors and what it printed
+  jobcard jobs show ID                         one job, its errors and what it printed
   jobcard stats --json
   jobcard demo                                 see it work, in a few seconds
 
@@ -122,6 +122,9 @@ def run(arguments: Sequence[str]) -> int:
     except JobcardError as error:
         output.complain(str(error))
         return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+    except OSError as error:
+        output.complain(str(error))
+        return FAILED
     except Exception as error:
         output.complain(f"internal error: {type(error).__name__}: {error}{_place(error)}")
         return FAILED
@@ -134,6 +137,7 @@ def _place(error: BaseException) -> str:
 
 def main() -> None:
     """Be the `jobcard` command."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # Whatever the locale says, a name or a traceback must not end the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -144,3 +148,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or BROKEN_PIPE
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Stand in for standard streams that were closed: what is opened in their place would be written to."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115

@@ -45,9 +45,13 @@ def start(
 
     reference = parse_reference(app)
     settings: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
-    # Lease and heartbeat are judged together; when one is the application's, the engine will judge them.
-    alone = {"lease", "heartbeat"} if ("lease" in settings) != ("heartbeat" in settings) else set()
-    settings_from(**{name: value for name, value in settings.items() if name not in alone})
+    # One of the two may be the application's to say: until then, beside the other stands what any will do with.
+    beside: dict[str, Any] = {}
+    if "lease" in settings:
+        beside["heartbeat"] = 0.1
+    if "heartbeat" in settings:
+        beside["lease"] = 86_400
+    settings_from(**{**beside, **settings})
     search_here_first(reference)
     boot = boot_document(
         reference,

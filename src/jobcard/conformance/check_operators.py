@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from jobcard.backends.base import Backend, Verdict
+from jobcard.backends.base import Backend, Verdict, Want
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.model import changed
@@ -107,14 +107,14 @@ def check_asking_to_cancel_leaves_the_claim(backend: Backend) -> None:
         assert (after.state, after.result, after.cancel_requested) == ("completed", "1", None)
 
 
-def check_a_request_to_cancel_ends_with_the_claim(backend: Backend) -> None:
-    """A job that goes back to waiting is asked nothing any more."""
+def check_a_request_to_cancel_outlives_the_claim(backend: Backend) -> None:
+    """Whoever claims a job that was asked to cancel and went back to waiting is told with that very claim."""
     claim = factory.claimed_job(backend, queue="default")
     backend.apply_by_operator(claim.id, states.ask_to_cancel(factory.row_of(backend, claim.id), reason="stop"))
     factory.settle(backend, claim, states.hand_back(claim))
-    assert factory.row_of(backend, claim.id).cancel_requested is None
-    factory.claim_one(backend)
-    assert backend.exchange("engine").cancels == []
+    answer = backend.exchange("another", want=Want([("default", 1)], 1), lease=factory.LEASE)
+    assert [found.id for found in answer.claimed] == [claim.id]
+    assert answer.cancels == [(answer.claimed[0].ref, "stop")]
 
 
 def check_a_retry_by_an_operator_starts_over(backend: Backend, clock: FrozenClock) -> None:

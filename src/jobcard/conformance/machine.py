@@ -187,6 +187,7 @@ class Machine(RuleBasedStateMachine):
 
         expected = send(self.model, lambda holding: holding.model)
         found = send(self.real, lambda holding: holding.real)
+        assert [claim.id for claim in found.claimed] == [claim.id for claim in expected.claimed]
         for claim, its_model in zip(found.claimed, expected.claimed, strict=True):
             assert claim._replace(ref=b"") == its_model._replace(ref=b"")
             self.refs[claim.ref] = its_model.id
@@ -354,8 +355,7 @@ class Machine(RuleBasedStateMachine):
 
     kinds = st.sampled_from(
         ["start", "start", "complete", "fail", "retry", "retry", "crash", "snooze", "cancel", "hand back", "interrupt",
-         "park", "park",
-         "park", "quarantine"]
+ "park", "park", "quarantine"]
     )  # fmt: skip
 
     @precondition(lambda self: self.held())

@@ -19,7 +19,7 @@ class JobContext:
     """The running job's view of itself: a first parameter annotated `JobContext` receives it.
 
     attempt: the number of this try, from 1. token: rises with every claim of the job, so that what a job writes
-    elsewhere can be fenced against an older try. deadline: when its timeout ends it, or None.
+    elsewhere can be fenced against an older try.
     """
 
     def __init__(self, claim: Claimed, codec: Codec, *, deadline: int | None = None) -> None:
@@ -37,6 +37,7 @@ class JobContext:
 
     @cached_property
     def deadline(self) -> datetime | None:
+        """When its timeout ends it, or None."""
         return None if self._deadline is None else clock.to_datetime(self._deadline)
 
     def __repr__(self) -> str:

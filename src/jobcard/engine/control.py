@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,24 @@ def boot_document(
     }
 
 
+_handles: weakref.WeakSet[KeeperHandle] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    # A forked child that kept the lifeline open would keep the engine alive after our end.
+    for handle in list(_handles):
+        handle.close_pipes()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 class KeeperHandle:
     """A keeper that runs beside this process and ends with it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        _handles.add(self)
 
     @property
     def pid(self) -> int:
@@ -70,16 +84,17 @@ class KeeperHandle:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
             self._process.wait()
-        self._close()
+        self.close_pipes()
         return self._process.returncode
 
     def wait(self) -> int:
         """Wait until it ends; the exit code."""
         code = self._process.wait()
-        self._close()
+        self.close_pipes()
         return code
 
-    def _close(self) -> None:
+    def close_pipes(self) -> None:
+        """Close our ends; the keeper takes that as the end of this process."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):

@@ -19,9 +19,9 @@ from typing import Any
 from jobcard.backends.base import Backend, Exchanged
 from jobcard.core import clock
 from jobcard.core.settings import Settings
-from jobcard.engine import plan as plans
-from jobcard.engine import routines
+from jobcard.engine import commands, routines
 from jobcard.engine.outcomes import Ended
+from jobcard.engine.plan import Plan
 from jobcard.engine.routines import Routine
 from jobcard.errors import StoreError
 from jobcard.workers import link, messages
@@ -63,7 +63,7 @@ class Dispatcher:
         self._dead_owners = list(dead_owners)
         self._about = about
         self._tell_keeper = tell_keeper
-        self._plan = plans.Plan(
+        self._plan = Plan(
             settings,
             random=random.random,
             cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -91,7 +91,7 @@ class Dispatcher:
         self._plan.adopt(worker, names, time.monotonic())
 
     @property
-    def plan(self) -> plans.Plan:
+    def plan(self) -> Plan:
         return self._plan
 
     # -------------------------------------------------------------- the loop
@@ -124,8 +124,8 @@ class Dispatcher:
             for routine in self._routines:
                 routine.run_if_due(now, random.random())
         self._check_memory(now)
-        while commands := self._plan.turn(time.monotonic()):
-            for command in commands:
+        while orders := self._plan.turn(time.monotonic()):
+            for command in orders:
                 self._perform(command)
         if self._give_up_at is not None and time.monotonic() > self._give_up_at:
             log.error("engine.stop: the store did not take the last outcomes in time; their leases will run out")
@@ -146,26 +146,26 @@ class Dispatcher:
 
     # -------------------------------------------------------------- commands
 
-    def _perform(self, command: plans.Command) -> None:
+    def _perform(self, command: commands.Command) -> None:
         match command:
-            case plans.Send(worker, jobs):
+            case commands.Send(worker, jobs):
                 self._pool.send(worker, jobs)
-            case plans.Exchange():
+            case commands.Exchange():
                 self._exchange(command)
-            case plans.Recall(worker):
+            case commands.Recall(worker):
                 self._plan.recalled(worker, self._pool.recall(worker))
-            case plans.Kill(worker):
+            case commands.Kill(worker):
                 log.info("worker.kill number=%d why=%s", worker, self._plan.why_killed(worker))
                 self._pool.kill(worker)
-            case plans.Spawn(worker):
+            case commands.Spawn(worker):
                 self._spawn(worker)
-            case plans.Retire(worker):
+            case commands.Retire(worker):
                 self._pool.retire(worker)
-            case plans.Renew(held):
+            case commands.Renew(held):
                 self._renew(held)
-            case plans.FindStrays():
+            case commands.FindStrays():
                 self._find_strays()
-            case plans.Finished():
+            case commands.Finished():
                 self._finished = True
 
     def _spawn(self, worker: int) -> None:
@@ -177,7 +177,7 @@ class Dispatcher:
 
     # -------------------------------------------------------------- the store
 
-    def _exchange(self, command: plans.Exchange) -> None:
+    def _exchange(self, command: commands.Exchange) -> None:
         try:
             answer = self._backend.exchange(
                 self._owner,

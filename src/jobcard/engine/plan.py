@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobcard.backends.base import NOTHING, Completions, Exchanged, Outcome, Verdict, Want
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
+from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Send, Spawn
+from jobcard.engine.held import Batch, Worker
 from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
 from jobcard.workers.messages import Exit
 
@@ -44,116 +45,6 @@ RECYCLE_SECONDS = (
 SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 RENEW_SHARE = 2 / 3  # claims with less than this share of their lease left are renewed
-
-
-# ------------------------------------------------------------------ commands
-
-
-Given = tuple[int, Claimed, float]
-"""A job a worker was given: its number, the claim, and since when we hold it."""
-
-
-class Spawn(NamedTuple):
-    """Start a worker process under this number."""
-
-    worker: int
-
-
-class Send(NamedTuple):
-    """Hand these jobs to a worker, in this order."""
-
-    worker: int
-    jobs: list[Given]
-
-
-class Recall(NamedTuple):
-    """Take back what a worker has not started; answered by `recalled`."""
-
-    worker: int
-
-
-class Kill(NamedTuple):
-    """SIGKILL a worker and its process group; answered by `worker_gone`."""
-
-    worker: int
-
-
-class Retire(NamedTuple):
-    """Tell an empty worker to end by itself."""
-
-    worker: int
-
-
-class Exchange(NamedTuple):
-    """Talk to the store; answered by `exchanged` or `store_failed`."""
-
-    completions: Completions
-    outcomes: list[Outcome]
-    want: Want
-
-
-class Renew(NamedTuple):
-    """Renew these claims (none: just prove that the store answers); answered by `renewed` or `store_failed`."""
-
-    held: list[tuple[Ref, int]]
-
-
-class FindStrays(NamedTuple):
-    """Ask the store what it thinks we hold; answered by `strays`."""
-
-
-class Finished(NamedTuple):
-    """Everything is settled and every worker told to end: the engine may exit."""
-
-
-Command = Spawn | Send | Recall | Kill | Retire | Exchange | Renew | FindStrays | Finished
-
-
-# ------------------------------------------------------------------ what is known of a worker
-
-
-@dataclass(slots=True)
-class Worker:
-    """One worker process as the plan sees it."""
-
-    number: int
-    ready: bool = False
-    leaving: bool = False
-    """It gets no more jobs and ends when it is empty."""
-    retired: bool = False
-    """It was told to end."""
-    sent: deque[Given] = field(default_factory=deque)
-    """What it was given and has not answered, in order; the first is the one it runs."""
-    current_since: float = 0.0
-    ready_since: float = 0.0
-    served: int = 0
-    stamped: int = -1
-    """The number of the job whose start is written in the store."""
-    recalled: int = -1
-    """The number of the job it ran when its look-ahead was taken back."""
-    reserved: tuple[Claimed, float] | None = None
-    """A job that is being stamped `running` before it may be handed over."""
-    killed: tuple[int, str] | None = None
-    """We killed it: the number of the job it was killed for (-1: none), and why."""
-
-    @property
-    def idle(self) -> bool:
-        return not self.sent and self.reserved is None
-
-    @property
-    def takes(self) -> bool:
-        return self.ready and not self.leaving and self.killed is None and self.reserved is None
-
-
-class Batch(NamedTuple):
-    """What an exchange in flight carries, kept until its answer is known."""
-
-    done: list[Claimed]
-    results: list[str]
-    starts: list[float]
-    moves: list[tuple[Claimed, states.Change]]
-    want: Want
-    sent_at: float
 
 
 class Plan:

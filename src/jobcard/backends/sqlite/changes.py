@@ -50,8 +50,6 @@ def _text(
     guard = f"state in ({', '.join(repr(state.value) for state in sorted(sources))})"
     if lapsed:
         guard += " and lease_until <= ?"
-    if lapsed:
-        guard += " and lease_until <= ?"
     if hold is not None:
         guard += f" and hold = {hold.value!r}"
     return template.replace("{assignments}", ", ".join(assignments)).replace("{guard}", guard)

@@ -1,0 +1,67 @@
+"""What a plan asks its dispatcher to do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jobcard.backends.base import Completions, Outcome, Want
+from jobcard.core.job import Claimed, Ref
+
+Given = tuple[int, Claimed, float]
+"""A job a worker was given: its number, the claim, and since when we hold it."""
+
+
+class Spawn(NamedTuple):
+    """Start a worker process under this number."""
+
+    worker: int
+
+
+class Send(NamedTuple):
+    """Hand these jobs to a worker, in this order."""
+
+    worker: int
+    jobs: list[Given]
+
+
+class Recall(NamedTuple):
+    """Take back what a worker has not started; answered by `recalled`."""
+
+    worker: int
+
+
+class Kill(NamedTuple):
+    """SIGKILL a worker and its process group; answered by `worker_gone`."""
+
+    worker: int
+
+
+class Retire(NamedTuple):
+    """Tell an empty worker to end by itself."""
+
+    worker: int
+
+
+class Exchange(NamedTuple):
+    """Talk to the store; answered by `exchanged` or `store_failed`."""
+
+    completions: Completions
+    outcomes: list[Outcome]
+    want: Want
+
+
+class Renew(NamedTuple):
+    """Renew these claims (none: just prove that the store answers); answered by `renewed` or `store_failed`."""
+
+    held: list[tuple[Ref, int]]
+
+
+class FindStrays(NamedTuple):
+    """Ask the store what it thinks we hold; answered by `strays`."""
+
+
+class Finished(NamedTuple):
+    """Everything is settled and every worker told to end: the engine may exit."""
+
+
+Command = Spawn | Send | Recall | Kill | Retire | Exchange | Renew | FindStrays | Finished

@@ -1,0 +1,124 @@
+"""The suite can fail: each planted fault is found by the checks named here, and by random histories.
+
+Faults 6 (a disk that forgets), 7 (a heartbeat as long as the lease), 10 (schedules), 12 (a worker's exit
+code) and 14 (cut-over) are planted where those live.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from broken import claiming, fencing, storing
+from hypothesis import Phase, settings
+
+from jobcard.backends.base import Backend
+from jobcard.conformance import CHECKS, Harness, run_check, run_histories
+from jobcard.conformance.machine import CI
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.core.clock import FrozenClock
+
+FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
+    # Fault 1
+    fencing.FinishesWithoutToken: (
+        "check_a_late_result_is_refused",
+        "check_a_wrong_token_is_refused",
+        "check_each_move_needs_the_token",
+    ),
+    # Fault 2
+    fencing.RenewsWithoutToken: ("check_a_renewal_needs_the_token", "check_many_claims_are_renewed_in_one_call"),
+    # Fault 3
+    fencing.RescuesWithoutRaisingTheToken: (
+        "check_a_late_result_is_refused",
+        "check_a_change_that_takes_the_job_refuses_its_former_holder",
+        "check_a_taking_move_refuses_the_former_holder",
+    ),
+    # Fault 4
+    claiming.ClaimsJobsAtWork: ("check_a_claimed_job_is_not_claimed_again", "check_only_waiting_jobs_are_claimed"),
+    claiming.SelectsThenClaims: (
+        "check_racing_claimers_get_each_job_once",
+        "check_racing_claimers_share_a_short_queue",
+    ),
+    # Fault 5
+    claiming.ForgetsTheLastExchange: ("check_everything_is_there_after_opening_again",),
+    # Fault 8
+    storing.InsertsWithoutIdGuard: (
+        "check_the_same_job_again_is_stored_once",
+        "check_a_repeat_leaves_a_job_in_any_state_alone",
+    ),
+    # Fault 9
+    fencing.SweepsByAge: ("check_no_lease_lapses_while_it_is_renewed", "check_leases_of_any_length_lapse_on_time"),
+    # Fault 11
+    storing.ChecksKeysThenInserts: ("check_one_key_from_many_threads_is_stored_once",),
+    # Fault 13
+    fencing.CompletesWhatWasCanceled: ("check_no_move_starts_from_a_job_that_ended",),
+    # Slips of every day
+    fencing.ReportsItsOwnRepeatsAsLost: ("check_an_answer_lost_after_the_commit_is_found_to_be_ours",),
+    fencing.ClaimsWithoutRaisingTheToken: ("check_each_claim_raises_the_token",),
+    fencing.RenewsALeaseThatRanOut: (
+        "check_a_lease_that_ran_out_is_not_renewed",
+        "check_a_lease_ends_at_one_instant",
+    ),
+    fencing.TakesALeaseThatHolds: ("check_a_lease_renewed_meanwhile_is_not_taken",),
+    fencing.NeverFindsTheLapsed: ("check_a_lease_ends_at_one_instant",),
+    claiming.ClaimsBeforeItIsDue: ("check_a_job_is_not_claimed_before_it_is_due",),
+    claiming.NeverReleases: ("check_one_claim_releases_all_that_are_due",),
+    claiming.ClaimsAQueuesFirstInFirstOut: ("check_the_lowest_rank_goes_first",),
+    claiming.AnswersOutOfOrder: ("check_a_batch_is_claimed_and_answered_in_order",),
+    claiming.ClaimsMoreThanTheTotal: ("check_never_more_than_asked",),
+    claiming.TellsEveryoneOfCancels: ("check_cancels_reach_the_holder_and_nobody_else",),
+    storing.StoresHalfACall: ("check_a_job_that_cannot_be_stored_takes_the_call_with_it",),
+    storing.HoldsKeysForEver: ("check_a_key_is_free_once_its_holder_has_ended",),
+    storing.RetriesIntoATakenKey: ("check_an_operators_retry_into_a_taken_key_is_refused",),
+    storing.KeepsNoErrors: ("check_a_failed_try_is_recorded",),
+    storing.SharesItsErrors: ("check_a_try_without_an_error_leaves_no_record", "check_a_failed_try_is_recorded"),
+    storing.LetsJobsKeepForEver: ("check_a_job_that_ends_keeps_its_own_time",),
+    storing.PrunesTheLiving: ("check_living_jobs_are_never_deleted",),
+    storing.PrunesWithoutLimit: ("check_no_more_than_the_limit_goes_at_once",),
+    storing.UnparksEveryone: ("check_unparking_leaves_all_others_alone",),
+    storing.LosesUpdatesOfRecords: ("check_an_expected_version_guards_the_write", "check_no_update_is_lost"),
+    storing.ShowsThePageBeforeAgain: ("check_pages_follow_each_other",),
+    storing.CountsEndedJobsTwice: ("check_counts_follow_every_move",),
+}
+
+# What one thread alone can never show, or what histories do not do.
+ONLY_BY_CHECKS = {claiming.SelectsThenClaims, storing.ChecksKeysThenInserts, storing.StoresHalfACall}
+
+HISTORIES = settings(CI, max_examples=600, database=None, report_multiple_bugs=False, phases=[Phase.generate])
+
+
+def harness_of(fault: type[ModelBackend]) -> Harness:
+    """A harness over model stores with this fault."""
+
+    def new_store(clock: FrozenClock) -> Callable[[], Backend]:
+        store = ModelStore(clock)
+        return lambda: fault(store)
+
+    return Harness(new_store)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        pytest.param(fault, check, id=f"{fault.__name__}-{check.removeprefix('check_')}")
+        for fault, checks in FOUND_BY.items()
+        for check in checks
+    ],
+)
+def test_a_check_finds_the_fault(fault: type[ModelBackend], check: str) -> None:
+    """The check passes on the model and fails on the model with the fault."""
+    run_check(check, harness_of(ModelBackend))
+    with pytest.raises(AssertionError):
+        run_check(check, harness_of(fault))
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FOUND_BY if fault not in ONLY_BY_CHECKS], ids=lambda fault: fault.__name__
+)
+def test_histories_find_the_fault(fault: type[ModelBackend]) -> None:
+    """Random histories of the size of a merge differ from the model's when the store has the fault."""
+    with pytest.raises(AssertionError):
+        run_histories(lambda: harness_of(fault), HISTORIES)
+
+
+def test_every_check_named_here_exists() -> None:
+    """A check that was renamed is not forgotten here."""
+    assert {check for checks in FOUND_BY.values() for check in checks} <= set(CHECKS)
