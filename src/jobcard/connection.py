@@ -35,7 +35,6 @@ class JobcardOptions(TypedDict, total=False):
     heartbeat: float | timedelta
     poll_interval: float | timedelta
     stop_timeout: float | timedelta
-    cancel_grace: float | timedelta
     keep_completed: float | timedelta
     keep_failed: float | timedelta
     migrate: bool
@@ -106,13 +105,14 @@ class Connection:
             raise ConfigError("this Jobcard is closed")
         if context.inside_worker is not None:
             return context.inside_worker.backend  # type: ignore[no-any-return]
+        from jobcard.backends.ready import make_ready
+
         with self._lock:
             if self._ready is None:
                 backend = self._made()
-                if self.settings.migrate:
-                    backend.migrate()
-                else:
-                    backend.check_schema()
+                make_ready(
+                    backend, migrate=self.settings.migrate, strict_durability=self.settings.strict_durability
+                )
                 self._ready = backend
             return self._ready
 

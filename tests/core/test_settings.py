@@ -43,7 +43,7 @@ def test_processes_bound_the_jobs_at_once() -> None:
     + [{"max_concurrent_jobs": None}]
     + [
         {name: value}
-        for name in ("lease", "heartbeat", "poll_interval", "stop_timeout", "cancel_grace", "keep_completed")
+        for name in ("lease", "heartbeat", "poll_interval", "stop_timeout", "keep_completed")
         for value in (-1, "5", None, True, math.nan, math.inf, 10**12, timedelta.max)
     ]
     + [

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from checker.history import Event
+from checker.history import Event, alive, process_name
 from checker.lab import Lab, Tree
 from checker.stored import read_store
 from helpers.waiting import wait_until
@@ -71,10 +71,14 @@ def begun(lab: Lab, count: int) -> list[Event]:
     return wait_until(enough, f"{count} runs")
 
 
-def wait_dead(processes: list[psutil.Process]) -> float:
-    """Wait until all are gone; when, in seconds of the histories' clock."""
-    _, left = psutil.wait_procs(processes, timeout=30)
-    assert not left
+def names(processes: list[psutil.Process]) -> list[str]:
+    """Processes as histories call them, which no later process is."""
+    return [process_name(process.pid) for process in processes]
+
+
+def wait_dead(processes: list[str]) -> float:
+    """Wait until all are dead, reaped or not; when, in seconds of the histories' clock."""
+    wait_until(lambda: not alive(processes), f"the end of {alive(processes)}", interval=0.002)
     return boottime()
 
 
@@ -96,7 +100,7 @@ def test_an_engine_killed_four_times_with_its_hands_full_loses_nothing(lab: Lab)
     gone, again = [], []
     for _ in range(4):
         engine, unstarted = hold_unstarted(lab, tree)
-        workers = tree.workers()
+        workers = names(tree.workers())
         killed_at = boottime()
         os.kill(engine, signal.SIGKILL)
         gone.append(wait_dead(workers) - killed_at)
@@ -134,7 +138,7 @@ def test_jobs_running_when_the_engine_dies_run_again_and_spend_an_attempt(lab: L
     handles = lab.enqueue(app, [app.until.call(str(gate)) for _ in range(4)])
     once = lab.enqueue(app, [app.once.call(60.0)])[0]
     lab.wait_for(app, lambda n: n["running"] == 5, "five running jobs")
-    workers = tree.workers()
+    workers = names(tree.workers())
     tree.kill_engine()
     killed_at = boottime()
     gone = wait_dead(workers) - killed_at
@@ -187,7 +191,7 @@ def test_a_frozen_engine_overlaps_nobody_when_it_thaws(lab: Lab, others: int) ->
     lab.enqueue(app, [app.until.call(str(gate)) for _ in range(3)])
     lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
     beside = [lab.start("load", *SHORT_LEASE) for _ in range(others)]
-    workers = frozen.workers()
+    workers = names(frozen.workers())
     engine = frozen.engine()
     os.kill(engine, signal.SIGSTOP)
     stopped_at = boottime()
@@ -224,7 +228,7 @@ def test_engine_and_workers_end_with_their_keeper(lab: Lab) -> None:
     gate = lab.folder / "gate"
     handles = lab.enqueue(app, [app.until.call(str(gate)) for _ in range(3)])
     lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
-    below = [psutil.Process(tree.engine()), *tree.workers()]
+    below = names([psutil.Process(tree.engine()), *tree.workers()])
     os.kill(tree.keeper, signal.SIGKILL)
     killed_at = boottime()
     gone = wait_dead(below) - killed_at
@@ -243,10 +247,10 @@ def test_engine_and_workers_end_with_their_keeper(lab: Lab) -> None:
 PARENT = """
 import sys
 from load import jobs, until
+
 with jobs.running():
     handles = [until.enqueue(sys.argv[1]) for _ in range(3)]
     print(*[handle.id.hex for handle in handles], flush=True)
-    sys.stdin.read()
     [handle.result() for handle in handles]
 """
 
@@ -256,12 +260,14 @@ def test_engine_and_workers_end_with_the_app_that_started_them(lab: Lab) -> None
     """SIGKILL of a process that called `jobs.start()`: its engine and workers are gone, its jobs are not."""
     app = lab.app("load")
     gate = lab.folder / "gate"
-    parent = lab.python("-c", PARENT, str(gate))
+    script = lab.folder / "parent.py"
+    script.write_text(PARENT)
+    parent = lab.python(str(script), str(gate))
     assert parent.stdout is not None
     for job_id in parent.stdout.readline().split():
         lab.history.write("enq-ok", job_id.decode())
     lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
-    below = psutil.Process(parent.pid).children(recursive=True)
+    below = names(psutil.Process(parent.pid).children(recursive=True))
     assert len(below) >= 5
     parent.kill()
     killed_at = boottime()

@@ -31,7 +31,6 @@ class Settings:
     heartbeat: float = 5
     poll_interval: float = 1
     stop_timeout: float = 25
-    cancel_grace: float = 10
     keep_completed: float = 7 * 86400
     keep_failed: float = 30 * 86400
     migrate: bool = True
@@ -53,7 +52,6 @@ class Settings:
             ("lease", 0.6, 86400),
             ("poll_interval", 0.01, 3600),
             ("stop_timeout", 0, 86400),
-            ("cancel_grace", 0, 86400),
             ("keep_completed", 0, 3650 * 86400),
             ("keep_failed", 0, 3650 * 86400),
         ):

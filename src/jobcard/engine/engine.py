@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobcard.backends.base import Backend, RecordKind
+from jobcard.backends.ready import make_ready
 from jobcard.backends.registry import open_backend
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings, settings_from
@@ -134,10 +135,7 @@ class Engine:
             backend = open_backend(settings.url or "", settings.config, busy_timeout=BUSY_SECONDS)
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
-            if settings.migrate:
-                backend.migrate()
-            else:
-                backend.check_schema()
+            make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
         except ConfigError as error:
