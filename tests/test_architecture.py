@@ -43,13 +43,14 @@ ROOMS = {
     "backends.base": room("core errors"),
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
+    "backends.ready": room("backends.base errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
-    "engine": room("workers backends.base backends.registry core errors version"),
+    "engine": room("workers backends.base backends.registry backends.ready core errors version"),
     "engine.keeper": room("workers.death"),
-    "client": room("engine workers backends.base backends.registry backends.url core errors version"),
+    "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
     "conformance": room("backends.base core errors", "pytest hypothesis"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from jobcard.conformance import BackendSuite, Harness
-from jobcard.conformance.machine import CI
+from jobcard.conformance.drawing import CI
 from jobcard.conformance.model import ModelStore, open_model
 
 

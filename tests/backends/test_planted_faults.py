@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 
 from jobcard.backends.base import Backend
 from jobcard.conformance import CHECKS, Harness, run_check, run_histories
-from jobcard.conformance.machine import CI
+from jobcard.conformance.drawing import CI
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core.clock import FrozenClock
 

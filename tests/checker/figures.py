@@ -87,10 +87,13 @@ class Run(NamedTuple):
     """Who was alive at the beginning; None: nobody looked."""
 
 
-def check(history: Path | Iterable[Event], store: Stored, *, processes: Iterable[str] = ()) -> Figures:
+def check(
+    history: Path | Iterable[Event], store: Stored, *, processes: Iterable[str] = (), workers_killed: bool = False
+) -> Figures:
     """Judge what happened, after everything was drained and stopped.
 
     processes: others beside those that ran jobs that must be gone, as `process_name` calls them.
+    workers_killed: at any moment, and so perhaps between the start of a job and its first line of history.
     """
     events = read_history(history) if isinstance(history, Path) else sorted(history)
     figures = Figures()
@@ -101,7 +104,7 @@ def check(history: Path | Iterable[Event], store: Stored, *, processes: Iterable
             figures.add("double_stored", f"{row.id} twice")
         rows[row.id] = row
     _check_enqueued(figures, events, rows, runs)
-    _check_rows(figures, store, runs)
+    _check_rows(figures, store, runs, workers_killed)
     _check_endings(figures, store.endings)
     deaths = {event.facts[0]: event.at for event in events if event.kind == "dead"}
     begins = _begins_of(events)
@@ -163,7 +166,7 @@ def _check_enqueued(
         figures.add("unexpected", f"{job_id} was never enqueued")
 
 
-def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]]) -> None:
+def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]], workers_killed: bool) -> None:
     keys = Counter(row.unique_key for row in store.rows if row.unique_key and row.state not in ENDED)
     for key, count in keys.items():
         if count > 1:
@@ -172,7 +175,8 @@ def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]]) -> 
         tries = runs.get(row.id, [])
         if row.state not in ENDED:
             figures.add("stuck", f"{row.id} is {row.state}")
-        if row.attempt > len(tries) + _may_not_have_begun(row) and row.state != "canceled":
+        unseen = row.crashes if workers_killed else _may_not_have_begun(row)
+        if row.attempt > len(tries) + unseen and row.state != "canceled":
             figures.add("overspent", f"{row.id} counts {row.attempt} attempts and ran {len(tries)} times")
         if row.state != "completed":
             continue

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from checker.figures import Figures, check
-from checker.history import VARIABLE, Event, History, process_name, read_history
+from checker.history import VARIABLE, Event, History, read_history
 from checker.stored import Stored, read_store, watch_endings
 from helpers.waiting import wait_until
 
@@ -231,13 +231,13 @@ class Lab:
             app, lambda n: not n["waiting"] + n["claimed"] + n["running"], "the end of every job", timeout=timeout
         )
 
-    def figures(self, *, only: str = "", processes: Iterable[str] = ()) -> Figures:
+    def figures(self, *, only: str = "", workers_killed: bool = False) -> Figures:
         """What the checker says; stop the engines first. only: look at the rows of jobs of this name."""
         stored = read_store(self.file)
         rows = [row for row in stored.rows if not only or row.name == only]
         ids = {row.id for row in rows}
         endings = [ending for ending in stored.endings if ending.id in ids]
-        return check(self.histories, Stored(rows, endings), processes=processes)
+        return check(self.histories, Stored(rows, endings), workers_killed=workers_killed)
 
     def close(self) -> None:
         """End everything; nothing may be left for other tests."""
@@ -292,8 +292,3 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-
-
-def named(processes: Sequence[int]) -> list[str]:
-    """Processes as the checker knows them."""
-    return [process_name(pid) for pid in processes]

@@ -202,6 +202,19 @@ def test_an_enqueue_of_unknown_end_may_be_there_or_not() -> None:
     assert there.judged().recovered == 1
 
 
+def test_a_worker_killed_before_the_first_line_of_its_job_may_have_spent_an_attempt() -> None:
+    """Where workers are killed at any moment, a crash explains an attempt without a run; else it does not."""
+    crashed = Stored([Row(JOB, "completed", 2, "2", attempt=2, crashes=1)])
+    events = [
+        Event(at, "2-2", kind, tuple(facts))
+        for at, (kind, *facts) in enumerate(
+            [("enq-ok", JOB), ("run-begin", JOB, "2", "2", "nobody"), ("run-end", JOB, "2")]
+        )
+    ]
+    assert check(events, crashed, workers_killed=True).faults == {}
+    assert check(events, crashed).faults == {"overspent": 1}
+
+
 def test_every_fault_has_a_history_that_shows_it() -> None:
     """No figure of the checker goes untested."""
     assert {fault for fault, _ in BROKEN.values()} | {"orphans"} == set(FAULTS)

@@ -61,12 +61,14 @@ def on_terminal(
     shown = bytearray()
     until = time.monotonic() + timeout
     try:
-        while select.select((master,), (), (), max(0.0, until - time.monotonic()))[0]:
-            # Linux answers with EIO when nobody has the other side open any more.
-            shown += os.read(master, 1 << 16)
-            if answer and shown.endswith(b": "):
+        while time.monotonic() < until:
+            heard = select.select((master,), (), (), 0.5)[0]
+            if heard:
+                # Linux answers with EIO when nobody has the other side open any more.
+                shown += os.read(master, 1 << 16)
+            if answer and shown.endswith((b": ", b"^C")) and not (heard and shown.endswith(b"^C")):
+                # Again after a silence: a Ctrl-C right between its prompt and its read is not heard by Python.
                 os.write(master, answer.encode())
-                answer = ""
     except OSError:
         pass
     finally:

@@ -12,8 +12,9 @@ from types import MappingProxyType
 import pytest
 
 from jobcard.backends.base import Backend
+from jobcard.conformance.drawing import CI
 from jobcard.conformance.harness import Harness
-from jobcard.conformance.machine import CI, run_histories
+from jobcard.conformance.machine import run_histories
 from jobcard.core.clock import FrozenClock
 
 

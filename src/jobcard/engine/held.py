@@ -1,15 +1,15 @@
-"""What an engine holds: the jobs its workers have, and the words on their way to the store."""
+"""A worker as the plan sees it, and the jobs it was given."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from jobcard.backends.base import Want
-from jobcard.core import states
 from jobcard.core.job import Claimed
 from jobcard.engine.commands import Given
+
+WINDOW = 64  # jobs in a worker's pipe at most
+RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
 
 
 @dataclass(slots=True)
@@ -44,13 +44,6 @@ class Worker:
     def takes(self) -> bool:
         return self.ready and not self.leaving and self.killed is None and self.reserved is None
 
-
-class Batch(NamedTuple):
-    """What an exchange in flight carries, kept until its answer is known."""
-
-    done: list[Claimed]
-    results: list[str]
-    starts: list[float]
-    moves: list[tuple[Claimed, states.Change]]
-    want: Want
-    sent_at: float
+    def is_stuck(self, now: float) -> bool:
+        """Whether it runs a job for so long that nothing may wait behind it."""
+        return bool(self.sent) and now - self.current_since >= RECALL_SECONDS

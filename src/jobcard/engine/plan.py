@@ -16,35 +16,31 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jobcard.backends.base import NOTHING, Completions, Exchanged, Outcome, Verdict, Want
+from jobcard.backends.base import NOTHING, Exchanged, Verdict, Want
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
+from jobcard.engine.ahead import Ahead, Waiting
+from jobcard.engine.appetite import Appetite
 from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Send, Spawn
-from jobcard.engine.held import Batch, Worker
+from jobcard.engine.held import RECALL_SECONDS, WINDOW, Worker
+from jobcard.engine.leases import Leases
 from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
+from jobcard.engine.pace import MOMENT, Pace
+from jobcard.engine.words import Batch, Words
 from jobcard.workers.messages import Exit
 
 # Measured in docs/decisions/0003-look-ahead.md: large batches are what makes the store fast.
-WINDOW = 64  # jobs in a worker's pipe at most
-AHEAD = 400  # jobs held ready in the engine at most
-AHEAD_SECONDS = 0.025  # … and never more than this much measured work for each worker
 FLUSH = 200  # outcomes that make an exchange due at once
 FLUSH_SECONDS = 0.010  # … and how long the first may wait
 STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
-RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
 KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
 OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
-SLOW_JOB = 0.005  # a job of this length is worth a worker of its own at once
 SPARE_SECONDS = 60.0  # an idle worker ends after this
-RECYCLE_SECONDS = (
-    60.0  # a worker is not replaced for its number of jobs before this: short jobs are done by the million
-)
-SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
+RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before this: short ones come by the million
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
-RENEW_SHARE = 2 / 3  # claims with less than this share of their lease left are renewed
 
 
 class Plan:
@@ -64,19 +60,16 @@ class Plan:
         self._random = random
         self._cpus = cpus
         self._max_batch = max_batch
+        self._appetite = Appetite(slots=settings.slots, cpus=cpus, most=max_batch)
         self._slots = settings.slots
         # what we hold beside what workers have
         self._queues: list[Queue] = []
-        self._ahead: dict[str, deque[tuple[Claimed, float]]] = {}
-        self._renewed_at: dict[Ref, float] = {}  # later than the time beside the claim
+        self._ahead = Ahead()
+        self._leases = Leases(settings, now)
         self._cancels: dict[Ref, str] = {}
         self._cancel_recalls: set[Ref] = set()
         # what is to be said
-        self._done: list[Claimed] = []
-        self._results: list[str] = []
-        self._starts: list[float] = []
-        self._moves: list[tuple[Claimed, states.Change]] = []
-        self._pending_since: float | None = None
+        self._words = Words()
         self._in_flight: Batch | None = None
         # when to talk
         self._hungry = False
@@ -84,13 +77,8 @@ class Plan:
         self._talked_at = now - PULSE_SECONDS
         self._next_try = now
         self._failures = 0
-        self._beat_at = now
-        self._safe_since = now
-        self._beating = False
         self._strays: str = ""  # "": none expected, "due", "asked"
-        # how fast jobs are
-        self._pace: dict[str, float] = {}
-        self._mean: float | None = None
+        self._pace = Pace()
         # numbers
         self._next_seq = 0
         self._next_worker = 0
@@ -153,12 +141,8 @@ class Plan:
         claim = sent.popleft()[1]
         worker.current_since = ended
         worker.served += 1
-        self._done.append(claim)
-        self._results.append(result)
-        self._starts.append(started)
-        if self._pending_since is None:
-            self._pending_since = ended
-        self._learn(claim.name, ended - started)
+        self._words.completed(claim, result, started, ended)
+        self._pace.learn(claim.name, ended - started)
         return True
 
     def ended(self, number: int, seq: int, started: float, ended: float, what: Ended) -> bool:
@@ -169,8 +153,8 @@ class Plan:
         claim = worker.sent.popleft()[1]
         worker.current_since = ended
         worker.served += 1
-        self._learn(claim.name, ended - started)
-        self._move(claim, change_for(claim, what, random=self._random), ended)
+        self._pace.learn(claim.name, ended - started)
+        self._words.move(claim, change_for(claim, what, random=self._random), ended)
         return True
 
     def recalled(self, number: int, seqs: Sequence[int]) -> None:
@@ -181,7 +165,7 @@ class Plan:
         back = set(seqs)
         for seq, claim, since in reversed(worker.sent):
             if seq in back:
-                self._line(claim.queue).appendleft((claim, since))
+                self._ahead.add_first(claim, since)
         worker.sent = deque(given for given in worker.sent if given[0] not in back)
 
     def worker_gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float) -> None:
@@ -202,7 +186,7 @@ class Plan:
             why = "crash" if worker.killed is None else worker.killed[1]
             if place > 0 or (worker.killed is not None and worker.killed[0] != seq):
                 why = "lost"
-            self._move(claim, change_for_death(claim, why, exit, random=self._random), now)
+            self._words.move(claim, change_for_death(claim, why, exit, random=self._random), now)
 
     def over_memory(self, number: int) -> None:
         """A worker uses more memory than its job may."""
@@ -219,11 +203,6 @@ class Plan:
                 if limit:
                     limits.append((worker.number, limit))
         return limits
-
-    def _learn(self, name: str, seconds: float) -> None:
-        known = self._pace.get(name)
-        self._pace[name] = seconds if known is None else known + 0.2 * (seconds - known)
-        self._mean = seconds if self._mean is None else self._mean + 0.05 * (seconds - self._mean)
 
     # -------------------------------------------------------------- events: the store
 
@@ -242,7 +221,7 @@ class Plan:
                 refused.add(refusal.ref)
                 self._say_it_was_refused(refusal.ref, refusal.why, batch, now)
         for claim in answer.claimed:
-            self._line(claim.queue).append((claim, batch.sent_at))
+            self._ahead.add(claim, batch.sent_at)
         self._cancels.update(answer.cancels)
         if batch.want.total:
             self._hungry = len(answer.claimed) >= batch.want.total
@@ -263,30 +242,20 @@ class Plan:
         assert batch is not None, "a failure without an exchange"
         self._in_flight = None
         self._wait_for_the_store(now)
-        self._done[:0] = batch.done
-        self._results[:0] = batch.results
-        self._starts[:0] = batch.starts
-        self._moves[:0] = batch.moves
-        if self._done or self._moves:
-            self._pending_since = batch.sent_at
+        self._words.put_back(batch)
         if batch.want.total:
             self._strays = "due"
 
     def renewed(self, held: Sequence[tuple[Ref, int]], lost: Sequence[Ref], sent_at: float) -> None:
         """The store renewed these claims, but for the lost ones."""
-        self._beating = False
-        self._safe_since = sent_at
         gone = set(lost)
-        for ref, _token in held:
-            if ref not in gone:
-                self._renewed_at[ref] = sent_at
+        self._leases.renewed(held, gone, sent_at)
         if gone:
             self._drop(gone)
 
     def renewal_failed(self, now: float) -> None:
         """The store did not answer a renewal: beat again soon."""
-        self._beating = False
-        self._beat_at = now + min(self.settings.heartbeat, 0.5)
+        self._leases.failed(now)
 
     def strays(self, found: Sequence[Claimed], now: float) -> None:
         """The store's answer to `FindStrays`."""
@@ -296,8 +265,7 @@ class Plan:
     def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:
         """Claims the store has in our name: those we never heard of go back."""
         known = {claim.ref for claim, _since in self._held()}
-        known.update(claim.ref for claim in self._done)
-        known.update(claim.ref for claim, _change in self._moves)
+        known.update(claim.ref for claim in self._words.claims())
         for claim in found:
             if claim.ref not in known:
                 self._give_back(claim, now)
@@ -314,7 +282,7 @@ class Plan:
     def _say_it_was_refused(self, ref: Ref, why: str, batch: Batch, now: float) -> None:
         for claim in (*batch.done, *(claim for claim, change in batch.moves if change.verb != "fail")):
             if claim.ref == ref:
-                self._move(claim, states.fail_refused(claim, error=error_of_refused_outcome(claim, why)), now)
+                self._words.move(claim, states.fail_refused(claim, error=error_of_refused_outcome(claim, why)), now)
                 return
 
     def _hand_over_stamped(self, worker: Worker, refused: set[Ref], now: float) -> None:
@@ -333,11 +301,7 @@ class Plan:
 
     def _drop(self, gone: set[Ref]) -> None:
         """Forget claims that are somebody else's now; a worker that runs one dies."""
-        for line in self._ahead.values():
-            kept = [entry for entry in line if entry[0].ref not in gone]
-            self.lost += len(line) - len(kept)
-            line.clear()
-            line.extend(kept)
+        self.lost += len(self._ahead.take(gone))
         for worker in self.workers.values():
             if worker.reserved is not None and worker.reserved[0].ref in gone:
                 worker.reserved = None
@@ -364,12 +328,10 @@ class Plan:
 
     def next_deadline(self, now: float) -> float:
         """When to turn again if nothing happens until then."""
-        at = now + 1.0
-        if not self._beating:
-            at = min(at, self._beat_at)
+        at = min(now + 1.0, self._leases.next_beat())
         if self._in_flight is None:
-            if self._pending_since is not None:
-                at = min(at, max(self._pending_since + FLUSH_SECONDS, self._next_try))
+            if self._words.since is not None:
+                at = min(at, max(self._words.since + FLUSH_SECONDS, self._next_try))
             if not self.stopping:
                 at = min(at, max(min(self._poll_at, self._talked_at + PULSE_SECONDS), self._next_try))
         if self.stopping and any(worker.killed is None and worker.sent for worker in self.workers.values()):
@@ -387,24 +349,16 @@ class Plan:
             if since + RECALL_SECONDS > now:
                 at = min(at, since + RECALL_SECONDS)
         if not self.stopping:
-            for line in self._ahead.values():
-                if line:
-                    for patience in (OPEN_SECONDS, self._patience()):
-                        if line[0][1] + patience > now:
-                            at = min(at, line[0][1] + patience)
+            for _queue, line in self._ahead.lines():
+                for patience in (OPEN_SECONDS, self._patience()):
+                    if line[0][1] + patience > now:
+                        at = min(at, line[0][1] + patience)
         return at
 
     # -------------------------------------------------------------- holding
 
-    def _line(self, queue: str) -> deque[tuple[Claimed, float]]:
-        line = self._ahead.get(queue)
-        if line is None:
-            line = self._ahead[queue] = deque()
-        return line
-
     def _held(self) -> Iterator[tuple[Claimed, float]]:
-        for line in self._ahead.values():
-            yield from line
+        yield from self._ahead
         for worker in self.workers.values():
             for _seq, claim, since in worker.sent:
                 yield claim, since
@@ -413,49 +367,27 @@ class Plan:
 
     def _fence(self, now: float) -> None:
         # Without renewals somebody else may have our jobs when the lease ends: stop them well before.
-        if now - self._safe_since < SAFE_SHARE * self.settings.lease:
+        if not self._leases.is_unsafe(now):
             return
         for worker in self.workers.values():
             if worker.sent:
                 self._kill(worker, "lost")
-        for line in self._ahead.values():
-            while line:
-                self._give_back(line.popleft()[0], now)
+        for claim in self._ahead.take_all():
+            self._give_back(claim, now)
 
     def _beat(self, now: float) -> None:
-        if self._beating or now < self._beat_at:
-            return
-        self._beating = True
-        self._beat_at = now + self.settings.heartbeat
-        renewed_at = self._renewed_at
-        oldest = now - (1 - RENEW_SHARE) * self.settings.lease
-        held = []
-        still: dict[Ref, float] = {}
-        for claim, since in self._held():
-            at = renewed_at.get(claim.ref)
-            if at is not None:
-                still[claim.ref] = at
-            if max(at or since, since) <= oldest:
-                held.append((claim.ref, claim.token))
-        self._renewed_at = still
-        self._commands.append(Renew(held))
+        if now >= self._leases.next_beat():
+            self._commands.append(Renew(self._leases.beat(self._held(), now)))
 
     def _give_back(self, claim: Claimed, now: float) -> None:
-        self._move(claim, states.hand_back(claim), now)
-
-    def _move(self, claim: Claimed, change: states.Change, now: float) -> None:
-        self._moves.append((claim, change))
-        if self._pending_since is None:
-            self._pending_since = now
+        self._words.move(claim, states.hand_back(claim), now)
 
     def _cancel(self, now: float) -> None:
         """End what somebody asked to cancel: what has not started at once, what runs by a kill."""
         if not self._cancels:
             return
-        for line in self._ahead.values():
-            for entry in [entry for entry in line if entry[0].ref in self._cancels]:
-                line.remove(entry)
-                self._cancel_unstarted(entry[0], now)
+        for claim in self._ahead.take(self._cancels):
+            self._cancel_unstarted(claim, now)
         known = set()
         for worker in self.workers.values():
             for place, (_seq, claim, _since) in enumerate(worker.sent):
@@ -472,7 +404,7 @@ class Plan:
         self._cancel_recalls &= known
 
     def _cancel_unstarted(self, claim: Claimed, now: float) -> None:
-        self._move(claim, states.cancel_at_work(claim, reason=self._cancels.pop(claim.ref)), now)
+        self._words.move(claim, states.cancel_at_work(claim, reason=self._cancels.pop(claim.ref)), now)
 
     # -------------------------------------------------------------- workers
 
@@ -497,7 +429,7 @@ class Plan:
                 self._commands.append(Recall(worker.number))
             if busy >= STAMP_SECONDS and worker.stamped != seq:
                 worker.stamped = seq
-                self._move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
+                self._words.move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
 
     def _is_worn(self, worker: Worker, now: float) -> bool:
         limit = self.settings.recycle_after
@@ -527,33 +459,26 @@ class Plan:
     def _worth_a_worker(self, now: float) -> int:
         """How many of the jobs held ready deserve a worker of their own."""
         worth = 0
-        for line in self._ahead.values():
-            for claim, _since in line:
-                worth += self._is_slow(claim)
-                if worth >= self._slots:
-                    return worth
-            if line and not worth and now - line[0][1] >= OPEN_SECONDS:
-                worth = 1
+        for claim, _since in self._ahead:
+            worth += self._pace.is_slow(claim.name)
+            if worth >= self._slots:
+                return worth
+        if not worth and any(now - line[0][1] >= OPEN_SECONDS for _queue, line in self._ahead.lines()):
+            return 1
         return worth
-
-    def _is_slow(self, claim: Claimed) -> bool:
-        return self._pace.get(claim.name, SLOW_JOB) >= SLOW_JOB
-
-    def _is_stuck(self, worker: Worker, now: float) -> bool:
-        return bool(worker.sent) and now - worker.current_since >= RECALL_SECONDS
 
     # -------------------------------------------------------------- handing out
 
     def _hand_out(self, now: float) -> None:
         """Give held jobs to workers: an idle one where that pays, then the windows of those that keep moving."""
-        if not any(self._ahead.values()):
+        if not self._ahead:
             return
         idle, moving = [], []
         busy = stuck = 0
         for worker in self.workers.values():
             if not worker.idle:
                 busy += 1
-                if self._is_stuck(worker, now):
+                if worker.is_stuck(now):
                     stuck += 1
                 elif worker.takes and len(worker.sent) <= WINDOW // 2:
                     moving.append(worker)
@@ -569,19 +494,19 @@ class Plan:
     def _opens_a_worker(self, now: float, moving: int) -> bool:
         """Whether the next job is worth one more process: two cores are soon full of short jobs."""
         for queue in self._queues:
-            line = self._ahead.get(queue.name)
+            line = self._ahead.line(queue.name)
             if line:
                 claim, since = line[0]
-                return moving < self._cpus or self._is_slow(claim) or now - since >= OPEN_SECONDS
+                return moving < self._cpus or self._pace.is_slow(claim.name) or now - since >= OPEN_SECONDS
         return False
 
     def _fill(self, worker: Worker, now: float) -> bool:
         """Give a worker as much as it does in a moment, in order; whether it got anything."""
         room = WINDOW - len(worker.sent)
-        seconds = AHEAD_SECONDS - sum(self._pace.get(given[1].name, AHEAD_SECONDS) for given in worker.sent)
-        chunk: list[tuple[Claimed, float]] = []
+        seconds = MOMENT - sum(self._pace.expected(given[1].name) for given in worker.sent)
+        chunk: list[Waiting] = []
         for queue in self._queues:
-            line = self._ahead.get(queue.name)
+            line = self._ahead.line(queue.name)
             if not line or not self._may_join(queue, worker):
                 continue
             while line and room:
@@ -593,14 +518,14 @@ class Plan:
                         return True
                     # It waits for a worker of its own; nothing behind it may pass.
                     return self._send(worker, chunk, now)
-                seconds -= self._pace.get(claim.name, AHEAD_SECONDS)
+                seconds -= self._pace.expected(claim.name)
                 if seconds < 0 and not empty:
                     return self._send(worker, chunk, now)
                 chunk.append(line.popleft())
                 room -= 1
         return self._send(worker, chunk, now)
 
-    def _send(self, worker: Worker, chunk: list[tuple[Claimed, float]], now: float) -> bool:
+    def _send(self, worker: Worker, chunk: list[Waiting], now: float) -> bool:
         if not chunk:
             return False
         if not worker.sent:
@@ -636,7 +561,7 @@ class Plan:
             if not states.must_run_alone(claim):
                 return self._send(worker, [(claim, since)], now)
         worker.reserved = (claim, since)
-        self._move(claim, states.start(claim, ago=0), now)
+        self._words.move(claim, states.start(claim, ago=0), now)
         return True
 
     def _patience(self) -> float:
@@ -646,13 +571,15 @@ class Plan:
     def _give_back_what_waits(self, now: float) -> None:
         # Another engine may have a free worker for it, and ours would not be faster.
         patience = self._patience()
-        for line in self._ahead.values():
-            if line and now - line[0][1] >= patience and not self._moves_soon(now):
+        served = {queue.name for queue in self._queues}
+        for queue, line in self._ahead.lines():
+            tired = now - line[0][1] >= patience and not self._moves_soon(now)
+            if tired or queue not in served:
                 while line:
                     self._give_back(line.popleft()[0], now)
 
     def _moves_soon(self, now: float) -> bool:
-        return any(worker.takes and not self._is_stuck(worker, now) for worker in self.workers.values())
+        return any(worker.takes and not worker.is_stuck(now) for worker in self.workers.values())
 
     # -------------------------------------------------------------- talking to the store
 
@@ -664,13 +591,17 @@ class Plan:
             self._commands.append(FindStrays())
         if self._strays:
             return
-        want, room_is_wide = self._want(now)
-        pending = len(self._done) + len(self._moves)
+        want, room_is_wide = NOTHING, False
+        if not self.stopping and self._names:
+            want, room_is_wide = self._appetite.want(
+                self.workers.values(), self._ahead, self._queues, self._pace, may_start=not self._failed_spawns, now=now
+            )
+        pending = len(self._words)
         asks = want.total > 0 and (now >= self._poll_at or (self._hungry and room_is_wide))
         if pending:
-            assert self._pending_since is not None
-            quiet = all(worker.idle or self._is_stuck(worker, now) for worker in self.workers.values())
-            due = pending >= FLUSH or now - self._pending_since >= FLUSH_SECONDS or quiet
+            assert self._words.since is not None
+            quiet = all(worker.idle or worker.is_stuck(now) for worker in self.workers.values())
+            due = pending >= FLUSH or now - self._words.since >= FLUSH_SECONDS or quiet
             if not due and not asks:
                 return
         elif not asks:
@@ -683,74 +614,15 @@ class Plan:
         self._send_exchange(want, now)
 
     def _send_exchange(self, want: Want, now: float) -> None:
-        most = self._max_batch
-        batch = Batch(self._done[:most], self._results[:most], self._starts[:most], self._moves[:most], want, now)
-        self._done, self._results, self._starts = self._done[most:], self._results[most:], self._starts[most:]
-        self._moves = self._moves[most:]
-        self._pending_since = now if self._done or self._moves else None
-        self._in_flight = batch
+        self._in_flight = batch = self._words.take(self._max_batch, want, now)
         self._talked_at = now
-        completions = Completions(
-            [claim.ref for claim in batch.done],
-            [claim.token for claim in batch.done],
-            batch.results,
-            [max(0, int((now - start) * 1e6)) for start in batch.starts],
-        )
-        outcomes = [Outcome(claim.ref, claim.token, change) for claim, change in batch.moves]
-        self._commands.append(Exchange(completions, outcomes, want))
-
-    def _want(self, now: float) -> tuple[Want, bool]:
-        """What to claim now, and whether that is enough to be worth asking before anybody calls."""
-        if self.stopping or not self._queues or not self._names:
-            return NOTHING, False
-        held = free = stuck = starting = 0
-        for worker in self.workers.values():
-            held += len(worker.sent) + (worker.reserved is not None)
-            if self._is_stuck(worker, now):
-                stuck += 1
-            elif worker.takes:
-                free += 1
-            elif not worker.ready:
-                starting += 1
-        for line in self._ahead.values():
-            held += len(line)
-        could_start = 0 if self._failed_spawns else 2 * self._cpus
-        able = min(self._slots - stuck, free + could_start)
-        if able <= 0:
-            return NOTHING, False
-        target = able
-        if self._mean is not None:
-            per_worker = AHEAD_SECONDS / max(self._mean, 1e-6)
-            target += int(min(AHEAD + WINDOW, per_worker * min(able, self._cpus)))
-        room = min(target - (held - stuck), self._max_batch)
-        if room <= 0:
-            return NOTHING, False
-        queues = []
-        for queue in self._queues:
-            most = room
-            if queue.concurrency < self._slots:
-                most = min(room, self._room_of(queue))
-            if most > 0:
-                queues.append((queue.name, most))
-        if not queues:
-            return NOTHING, False
-        total = min(room, sum(most for _name, most in queues))
-        return Want(queues, total), room >= target // 2 or not any(self._ahead.values())
-
-    def _room_of(self, queue: Queue) -> int:
-        line = self._ahead.get(queue.name, ())
-        held = len(line) + sum(
-            given[1].queue == queue.name for worker in self.workers.values() for given in worker.sent
-        )
-        fast = 0 if self._mean is None else int(min(WINDOW, AHEAD_SECONDS / max(self._mean, 1e-6)))
-        return queue.concurrency * (1 + fast) - held
+        self._commands.append(Exchange(batch.completions(), batch.outcomes(), want))
 
     # -------------------------------------------------------------- the end
 
     def _wind_down(self, now: float) -> None:
-        for line in self._ahead.values():
-            while line:
-                self._give_back(line.popleft()[0], now)
+        for claim in self._ahead.take_all():
+            self._give_back(claim, now)
         for worker in self.workers.values():
             worker.leaving = True
             if len(worker.sent) > 1 and worker.recalled != worker.sent[0][0]:
@@ -759,6 +631,6 @@ class Plan:
             if worker.sent and now >= self._kill_at:
                 self._kill(worker, "stop")
         quiet = all(worker.idle for worker in self.workers.values())
-        if quiet and not self._done and not self._moves and self._in_flight is None and not self._finished:
+        if quiet and not self._words and self._in_flight is None and not self._finished:
             self._finished = True
             self._commands.append(Finished())

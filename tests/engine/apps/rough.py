@@ -90,9 +90,11 @@ def hogs_memory() -> None:
 @jobs.job(max_attempts=1)
 def raises(what: str) -> None:
     """Raise what is no `Exception`."""
-    raise {"SystemExit": SystemExit(3), "KeyboardInterrupt": KeyboardInterrupt(), "BaseException": BaseException("odd")}[
-        what
-    ]
+    raise {
+        "SystemExit": SystemExit(3),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "BaseException": BaseException("odd"),
+    }[what]
 
 
 class Mute(Exception):

@@ -1,0 +1,148 @@
+"""What random histories are made of: sizes, jobs, moments, and the moves of engines and operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from jobcard.conformance.model import is_at_work, is_ended
+from jobcard.core import states
+from jobcard.core.clock import SECOND
+from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.states import Change
+
+LEASE = 30 * SECOND
+QUEUES = ("alpha", "beta")
+NAMES = ("mail", "report")
+KEYS = ("k1", "k2")
+ENGINES = ("e1", "e2", "e3")
+ENDED_STATES = ("completed", "failed", "canceled")
+ERROR = '{"kind": "error"}'
+
+CI = settings(
+    max_examples=150,
+    stateful_step_count=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+"""What every merge runs."""
+
+SOAK = settings(CI, max_examples=5_000, stateful_step_count=100)
+"""What a night runs."""
+
+# ------------------------------------------------------------------ what is drawn
+
+# Whole milliseconds: a store may keep no finer time.
+moments = st.sampled_from([0, 0, 0, 1_000, 5 * SECOND, LEASE, 90 * SECOND, 1_000_000 * SECOND])
+picks = st.integers(min_value=0, max_value=1_000)
+engines = st.sampled_from(ENGINES)
+texts = st.sampled_from(['"plain"', "null", '["é 😀"]', '"it\'s %_\\\\"'])
+line_ups = st.permutations(QUEUES).flatmap(lambda queues: st.integers(1, len(queues)).map(lambda n: queues[:n]))
+
+job_specs = st.fixed_dictionaries(
+    {
+        "salt": st.integers(0, 255),
+        "queue": st.sampled_from(QUEUES),
+        "name": st.sampled_from(NAMES),
+        "args": texts,
+        "rank": st.integers(-2, 2),
+        "order_offset": st.sampled_from([0, 0, -5 * SECOND, 5 * SECOND]),
+        "delay": moments,
+        "at_offset": st.one_of(st.none(), st.none(), st.integers(-10, 30).map(lambda seconds: seconds * SECOND)),
+        "max_attempts": st.integers(1, 3),
+        "max_crashes": st.integers(1, 3),
+        "keep": st.sampled_from([None, None, 0, 60 * SECOND]),
+        "unique_key": st.sampled_from([None, None, None, *KEYS]),
+        "tags": st.sampled_from([None, "[]", '["a"]', '["a", "b"]']),
+    }
+)
+Spec = dict[str, Any]
+
+kinds = st.sampled_from(
+    ["start", "start", "complete", "fail", "retry", "retry", "crash", "snooze", "cancel", "hand back", "interrupt",
+     "park", "park", "quarantine"]
+)  # fmt: skip
+operations = st.sampled_from(["cancel", "ask", "ask", "retry", "retry", "run now", "snooze", "snooze"])
+
+
+def job_of(spec: Spec, *, born: int, now: int) -> NewJob:
+    """A job of this kind under an id of its own; ids do not rise, so that their order is tested too."""
+    offset = spec["at_offset"]
+    return NewJob(
+        id=bytes([spec["salt"]]) * 8 + born.to_bytes(8, "big"),
+        queue=spec["queue"],
+        name=spec["name"],
+        init=None,
+        args=spec["args"],
+        kwargs="{}",
+        priority=-spec["rank"],
+        rank=spec["rank"],
+        order_offset=spec["order_offset"],
+        delay=spec["delay"],
+        at=None if offset is None else now + offset,
+        max_attempts=spec["max_attempts"],
+        max_crashes=spec["max_crashes"],
+        backoff="{}",
+        timeout=None,
+        keep=spec["keep"],
+        unique_key=spec["unique_key"],
+        limit_key=None,
+        batch_id=None,
+        parent_id=None,
+        schedule_id=None,
+        tags=spec["tags"],
+        meta=None,
+    )
+
+
+def change_of(kind: str, claim: Claimed, delay: int) -> Change:
+    """The move of this kind, as the engine that holds the claim would make it."""
+    match kind:
+        case "start":
+            return states.start(claim, ago=delay)
+        case "complete":
+            return states.complete('"as a change"')
+        case "fail":
+            return states.fail(claim, reason="error", error=ERROR, kind="X")
+        case "retry":
+            return states.retry(claim, reason="error", delay=delay, error=ERROR, kind="X")
+        case "crash":
+            return states.crash(claim, reason="crash", delay=delay, error=ERROR, kind="crash")
+        case "snooze":
+            return states.snooze(claim, delay=delay)
+        case "cancel":
+            return states.cancel_at_work(claim, reason="canceled", error=ERROR if delay else None)
+        case "hand back":
+            return states.hand_back(claim)
+        case "interrupt":
+            return states.interrupt(claim, error=ERROR)
+        case "park":
+            return states.park(claim)
+    return states.quarantine(claim)
+
+
+def change_by_operator(kind: str, row: JobRow, delay: int) -> Change | None:
+    """The operation of this kind on the job as it was read; None: nobody would ask it of this job."""
+    match kind:
+        case "cancel":
+            return states.cancel_waiting(reason="canceled")
+        case "ask":
+            return states.ask_to_cancel(row, reason="too late") if is_at_work(row) else None
+        case "retry":
+            return states.retry_ended(row)
+        case "run now":
+            return states.run_now(row)
+    return states.snooze_waiting(row, delay=delay)
+
+
+def is_for(kind: str, row: JobRow) -> bool:
+    """The job is in a state for which the operation is meant."""
+    match kind:
+        case "ask":
+            return is_at_work(row)
+        case "retry":
+            return is_ended(row) and row.state != "completed"
+    return row.state == "waiting"

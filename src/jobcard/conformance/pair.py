@@ -1,0 +1,146 @@
+"""A model and a store under test, told the same and compared at each answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from jobcard.backends.base import NOTHING, Backend, Completions, Exchanged, Outcome, Want
+from jobcard.conformance.drawing import LEASE
+from jobcard.conformance.harness import Harness
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.states import Change
+from jobcard.errors import JobcardError
+
+T = TypeVar("T")
+
+
+class Holding(NamedTuple):
+    """A claim as an engine remembers it: the store's proof, and the model's."""
+
+    owner: str
+    real: Claimed
+    model: Claimed
+
+
+class Pair:
+    """The model, and two backends on the store that take turns.
+
+    A transaction that one of them left open would stop the other.
+    """
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self._backends = [harness.ready(), harness.open()]
+        self._turn = 0
+        self._settings = 0
+        self.model = ModelBackend(ModelStore(harness.clock))
+        self.model.migrate()
+        self.claims: list[Holding] = []
+        self._refs: dict[Ref, bytes] = {}
+
+    @property
+    def rows(self) -> dict[bytes, JobRow]:
+        """The model's jobs by id."""
+        return self.model.store.rows
+
+    @property
+    def real(self) -> Backend:
+        """The backend whose turn it is."""
+        self._turn += 1
+        return self._backends[self._turn % len(self._backends)]
+
+    def reconnect(self, which: int) -> None:
+        """Close one of the backends and open it again."""
+        self._backends[which].close()
+        self._backends[which] = self._harness.open()
+
+    def on_both(self, move: Callable[[Backend], T]) -> T:
+        """The same call on model and store; same answer, same error."""
+        try:
+            expected = move(self.model)
+        except JobcardError as error:
+            refused: JobcardError | None = None
+            try:
+                move(self.real)
+            except type(error) as same:
+                refused = same
+            assert refused is not None, f"the model refuses: {error!r}"
+            assert vars(refused) == vars(error)
+            raise
+        found = move(self.real)
+        assert found == expected, f"store: {found!r}\nmodel: {expected!r}"
+        return found
+
+    def exchange(
+        self,
+        owner: str,
+        *,
+        complete: Sequence[tuple[Holding, str, int]] = (),
+        outcomes: Sequence[tuple[Holding, Change]] = (),
+        want: Want = NOTHING,
+    ) -> Exchanged:
+        """The same exchange on both; answers are compared, claims remembered. Gives the model's answer."""
+
+        def send(backend: Backend, proof: Callable[[Holding], Claimed]) -> Exchanged:
+            return backend.exchange(
+                owner,
+                completions=Completions(
+                    refs=[proof(holding).ref for holding, _, _ in complete],
+                    tokens=[proof(holding).token for holding, _, _ in complete],
+                    results=[result for _, result, _ in complete],
+                    started_ago=[ago for _, _, ago in complete],
+                ),
+                outcomes=[Outcome(proof(holding).ref, proof(holding).token, change) for holding, change in outcomes],
+                want=want,
+                lease=LEASE,
+            )
+
+        expected = send(self.model, lambda holding: holding.model)
+        found = send(self.real, lambda holding: holding.real)
+        assert [claim.id for claim in found.claimed] == [claim.id for claim in expected.claimed]
+        for claim, its_model in zip(found.claimed, expected.claimed, strict=True):
+            assert claim._replace(ref=b"") == its_model._replace(ref=b"")
+            self._refs[claim.ref] = its_model.id
+            self.claims.append(Holding(owner, claim, its_model))
+        assert _told(found, self._refs) == _told(expected, {claim.model.id: claim.model.id for claim in self.claims})
+        assert found.next_due == expected.next_due
+        assert found.settings >= self._settings
+        self._settings = found.settings
+        return expected
+
+    def renew(self, owner: str, holdings: list[Holding]) -> None:
+        """The same renewal on both; the same are gone."""
+        gone = self.model.renew(owner, [(one.model.ref, one.model.token) for one in holdings], lease=LEASE)
+        found = self.real.renew(owner, [(one.real.ref, one.real.token) for one in holdings], lease=LEASE)
+        assert Counter(self._refs[ref] for ref in found) == Counter(gone)
+
+    def find_held(self, owners: Sequence[str], *, lapsed: bool) -> list[Holding]:
+        """The same claims are found on both, and a short look finds some of them."""
+        expected = {claim.id: claim for claim in self.model.find_held(owners, lapsed=lapsed, limit=1_000)}
+        found = {claim.id: claim for claim in self.real.find_held(owners, lapsed=lapsed, limit=1_000)}
+        assert found.keys() == expected.keys()
+        for job_id, claim in found.items():
+            assert claim._replace(ref=b"") == expected[job_id]._replace(ref=b"")
+        few = self.real.find_held(owners, lapsed=lapsed, limit=2)
+        assert len(few) == min(2, len(expected)) and {claim.id for claim in few} <= expected.keys()
+        return [Holding("rescuer", found[job_id], expected[job_id]) for job_id in found]
+
+
+def plain(row: JobRow) -> JobRow:
+    """The row but for its version, which rises as each store likes."""
+    return row._replace(version=0)
+
+
+def without_zeros(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Counts without zeros, which a store may state or leave out."""
+    trimmed = {queue: {state: n for state, n in by_state.items() if n} for queue, by_state in counts.items()}
+    return {queue: by_state for queue, by_state in trimmed.items() if by_state}
+
+
+def _told(answer: Exchanged, ids: Mapping[Any, bytes]) -> tuple[Counter[object], set[object]]:
+    """What an exchange said of refusals and cancels, in ids that both know."""
+    refusals = Counter((ids.get(refusal.ref), refusal.token, refusal.verdict) for refusal in answer.refusals)
+    return Counter(refusals), {(ids.get(ref), reason) for ref, reason in answer.cancels}

@@ -1,0 +1,60 @@
+"""The look-ahead: claimed jobs that no worker has yet, in the order of their claim, by queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+
+from jobcard.core.job import Claimed, Ref
+
+Waiting = tuple[Claimed, float]
+"""A claim and since when we hold it."""
+
+
+class Ahead:
+    """Lines of claimed jobs, one per queue."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[Waiting]] = {}
+
+    def line(self, queue: str) -> deque[Waiting]:
+        """The line of one queue; made when there is none."""
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = deque()
+        return line
+
+    def add(self, claim: Claimed, since: float) -> None:
+        """At the end of its line."""
+        self.line(claim.queue).append((claim, since))
+
+    def add_first(self, claim: Claimed, since: float) -> None:
+        """At the head of its line: it was taken back from a worker."""
+        self.line(claim.queue).appendleft((claim, since))
+
+    def lines(self) -> list[tuple[str, deque[Waiting]]]:
+        """The queues that have somebody in line."""
+        return [(queue, line) for queue, line in self._lines.items() if line]
+
+    def take(self, refs: Collection[Ref]) -> list[Claimed]:
+        """Remove these claims; those that were in line."""
+        taken = []
+        for _queue, line in self.lines():
+            found = [entry for entry in line if entry[0].ref in refs]
+            for entry in found:
+                line.remove(entry)
+            taken += [claim for claim, _since in found]
+        return taken
+
+    def take_all(self) -> list[Claimed]:
+        """Remove everything."""
+        taken = [claim for claim, _since in self]
+        self._lines.clear()
+        return taken
+
+    def __iter__(self) -> Iterator[Waiting]:
+        for line in self._lines.values():
+            yield from line
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
