@@ -146,10 +146,10 @@ class TestStart:
     def test_a_second_signal_ends_it_at_once(self, works: App, start: Start) -> None:
         """Exit code 130, and the job goes back to where it was with its attempt returned."""
         enqueue(works, "works.until_told")
-        engine = start("works")
+        engine = start("works", "--log-level", "info")
         wait_until((works.directory / "begun").exists)
-        # Not the same one twice: two that come at once are one.
-        engine.process.send_signal(signal.SIGTERM)
+        engine.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "engine.stop" in engine.said())
         assert engine.stop(signal.SIGINT) == 130
         (job,) = listed(works)
         assert (job["state"], job["attempt"]) == ("waiting", 0)

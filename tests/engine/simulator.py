@@ -831,7 +831,8 @@ class Host:
         at = engine.safe + UNSAFE_SHARE * self.world.settings.lease
         if now >= at:
             for worker in list(engine.workers.values()):
-                worker.fenced = worker.run.job if worker.run is not None else None
+                if worker.run is not None:
+                    worker.fenced = worker.run.job
                 worker.die("fenced by the keeper")
         if now - engine.turned_at >= HUNG_SECONDS and now >= engine.stopped_until:
             # A stopped process is left alone, one that waits for its store for ever is not.

@@ -276,6 +276,8 @@ def test_engine_and_workers_end_with_the_app_that_started_them(lab: Lab) -> None
     print(f"keeper, engine and workers gone after {gone:.3f} s")
     assert not lab.processes()
     assert gone < WORKERS_GONE_SECONDS
+    # The engine had time to hand them back, so that nobody waits for its lease to run out.
+    assert all((job.state, job.attempt) == ("waiting", 0) for job in app.jobs.list())
     gate.touch()
     tree = lab.start("load")
     lab.drained(app)
@@ -313,3 +315,20 @@ def test_forty_workers_killed_under_load_cost_nobody_else(lab: Lab) -> None:
     assert crashes <= len(killed)
     assert figures.extra_runs <= len(killed)
     assert all(row.state == "completed" for row in read_store(lab.file).rows)
+
+
+@pytest.mark.slow
+def test_a_killed_producer_leaves_no_half_batch(lab: Lab) -> None:
+    """`enqueue_many` of up to 1,000 jobs stores all or none, whenever its process is killed."""
+    app = lab.app("load")
+    for number in range(4):
+        producer = lab.python("-m", "producer", "1000000", "1000")
+        assert producer.stdout is not None
+        for _ in range(1 + number):
+            producer.stdout.readline()  # one line for each batch
+        producer.kill()
+        producer.wait()
+    stored = app.jobs.count().total
+    print(f"{stored} jobs stored by four killed producers")
+    assert stored >= 10_000
+    assert stored % 1000 == 0

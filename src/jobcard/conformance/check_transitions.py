@@ -101,7 +101,8 @@ def check_no_move_starts_from_a_job_that_ended(backend: Backend) -> None:
         claim = factory.running_job(backend, keep=5_000)
         factory.settle(backend, claim, MOVES[end](claim))
         before, tries = factory.row_of(backend, claim.id), backend.attempts([claim.id])
-        assert factory.complete(backend, claim, result='"late"')[0].verdict is Verdict.MINE
+        late = factory.complete(backend, claim, result='"late"')
+        assert [refusal.verdict for refusal in late] == [Verdict.MINE]
         for name, move in MOVES.items():
             refusals = factory.settle(backend, claim, move(claim))
             assert [refusal.verdict for refusal in refusals] == [Verdict.MINE], f"{name} after {end}"
@@ -114,7 +115,7 @@ def check_no_holders_move_starts_from_waiting(backend: Backend) -> None:
     claim = factory.claimed_job(backend)
     factory.settle(backend, claim, states.hand_back(claim))
     before = factory.row_of(backend, claim.id)
-    assert factory.complete(backend, claim)[0].verdict is Verdict.MINE
+    assert [refusal.verdict for refusal in factory.complete(backend, claim)] == [Verdict.MINE]
     for name, move in MOVES.items():
         assert [refusal.verdict for refusal in factory.settle(backend, claim, move(claim))] == [Verdict.MINE], name
     assert factory.row_of(backend, claim.id) == before

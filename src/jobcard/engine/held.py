@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.engine.commands import Given
 
 WINDOW = 64  # jobs in a worker's pipe at most
+STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
+RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before this: short ones come by the million
 RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
 
 
@@ -47,3 +50,25 @@ class Worker:
     def is_stuck(self, now: float) -> bool:
         """Whether it runs a job for so long that nothing may wait behind it."""
         return bool(self.sent) and now - self.current_since >= RECALL_SECONDS
+
+    def is_worn(self, most: int | None, now: float) -> bool:
+        """Whether it has run so many jobs that a new process should take its place."""
+        return most is not None and self.served >= most and now - self.ready_since >= RECYCLE_SECONDS
+
+    def has(self, queue: str) -> bool:
+        """Whether it was given a job of this queue."""
+        if self.reserved is not None and self.reserved[0].queue == queue:
+            return True
+        return any(claim.queue == queue for _seq, claim, _since in self.sent)
+
+    def next_time(self, now: float) -> float:
+        """When something is to be decided about the job it runs; what is past was decided and waits for an event."""
+        if not self.sent or self.killed is not None:
+            return float("inf")
+        seq, claim, _since = self.sent[0]
+        times = [self.current_since + RECALL_SECONDS]
+        if claim.timeout is not None:
+            times.append(self.current_since + claim.timeout / clock.SECOND)
+        if self.stamped != seq:
+            times.append(self.current_since + STAMP_SECONDS)
+        return min((time for time in times if time > now), default=float("inf"))

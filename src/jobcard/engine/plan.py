@@ -24,7 +24,7 @@ from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Ahead, Waiting
 from jobcard.engine.appetite import Appetite
 from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Send, Spawn
-from jobcard.engine.held import RECALL_SECONDS, WINDOW, Worker
+from jobcard.engine.held import RECALL_SECONDS, STAMP_SECONDS, WINDOW, Worker
 from jobcard.engine.leases import Leases
 from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
 from jobcard.engine.pace import MOMENT, Pace
@@ -34,12 +34,10 @@ from jobcard.workers.messages import Exit
 # Measured in docs/decisions/0003-look-ahead.md: large batches are what makes the store fast.
 FLUSH = 200  # outcomes that make an exchange due at once
 FLUSH_SECONDS = 0.010  # … and how long the first may wait
-STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
 KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
 OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
 SPARE_SECONDS = 60.0  # an idle worker ends after this
-RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before this: short ones come by the million
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 
 
@@ -337,17 +335,7 @@ class Plan:
         if self.stopping and any(worker.killed is None and worker.sent for worker in self.workers.values()):
             at = min(at, self._kill_at)
         for worker in self.workers.values():
-            if not worker.sent or worker.killed is not None:
-                continue
-            seq, claim, _since = worker.sent[0]
-            since = worker.current_since
-            if claim.timeout is not None:
-                at = min(at, since + claim.timeout / clock.SECOND)
-            if worker.stamped != seq:
-                at = min(at, since + STAMP_SECONDS)
-            # Only times to come: what is past has been decided and waits for an event.
-            if since + RECALL_SECONDS > now:
-                at = min(at, since + RECALL_SECONDS)
+            at = min(at, worker.next_time(now))
         if not self.stopping:
             for _queue, line in self._ahead.lines():
                 for patience in (OPEN_SECONDS, self._patience()):
@@ -412,7 +400,7 @@ class Plan:
         for worker in self.workers.values():
             if worker.killed is not None:
                 continue
-            if self._is_worn(worker, now):
+            if worker.is_worn(self.settings.recycle_after, now):
                 worker.leaving = True
             if not worker.sent:
                 if worker.leaving and worker.reserved is None and not worker.retired:
@@ -430,10 +418,6 @@ class Plan:
             if busy >= STAMP_SECONDS and worker.stamped != seq:
                 worker.stamped = seq
                 self._words.move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
-
-    def _is_worn(self, worker: Worker, now: float) -> bool:
-        limit = self.settings.recycle_after
-        return limit is not None and worker.served >= limit and now - worker.ready_since >= RECYCLE_SECONDS
 
     def _kill(self, worker: Worker, why: str) -> None:
         if worker.killed is None:
@@ -540,13 +524,8 @@ class Plan:
         # A worker runs one job at a time, so a queue's concurrency is the number of workers that have some of it.
         if queue.concurrency >= self._slots:
             return True
-        having = sum(1 for other in self.workers.values() if other is not worker and self._has(other, queue.name))
+        having = sum(1 for other in self.workers.values() if other is not worker and other.has(queue.name))
         return having < queue.concurrency
-
-    def _has(self, worker: Worker, queue: str) -> bool:
-        if worker.reserved is not None and worker.reserved[0].queue == queue:
-            return True
-        return any(claim.queue == queue for _seq, claim, _since in worker.sent)
 
     def _wants_fresh(self, claim: Claimed) -> bool:
         return bool(self._names.get(claim.name, {}).get("isolation") == "fresh")
