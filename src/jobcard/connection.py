@@ -110,9 +110,7 @@ class Connection:
         with self._lock:
             if self._ready is None:
                 backend = self._made()
-                make_ready(
-                    backend, migrate=self.settings.migrate, strict_durability=self.settings.strict_durability
-                )
+                make_ready(backend, migrate=self.settings.migrate, strict_durability=self.settings.strict_durability)
                 self._ready = backend
             return self._ready
 

@@ -127,10 +127,10 @@ class Lookup:
     def list(self, given: Mapping[str, Any], *, limit: int, cursor: str | None) -> Page:
         """One page of the jobs that fit."""
         limits.check_whole(limit, "limit", 1, MAX_PAGE, error=ConfigError)
-        where = make_filter(self._codec, given)
+        where, before = make_filter(self._codec, given), _parse_cursor(cursor)
         with self._connection as store:
             # One more than asked for tells whether there is a next page.
-            rows = store.list(where, limit=limit + 1, before_id=_parse_cursor(cursor))
+            rows = store.list(where, limit=limit + 1, before_id=before)
             jobs = self._jobs(store, rows[:limit])
         return Page(jobs, jobs[-1].id.hex if len(rows) > limit else None)
 

@@ -19,9 +19,11 @@ from helpers.apps import RUN_SECONDS, App, Ran
 
 # stdin: {"arguments", "directory", "out", "err"} a line; stdout: the exit code, a line.
 _SERVER = """
-import json, os, sys, warnings
-import jobcard.client, jobcard.cli.jobs, jobcard.cli.enqueue, jobcard.cli.stats, jobcard.cli.schema, jobcard.cli.start
+import gc, json, os, sys
+import jobcard.backends.sqlite, jobcard.client, jobcard.workers.process
+import jobcard.cli.enqueue, jobcard.cli.jobs, jobcard.cli.record, jobcard.cli.schema, jobcard.cli.stats
 from jobcard.cli.main import main
+gc.freeze()
 for line in sys.stdin:
     asked = json.loads(line)
     child = os.fork()

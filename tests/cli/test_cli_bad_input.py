@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from answers import complaint, listed, succeeded
+from answers import complaint, listed
 from helpers.apps import App
 
 UNKNOWN_ID = "0199c0de-7d5a-7c3e-8000-5a1f2e3d4c5b"
@@ -87,10 +87,9 @@ class TestUsage:
         ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
     )
     def test_a_job_that_cannot_be_stored_is_not(self, arguments: list[str], code: int, said: str, bare: App) -> None:
-        """Arguments and options are checked like those of `.enqueue`; the store stays as it was."""
-        succeeded(bare.jobcard("migrate"))
+        """Arguments and options are checked like those of `.enqueue`, before the store is even opened."""
         assert said in complaint(bare.jobcard("enqueue", "shop", *arguments), code)
-        assert listed(bare) == []
+        assert not (bare.directory / "jobcard.db").exists()
 
 
 class TestApplications:
@@ -132,13 +131,11 @@ class TestApplications:
 
 class TestNotFound:
     @pytest.mark.parametrize("verb", ["show", "retry", "cancel"])
-    @pytest.mark.parametrize(
-        "job_id", ["*", "%", "1 OR 1=1", "../../etc/passwd", UNKNOWN_ID, "x" * 100_000, "é\x1b[2J"]
-    )
-    def test_an_id_is_taken_literally(self, verb: str, job_id: str, shop: App) -> None:
+    def test_an_id_is_taken_literally(self, verb: str, shop: App) -> None:
         """Exit code 4, a short line, no job touched."""
         before = listed(shop)
-        assert len(complaint(shop.jobcard("jobs", verb, job_id), 4)) < 200
+        for job_id in ("*", "%", "1 OR 1=1", "../../etc/passwd", "", UNKNOWN_ID, "x" * 100_000, "é\x1b[2J"):
+            assert len(complaint(shop.jobcard("jobs", verb, job_id), 4)) < 200
         assert listed(shop) == before
 
     def test_a_cursor_is_one_of_ours(self, shop: App) -> None:

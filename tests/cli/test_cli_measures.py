@@ -26,6 +26,7 @@ MISBEHAVE = {
 
 
 class TestBench:
+    @pytest.mark.slow
     def test_it_prints_its_figures(self, bare: App) -> None:
         """The five figures, in jobs a second and milliseconds; the store of --url is left as it was."""
         succeeded(bare.jobcard("migrate"))

@@ -198,6 +198,7 @@ class TestTheKeeper:
         engine.wait_until_ready()
         loaded = Path(f"/proc/{engine.process.pid}/maps").read_text("utf-8")
         assert "apsw" not in loaded
+        assert "msgspec" not in loaded
         assert "_asyncio" not in loaded
         assert engine.stop() == 0
         lines = [line for line in engine.said().splitlines() if not line.startswith("ready")]

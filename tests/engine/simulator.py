@@ -31,7 +31,7 @@ from jobcard.core.queue import Queue, queue_to_text
 from jobcard.core.retry import Backoff
 from jobcard.core.settings import Settings
 from jobcard.engine import plan as plans
-from jobcard.engine import routines
+from jobcard.engine import leases, routines
 from jobcard.engine.outcomes import Ended
 from jobcard.errors import StoreError, StoreUnavailableError
 from jobcard.workers.messages import Exit
@@ -622,9 +622,9 @@ class SimEngine:
         elif kind == "fat":
             if worker.alive and worker.run is not None:
                 world.own_deaths[worker.run.job] += 1
-            plan.over_memory(worker.number)
+                plan.over_memory(worker.number)
         elif kind == "gone":
-            if worker.fenced is not None and world.now - self.safe < plans.SAFE_SHARE * world.settings.lease:
+            if worker.fenced is not None and world.now - self.safe < leases.SAFE_SHARE * world.settings.lease:
                 # The answer to a renewal came late, after the keeper had acted: nothing tells this from a crash.
                 world.own_deaths[worker.fenced] += 1
             del self.workers[worker.number]

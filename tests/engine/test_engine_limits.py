@@ -87,9 +87,9 @@ def test_a_short_job_does_not_wait_behind_a_long_one(lab: Lab) -> None:
     lab.drained(app)
     lab.enqueue(app, [app.until.call(str(gate(lab)))])
     behind = lab.enqueue(app, [app.work.call() for _ in range(300)])
-    assert [handle.result(timeout=30) for handle in behind][:1] == [1]
-    wait_until(lambda: all(handle.refresh().state == "completed" for handle in behind[:5]), "the jobs behind")
-    assert app.jobs.count()["completed"] == 600
+    for handle in behind:
+        assert handle.result(timeout=30) >= 1
+    assert app.jobs.count()["running"] == 1
     gate(lab).touch()
     lab.drained(app)
     assert tree.stop() == 0

@@ -300,8 +300,8 @@ class Backend(Protocol):
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone.
 
-        May run beside `exchange`; a job settled meanwhile counts as gone. A lease that has run out is not renewed, even if nobody took the job yet: whoever rescues may rely
-        on what it read.
+        May run beside `exchange`; a job settled meanwhile counts as gone. A lease that has run out is not renewed,
+        even if nobody took the job yet: whoever rescues may rely on what it read.
         """
         ...
 

@@ -104,8 +104,11 @@ class Machine(RuleBasedStateMachine):
         return [holding for holding in self.pair.claims if self.is_held(holding)]
 
     def stale(self) -> list[Holding]:
-        """The latest claims that are gone, or were used up."""
-        return [holding for holding in self.pair.claims if not self.is_held(holding)][-10:]
+        """Claims that are gone or used up: those of jobs that are held by a later claim, else the latest."""
+        gone = [holding for holding in self.pair.claims if not self.is_held(holding)]
+        at_work = {row.id: row.claimed_by for row in self.rows() if is_at_work(row)}
+        same_owner = [one for one in gone if at_work.get(one.model.id) == one.owner]
+        return same_owner or [one for one in gone if one.model.id in at_work] or gone[-10:]
 
     def new_job(self, spec: Spec) -> NewJob:
         """A job of this kind, remembered by its id."""
@@ -331,7 +334,7 @@ class Machine(RuleBasedStateMachine):
         ended=st.lists(st.sampled_from(ENDED_STATES), min_size=1, unique=True),
         age=st.sampled_from([None, 0, 60 * SECOND]),
         before=st.sampled_from([None, -LEASE, 0, SECOND]),
-        limit=st.integers(1, 20),
+        limit=st.sampled_from([1, 2, 20]),
     )
     def prune(self, ended: list[str], age: int | None, before: int | None, limit: int) -> None:
         # One of them, as engines and operators do.

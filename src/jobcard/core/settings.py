@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -85,3 +85,9 @@ def settings_from(**given: Any) -> Settings:
     """Settings from keyword arguments; an unknown one is a `ConfigError` with the nearest name."""
     check_names(given, {field.name for field in fields(Settings)}, "Jobcard")
     return Settings(**given)
+
+
+def settings_to_plain(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON-able data, for the engine's process."""
+    plain = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return {**plain, "queues": [asdict(queue) for queue in settings.queues]}

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from jobcard.core.reference import AppReference
-from jobcard.core.settings import Settings
+from jobcard.core.settings import Settings, settings_to_plain
 from jobcard.errors import ConfigError, JobcardError, StoreError
-from jobcard.workers.process import settings_to_plain
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _KEEPER = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.keeper import main; main()"

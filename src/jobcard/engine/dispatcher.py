@@ -284,8 +284,10 @@ class Dispatcher:
             self._pool.forget_output(number)
         elif kind == messages.ENDED:
             _kind, seq, started, ended, word = message
+            output = self._pool.take_output(number)
+            if word["error"] is not None:
+                word["error"]["output"] = output
             believed = self._plan.ended(number, seq, started, ended, Ended(**word))
-            self._pool.forget_output(number)
         elif kind == messages.CALL:
             _kind, call, verb, packed = message
             self._pool.reply(number, call, *link.perform(self._backend, verb, packed))

@@ -85,7 +85,6 @@ class Engine:
             backend = self._open_store(self._settings)
         except Fatal as error:
             self.tell_keeper(fatal=str(error), code=error.code)
-            log.error("%s", error)
             return error.code
         try:
             self._serve(backend, hello)
@@ -209,7 +208,8 @@ class Engine:
 
     def _keeper_said(self) -> None:
         try:
-            if self._keeper.recv(512):
+            if said := self._keeper.recv(512):
+                self._told_to_stop(said.count(b"stop"))
                 return
         except BlockingIOError:
             return
@@ -230,10 +230,12 @@ class Engine:
         signal.set_wakeup_fd(woken_in, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        self._selector.register(woken_out, selectors.EVENT_READ, lambda: self._signaled(os.read(woken_out, 512)))
+        self._selector.register(
+            woken_out, selectors.EVENT_READ, lambda: self._told_to_stop(len(os.read(woken_out, 512)))
+        )
 
-    def _signaled(self, numbers: bytes) -> None:
-        for _ in numbers:
+    def _told_to_stop(self, times: int) -> None:
+        for _ in range(times):
             self._signals += 1
             if self._dispatcher is not None:
                 self._dispatcher.stop(at_once=self._signals > 1)

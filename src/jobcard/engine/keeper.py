@@ -2,7 +2,7 @@
 
 It imports neither user code nor a driver, so nothing a job or a store does can hurt it.
 
-    keeper → engine   one JSON line: the boot document; later SIGTERM (drain) and again SIGTERM (at once)
+    keeper → engine   one JSON line: the boot document; later "stop" lines: the first to drain, the second at once
     engine → keeper   JSON lines: {"owner", "lease", "stop_timeout"} · {"ready"} · {"safe": monotonic seconds}
                       {"alive"} · {"rescued": [owners]} · {"fatal": text, "code": exit code}
 
@@ -180,11 +180,12 @@ class Keeper:
             return self._fatal[0]
         if self._signals:
             return 130 if self._signals > 1 else max(code, 0) if code >= 0 else 1
+        why = self._fatal[1] if self._fatal is not None else _status(code)
         self._fatal = None
         if not self._was_ready:
             self._back_off = min(LONGEST_BACK_OFF, max(FIRST_BACK_OFF, 2 * self._back_off))
         self._start_at = time.monotonic() + self._back_off
-        print(f"jobcard: the engine ended ({_status(code)}); starting another in {self._back_off:g} s", file=sys.stderr)
+        print(f"jobcard: the engine ended ({why}); starting another in {self._back_off:g} s", file=sys.stderr)
         return None
 
     # -------------------------------------------------------------- watching
@@ -228,8 +229,10 @@ class Keeper:
         if self._engine is None:
             self._start_at = float("inf")
             raise SystemExit(130 if self._signals > 1 else 0)
-        with contextlib.suppress(ProcessLookupError):
-            self._engine.send_signal(signal.SIGTERM)
+        # A line and not a signal: two signals in one breath are one.
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.send(b"stop\n")
         patience = self._stop_timeout + 2.0 if self._signals == 1 else PARENT_GONE_SECONDS
         self._kill_at = time.monotonic() + patience
 

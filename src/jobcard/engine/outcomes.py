@@ -22,7 +22,7 @@ class Ended(NamedTuple):
 
     kind: error, retry, snooze, fail, cancel, serialization, bad_call or unknown_name.
     delay: microseconds until the next try; None: as the back-off says.
-    error: {type, message, traceback}. error_kind: what to group it by.
+    error: {type, message, traceback, output}. error_kind: what to group it by.
     """
 
     kind: str

@@ -28,6 +28,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _MAIN = f"import sys; sys.path.append({_ROOT!r}); from jobcard.workers.process import main; main()"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PERMITS_AT_ONCE = 1 << 12
+_READS_AT_ONCE = 16
 
 
 class Listener(Protocol):
@@ -169,8 +170,16 @@ class Pool:
         for worker in list(self._workers.values()):
             self._kill(worker)
 
+    def take_output(self, number: int) -> str:
+        """The last of what a worker printed, and forget it: its job has ended, and what comes now is the next one's."""
+        worker = self._workers[number]
+        self._read_output(worker)
+        output = worker.last_output()
+        worker.forget_output()
+        return output
+
     def forget_output(self, number: int) -> None:
-        """The job a worker ran has ended: what it printed is not needed any more."""
+        """A worker's job has ended well: nobody will ask what it printed."""
         self._workers[number].forget_output()
 
     def memory_of(self, number: int) -> int:
@@ -224,18 +233,25 @@ class Pool:
     def _output_ready(self, worker: WorkerProcess) -> None:
         if worker.number not in self._workers:
             return
-        try:
-            data = os.read(worker.output, 1 << 16)
-        except BlockingIOError:
-            return
-        if not data:
+        if self._has_more(worker):
+            # First what it said: the end of a job makes us forget what it had printed, not what the next one did.
+            self._socket_ready(worker)
+        if worker.number in self._workers and not self._read_output(worker):
             self._unregister(worker.output)
-            return
-        worker.keep_output(data)
-        # On to our own output, unless nobody reads it: a full pipe must not stop the engine.
-        if select.select((), (2,), (), 0)[1]:
-            with contextlib.suppress(OSError):
-                os.write(2, data[:4096] if len(data) > 4096 else data)
+
+    @staticmethod
+    def _read_output(worker: WorkerProcess) -> bool:
+        """Take in what it has printed, up to a bound, so that no job's flood keeps the engine; False at its end."""
+        for _ in range(_READS_AT_ONCE):
+            try:
+                data = os.read(worker.output, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            worker.keep_output(data)
+            _pass_on(data)
+        return True
 
     def _ended(self, worker: WorkerProcess) -> None:
         """The process is dead: hear the rest, take back the permits, and say so."""
@@ -246,13 +262,7 @@ class Pool:
         if not worker.broken:
             while self._has_more(worker) and self._hear(worker) and not worker.broken:
                 pass
-        for _ in range(64):
-            if not select.select((worker.output,), (), (), 0)[0]:
-                break
-            before = worker.tail_size
-            self._output_ready(worker)
-            if worker.tail_size == before:
-                break
+        self._read_output(worker)
         unstarted = self._unread_permits(worker)
         code = worker.process.wait()
         output = worker.last_output()
@@ -317,3 +327,10 @@ class Pool:
         # When memory runs out the kernel shall take a job, not the engine.
         with contextlib.suppress(OSError), open(f"/proc/{worker.pid}/oom_score_adj", "w") as file:  # noqa: PTH123
             file.write("500")
+
+
+def _pass_on(data: bytes) -> None:
+    """On to our own output, as far as somebody reads it: a full pipe must not stop the engine."""
+    with contextlib.suppress(OSError):
+        while data and select.select((), (2,), (), 0)[1]:
+            data = data[os.write(2, data[: select.PIPE_BUF]) :]

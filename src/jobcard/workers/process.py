@@ -15,15 +15,17 @@ import signal
 import socket
 import sys
 import traceback
-from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
 from jobcard.core import context, naming
+from jobcard.core.settings import settings_to_plain
 from jobcard.workers import messages
 from jobcard.workers.death import die_with_parent
 from jobcard.workers.link import engine_store
 from jobcard.workers.runtime import EngineGoneError, Pipes, serve
+
+_IMPORTLIB = importlib.__file__
 
 
 def main() -> None:
@@ -111,17 +113,11 @@ def introduce(app: Any) -> dict[str, Any]:
     return {"settings": settings_to_plain(settings), "names": names}
 
 
-def settings_to_plain(settings: Any) -> dict[str, Any]:
-    """Settings as JSON-able data."""
-    plain = {name: getattr(settings, name) for name in type(settings).__slots__}
-    return {**plain, "queues": [asdict(queue) for queue in settings.queues]}
-
-
 def _explain(error: BaseException) -> dict[str, Any]:
     """What went wrong at an import, and in which file and line of the application."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - no pathlib for speed
-    theirs = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen"))]
+    theirs = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen", _IMPORTLIB))]
     where = theirs[-1] if theirs else None
     filename, line = (where.filename, where.lineno) if where else (None, None)
     if isinstance(error, SyntaxError) and error.filename:
