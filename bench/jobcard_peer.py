@@ -1,6 +1,6 @@
 """Jobcard as a peer of the benchmark harness: the same job, clock and definitions as every other peer.
 
-    jobcard_peer.py setup | enqueue N | bulk N | worker | lat K SECONDS      (see compare.py)
+jobcard_peer.py setup | enqueue N | bulk N | worker | lat K SECONDS      (see compare.py)
 """
 
 from peerlib import SQLITE_DIR, E, Producer, main, mark

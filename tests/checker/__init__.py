@@ -2,7 +2,7 @@
 
 from checker.figures import Figures, check
 from checker.history import Event, History, read_history
-from checker.stored import Ending, Stored, Row, read_store, watch_endings
+from checker.stored import Ending, Row, Stored, read_store, watch_endings
 
 __all__ = [
     "Ending",

@@ -70,7 +70,7 @@ class History:
         folder = self._folder or os.environ.get(VARIABLE)
         if folder is None:
             return []
-        names = [name.removesuffix(".log") for name in os.listdir(folder) if name.endswith(".log")]
+        names = [path.stem for path in Path(folder).glob("*.log")]
         return [name for name in names if not name.startswith(f"{os.getpid()}-") and is_alive(name)]
 
     def _open(self) -> None:
@@ -79,7 +79,7 @@ class History:
         if folder is None:
             return
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(os.path.join(folder, f"{process_name(self._pid)}.log"), flags, 0o600)
+        self._fd = os.open(Path(folder) / f"{process_name(self._pid)}.log", flags, 0o600)
 
 
 def read_history(folder: Path) -> list[Event]:
@@ -116,8 +116,7 @@ def alive(processes: Iterable[str]) -> list[str]:
 def _stat(pid: int) -> tuple[str, str]:
     """(state, start time) of a process; ("", "") when it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return fields[0].decode(), fields[19].decode()
     except (OSError, IndexError):
         return "", ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -14,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 import psutil
+from helpers.waiting import wait_until
 
 from checker.figures import Figures, check
 from checker.history import VARIABLE, Event, History, read_history
 from checker.stored import Stored, read_store, watch_endings
-from helpers.waiting import wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 APPS = TESTS / "engine" / "apps"
@@ -193,9 +194,9 @@ class Lab:
         """Every live process that descends from one we started, wherever it hangs in the tree now."""
         mark = f"{MARK}={self.folder}".encode()
         found = []
-        for name in os.listdir("/proc"):
-            if name.isdigit() and mark in _environment(int(name)).split(b"\0") and _lives(int(name)):
-                found.append(int(name))
+        for pid in psutil.pids():
+            if mark in _environment(pid).split(b"\0") and _lives(pid):
+                found.append(pid)
         return found
 
     def wait_gone(self, timeout: float = GONE_SECONDS) -> None:
@@ -288,7 +289,5 @@ def _lives(pid: int) -> bool:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from checker import Ending, Event, Figures, History, Row, Stored, check, read_history, read_store, watch_endings
 from checker.figures import FAULTS
 from checker.history import is_alive, process_name
-
 from jobcard import Jobcard
 
 JOB = "0a" * 16

@@ -32,7 +32,7 @@ if any("jobcard.engine.engine" in argument for argument in sys.orig_argv):
 
 @pytest.mark.slow
 def test_four_producers_and_two_engines_run_each_job_once(lab: Lab) -> None:
-    """20,000 jobs from four processes, run by two engines with keepers of their own: each exactly once, no lock seen."""
+    """20,000 jobs from four processes, run by two engines with own keepers: each exactly once, no lock seen."""
     app = lab.app("load")
     trees = [lab.start("load") for _ in range(ENGINES)]
     began = time.monotonic()

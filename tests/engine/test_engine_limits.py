@@ -116,9 +116,7 @@ def test_jobs_begin_by_priority_and_then_by_age(lab: Lab) -> None:
         ("low", 5),
         ("default", 7),
     ]
-    handles = lab.enqueue(
-        app, [app.work.options(queue=queue, priority=priority).call() for queue, priority in places]
-    )
+    handles = lab.enqueue(app, [app.work.options(queue=queue, priority=priority).call() for queue, priority in places])
     gate(lab).touch()
     lab.drained(app)
     assert tree.stop() == 0

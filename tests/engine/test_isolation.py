@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,7 +151,7 @@ def test_a_job_that_crashes_every_time_is_given_up(outcome: Outcome) -> None:
 
 @pytest.mark.slow
 def test_the_engine_stays_and_nobody_is_left_behind(outcome: Outcome) -> None:
-    """300 healthy jobs beside 27 rough ones each complete at their first try, in the same engine; nothing outlives it."""
+    """300 healthy jobs beside 27 rough ones complete at their first try, in the same engine; nothing outlives it."""
     assert outcome.engine_before == outcome.engine_after
     assert outcome.tree.stop() == 0
     outcome.lab.wait_gone()
@@ -226,7 +226,6 @@ def test_a_timeout_of_a_fast_job_behind_a_slow_one_counts_from_its_own_start(lab
 
 def _command(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from typing import Any
 
@@ -14,8 +13,6 @@ from checker.history import Event, alive, process_name
 from checker.lab import Lab, Tree
 from checker.stored import read_store
 from helpers.waiting import wait_until
-
-from jobcard import Jobcard
 
 # Limits are at least five times what is promised; the figures are printed.
 WORKERS_GONE_SECONDS = 5.0  # one is promised
@@ -30,10 +27,12 @@ def boottime() -> float:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) / 1e9
 
 
-def hold_unstarted(lab: Lab, tree: Tree) -> tuple[int, set[str]]:
+def hold_unstarted(lab: Lab, app: Any, tree: Tree) -> tuple[int, set[str]]:
     """Freeze the engine at a moment when it holds at least 200 jobs that no worker has begun: (engine, their ids)."""
 
     def caught() -> tuple[int, set[str]] | None:
+        if app.jobs.count()["waiting"] < 2000:
+            lab.enqueue(app, [app.note.call() for _ in range(2000)])
         engine = tree.engine()
         os.kill(engine, signal.SIGSTOP)
         workers = tree.workers()
@@ -96,10 +95,10 @@ def test_an_engine_killed_four_times_with_its_hands_full_loses_nothing(lab: Lab)
     warm_up(lab, app)
     lab.enqueue(app, [app.once.call() for _ in range(40)])
     lab.enqueue(app, [app.nap.call(0.3) for _ in range(4)])
-    lab.enqueue(app, [app.note.call() for _ in range(6000)])
+    lab.enqueue(app, [app.note.call() for _ in range(4000)])
     gone, again = [], []
     for _ in range(4):
-        engine, unstarted = hold_unstarted(lab, tree)
+        engine, unstarted = hold_unstarted(lab, app, tree)
         workers = names(tree.workers())
         killed_at = boottime()
         os.kill(engine, signal.SIGKILL)
@@ -184,7 +183,7 @@ def test_another_engine_takes_over_from_a_host_that_is_gone(lab: Lab) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside a second engine"])
 def test_a_frozen_engine_overlaps_nobody_when_it_thaws(lab: Lab, others: int) -> None:
-    """An engine stopped for three leases: its jobs end with it, run elsewhere or later, and nothing late is accepted."""
+    """An engine stopped for three leases: its jobs end with it and run elsewhere or later; nothing late is accepted."""
     app = lab.app("load")
     frozen = lab.start("load", *SHORT_LEASE)
     gate = lab.folder / "gate"
@@ -283,6 +282,24 @@ def test_engine_and_workers_end_with_the_app_that_started_them(lab: Lab) -> None
     lab.drained(app)
     assert tree.stop() == 0
     assert lab.figures().faults == {}
+
+
+@pytest.mark.slow
+def test_a_job_that_comes_after_the_death_of_a_worker_is_not_blamed_for_it(lab: Lab) -> None:
+    """Idle workers killed again and again: what is enqueued afterwards runs, even if it may be tried only once."""
+    app = lab.app("load")
+    tree = lab.start("load", "--max-concurrent-jobs", "2")
+    engine = tree.engine()
+    for _ in range(25):
+        assert app.once.enqueue().result(timeout=30) >= 1
+        for worker in tree.workers():
+            worker.kill()
+        handles = [app.once.enqueue(), app.note.enqueue()]
+        for handle in handles:
+            assert handle.result(timeout=30) >= 1
+            assert (handle.refresh().attempt, handle.refresh().crashes) == (1, 0)
+    assert tree.engine() == engine
+    assert tree.stop() == 0
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -11,9 +10,11 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import apsw
 import psutil
 import pytest
 from checker.lab import Lab
+from checker.stored import read_store
 from helpers.waiting import wait_until
 
 from jobcard import ConfigError, Jobcard, StoreError
@@ -104,7 +105,8 @@ def test_the_command_line_overrules_the_application(lab: Lab, monkeypatch: pytes
     use(monkeypatch, lab)
     tree = lab.start("small", "--url", other, "--heartbeat", "1", "--queues", "mail", env={"FLAVOUR": "mint"})
     with Jobcard(other) as client:
-        [engine] = wait_until(client.engines.list, "the record of the engine")
+        engines = wait_until(lambda: (found := client.engines.list()) and found[0].queues and found, "its queues")
+        [engine] = engines
         assert engine.queues == ("mail",)
         assert (engine.pid, engine.keeper_pid) == (tree.engine(), tree.keeper)
         assert engine.id in tree.errors
@@ -182,13 +184,31 @@ def test_an_application_that_cannot_be_imported_is_named_with_its_line(lab: Lab,
     assert "Traceback" not in said
 
 
-def test_a_store_that_cannot_be_opened_is_an_error_of_the_store(lab: Lab) -> None:
-    """Exit code 3 with the reason, before any job is touched."""
-    (lab.folder / "no.db").write_bytes(b"this is no database, but a text that is long enough to be one" * 100)
+def test_a_file_that_is_no_store_is_refused_untouched(lab: Lab) -> None:
+    """An engine ends with one line and the file as it was when its store is something else."""
+    text = b"this is no database, but a text that is long enough to be one" * 100
+    (lab.folder / "no.db").write_bytes(text)
     code, said = failed_start(lab, "load", "--url", f"sqlite:///{lab.folder}/no.db")
-    assert code == 3, said
+    assert code in (2, 3), said
+    assert "not a SQLite database" in said
     assert "Traceback" not in said
-    assert (lab.folder / "no.db").read_bytes().startswith(b"this is no database")
+    assert (lab.folder / "no.db").read_bytes() == text
+
+
+def test_a_store_of_a_newer_jobcard_is_refused(lab: Lab) -> None:
+    """A schema newer than the code: exit code 3, and the jobs stay as they are."""
+    app = lab.app("load")
+    handle = app.note.enqueue()
+    connection = apsw.Connection(str(lab.file))
+    connection.execute("update jobcard_meta set value = value + 1000 where key = 'schema'")
+    changes = connection.changes()
+    connection.close()
+    assert changes == 1
+    code, said = failed_start(lab, "load")
+    assert code == 3, said
+    assert "newer" in said
+    assert "Traceback" not in said
+    assert [row.state for row in read_store(lab.file).rows if row.id == handle.id.hex] == ["waiting"]
 
 
 def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab, monkeypatch: Any) -> None:
@@ -243,7 +263,9 @@ def test_an_engine_beside_the_application(lab: Lab, monkeypatch: pytest.MonkeyPa
 
 def test_a_start_that_fails_raises_where_it_was_asked_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """`running()` raises `ConfigError` with file and line when workers cannot import the application."""
-    source = dedent(APP).format(url=lab.url) + "\nif os.environ.get('FLAVOUR') == 'sour':\n    raise RuntimeError('sour')\n"
+    source = (
+        dedent(APP).format(url=lab.url) + "\nif os.environ.get('FLAVOUR') == 'sour':\n    raise RuntimeError('sour')\n"
+    )
     (lab.folder / "small.py").write_text(source)
     module = use(monkeypatch, lab)
     monkeypatch.setenv("FLAVOUR", "sour")
@@ -291,5 +313,4 @@ def test_an_engine_that_never_works_costs_little(lab: Lab) -> None:
     shared = sum(psutil.Process(pid).memory_full_info().uss for pid in (tree.keeper, tree.engine())) / (1 << 20)
     print(f"keeper and engine: {memory:.1f} MiB resident, {shared:.1f} MiB of their own")
     assert shared < 120
-    assert not os.path.exists(lab.folder / "core")
     assert tree.stop() == 0

@@ -223,6 +223,17 @@ class Machine(RuleBasedStateMachine):
             want=Want([(queue, total) for queue in QUEUES], total),
         )
 
+    @precondition(lambda self: self.held())
+    @rule(engine=engines)
+    def hand_back_and_claim_again(self, engine: str) -> None:
+        """An engine gives back all it holds and takes what it can get, in one exchange."""
+        mine = [holding for holding in self.held() if holding.owner == engine]
+        self.pair.exchange(
+            engine,
+            outcomes=[(holding, states.hand_back(holding.model)) for holding in mine],
+            want=Want([(queue, 20) for queue in QUEUES], 20),
+        )
+
     @precondition(lambda self: self.pair.claims)
     @rule(engine=engines, old=st.lists(picks, max_size=3))
     def renew(self, engine: str, old: list[int]) -> None:
@@ -321,6 +332,9 @@ class Machine(RuleBasedStateMachine):
         assert (after is None) == (row.state not in change.sources)
         if after is not None and is_ended(row):
             del self.seen[row.id]
+        if after is not None and after.cancel_requested is not None:
+            for engine in ENGINES:  # of which one holds it
+                self.pair.exchange(engine)
         return after
 
     @precondition(lambda self: any(row.hold == "parked" for row in self.rows()))
@@ -330,15 +344,16 @@ class Machine(RuleBasedStateMachine):
 
     # -- deleting
 
+    @precondition(lambda self: any(map(is_ended, self.rows())))
     @rule(
-        ended=st.lists(st.sampled_from(ENDED_STATES), min_size=1, unique=True),
-        age=st.sampled_from([None, 0, 60 * SECOND]),
-        before=st.sampled_from([None, -LEASE, 0, SECOND]),
+        ended=st.sampled_from([ENDED_STATES, ENDED_STATES, ENDED_STATES[:1], ENDED_STATES[1:]]),
+        age=st.sampled_from([None, None, 0, 60 * SECOND]),
+        before=st.sampled_from([-LEASE, 0, SECOND, SECOND]),
         limit=st.sampled_from([1, 2, 20]),
     )
-    def prune(self, ended: list[str], age: int | None, before: int | None, limit: int) -> None:
-        # One of them, as engines and operators do.
-        moment = self.clock.now() + before if before is not None and age is None else None
+    def prune(self, ended: Sequence[str], age: int | None, before: int, limit: int) -> None:
+        # By age or by an instant, as engines and operators do.
+        moment = self.clock.now() + before if age is None else None
         removed = self.pair.real.prune(states=ended, finished_before=moment, age=age, limit=limit)
         left = {row.id for row in self.pair.real.get(list(self.pair.rows))}
         gone = self.pair.rows.keys() - left
@@ -348,7 +363,7 @@ class Machine(RuleBasedStateMachine):
         self.pair.model.delete(list(gone))
         self._forget(gone)
 
-    def _prunable(self, ended: list[str], moment: int | None, age: int | None) -> set[bytes]:
+    def _prunable(self, ended: Sequence[str], moment: int | None, age: int | None) -> set[bytes]:
         trial = ModelBackend(ModelStore(self.clock, rows=dict(self.pair.rows), applied=[1]))
         trial.prune(states=ended, finished_before=moment, age=age, limit=1_000_000)
         return set(self.pair.rows) - set(trial.store.rows)

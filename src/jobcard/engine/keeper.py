@@ -6,8 +6,9 @@ It imports neither user code nor a driver, so nothing a job or a store does can 
     engine → keeper   JSON lines: {"owner", "lease", "stop_timeout"} · {"ready"} · {"safe": monotonic seconds}
                       {"alive"} · {"rescued": [owners]} · {"fatal": text, "code": exit code}
 
-When an engine ends, every process below it is killed and waited for before the next one starts: the next
-one is told the dead one's owner id and takes its jobs over at once, since nobody runs them any more.
+What a job started ends with its worker: whatever becomes ours while the engine lives has lost its own parent and
+is killed within a second. When an engine ends, every process below it is killed and waited for before the next one
+starts: the next one is told the dead one's owner id and takes its jobs over at once, since nobody runs them any more.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class Keeper:
 
     def _heed(self, word: dict[str, Any]) -> None:
         self._alive = time.monotonic()
+        if "alive" in word:
+            self._kill_orphans()
         if "owner" in word:
             self._owner = word["owner"]
             self._lease = word["lease"]
@@ -147,6 +150,12 @@ class Keeper:
                 self._ever_ready = True
                 self._report({"ready": word["ready"], "engine_pid": self._engine.pid if self._engine else None})
                 _notify_systemd("READY=1")
+
+    def _kill_orphans(self) -> None:
+        engine = self._engine.pid if self._engine else 0
+        for pid in _own_children():
+            if pid != engine:
+                _kill_group(pid)
 
     def _reap(self) -> int | None:
         """Take note of what ended; the exit code if that was the end of everything."""
@@ -264,6 +273,15 @@ def _children_of(parent: int) -> list[int]:
         if name.isdigit() and _stat(int(name))[1] == parent:
             children.append(int(name))
     return children
+
+
+def _own_children() -> list[int]:
+    """The processes whose parent we are; one small read, made every second."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:  # noqa: PTH123
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return _children_of(os.getpid())  # a kernel without that file
 
 
 def _stat(pid: int) -> tuple[str, int]:

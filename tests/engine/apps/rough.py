@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -9,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from checker.history import History
+
 from jobcard import Backoff, Jobcard, JobContext
 
 jobs = Jobcard()
@@ -128,13 +131,11 @@ def closes_descriptors() -> str:
 @jobs.job(max_attempts=1, timeout=20)
 def writes_junk() -> str:
     """Write what nobody understands to everything that takes it."""
-    for name in os.listdir("/proc/self/fd"):
-        try:
+    for link in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
             # The histories are the only evidence of what happened.
-            if not os.readlink(f"/proc/self/fd/{name}").endswith(".log"):
-                os.write(int(name), b"\xff\x00junk" * 1000)
-        except OSError:
-            pass
+            if link.readlink().suffix != ".log":
+                os.write(int(link.name), b"\xff\x00junk" * 1000)
     return "written"
 
 
@@ -196,4 +197,4 @@ def leaves_a_mess() -> int:
 @jobs.job
 def sees_a_mess() -> list[Any]:
     """What an earlier job left."""
-    return [os.environ.get("LEFT_BEHIND"), os.getcwd(), len(sys.path) > 0]
+    return [os.environ.get("LEFT_BEHIND"), str(Path.cwd()), len(sys.path) > 0]
