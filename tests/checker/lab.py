@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 import psutil
-from helpers.waiting import wait_until
 
 from checker.figures import Figures, check
 from checker.history import VARIABLE, Event, History, read_history
 from checker.stored import Stored, read_store, watch_endings
+from helpers.waiting import wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 APPS = TESTS / "engine" / "apps"

@@ -17,7 +17,7 @@ import argparse
 import heapq
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Any
@@ -30,10 +30,9 @@ from jobcard.core.job import Claimed, JobRow, NewJob
 from jobcard.core.queue import Queue, queue_to_text
 from jobcard.core.retry import Backoff
 from jobcard.core.settings import Settings
-from jobcard.engine import plan as plans
 from jobcard.engine import leases, routines
+from jobcard.engine import plan as plans
 from jobcard.engine.outcomes import Ended
-from jobcard.errors import StoreError, StoreUnavailableError
 from jobcard.workers.messages import Exit
 
 UNSAFE_SHARE = 0.7  # as the keeper has it
@@ -282,7 +281,9 @@ class Store:
             settled += [(ref, token) for ref, token in zip(*said["completions"][:2], strict=True)]
         settled += [(outcome.ref, outcome.token) for outcome in said.get("outcomes", ())]
         if len(settled) > self.capabilities.max_batch:
-            raise Violation(f"an exchange carries {len(settled)} outcomes, the store takes {self.capabilities.max_batch}")
+            raise Violation(
+                f"an exchange carries {len(settled)} outcomes, the store takes {self.capabilities.max_batch}"
+            )
         tokens = {ref: max(token for other, token in settled if other == ref) for ref, _token in settled}
         before = [(rows[ref], token) for ref, token in tokens.items()]
         answer = self._backend.exchange(owner, **said)
@@ -917,7 +918,9 @@ class Report:
         head = f"seed {self.seed}: {self.violation or 'fine'}"
         faults = {f.name: round(getattr(self.faults, f.name), 3) for f in fields(self.faults)}
         some = {name: value for name, value in faults.items() if value}
-        return f"{head}\n  {self.jobs} jobs, {self.runs} runs, {self.seconds:.0f} s simulated, {dict(self.ends)}, {some}"
+        return (
+            f"{head}\n  {self.jobs} jobs, {self.runs} runs, {self.seconds:.0f} s simulated, {dict(self.ends)}, {some}"
+        )
 
 
 class World:
@@ -973,8 +976,7 @@ class World:
             self._write_queue(queue)
         # what is written down
         self.recipes = {
-            recipe.job.id: recipe
-            for recipe in recipes_of(random, queues=self.queues, until=self.busy_until - self.now)
+            recipe.job.id: recipe for recipe in recipes_of(random, queues=self.queues, until=self.busy_until - self.now)
         }
         self.runs: dict[bytes, list[Run]] = {job_id: [] for job_id in self.recipes}
         self.running: dict[bytes, Run] = {}
@@ -1463,9 +1465,7 @@ def simulate(
     trace: Callable[[str], None] | None = None,
 ) -> Report:
     """Play one seed; the report says what was violated, if anything. faults: None draws them from the seed."""
-    world = World(
-        seed, faults=faults, plan_class=plan_class, store_class=store_class, rescue=rescue, trace=trace
-    )
+    world = World(seed, faults=faults, plan_class=plan_class, store_class=store_class, rescue=rescue, trace=trace)
     began = world.now
     violation = None
     try:

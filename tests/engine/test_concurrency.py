@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from checker.lab import Lab
 
 PRODUCERS = 4

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from checker.lab import Lab
 from helpers.waiting import wait_until
-
 from jobcard import JobFailedError
 
 SEEN_SECONDS = 10.0  # two are promised

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker.lab import Lab, Tree
 
+from checker.lab import Lab, Tree
 from jobcard import Job, JobFailedError
 
 TIMEOUT = 30

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from checker.history import alive
 from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
-
 from jobcard import Job
 
 HEALTHY = 300

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+
 from checker.lab import Lab, Tree
 from checker.stored import Row, read_store
 from helpers.waiting import wait_until
@@ -177,6 +178,23 @@ def test_a_stop_before_it_is_ready_is_quick(lab: Lab) -> None:
     lab.wait_gone()
     assert code == 0
     assert took < AT_ONCE_SECONDS
+
+
+def test_a_stop_at_the_first_breath_of_an_engine_is_a_stop(lab: Lab) -> None:
+    """SIGTERM while the engine's process has only just begun, at the start or after a crash: exit 0, nobody left."""
+    app = lab.app("load")
+    for _ in range(3):
+        tree = lab.start("load", ready=False)
+        tree.engine()
+        assert tree.stop() == 0, tree.errors
+        lab.wait_gone()
+        tree = lab.start("load")
+        before = tree.engine()
+        tree.kill_engine()
+        tree.engine(after=before)
+        assert tree.stop() == 0, tree.errors
+        lab.wait_gone()
+    assert app.jobs.count().total == 0
 
 
 def test_a_stubborn_job_does_not_stop_the_stop(lab: Lab) -> None:

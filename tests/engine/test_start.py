@@ -13,10 +13,10 @@ from typing import Any
 import apsw
 import psutil
 import pytest
+
 from checker.lab import Lab
 from checker.stored import read_store
 from helpers.waiting import wait_until
-
 from jobcard import ConfigError, Jobcard, StoreError
 
 APP = """
@@ -221,7 +221,7 @@ def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab,
     (lab.folder / "small.py").write_text("\n\nraise RuntimeError('half a deployment')\n")
     for worker in tree.workers():
         worker.kill()
-    handle = module.send.enqueue()
+    handle = module.send.options(max_attempts=1).enqueue()
     wait_until(lambda: "half a deployment" in tree.errors, "the reason", timeout=60)
     assert "small.py" in tree.errors and "line 3" in tree.errors
     assert handle.refresh().attempt == 0

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+
 from checker.lab import Lab, Tree
 from checker.stored import read_store
 from helpers.waiting import wait_until

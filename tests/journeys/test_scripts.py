@@ -7,6 +7,7 @@ import subprocess
 from textwrap import dedent
 
 import pytest
+
 from checker.lab import Lab
 from helpers.waiting import wait_until
 

@@ -420,6 +420,7 @@ class Machine(RuleBasedStateMachine):
         self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
         self.pair.on_both(lambda backend: without_zeros(backend.count(where, limit=3)))
         if below is not None:
+            self.pair.on_both(lambda backend: list(map(plain, backend.list(Filter(), limit=limit, before_id=below.id))))
             self.pair.on_both(lambda backend: backend.attempts([below.id]))
 
     @rule(step=st.sampled_from([SECOND, LEASE, DAY]), buckets=st.integers(1, 5))

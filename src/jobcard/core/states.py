@@ -222,6 +222,9 @@ MAX_INTERRUPTS = 10
 
 def interrupt(claim: Claimed, *, error: str) -> Change:
     """The engine stops under a running job: back in line, the attempt returned, at most ten times."""
+    if claim.max_attempts == 1:
+        # It may start only once, and it has.
+        return fail(claim, reason="interrupted", error=error, kind="interrupted")
     interrupts = claim.interrupts + 1
     if interrupts > MAX_INTERRUPTS:
         return retry(claim, reason="interrupted", delay=0, error=error, kind="interrupted")

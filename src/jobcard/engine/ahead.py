@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 
-from jobcard.core.job import Claimed, Ref
+from jobcard.core.job import Claimed
 
 Waiting = tuple[Claimed, float]
 """A claim and since when we hold it."""
@@ -36,14 +36,22 @@ class Ahead:
         """The queues that have somebody in line."""
         return [(queue, line) for queue, line in self._lines.items() if line]
 
-    def take(self, refs: Collection[Ref]) -> list[Claimed]:
-        """Remove these claims; those that were in line."""
+    def take(self, wanted: Callable[[Claimed], bool]) -> list[Claimed]:
+        """Remove the claims that are wanted; those that were in line."""
         taken = []
         for _queue, line in self.lines():
-            found = [entry for entry in line if entry[0].ref in refs]
+            found = [entry for entry in line if wanted(entry[0])]
             for entry in found:
                 line.remove(entry)
             taken += [claim for claim, _since in found]
+        return taken
+
+    def take_older(self, queue: str, than: float) -> list[Claimed]:
+        """Remove from the head of a line what is held since before `than`."""
+        line = self.line(queue)
+        taken = []
+        while line and line[0][1] <= than:
+            taken.append(line.popleft()[0])
         return taken
 
     def take_all(self) -> list[Claimed]:

@@ -9,7 +9,8 @@ from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Waiting
 
 SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
-RENEW_SHARE = 2 / 3  # claims with less than this share of their lease left are renewed
+RENEW_SHARE = 3 / 4  # claims with less than this share of their lease left are renewed: what a beat leaves out must
+# last longer than the keeper's patience with an engine that does not renew (0.7 of a lease)
 SOON = 0.5  # seconds until a beat is tried again that the store did not answer
 
 
@@ -27,6 +28,10 @@ class Leases:
     def is_unsafe(self, now: float) -> bool:
         """Whether somebody else may soon have our jobs: measured from when the last good renewal was sent."""
         return now - self._safe_since >= SAFE_SHARE * self._lease
+
+    def is_late(self, since: float, now: float) -> bool:
+        """Whether a claim asked for at `since` comes so late that a renewal may have left it out."""
+        return now - since >= (1 - RENEW_SHARE) * self._lease
 
     def next_beat(self) -> float:
         """When to beat next; never while one is under way."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jobcard.backends.base import NOTHING, Exchanged, Verdict, Want
+from jobcard.backends.base import NOTHING, Exchanged, Refusal, Verdict, Want
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue
@@ -131,11 +131,11 @@ class Plan:
     # -------------------------------------------------------------- events: workers
 
     def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
-        """A worker's job returned; False: not the job we expected, so this worker cannot be believed."""
+        """A worker's job returned; False: not the job we expected, so it cannot be believed (one we killed may)."""
         worker = self.workers[number]
         sent = worker.sent
         if not sent or sent[0][0] != seq:
-            return False
+            return worker.killed is not None
         claim = sent.popleft()[1]
         worker.current_since = ended
         worker.served += 1
@@ -147,7 +147,7 @@ class Plan:
         """A worker's job ended in any other way; False as for `done`."""
         worker = self.workers[number]
         if not worker.sent or worker.sent[0][0] != seq:
-            return False
+            return worker.killed is not None
         claim = worker.sent.popleft()[1]
         worker.current_since = ended
         worker.served += 1
@@ -184,6 +184,8 @@ class Plan:
             why = "crash" if worker.killed is None else worker.killed[1]
             if place > 0 or (worker.killed is not None and worker.killed[0] != seq):
                 why = "lost"
+            if worker.killed is None and self._leases.is_unsafe(now):
+                why = "lost"  # by the keeper, most likely: whoever does not renew must not run
             self._words.move(claim, change_for_death(claim, why, exit, random=self._random), now)
 
     def over_memory(self, number: int) -> None:
@@ -210,16 +212,20 @@ class Plan:
         assert batch is not None, "an answer without an exchange"
         self._in_flight = None
         self._failures = 0
-        refused: set[Ref] = set()
+        refused: set[tuple[Ref, int]] = set()
         for refusal in answer.refusals:
             if refusal.verdict is Verdict.LOST:
                 self.lost += 1
-                refused.add(refusal.ref)
+                refused.add((refusal.ref, refusal.token))
             elif refusal.verdict is Verdict.REFUSED:
-                refused.add(refusal.ref)
-                self._say_it_was_refused(refusal.ref, refusal.why, batch, now)
+                refused.add((refusal.ref, refusal.token))
+                self._say_it_was_refused(refusal, batch, now)
+        late = self._leases.is_late(batch.sent_at, now)
         for claim in answer.claimed:
-            self._ahead.add(claim, batch.sent_at)
+            if late:
+                self._give_back(claim, now)
+            else:
+                self._ahead.add(claim, batch.sent_at)
         self._cancels.update(answer.cancels)
         if batch.want.total:
             self._hungry = len(answer.claimed) >= batch.want.total
@@ -246,8 +252,9 @@ class Plan:
 
     def renewed(self, held: Sequence[tuple[Ref, int]], lost: Sequence[Ref], sent_at: float) -> None:
         """The store renewed these claims, but for the lost ones."""
-        gone = set(lost)
-        self._leases.renewed(held, gone, sent_at)
+        lost_refs = set(lost)
+        gone = {(ref, token) for ref, token in held if ref in lost_refs}
+        self._leases.renewed(held, lost_refs, sent_at)
         if gone:
             self._drop(gone)
 
@@ -262,10 +269,10 @@ class Plan:
 
     def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:
         """Claims the store has in our name: those we never heard of go back."""
-        known = {claim.ref for claim, _since in self._held()}
-        known.update(claim.ref for claim in self._words.claims())
+        known = {(claim.ref, claim.token) for claim, _since in self._held()}
+        known.update((claim.ref, claim.token) for claim in self._words.claims())
         for claim in found:
-            if claim.ref not in known:
+            if (claim.ref, claim.token) not in known:
                 self._give_back(claim, now)
 
     def strays_failed(self, now: float) -> None:
@@ -275,19 +282,20 @@ class Plan:
 
     def _wait_for_the_store(self, now: float) -> None:
         self._failures += 1
-        self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8)) * (0.5 + self._random())
+        self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8) * (0.5 + self._random()))
 
-    def _say_it_was_refused(self, ref: Ref, why: str, batch: Batch, now: float) -> None:
+    def _say_it_was_refused(self, refusal: Refusal, batch: Batch, now: float) -> None:
         for claim in (*batch.done, *(claim for claim, change in batch.moves if change.verb != "fail")):
-            if claim.ref == ref:
-                self._words.move(claim, states.fail_refused(claim, error=error_of_refused_outcome(claim, why)), now)
+            if (claim.ref, claim.token) == (refusal.ref, refusal.token):
+                error = error_of_refused_outcome(claim, refusal.why)
+                self._words.move(claim, states.fail_refused(claim, error=error), now)
                 return
 
-    def _hand_over_stamped(self, worker: Worker, refused: set[Ref], now: float) -> None:
+    def _hand_over_stamped(self, worker: Worker, refused: set[tuple[Ref, int]], now: float) -> None:
         assert worker.reserved is not None
         claim, since = worker.reserved
         worker.reserved = None
-        if claim.ref in refused:
+        if (claim.ref, claim.token) in refused:
             return
         if claim.ref in self._cancels:
             self._cancel_unstarted(claim, now)
@@ -297,14 +305,17 @@ class Plan:
             self._send(worker, [(claim, since)], now)
             worker.stamped = worker.sent[0][0]
 
-    def _drop(self, gone: set[Ref]) -> None:
-        """Forget claims that are somebody else's now; a worker that runs one dies."""
-        self.lost += len(self._ahead.take(gone))
+    def _drop(self, gone: set[tuple[Ref, int]]) -> None:
+        """Forget claims that are somebody else's now; a worker that has one dies."""
+        self.lost += len(self._ahead.take(lambda claim: (claim.ref, claim.token) in gone))
         for worker in self.workers.values():
-            if worker.reserved is not None and worker.reserved[0].ref in gone:
+            if worker.reserved is not None and (worker.reserved[0].ref, worker.reserved[0].token) in gone:
                 worker.reserved = None
-            if any(claim.ref in gone for _seq, claim, _since in worker.sent):
+            kept = deque(given for given in worker.sent if (given[1].ref, given[1].token) not in gone)
+            if len(kept) < len(worker.sent):
+                self.lost += len(worker.sent) - len(kept)
                 self._kill(worker, "lost")
+                worker.sent = kept
 
     # -------------------------------------------------------------- the turn
 
@@ -327,7 +338,7 @@ class Plan:
     def next_deadline(self, now: float) -> float:
         """When to turn again if nothing happens until then."""
         at = min(now + 1.0, self._leases.next_beat())
-        if self._in_flight is None:
+        if self._in_flight is None and self._strays != "asked":
             if self._words.since is not None:
                 at = min(at, max(self._words.since + FLUSH_SECONDS, self._next_try))
             if not self.stopping:
@@ -374,7 +385,7 @@ class Plan:
         """End what somebody asked to cancel: what has not started at once, what runs by a kill."""
         if not self._cancels:
             return
-        for claim in self._ahead.take(self._cancels):
+        for claim in self._ahead.take(lambda claim: claim.ref in self._cancels):
             self._cancel_unstarted(claim, now)
         known = set()
         for worker in self.workers.values():
@@ -551,14 +562,9 @@ class Plan:
         # Another engine may have a free worker for it, and ours would not be faster.
         patience = self._patience()
         served = {queue.name for queue in self._queues}
-        for queue, line in self._ahead.lines():
-            tired = now - line[0][1] >= patience and not self._moves_soon(now)
-            if tired or queue not in served:
-                while line:
-                    self._give_back(line.popleft()[0], now)
-
-    def _moves_soon(self, now: float) -> bool:
-        return any(worker.takes and not worker.is_stuck(now) for worker in self.workers.values())
+        for queue, _line in self._ahead.lines():
+            for claim in self._ahead.take_older(queue, now - patience if queue in served else now):
+                self._give_back(claim, now)
 
     # -------------------------------------------------------------- talking to the store
 
@@ -571,23 +577,23 @@ class Plan:
         if self._strays:
             return
         want, room_is_wide = NOTHING, False
-        if not self.stopping and self._names:
+        if not self.stopping and self._names and not self._leases.is_unsafe(now):
             want, room_is_wide = self._appetite.want(
                 self.workers.values(), self._ahead, self._queues, self._pace, may_start=not self._failed_spawns, now=now
             )
+        if now >= self._poll_at and not want.total:
+            # No room now; ask as soon as there is.
+            self._hungry = True
+            self._poll_at = now + self.settings.poll_interval
         pending = len(self._words)
         asks = want.total > 0 and (now >= self._poll_at or (self._hungry and room_is_wide))
         if pending:
             assert self._words.since is not None
-            quiet = all(worker.idle or worker.is_stuck(now) for worker in self.workers.values())
+            quiet = all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())
             due = pending >= FLUSH or now - self._words.since >= FLUSH_SECONDS or quiet
             if not due and not asks:
                 return
         elif not asks:
-            if now >= self._poll_at:
-                # No room now; ask as soon as there is.
-                self._hungry = True
-                self._poll_at = now + self.settings.poll_interval
             if now - self._talked_at < PULSE_SECONDS or self.stopping:
                 return
         self._send_exchange(want, now)
@@ -610,6 +616,6 @@ class Plan:
             if worker.sent and now >= self._kill_at:
                 self._kill(worker, "stop")
         quiet = all(worker.idle for worker in self.workers.values())
-        if quiet and not self._words and self._in_flight is None and not self._finished:
+        if quiet and not self._words and not self._strays and self._in_flight is None and not self._finished:
             self._finished = True
             self._commands.append(Finished())

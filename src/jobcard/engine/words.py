@@ -60,9 +60,11 @@ class Words:
             self.since = now
 
     def take(self, most: int, want: Want, now: float) -> Batch:
-        """The oldest words for one exchange."""
-        batch = Batch(self._done[:most], self._results[:most], self._starts[:most], self._moves[:most], want, now)
-        del self._done[:most], self._results[:most], self._starts[:most], self._moves[:most]
+        """The oldest words for one exchange, `most` in all."""
+        moves = self._moves[:most]
+        rest = most - len(moves)
+        batch = Batch(self._done[:rest], self._results[:rest], self._starts[:rest], moves, want, now)
+        del self._moves[:most], self._done[:rest], self._results[:rest], self._starts[:rest]
         self.since = now if len(self) else None
         return batch
 

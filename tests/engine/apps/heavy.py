@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from checker.history import VARIABLE, History
-
 from jobcard import Backoff, Jobcard, JobContext
 
 IMPORT_SECONDS = 2.0

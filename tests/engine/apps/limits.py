@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from checker.history import History
-
 from jobcard import Backoff, Cancel, Fail, Jobcard, JobContext, Queue, Retry, Snooze
 
 jobs = Jobcard(queues=[Queue("two", concurrency=2), Queue("high", priority=10), Queue("low", priority=-10)])

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from checker.history import History
-
 from jobcard import Backoff, Jobcard, JobContext
 
 jobs = Jobcard()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from checker.history import History
 from load import jobs, note
+
+from checker.history import History
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from checker.history import History
-
 from jobcard import Backoff, Jobcard, JobContext
 
 jobs = Jobcard()

@@ -1,0 +1,187 @@
+"""Thousands of simulated runs of whole engines, and the proof that the simulator can fail.
+
+JOBCARD_SIMULATION_SEEDS   how many seeds (300)
+JOBCARD_SIMULATION_BASE    the first one; otherwise each day has its own
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from simulator import NO_FAULTS, Faults, simulate
+
+from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Outcome, Want
+from jobcard.conformance.model import ModelBackend, is_at_work
+from jobcard.core.job import Claimed, Ref
+from jobcard.engine.plan import Plan
+from jobcard.workers.messages import Exit
+
+SEEDS = int(os.environ.get("JOBCARD_SIMULATION_SEEDS", "300"))
+BASE = int(os.environ.get("JOBCARD_SIMULATION_BASE", time.time() // 86_400 * 1_000_000))
+CHUNK = 25  # small enough for several processes to share the work
+
+
+@pytest.mark.parametrize("chunk", range(-(-SEEDS // CHUNK)))
+def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
+    """Every job ends once, no two tries overlap, nothing is held, blamed or started wrongly, and engines stop in time."""
+    first = BASE + chunk * CHUNK
+    reports = [simulate(seed) for seed in range(first, min(first + CHUNK, BASE + SEEDS))]
+    broken = [report for report in reports if report.violation is not None]
+    assert not broken, "\n".join(
+        f"{report}\n  replay: python tests/engine/simulator.py --seed {report.seed}" for report in broken
+    )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(pauses=15, cuts=3),
+        Faults(lost=0.3, stops=3),
+        Faults(slow=0.15),
+        Faults(engine_crashes=10, host_losses=4, worker_crashes=0.2),
+        Faults(cancels=60, worker_crashes=0.1),
+        Faults(queue_pauses=20, error=0.05),
+    ],
+    ids=["stopped", "answers lost", "slow store", "crashes", "cancels", "queues paused"],
+)
+def test_much_of_one_kind_of_fault_breaks_nothing(faults: Faults) -> None:
+    """What is rare in a mixture gets its own runs."""
+    reports = [simulate(seed, faults=faults) for seed in range(BASE, BASE + 12)]
+    assert [str(report) for report in reports if report.violation is not None] == []
+
+
+def test_a_run_without_faults_runs_every_job_as_often_as_it_asks_for() -> None:
+    """The world itself loses nothing and repeats nothing."""
+    for seed in range(BASE, BASE + 5):
+        report = simulate(seed, faults=NO_FAULTS)
+        assert report.violation is None, str(report)
+        assert sum(report.ends.values()) == report.jobs
+
+
+def test_a_seed_always_gives_the_same_run() -> None:
+    """Or a failure could not be replayed."""
+    for seed in range(BASE, BASE + 3):
+        assert simulate(seed) == simulate(seed)
+
+
+# ------------------------------------------------------------------ planted faults
+
+
+class ForgetsTokens(ModelBackend):
+    """Whoever once held a job may finish it."""
+
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        rows = self.store.rows
+        completions = completions._replace(tokens=[rows[ref].claim_token for ref in completions.refs])  # type: ignore[index]
+        outcomes = [said._replace(token=rows[said.ref].claim_token) for said in outcomes]  # type: ignore[index]
+        return super().exchange(owner, completions=completions, outcomes=outcomes, want=want, lease=lease)
+
+
+class RescuesQuietly(ModelBackend):
+    """A rescue leaves the token as it was."""
+
+    def exchange(self, owner: str, *, outcomes: Sequence[Outcome] = (), **said: Any) -> Exchanged:
+        quiet = [outcome._replace(change=replace(outcome.change, takes=False)) for outcome in outcomes]
+        return super().exchange(owner, outcomes=quiet, **said)
+
+
+class RescuesTheLiving(ModelBackend):
+    """A rescue looks at how long a job has been at work, not at its lease."""
+
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+        if not lapsed:
+            return super().find_held(owners, lapsed=lapsed, limit=limit)
+        old = {row.claimed_by for row in self._rows() if is_at_work(row) and row.claimed_by is not None}
+        return super().find_held([*owners, *old], lapsed=True, limit=limit)
+
+    def exchange(self, owner: str, *, outcomes: Sequence[Outcome] = (), **said: Any) -> Exchanged:
+        bold = [outcome._replace(change=replace(outcome.change, lapsed=False)) for outcome in outcomes]
+        return super().exchange(owner, outcomes=bold, **said)
+
+
+class IgnoresLostRenewals(Plan):
+    """A claim that could not be renewed is kept."""
+
+    def renewed(self, held: Sequence[tuple[Ref, int]], lost: Sequence[Ref], sent_at: float) -> None:
+        super().renewed(held, [], sent_at)
+
+
+class IgnoresWhatRecallSays(Plan):
+    """Whatever is behind the first job is taken for unstarted."""
+
+    def recalled(self, number: int, seqs: Sequence[int]) -> None:
+        worker = self.workers.get(number)
+        if worker is not None:
+            seqs = [seq for seq, _claim, _since in worker.sent][1:]
+        super().recalled(number, seqs)
+
+
+class BlamesTheNext(Plan):
+    """A worker's death is put down to a job that it had not started."""
+
+    def worker_gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float) -> None:
+        worker = self.workers.get(number)
+        if worker is not None and unstarted:
+            worker.sent.rotate(1)
+            unstarted = [seq for seq, _claim, _since in worker.sent][1:]
+        super().worker_gone(number, unstarted, exit, now)
+
+
+class KeepsStrays(Plan):
+    """What it claimed without hearing of it is left to its lease."""
+
+    def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:
+        super().disown_unknown([], now)
+
+
+class RepeatsNothing(Plan):
+    """What was said in an exchange that failed is forgotten."""
+
+    def store_failed(self, now: float) -> None:
+        batch = self._in_flight
+        super().store_failed(now)
+        if batch is not None:
+            self._words.take(len(batch.done) + len(batch.moves), NOTHING, now)
+
+
+class NeverFinishes(Plan):
+    """Jobs that still run at the end of a stop are waited for."""
+
+    def stop(self, now: float, *, at_once: bool) -> None:
+        super().stop(now, at_once=at_once)
+        self._kill_at = float("inf")
+
+
+PLANTED: list[Any] = [
+    pytest.param({"store_class": ForgetsTokens}, Faults(pauses=10, slow=0.05), id="token not checked"),
+    pytest.param({"store_class": RescuesQuietly}, Faults(engine_crashes=6), id="rescue keeps the token"),
+    pytest.param({"store_class": RescuesTheLiving}, NO_FAULTS, id="rescue by age"),
+    pytest.param({"plan_class": IgnoresLostRenewals}, Faults(steps_forward=6), id="lost renewals ignored"),
+    pytest.param({"plan_class": IgnoresWhatRecallSays}, NO_FAULTS, id="recall ignored"),
+    pytest.param({"plan_class": BlamesTheNext}, Faults(worker_crashes=0.2), id="wrong job blamed"),
+    pytest.param({"plan_class": KeepsStrays}, Faults(lost=0.1), id="strays kept"),
+    pytest.param({"plan_class": RepeatsNothing}, Faults(error=0.1), id="words not repeated"),
+    pytest.param({"plan_class": NeverFinishes}, Faults(stops=6), id="stop has no end"),
+]
+
+
+@pytest.mark.parametrize(("planted", "faults"), PLANTED)
+@pytest.mark.parametrize("turn", range(3))
+def test_a_planted_fault_is_caught(planted: dict[str, Any], faults: Faults, turn: int) -> None:
+    """Without this, a run without violations means little. Three times, each from other seeds."""
+    first = BASE + 500_000 + 1_000 * turn
+    caught = (simulate(seed, faults=faults, **planted).violation for seed in range(first, first + 60))
+    assert any(violation is not None for violation in caught)
