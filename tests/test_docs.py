@@ -13,15 +13,15 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers.apps import App
 
+from helpers.apps import App
 from jobcard import errors
 from jobcard.backends.sqlite.options import Options
 from jobcard.cli.main import cli
-from jobcard.connection import JobcardOptions
+from jobcard.client.declare import DeclareOptions
+from jobcard.client.options import EnqueueOptions
+from jobcard.client.store import JobcardOptions
 from jobcard.core.settings import Settings
-from jobcard.declare import DeclareOptions
-from jobcard.options import EnqueueOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

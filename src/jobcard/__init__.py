@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobcard.classes import JobClass
     from jobcard.client import Jobcard
+    from jobcard.client.classes import JobClass
+    from jobcard.client.groups import JobGroup
+    from jobcard.client.handles import JobHandle
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.job import Job
     from jobcard.core.queue import Queue
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
         TransitionError,
         UnknownJobError,
     )
-    from jobcard.groups import JobGroup
-    from jobcard.handles import JobHandle
 
 __all__ = [
     "Backoff",
@@ -86,10 +86,10 @@ _HOMES = {
     "Cancel": "core.signals",
     "Fail": "core.signals",
     "Job": "core.job",
-    "JobClass": "classes",
+    "JobClass": "client.classes",
     "JobContext": "core.context",
-    "JobGroup": "groups",
-    "JobHandle": "handles",
+    "JobGroup": "client.groups",
+    "JobHandle": "client.handles",
     "JobState": "core.states",
     "Jobcard": "client",
     "Queue": "core.queue",

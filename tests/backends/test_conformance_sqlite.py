@@ -8,17 +8,17 @@ import pytest
 
 from jobcard.backends.base import Backend
 from jobcard.backends.sqlite import SQLiteBackend
-from jobcard.conformance import BackendSuite, Harness
+from jobcard.conformance import BackendSuite, Harness, run_histories
 from jobcard.core.clock import FrozenClock
 
 
-def sqlite_harness(folder: Path) -> Harness:
+def sqlite_harness(folder: Path, **options: str) -> Harness:
     """Each store is a file of its own in this folder."""
     numbers = count()
 
     def new_store(clock: FrozenClock) -> Callable[[], Backend]:
         path = folder / f"{next(numbers)}.db"
-        return lambda: SQLiteBackend(path, clock=clock)
+        return lambda: SQLiteBackend(path, clock=clock, **options)
 
     return Harness(new_store)
 
@@ -29,3 +29,8 @@ class TestSQLite(BackendSuite):
         harness = sqlite_harness(tmp_path)
         yield harness
         harness.close()
+
+    @pytest.mark.timeout(600)
+    def test_random_histories_agree_with_the_model(self, tmp_path: Path) -> None:
+        """Without a wait for the disk after each of thousands of commits: nobody cuts the power here."""
+        run_histories(sqlite_harness(tmp_path, synchronous="normal").fresh, self.histories)

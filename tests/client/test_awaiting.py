@@ -9,9 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from conftest import Hands
 from helpers.waiting import wait_until
-
 from jobcard import (
     DuplicateJobError,
     EnqueueUnknownError,

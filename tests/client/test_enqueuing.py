@@ -28,8 +28,8 @@ from jobcard import (
 )
 from jobcard.backends.base import Enqueued
 from jobcard.backends.registry import open_backend
+from jobcard.client.functions import JobFunction
 from jobcard.core.job import NewJob
-from jobcard.functions import JobFunction
 
 Add = JobFunction[Any, int, Any, int]
 

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import Hands
 
+from conftest import Hands
 from jobcard import ConfigError, CorruptRecordError, Job, Jobcard, JobNotFoundError, JobState
 from jobcard.backends.registry import open_backend
+from jobcard.client.lookup import Counts
 from jobcard.core import clock
-from jobcard.lookup import Counts
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ class TestList:
 
 
 def call(jobs: Jobcard, name: str, *args: Any) -> Any:
-    from jobcard.functions import BoundJob
+    from jobcard.client.functions import BoundJob
 
     definition = jobs.registry.find(name)
     assert definition is not None

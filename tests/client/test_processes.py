@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.apps import App
 
+from helpers.apps import App
 from jobcard import ConfigError, Jobcard
 from jobcard.backends.registry import open_backend
 from jobcard.core import context

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from conftest import Hands
 from helpers.waiting import wait_until
-
 from jobcard import ConfigError, Jobcard, JobFailedError, JobNotFoundError, ResultTimeoutError, watcher
 from jobcard.backends.base import Ended, RecordKind
 from jobcard.backends.registry import open_backend

@@ -42,6 +42,7 @@ DRAIN_SECONDS = 1500.0
 SAMPLE_SECONDS = 0.1
 LEFT_WAITING_SECONDS = 4.0  # a healthy engine with room leaves no due job lying for so long
 HELD_SECONDS = 7.0  # … and keeps none unstarted for so long
+RETURNS = 15  # … and none is claimed in vain so often
 BEHIND_SECONDS = 0.2  # … and lets none wait behind others while a worker is free
 SETTLED_SECONDS = 2.5  # how long after the last disturbance an engine is expected to keep those three
 
@@ -228,6 +229,8 @@ class Run:
     begin: float
     end: float | None = None
     how: str = ""
+    alone_by: float = float("inf")
+    """When it has to be over, since another run of the job has begun."""
 
 
 class Rows(dict[bytes, JobRow]):
@@ -983,6 +986,7 @@ class World:
         self.stored: set[bytes] = set()
         self.begun: set[tuple[bytes, int]] = set()
         self.own_deaths: Counter[bytes] = Counter()
+        self.returned: Counter[bytes] = Counter()
         self.canceled: dict[bytes, int] = {}
         """Jobs somebody asked to cancel while they were at work: their token then."""
         self.held: dict[bytes, Claim] = {}
@@ -1240,6 +1244,8 @@ class World:
         other = self.running.get(claim.id)
         if other is not None and not (lenient or other.begin < self.stepped_at):
             raise Violation(f"job {self.name(claim.id)} runs twice at once: on {other.owner} and {engine.owner}")
+        if other is not None and self.now - self.engines[other.owner].disturbed_at > SETTLED_SECONDS:
+            other.alone_by = min(other.alone_by, now + self._until_noticed())
         if row.state in states.ENDED and not lenient:
             raise Violation(f"job {self.name(claim.id)} had ended ({row.state}) and is run again by {engine.owner}")
         if (row.claim_token != claim.token or row.state not in states.AT_WORK) and not lenient:
@@ -1271,6 +1277,8 @@ class World:
         """A run is over, by itself or with its process."""
         run.end = self.now
         run.how = how
+        if run.end > run.alone_by and worker.engine.disturbed_at < run.alone_by - self._until_noticed():
+            raise Violation(f"job {self.name(run.job)} ran on {run.owner} long after another run of it had begun")
         self.note("end %s token %d: %s", self.name(run.job), run.token, how)
         worker.engine.running[self.recipes[run.job].job.queue] -= 1
         if self.running.get(run.job) is run:
@@ -1307,6 +1315,11 @@ class World:
     def _check_unstarted(self, old: JobRow, row: JobRow) -> None:
         """A claim that came to no run costs nothing, unless the store was told that it would run."""
         if row.state == "waiting" and (row.attempt == old.attempt - 1 or old.state == "running"):
+            engine = self.engines.get(old.claimed_by or "")
+            if engine is not None and self.now - engine.disturbed_at > SETTLED_SECONDS:
+                self.returned[row.id] += 1
+                if self.returned[row.id] > RETURNS:
+                    raise Violation(f"job {self.name(row.id)} was claimed and handed back {RETURNS} times, unstarted")
             return
         if row.state == "canceled" or (row.state == "failed" and old.state == "running"):
             return

@@ -28,7 +28,7 @@ CHUNK = 25  # small enough for several processes to share the work
 
 @pytest.mark.parametrize("chunk", range(-(-SEEDS // CHUNK)))
 def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
-    """Every job ends once, no two tries overlap, nothing is held, blamed or started wrongly, and engines stop in time."""
+    """Every job ends once, no two tries overlap, nothing is held or blamed wrongly, and engines stop in time."""
     first = BASE + chunk * CHUNK
     reports = [simulate(seed) for seed in range(first, min(first + CHUNK, BASE + SEEDS))]
     broken = [report for report in reports if report.violation is not None]

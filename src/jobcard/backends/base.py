@@ -243,7 +243,12 @@ class Waker:
 
 
 class Backend(Protocol):
-    """A store of jobs. Everything is in the domain's verbs; no method is optional."""
+    """A store of jobs. Everything is in the domain's verbs; no method is optional.
+
+    A class for it takes `(url, *, clock=None, patience=None, **options)`. clock: where it tells the time by the
+    host, tests give their own. patience: seconds a call may wait for a store that is busy, before
+    `StoreUnavailableError`; an engine's is short. Connections must survive a fork: the child opens its own.
+    """
 
     capabilities: Capabilities
 

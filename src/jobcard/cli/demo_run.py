@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from jobcard.cli import demo_app
 from jobcard.cli.figures import percentile, pickup_ms
+from jobcard.client.functions import JobFunction
+from jobcard.client.handles import JobHandle
 from jobcard.core.job import Job
 from jobcard.core.states import ENDED
 from jobcard.errors import JobFailedError, ResultTimeoutError
-from jobcard.functions import JobFunction
-from jobcard.handles import JobHandle
 
 _MOST_FILES = 4_000  # what two slow cores still read in a minute
 _PINGS = 100

@@ -13,7 +13,7 @@ from jobcard.cli.application import APP_HELP, load, parse_reference
 from jobcard.cli.options import common
 
 if TYPE_CHECKING:
-    from jobcard.options import EnqueueOptions
+    from jobcard.client.options import EnqueueOptions
 
 _EXAMPLES = f"""{APP_HELP}
 

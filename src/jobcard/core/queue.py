@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from jobcard.core import limits
-from jobcard.errors import ConfigError
+from jobcard.errors import ConfigError, CorruptRecordError
 
 DEFAULT_CONCURRENCY = 10
 
@@ -42,10 +44,13 @@ def queue_to_text(queue: Queue, *, declared: Queue | None = None) -> str:
 
 
 def queue_from_text(name: str, text: str) -> tuple[Queue, Queue | None]:
-    """The queue of a small record, and what code last declared about it."""
-    document = json.loads(text)
-    declared = document.pop("declared", None)
-    return Queue(name, **document), None if declared is None else Queue(name, **declared)
+    """The queue of a small record, and what code last declared about it; `CorruptRecordError` when it is unreadable."""
+    try:
+        document = json.loads(text)
+        declared = document.get("declared")
+        return _queue(name, document), None if declared is None else _queue(name, declared)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptRecordError(f"the record of queue {name} cannot be read") from error
 
 
 def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Queue:
@@ -55,5 +60,13 @@ def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Qu
     return replace(declared, paused=stored.paused)
 
 
+_FIELDS = tuple(field.name for field in fields(Queue) if field.name != "name")
+
+
+def _queue(name: str, document: Mapping[str, Any]) -> Queue:
+    # A newer version may have written more than we know of.
+    return Queue(name, **{field: value for field, value in document.items() if field in _FIELDS})
+
+
 def _fields(queue: Queue) -> dict[str, object]:
-    return {field.name: getattr(queue, field.name) for field in fields(queue) if field.name != "name"}
+    return {field: getattr(queue, field) for field in _FIELDS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,8 +18,9 @@ START_METHODS = ("auto", "spawn")
 class Settings:
     """Durations in seconds; sizes in bytes; None: no limit, or the default that the comment names."""
 
-    url: str | None = None
-    config: dict[str, Any] | None = None
+    # Both may hold a password.
+    url: str | None = field(default=None, repr=False)
+    config: dict[str, Any] | None = field(default=None, repr=False)
     queues: tuple[Queue, ...] = ()
     imports: tuple[str, ...] = ()
     max_concurrent_jobs: int = 10
@@ -83,11 +84,11 @@ def check_names(given: dict[str, Any], known: set[str], what: str) -> None:
 
 def settings_from(**given: Any) -> Settings:
     """Settings from keyword arguments; an unknown one is a `ConfigError` with the nearest name."""
-    check_names(given, {field.name for field in fields(Settings)}, "Jobcard")
+    check_names(given, {each.name for each in fields(Settings)}, "Jobcard")
     return Settings(**given)
 
 
 def settings_to_plain(settings: Settings) -> dict[str, Any]:
     """Settings as JSON-able data, for the engine's process."""
-    plain = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    plain = {each.name: getattr(settings, each.name) for each in fields(settings)}
     return {**plain, "queues": [asdict(queue) for queue in settings.queues]}

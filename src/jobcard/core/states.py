@@ -179,7 +179,7 @@ def fail(claim: Claimed, *, reason: str, error: str | None, kind: str | None) ->
     return _ended(claim, "fail", JobState.FAILED, reason, error=error, kind=kind)
 
 
-def fail_refused(claim: Claimed, *, error: str) -> Change:
+def fail_refused(claim: Claimed, *, error: str | None) -> Change:
     """The store could not keep how the job ended: it failed, and why is said instead."""
     return fail(claim, reason="serialization", error=error, kind="serialization")
 

@@ -54,7 +54,7 @@ class Appetite:
         for queue in queues:
             most = room
             if queue.concurrency < self._slots:
-                most = min(room, self._room_of(queue, workers, ahead, pace))
+                most = min(room, self._room_of(queue, workers, ahead, pace, now))
             if most > 0:
                 wanted.append((queue.name, most))
         if not wanted:
@@ -63,7 +63,13 @@ class Appetite:
         return Want(wanted, total), room >= target // 2 or not ahead
 
     @staticmethod
-    def _room_of(queue: Queue, workers: Collection[Worker], ahead: Ahead, pace: Pace) -> int:
+    def _room_of(queue: Queue, workers: Collection[Worker], ahead: Ahead, pace: Pace, now: float) -> int:
         held = len(ahead.line(queue.name))
-        held += sum(given[1].queue == queue.name for worker in workers for given in worker.sent)
-        return queue.concurrency * (1 + pace.jobs_in_a_moment(WINDOW)) - held
+        stuck = 0
+        for worker in workers:
+            if worker.has(queue.name):
+                if worker.is_stuck(now):
+                    stuck += 1
+                else:
+                    held += sum(given[1].queue == queue.name for given in worker.sent)
+        return (queue.concurrency - stuck) * (1 + pace.jobs_in_a_moment(WINDOW)) - held

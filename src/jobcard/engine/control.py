@@ -22,6 +22,7 @@ from jobcard.errors import ConfigError, JobcardError, StoreError
 _ROOT = str(Path(__file__).resolve().parents[2])
 _KEEPER = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.keeper import main; main()"
 
+GIVE_UP_SECONDS = 5.0
 START_SECONDS = 120.0  # an application may take its time to import
 EXIT_USAGE, EXIT_STORE = 2, 3
 
@@ -92,6 +93,15 @@ class KeeperHandle:
         self.close_pipes()
         return code
 
+    def give_up(self) -> None:
+        """End it without a word: it did not become ready."""
+        self.close_pipes()  # it takes that as our end
+        try:
+            self._process.wait(GIVE_UP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def close_pipes(self) -> None:
         """Close our ends; the keeper takes that as the end of this process."""
         for pipe in (self._process.stdin, self._process.stdout):
@@ -122,7 +132,7 @@ def start_keeper(settings: Settings, reference: AppReference) -> KeeperHandle:
         raise
     if "ready" in word:
         return handle
-    handle.wait()
+    handle.give_up()
     text, code = word["failed"], word["code"]
     raise {EXIT_USAGE: ConfigError, EXIT_STORE: StoreError}.get(code, JobcardError)(text)
 

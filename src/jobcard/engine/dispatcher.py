@@ -32,6 +32,7 @@ log = logging.getLogger("jobcard.engine")
 
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
 PRUNE_SECONDS = 60.0
+UNPARK_SECONDS = 5.0
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 LAST_WORDS_SECONDS = 2.0  # how long a stopping engine tries to reach its store after the last kill
 
@@ -77,7 +78,8 @@ class Dispatcher:
         self._memory_at = now
         self._routines = [
             Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
-            Routine("alive", ALIVE_SECONDS, lambda: tell_keeper(alive=True), now),
+            Routine("alive", ALIVE_SECONDS, self._say_alive, now),
+            Routine("unpark", UNPARK_SECONDS, self._unpark, now),
             Routine("engine record", settings.heartbeat, self._write_record, now),
             Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random()),
         ]
@@ -234,7 +236,11 @@ class Dispatcher:
         """Ask whether something changed, where asking costs next to nothing."""
         if self._waker.changed is not None and now >= self._look_at:
             self._look_at = now + self._waker.interval
-            if self._waker.changed():
+            try:
+                changed = self._waker.changed()
+            except StoreError:
+                return  # a hint that is not to be had; polling goes on
+            if changed:
                 self._plan.wake(now)
 
     # -------------------------------------------------------------- routines
@@ -248,6 +254,16 @@ class Dispatcher:
         if self._dead_owners:
             self._tell_keeper(rescued=self._dead_owners)
             self._dead_owners = []
+
+    def _say_alive(self) -> None:
+        # With nothing running no lease can end under a job, however long the store is away.
+        safe = {"safe": time.monotonic()} if self._plan.runs_nothing else {}
+        self._tell_keeper(alive=True, **safe)
+
+    def _unpark(self) -> None:
+        if count := self._backend.unpark(self._plan.names):
+            log.info("job.unpark count=%d", count)
+            self._plan.wake(time.monotonic())
 
     def _write_record(self) -> None:
         routines.write_engine(self._backend, self._owner, self._about())

@@ -131,7 +131,7 @@ class Engine:
 
     def _open_store(self, settings: Settings) -> Backend:
         try:
-            backend = open_backend(settings.url or "", settings.config, busy_timeout=BUSY_SECONDS)
+            backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)

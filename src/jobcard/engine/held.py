@@ -9,7 +9,9 @@ from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.engine.commands import Given
 
-WINDOW = 64  # jobs in a worker's pipe at most
+WINDOW = 64  # jobs in a worker's pipe at most …
+WINDOW_TEXT = 1 << 20  # … and about so many characters of arguments at once
+HELLO_SECONDS = 120.0  # a worker that has not imported the application by then is killed
 STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
 RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before this: short ones come by the million
 RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
@@ -63,6 +65,8 @@ class Worker:
 
     def next_time(self, now: float) -> float:
         """When something is to be decided about the job it runs; what is past was decided and waits for an event."""
+        if not self.ready:
+            return self.current_since + HELLO_SECONDS if self.killed is None else float("inf")
         if not self.sent or self.killed is not None:
             return float("inf")
         seq, claim, _since = self.sent[0]

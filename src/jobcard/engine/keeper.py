@@ -32,7 +32,8 @@ _ENGINE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.engine i
 
 UNSAFE_SHARE = 0.7  # of the lease, since the last renewal: later than the engine's own 0.6, before the lease ends
 HUNG_SECONDS = 30.0  # an engine that says nothing for so long, and is not stopped by somebody, is started anew
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
+HEALTHY_SECONDS = 5.0  # an engine that was ready for so long may be started anew at once when it ends
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
 PARENT_GONE_SECONDS = 1.5
 
 
@@ -55,16 +56,18 @@ class Keeper:
         self._stop_timeout = 25.0
         self._safe = 0.0
         self._alive = 0.0
-        self._was_ready = False
+        self._ready_at: float | None = None
         self._ever_ready = False
         self._back_off = 0.0
         self._start_at = 0.0
         self._signals = 0
         self._kill_at: float | None = None
         self._fatal: tuple[int, str] | None = None
+        self._elders: set[int] = set()
 
     def run(self) -> int:
         """Keep an engine running until told to stop; the exit code."""
+        self._elders = set(_own_children())  # not ours to kill: who started us may have left them
         adopt_orphans()
         waker, woken = os.pipe()
         for fd in (waker, woken):
@@ -95,23 +98,35 @@ class Keeper:
     # -------------------------------------------------------------- the engine
 
     def _start(self, now: float) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._engine = subprocess.Popen(
-                [sys.executable, "-P", "-c", _ENGINE, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                # Of its own session, so that Ctrl-C in a terminal reaches the keeper alone.
-                start_new_session=True,
-            )
+        try:
+            ours, engine = self._spawn()
+        except OSError as error:
+            self._start_again(now, f"no engine can be started ({error})")
+            return
+        self._engine = engine
         boot = {**self._boot, "dead_owners": self._dead_owners, "again": self._ever_ready, "keeper_pid": os.getpid()}
         with contextlib.suppress(OSError):
             ours.sendall(json.dumps(boot).encode() + b"\n")
         ours.setblocking(False)
         self._sock = ours
         self._heard = b""
-        self._was_ready = False
+        self._ready_at = None
         self._safe = self._alive = now
+
+    @staticmethod
+    def _spawn() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            engine = subprocess.Popen(
+                [sys.executable, "-P", "-c", _ENGINE, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # Of its own session, so that Ctrl-C in a terminal reaches the keeper alone.
+                start_new_session=True,
+            )
+            undo.pop_all()
+            return ours, engine
 
     def _hear(self) -> None:
         assert self._sock is not None
@@ -144,8 +159,7 @@ class Keeper:
         if "fatal" in word:
             self._fatal = (word["code"], word["fatal"])
         if "ready" in word:
-            self._was_ready = True
-            self._back_off = 0.0
+            self._ready_at = time.monotonic()
             if not self._ever_ready:
                 self._ever_ready = True
                 self._report({"ready": word["ready"], "engine_pid": self._engine.pid if self._engine else None})
@@ -154,7 +168,7 @@ class Keeper:
     def _kill_orphans(self) -> None:
         engine = self._engine.pid if self._engine else 0
         for pid in _own_children():
-            if pid != engine:
+            if pid != engine and pid not in self._elders:
                 _kill_group(pid)
 
     def _reap(self) -> int | None:
@@ -191,11 +205,17 @@ class Keeper:
             return 130 if self._signals > 1 else max(code, 0) if code >= 0 else 1
         why = self._fatal[1] if self._fatal is not None else _status(code)
         self._fatal = None
-        if not self._was_ready:
-            self._back_off = min(LONGEST_BACK_OFF, max(FIRST_BACK_OFF, 2 * self._back_off))
-        self._start_at = time.monotonic() + self._back_off
-        print(f"jobcard: the engine ended ({why}); starting another in {self._back_off:g} s", file=sys.stderr)
+        now = time.monotonic()
+        if self._ready_at is not None and now - self._ready_at >= HEALTHY_SECONDS:
+            self._back_off = 0.0
+        self._start_again(now, f"the engine ended ({why})")
         return None
+
+    def _start_again(self, now: float, why: str) -> None:
+        self._start_at = now + self._back_off
+        with contextlib.suppress(OSError):  # nobody may be left to read it
+            print(f"jobcard: {why}; starting another in {self._back_off:g} s", file=sys.stderr, flush=True)
+        self._back_off = min(LONGEST_BACK_OFF, max(FIRST_BACK_OFF, 2 * self._back_off))
 
     # -------------------------------------------------------------- watching
 
@@ -253,15 +273,12 @@ class Keeper:
 
     def _kill_everything(self) -> None:
         """Kill every process below us and wait until none is left; as a sub-reaper all of them become ours."""
-        while True:
-            for pid in _children_of(os.getpid()):
+        while left := [pid for pid in _children_of(os.getpid()) if pid not in self._elders]:
+            for pid in left:
                 _kill_group(pid)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
-            except InterruptedError:
-                continue
+            for pid in left:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
 
 # ------------------------------------------------------------------ processes

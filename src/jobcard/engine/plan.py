@@ -21,13 +21,14 @@ from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
-from jobcard.engine.ahead import Ahead, Waiting
+from jobcard.engine.ahead import Ahead
 from jobcard.engine.appetite import Appetite
-from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Send, Spawn
-from jobcard.engine.held import RECALL_SECONDS, STAMP_SECONDS, WINDOW, Worker
+from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Spawn
+from jobcard.engine.hand_out import OPEN_SECONDS, HandOut
+from jobcard.engine.held import HELLO_SECONDS, RECALL_SECONDS, STAMP_SECONDS, Worker
 from jobcard.engine.leases import Leases
 from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
-from jobcard.engine.pace import MOMENT, Pace
+from jobcard.engine.pace import Pace
 from jobcard.engine.words import Batch, Words
 from jobcard.workers.messages import Exit
 
@@ -36,7 +37,6 @@ FLUSH = 200  # outcomes that make an exchange due at once
 FLUSH_SECONDS = 0.010  # … and how long the first may wait
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
 KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
-OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
 SPARE_SECONDS = 60.0  # an idle worker ends after this
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 
@@ -54,14 +54,12 @@ class Plan:
         self.settings_version = -1
         self.stopping = False
         self._commands: list[Command] = []
-        self._names: dict[str, dict[str, Any]] = {}
         self._random = random
         self._cpus = cpus
         self._max_batch = max_batch
         self._appetite = Appetite(slots=settings.slots, cpus=cpus, most=max_batch)
         self._slots = settings.slots
         # what we hold beside what workers have
-        self._queues: list[Queue] = []
         self._ahead = Ahead()
         self._leases = Leases(settings, now)
         self._cancels: dict[Ref, str] = {}
@@ -77,8 +75,10 @@ class Plan:
         self._failures = 0
         self._strays: str = ""  # "": none expected, "due", "asked"
         self._pace = Pace()
+        self._hand_out = HandOut(
+            self.workers, self._ahead, self._pace, self._words, self._commands, slots=settings.slots, cpus=cpus
+        )
         # numbers
-        self._next_seq = 0
         self._next_worker = 0
         self._spawn_at = now
         self._failed_spawns = 0
@@ -93,7 +93,7 @@ class Plan:
         worker = self.workers[number]
         worker.ready = True
         worker.current_since = worker.ready_since = now
-        self._names = names
+        self._hand_out.names = names
         self._failed_spawns = 0
 
     def adopt(self, number: int, names: dict[str, dict[str, Any]], now: float) -> None:
@@ -105,7 +105,7 @@ class Plan:
     @property
     def queues(self) -> Sequence[Queue]:
         """The queues served now, in order."""
-        return self._queues
+        return self._hand_out.queues
 
     def why_killed(self, number: int) -> str:
         """Why we killed a worker, for the log."""
@@ -114,7 +114,7 @@ class Plan:
 
     def know_queues(self, queues: Sequence[Queue], version: int) -> None:
         """The queues as the store has them now."""
-        self._queues = sorted((q for q in queues if not q.paused), key=lambda q: (-q.priority, q.name))
+        self._hand_out.queues = sorted((q for q in queues if not q.paused), key=lambda q: (-q.priority, q.name))
         self.settings_version = version
         self._hungry = True
 
@@ -173,7 +173,7 @@ class Plan:
             return
         self.recalled(number, unstarted)
         del self.workers[number]
-        if not worker.ready and worker.killed is None:
+        if not worker.ready and not self.stopping:
             self._failed_spawns += 1
             self._spawn_at = now + min(30.0, 0.5 * 2 ** min(self._failed_spawns, 6))
         if worker.reserved is not None:
@@ -188,6 +188,16 @@ class Plan:
                 why = "lost"  # by the keeper, most likely: whoever does not renew must not run
             self._words.move(claim, change_for_death(claim, why, exit, random=self._random), now)
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of jobs that this engine's workers know."""
+        return list(self._hand_out.names)
+
+    @property
+    def runs_nothing(self) -> bool:
+        """Whether no worker was given anything: then no lease can end under a running job."""
+        return not any(worker.sent for worker in self.workers.values())
+
     def over_memory(self, number: int) -> None:
         """A worker uses more memory than its job may."""
         worker = self.workers.get(number)
@@ -199,7 +209,10 @@ class Plan:
         limits = []
         for worker in self.workers.values():
             if worker.sent and worker.killed is None:
-                limit = self._names.get(worker.sent[0][1].name, {}).get("memory_limit") or self.settings.memory_limit
+                limit = (
+                    self._hand_out.names.get(worker.sent[0][1].name, {}).get("memory_limit")
+                    or self.settings.memory_limit
+                )
                 if limit:
                     limits.append((worker.number, limit))
         return limits
@@ -269,6 +282,8 @@ class Plan:
 
     def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:
         """Claims the store has in our name: those we never heard of go back."""
+        if self._in_flight is not None:
+            return  # they may be in the answer that is on its way
         known = {(claim.ref, claim.token) for claim, _since in self._held()}
         known.update((claim.ref, claim.token) for claim in self._words.claims())
         for claim in found:
@@ -285,11 +300,15 @@ class Plan:
         self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8) * (0.5 + self._random()))
 
     def _say_it_was_refused(self, refusal: Refusal, batch: Batch, now: float) -> None:
-        for claim in (*batch.done, *(claim for claim, change in batch.moves if change.verb != "fail")):
-            if (claim.ref, claim.token) == (refusal.ref, refusal.token):
-                error = error_of_refused_outcome(claim, refusal.why)
+        for claim, said in [*((claim, None) for claim in batch.done), *batch.moves]:
+            if (claim.ref, claim.token) != (refusal.ref, refusal.token):
+                continue
+            # The reason that made it be refused may stand in the error; the second time nothing of it is said.
+            first = said is None or said.sets.get("reason") != "serialization"
+            error = error_of_refused_outcome(claim, refusal.why) if first else None
+            if first or (said is not None and said.error is not None):
                 self._words.move(claim, states.fail_refused(claim, error=error), now)
-                return
+            return
 
     def _hand_over_stamped(self, worker: Worker, refused: set[tuple[Ref, int]], now: float) -> None:
         assert worker.reserved is not None
@@ -302,7 +321,7 @@ class Plan:
         elif self.stopping or worker.killed is not None:
             self._give_back(claim, now)
         else:
-            self._send(worker, [(claim, since)], now)
+            self._hand_out.send(worker, [(claim, since)], now)
             worker.stamped = worker.sent[0][0]
 
     def _drop(self, gone: set[tuple[Ref, int]]) -> None:
@@ -327,12 +346,13 @@ class Plan:
             self._wind_down(now)
         else:
             self._cancel(now)
-            self._hand_out(now)
+            self._hand_out.hand_out(now)
             self._give_back_what_waits(now)
             self._size_pool(now)
         self._beat(now)
         self._talk(now)
-        commands, self._commands = self._commands, []
+        commands = list(self._commands)
+        self._commands.clear()
         return commands
 
     def next_deadline(self, now: float) -> float:
@@ -411,6 +431,8 @@ class Plan:
         for worker in self.workers.values():
             if worker.killed is not None:
                 continue
+            if not worker.ready and now - worker.current_since >= HELLO_SECONDS:
+                self._kill(worker, "start")
             if worker.is_worn(self.settings.recycle_after, now):
                 worker.leaving = True
             if not worker.sent:
@@ -462,97 +484,7 @@ class Plan:
             return 1
         return worth
 
-    # -------------------------------------------------------------- handing out
-
-    def _hand_out(self, now: float) -> None:
-        """Give held jobs to workers: an idle one where that pays, then the windows of those that keep moving."""
-        if not self._ahead:
-            return
-        idle, moving = [], []
-        busy = stuck = 0
-        for worker in self.workers.values():
-            if not worker.idle:
-                busy += 1
-                if worker.is_stuck(now):
-                    stuck += 1
-                elif worker.takes and len(worker.sent) <= WINDOW // 2:
-                    moving.append(worker)
-            elif worker.takes:
-                idle.append(worker)
-        for worker in idle:
-            if busy >= self._slots or not self._opens_a_worker(now, busy - stuck):
-                break
-            busy += self._fill(worker, now)
-        for worker in moving:
-            self._fill(worker, now)
-
-    def _opens_a_worker(self, now: float, moving: int) -> bool:
-        """Whether the next job is worth one more process: two cores are soon full of short jobs."""
-        for queue in self._queues:
-            line = self._ahead.line(queue.name)
-            if line:
-                claim, since = line[0]
-                return moving < self._cpus or self._pace.is_slow(claim.name) or now - since >= OPEN_SECONDS
-        return False
-
-    def _fill(self, worker: Worker, now: float) -> bool:
-        """Give a worker as much as it does in a moment, in order; whether it got anything."""
-        room = WINDOW - len(worker.sent)
-        seconds = MOMENT - sum(self._pace.expected(given[1].name) for given in worker.sent)
-        chunk: list[Waiting] = []
-        for queue in self._queues:
-            line = self._ahead.line(queue.name)
-            if not line or not self._may_join(queue, worker):
-                continue
-            while line and room:
-                claim, since = line[0]
-                empty = not chunk and not worker.sent
-                if states.must_run_alone(claim) or self._wants_fresh(claim):
-                    if empty and self._reserve(worker, claim, since, now):
-                        line.popleft()
-                        return True
-                    # It waits for a worker of its own; nothing behind it may pass.
-                    return self._send(worker, chunk, now)
-                seconds -= self._pace.expected(claim.name)
-                if seconds < 0 and not empty:
-                    return self._send(worker, chunk, now)
-                chunk.append(line.popleft())
-                room -= 1
-        return self._send(worker, chunk, now)
-
-    def _send(self, worker: Worker, chunk: list[Waiting], now: float) -> bool:
-        if not chunk:
-            return False
-        if not worker.sent:
-            worker.current_since = now
-        given = [(seq, claim, since) for seq, (claim, since) in enumerate(chunk, self._next_seq)]
-        self._next_seq += len(chunk)
-        worker.sent.extend(given)
-        self._commands.append(Send(worker.number, given))
-        return True
-
-    def _may_join(self, queue: Queue, worker: Worker) -> bool:
-        # A worker runs one job at a time, so a queue's concurrency is the number of workers that have some of it.
-        if queue.concurrency >= self._slots:
-            return True
-        having = sum(1 for other in self.workers.values() if other is not worker and other.has(queue.name))
-        return having < queue.concurrency
-
-    def _wants_fresh(self, claim: Claimed) -> bool:
-        return bool(self._names.get(claim.name, {}).get("isolation") == "fresh")
-
-    def _reserve(self, worker: Worker, claim: Claimed, since: float, now: float) -> bool:
-        """Keep an empty worker for a job that runs alone; False: it needs a newer one."""
-        if self._wants_fresh(claim):
-            if worker.served:
-                worker.leaving = True
-                return False
-            worker.leaving = True
-            if not states.must_run_alone(claim):
-                return self._send(worker, [(claim, since)], now)
-        worker.reserved = (claim, since)
-        self._words.move(claim, states.start(claim, ago=0), now)
-        return True
+    # -------------------------------------------------------------- what waits
 
     def _patience(self) -> float:
         starting = any(not worker.ready for worker in self.workers.values())
@@ -561,7 +493,7 @@ class Plan:
     def _give_back_what_waits(self, now: float) -> None:
         # Another engine may have a free worker for it, and ours would not be faster.
         patience = self._patience()
-        served = {queue.name for queue in self._queues}
+        served = {queue.name for queue in self._hand_out.queues}
         for queue, _line in self._ahead.lines():
             for claim in self._ahead.take_older(queue, now - patience if queue in served else now):
                 self._give_back(claim, now)
@@ -577,9 +509,14 @@ class Plan:
         if self._strays:
             return
         want, room_is_wide = NOTHING, False
-        if not self.stopping and self._names and not self._leases.is_unsafe(now):
+        if not self.stopping and self._hand_out.names and not self._leases.is_unsafe(now):
             want, room_is_wide = self._appetite.want(
-                self.workers.values(), self._ahead, self._queues, self._pace, may_start=not self._failed_spawns, now=now
+                self.workers.values(),
+                self._ahead,
+                self._hand_out.queues,
+                self._pace,
+                may_start=not self._failed_spawns,
+                now=now,
             )
         if now >= self._poll_at and not want.total:
             # No room now; ask as soon as there is.
@@ -593,9 +530,8 @@ class Plan:
             due = pending >= FLUSH or now - self._words.since >= FLUSH_SECONDS or quiet
             if not due and not asks:
                 return
-        elif not asks:
-            if now - self._talked_at < PULSE_SECONDS or self.stopping:
-                return
+        elif not asks and (now - self._talked_at < PULSE_SECONDS or self.stopping):
+            return
         self._send_exchange(want, now)
 
     def _send_exchange(self, want: Want, now: float) -> None:

@@ -1,11 +1,6 @@
 """What an engine does every now and then: small functions, each called again after its interval.
 
-    sweep        take jobs from engines that are gone
-    beat record  say that this engine lives, and how
-    prune        delete ended jobs that were kept long enough
-    unpark       put jobs back in line whose name nobody knew until now
-
-All of them talk to the store at once; a store that does not answer now is asked again at the next turn.
+A store that does not answer now is asked again after the interval.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
-from jobcard.errors import StoreError
+from jobcard.errors import CorruptRecordError, StoreError
 
 log = logging.getLogger("jobcard.engine")
 
@@ -96,8 +91,12 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
     """The queues as the store has them; only those this engine serves."""
     queues = []
     for record in backend.read_records(RecordKind.QUEUE):
-        if only is None or record.key in only:
+        if only is not None and record.key not in only:
+            continue
+        try:
             queues.append(queue_from_text(record.key, record.value)[0])
+        except CorruptRecordError as error:
+            log.error("queue %s is not served: %s", record.key, error)
     return queues
 
 

@@ -20,6 +20,7 @@ import msgspec
 from jobcard import errors
 from jobcard.backends.base import Backend
 from jobcard.core.states import After, Change, Now
+from jobcard.workers import messages
 
 VERBS = frozenset(
     {
@@ -75,9 +76,15 @@ def perform(backend: Backend, verb: str, packed: bytes) -> tuple[dict[str, Any] 
             name: _change_from_plain(value) if hints[name] is Change else _convert(value, hints[name])
             for name, value in msgspec.msgpack.decode(packed).items()
         }
-        return None, _pack(getattr(backend, verb)(**arguments))
+        answer = _pack(getattr(backend, verb)(**arguments))
+        if len(answer) > messages.MAX_FRAME // 2:
+            raise errors.StoreError(f"{verb}: an answer of {len(answer)} bytes does not fit the pipe: ask for less")
     except errors.JobcardError as error:
         return _error_to_plain(error), None
+    except Exception as error:
+        # Whatever a job asked for, it must not take the engine with it.
+        return _error_to_plain(errors.StoreError(f"{verb} failed: {type(error).__name__}")), None
+    return None, answer
 
 
 def unpack_answer(verb: str, error: dict[str, Any] | None, answer: bytes | None) -> Any:

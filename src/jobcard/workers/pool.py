@@ -93,41 +93,36 @@ class Pool:
         """The processes that are alive, as far as we know."""
         return [worker.pid for worker in self._workers.values()]
 
-    def __len__(self) -> int:
-        return len(self._workers)
-
     # -------------------------------------------------------------- orders
 
     def spawn(self, number: int) -> None:
         """Start a worker; OSError when the system has no room for one."""
-        ours, theirs = socket.socketpair()
-        permits_out, permits_in = os.pipe()
-        output_out, output_in = os.pipe()
-        with contextlib.ExitStack() as undo:
-            undo.callback(ours.close)
-            for fd in (permits_out, permits_in, output_out):
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            sock, far = socket.socketpair()
+            undo.callback(sock.close)
+            theirs.callback(far.close)
+            permits = os.pipe()
+            output, far_output = os.pipe()
+            theirs.callback(os.close, far_output)
+            for fd in (*permits, output):
                 undo.callback(os.close, fd)
-            try:
-                # Non-blocking on both sides: the worker waits in poll(), the engine takes back without waiting.
-                os.set_blocking(permits_out, False)
-                os.set_blocking(output_out, False)
-                process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), str(permits_out), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output_in,
-                    stderr=output_in,
-                    pass_fds=(theirs.fileno(), permits_out),
-                    start_new_session=True,
-                )
-            finally:
-                theirs.close()
-                os.close(output_in)
+            # Non-blocking on both sides: the worker waits in poll(), the engine takes back without waiting.
+            for fd in (sock.fileno(), permits[0], output):
+                os.set_blocking(fd, False)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _MAIN, str(far.fileno()), str(permits[0]), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=far_output,
+                stderr=far_output,
+                pass_fds=(far.fileno(), permits[0]),
+                start_new_session=True,
+            )
+            undo.callback(process.kill)
+            worker = WorkerProcess(number, process, sock, permits, output)
             undo.pop_all()
-        ours.setblocking(False)
-        worker = WorkerProcess(number, process, ours, (permits_out, permits_in), output_out)
         self._workers[number] = worker
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._socket_ready(worker))
-        self._selector.register(output_out, selectors.EVENT_READ, lambda: self._output_ready(worker))
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._socket_ready(worker))
+        self._selector.register(output, selectors.EVENT_READ, lambda: self._output_ready(worker))
         if worker.pidfd >= 0:
             self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._ended(worker))
         self._raise_oom_score(worker)
@@ -140,7 +135,7 @@ class Pool:
             return
         self._write(worker, messages.encode([messages.JOBS, jobs]))
         with contextlib.suppress(BrokenPipeError):
-            os.write(worker.permits_in, b"".join(messages.PERMIT.pack(job[0] & messages.LAST_PERMIT) for job in jobs))
+            os.write(worker.permits_in, b"".join(messages.PERMIT.pack(job[0]) for job in jobs))
 
     def recall(self, number: int) -> list[int]:
         """Take back the permits a worker has not read: those jobs were not and will not be started."""

@@ -6,6 +6,7 @@ started: a job runs only after its number was read from the permit pipe.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import select
@@ -27,6 +28,8 @@ from jobcard.core.signals import Cancel, Fail, JobSignal, Retry, Snooze
 from jobcard.errors import InvalidJobError, SerializationError
 from jobcard.workers import link, messages
 
+MAX_REASON = 1_000  # characters of what a job says about its own end
+
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
@@ -43,13 +46,15 @@ class Pipes:
         self._inbox = messages.Inbox()
         self._given: deque[tuple[int, Claimed]] = deque()
         self._replies: dict[int, tuple[Any, Any]] = {}
-        self._calls = 0
+        self._calls = itertools.count(1)
         self._told_to_stop = False
         self._sending = threading.Lock()
-        self._asking = threading.Lock()
-        self._poll = select.poll()
-        self._poll.register(permits, select.POLLIN)
-        self._poll.register(sock, select.POLLIN)
+        self._reading = threading.Lock()
+        self._message = select.poll()
+        self._message.register(sock, select.POLLIN)
+        self._anything = select.poll()
+        self._anything.register(sock, select.POLLIN)
+        self._anything.register(permits, select.POLLIN)
 
     def boot(self) -> dict[str, Any]:
         """The first message: what to import."""
@@ -73,37 +78,40 @@ class Pipes:
             try:
                 permit = os.read(self._permits, messages.PERMIT.size)
             except BlockingIOError:
-                if self._told_to_stop and not self._given:
-                    return None
-                self._wait()
+                if self._told_to_stop:
+                    return None  # what was given and has no permit was taken back
+                with self._reading:
+                    for fd, _event in self._anything.poll():
+                        if fd != self._permits:
+                            self._read()
                 continue
             if not permit:
                 raise EngineGoneError
             return self._job(messages.PERMIT.unpack(permit)[0])
 
     def ask(self, verb: str, packed: bytes) -> Any:
-        """One store verb, through the engine; waits for the answer."""
-        with self._asking:
-            self._calls += 1
-            call = self._calls
-            self.send(messages.CALL, call, verb, packed)
-            while call not in self._replies:
+        """One store verb, through the engine; waits for the answer. Any thread may ask."""
+        call = next(self._calls)
+        self.send(messages.CALL, call, verb, packed)
+        while True:
+            # Whoever holds the lock reads for all: the answer may have come with somebody else's message.
+            with self._reading:
+                if call in self._replies:
+                    break
+                self._message.poll()
                 self._read()
-            error, answer = self._replies.pop(call)
+        error, answer = self._replies.pop(call)
         return link.unpack_answer(verb, error, answer)
 
     def _job(self, number: int) -> tuple[int, Claimed]:
         while True:
-            while self._given:
-                seq, claim = self._given.popleft()
-                # Jobs with smaller numbers were taken back: their permits are gone.
-                if seq == number:
-                    return seq, claim
-            self._read()
-
-    def _wait(self) -> None:
-        for fd, _event in self._poll.poll():
-            if fd != self._permits:
+            with self._reading:
+                while self._given:
+                    seq, claim = self._given.popleft()
+                    # Those before it were taken back: their permits are gone.
+                    if seq == number:
+                        return seq, claim
+                self._message.poll()
                 self._read()
 
     def _read(self) -> None:
@@ -210,6 +218,7 @@ def _word(
     reason: str | None = None,
     delay: int | None = None,
 ) -> dict[str, Any]:
+    reason = None if reason is None else _cut(reason, MAX_REASON)
     word: dict[str, Any] = {"kind": kind, "reason": reason, "delay": delay, "error": None, "error_kind": None}
     if error is not None:
         word["error"] = describe(error)

@@ -90,8 +90,17 @@ class SQLiteBackend:
 
     capabilities: Capabilities
 
-    def __init__(self, url_or_path: str | os.PathLike[str], *, clock: Clock | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        url_or_path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        patience: float | None = None,
+        **options: Any,
+    ) -> None:
         path, self._options = read_options(url_or_path, options)
+        if patience is not None:
+            self._options = replace(self._options, busy_timeout=min(patience, self._options.busy_timeout))
         in_memory = path == MEMORY
         # Absolute from now on: the process may change its directory before the first use.
         self._path = path if in_memory else str(Path(path).absolute())

@@ -8,12 +8,12 @@ from uuid import UUID
 from jobcard.backends.base import Ended, RecordKind
 from jobcard.core import clock
 from jobcard.core.job import JobRow
+from jobcard.core.queue import queue_from_text
 from jobcard.core.states import ENDED, Hold, JobState
 from jobcard.errors import JobNotFoundError, ResultTimeoutError
-from jobcard.queues import read_queue
 
 if TYPE_CHECKING:
-    from jobcard.parts import Parts
+    from jobcard.client.parts import Parts
 
 _HELD = {
     Hold.AFTER: "it waits for other jobs",
@@ -56,4 +56,4 @@ def explain(parts: Parts, row: JobRow) -> str:
 def _is_paused(parts: Parts, queue: str) -> bool:
     with parts.connection as store:
         records = store.read_records(RecordKind.QUEUE)
-    return any(read_queue(record)[0].paused for record in records if record.key == queue)
+    return any(queue_from_text(record.key, record.value)[0].paused for record in records if record.key == queue)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
-from jobcard.classes import JobClass, mark_declared
+from jobcard.client.classes import JobClass, mark_declared
+from jobcard.client.functions import BoundJob, JobFunction
 from jobcard.core.context import JobContext
 from jobcard.core.definition import JobDefinition, check_options
 from jobcard.core.settings import check_names
 from jobcard.errors import ConfigError
-from jobcard.functions import BoundJob, JobFunction
 
 if TYPE_CHECKING:
+    from jobcard.client.parts import Parts
     from jobcard.core.retry import Backoff
-    from jobcard.parts import Parts
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Enqueued, Fate
+from jobcard.client.functions import BoundJob, Call
+from jobcard.client.handles import JobHandle
+from jobcard.client.options import Template, check_enqueue_options, make_template
 from jobcard.core import limits
 from jobcard.core.definition import JobOptions
 from jobcard.core.job import NewJob
@@ -17,16 +20,16 @@ from jobcard.errors import (
     DuplicateJobError,
     EnqueueUnknownError,
     InvalidJobError,
+    StoreError,
+    StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
     UnknownJobError,
 )
-from jobcard.functions import BoundJob, Call
-from jobcard.handles import JobHandle
-from jobcard.options import Template, check_enqueue_options, make_template
 
 if TYPE_CHECKING:
+    from jobcard.client.parts import Parts
     from jobcard.core.definition import JobDefinition
-    from jobcard.parts import Parts
 
 PATIENCE = 5.0
 """Seconds for which an enqueue is repeated while the store cannot be reached or is too busy."""
@@ -152,14 +155,17 @@ class Producer:
     def send(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Store jobs in steps of a thousand, each all or nothing; one answer each, in order.
 
-        `EnqueueUnknownError` with all ids when an answer stayed out: repeating any of them is safe.
+        `EnqueueUnknownError` with all ids when some may be stored: repeating any of them is safe. `StoreFullError`
+        and `StoreMovedError`: none is.
         """
         answers: list[Enqueued] = []
         with self._connection as store:
             for first in range(0, len(jobs), limits.BULK):
                 try:
                     answers += _store(store, jobs[first : first + limits.BULK])
-                except StoreUnavailableError as error:
+                except StoreError as error:
+                    if first == 0 and isinstance(error, (StoreFullError, StoreMovedError)):
+                        raise
                     raise EnqueueUnknownError([UUID(bytes=job.id) for job in jobs]) from error
         return answers
 
@@ -167,13 +173,20 @@ class Producer:
 def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
     until = time.monotonic() + PATIENCE
     pause = _FIRST_PAUSE
+    lost = False
     while True:
         try:
             return store.enqueue(jobs)
+        except (StoreFullError, StoreMovedError) as error:
+            if not lost:
+                raise
+            # This try stored nothing; the one whose answer was lost may have.
+            raise StoreUnavailableError("the answer to an earlier try was lost") from error
         except StoreUnavailableError:
             # The answer may be lost, not the job: the same ids again never make a second one.
             if time.monotonic() + pause > until:
                 raise
+            lost = True
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

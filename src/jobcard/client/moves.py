@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from jobcard.client.filters import check_states
 from jobcard.core import ids, limits, states
 from jobcard.core.states import ALIVE, ENDED, Change, JobState
 from jobcard.errors import ConfigError, DuplicateJobError, JobNotFoundError, TransitionError
-from jobcard.filters import check_states
 
 if TYPE_CHECKING:
-    from jobcard.connection import Connection
+    from jobcard.client.lookup import Lookup
+    from jobcard.client.store import Connection
     from jobcard.core.job import Job, JobRow
-    from jobcard.lookup import Lookup
 
 _CANCELED = "canceled"
 _RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from jobcard.client.declare import Declares
 from jobcard.core import limits
 from jobcard.core.definition import JobDefinition
-from jobcard.declare import Declares
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jobcard.parts import Parts
+    from jobcard.client.parts import Parts
 
 
 class JobGroup(Declares):

@@ -9,9 +9,9 @@ from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from jobcard.backends.base import Ended
-from jobcard.connection import Connection
+from jobcard.client.store import Connection
 from jobcard.core import limits
-from jobcard.errors import ConfigError, JobcardError, JobNotFoundError, StoreUnavailableError
+from jobcard.errors import ConfigError, JobcardError, JobNotFoundError, StoreError, StoreUnavailableError
 
 Told = Ended | JobcardError
 """What a waiter hears: how the job ended, or why that cannot be known."""
@@ -92,6 +92,11 @@ class Watcher:
                     self._tell_all(error)
             except JobcardError as error:
                 self._tell_all(error)
+            except Exception as error:
+                # A store of somebody else may raise anything; without an answer all would wait for ever.
+                told = StoreError(f"the store failed with {type(error).__name__}: {error}")
+                told.__cause__ = error
+                self._tell_all(told)
             took = time.monotonic() - began
             # Many waiters that come one by one must not each have a query of their own.
             time.sleep(max(SHORTEST_PAUSE, took))

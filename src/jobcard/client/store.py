@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from jobcard import sources
+from jobcard.client import sources
 from jobcard.core import context
 from jobcard.core.ids import IdSource
 from jobcard.core.queue import Queue
@@ -124,6 +124,7 @@ class Connection:
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
+        _refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             applied = backend.migrate()
             self._ready = backend
@@ -131,9 +132,16 @@ class Connection:
 
     def rollback(self) -> int | None:
         """Take the newest migration back; its version, None when there is none."""
+        _refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             self._ready = None
             return backend.rollback()
+
+    def truncate(self) -> None:
+        """Delete every job, queue and record."""
+        _refuse_in_job("the store cannot be emptied")
+        with self as store:
+            store.truncate()
 
     def take_ids(self, count: int) -> list[bytes]:
         """New job ids, rising."""
@@ -173,8 +181,6 @@ class _Alone:
         try:
             if connection._closed:
                 raise ConfigError("this Jobcard is closed")
-            if context.inside_worker is not None:
-                raise ConfigError("the schema cannot be changed from inside a job")
             return connection._made()
         except BaseException:
             self.__exit__()
@@ -183,6 +189,11 @@ class _Alone:
     def __exit__(self, *_: object) -> None:
         self._connection._lock.release()
         _leave()
+
+
+def _refuse_in_job(what: str) -> None:
+    if context.inside_worker is not None:
+        raise ConfigError(f"{what} from inside a job: do it in a process of its own")
 
 
 def _enter() -> None:
@@ -207,7 +218,7 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"config must be a dict of store options, not {type(config).__name__}")
     plain = dict(given)
     if config is not None:
-        plain["config"] = dict(config)
+        plain["config"] = {_text(name): _plain_option(name, value) for name, value in config.items()}
     for name, kind in (("queues", Queue), ("imports", str)):
         if name in given:
             plain[name] = _all_of(given[name], kind, name)
@@ -215,6 +226,21 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(given.get(name, False), bool):
             raise ConfigError(f"{name} must be True or False, not {type(given[name]).__name__}")
     return plain
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(f"config: an option's name must be text, not {type(name).__name__}")
+    return name
+
+
+def _plain_option(name: str, value: object) -> str | float | bool | None:
+    # An engine's process gets them as JSON.
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise ConfigError(f"config: {name} must be text, a number, True, False, None or a timedelta")
 
 
 def _all_of(values: object, kind: type, name: str) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jobcard.parts import Parts
+    from jobcard.client.parts import Parts
 
 _living: WeakSet[Parts] = WeakSet()
 

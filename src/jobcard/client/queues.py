@@ -8,11 +8,11 @@ from dataclasses import fields, replace
 from typing import Any, TypedDict, Unpack
 
 from jobcard.backends.base import Record, RecordKind
-from jobcard.connection import Connection
+from jobcard.client.store import Connection
 from jobcard.core import limits
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text
 from jobcard.core.settings import check_names
-from jobcard.errors import ConfigError, CorruptRecordError, QueueNotFoundError
+from jobcard.errors import ConfigError, QueueNotFoundError
 
 
 class QueueOptions(TypedDict, total=False):
@@ -43,7 +43,7 @@ class Queues:
         found = self._find(name)
         if found is None:
             raise QueueNotFoundError(name)
-        return read_queue(found)[0]
+        return queue_from_text(found.key, found.value)[0]
 
     def list(self, order_by: str = "name") -> builtins.list[Queue]:
         """All queues, by a field of `Queue`; "-priority": highest first. Equal ones by name."""
@@ -52,7 +52,8 @@ class Queues:
             raise ConfigError(f"order_by must be one of {', '.join(_FIELDS)}, with a - for descending")
         with self._connection as store:
             records = store.read_records(RecordKind.QUEUE)
-        found = sorted((read_queue(record)[0] for record in records), key=lambda queue: queue.name)
+        found = [queue_from_text(record.key, record.value)[0] for record in records]
+        found.sort(key=lambda queue: queue.name)
         return sorted(found, key=lambda queue: getattr(queue, field), reverse=order_by.startswith("-"))
 
     def names(self) -> builtins.list[str]:
@@ -85,7 +86,7 @@ class Queues:
     def _write(self, name: str, change: Callable[[Queue | None], Queue]) -> Queue:
         while True:
             record = self._find(name)
-            stored, declared = (None, None) if record is None else read_queue(record)
+            stored, declared = (None, None) if record is None else queue_from_text(record.key, record.value)
             queue = change(stored)
             text = queue_to_text(queue, declared=declared)
             with self._connection as store:
@@ -93,14 +94,6 @@ class Queues:
                 version = 0 if record is None else record.version
                 if store.write_record(RecordKind.QUEUE, limits.check_name(name, "queue"), text, expect=version):
                     return queue
-
-
-def read_queue(record: Record) -> tuple[Queue, Queue | None]:
-    """A stored queue, and what code last declared about it; `CorruptRecordError` when it cannot be read."""
-    try:
-        return queue_from_text(record.key, record.value)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptRecordError(f"the record of queue {record.key} cannot be read") from error
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

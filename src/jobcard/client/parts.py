@@ -5,19 +5,19 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from jobcard import living
-from jobcard.connection import Connection
+from jobcard.client import living
+from jobcard.client.live_engines import Engines
+from jobcard.client.lookup import Lookup
+from jobcard.client.moves import Moves
+from jobcard.client.producer import Producer
+from jobcard.client.queues import Queues
+from jobcard.client.store import Connection
+from jobcard.client.watcher import Watcher
 from jobcard.core.codec import Codec
 from jobcard.core.registry import Registry
-from jobcard.engines import Engines
-from jobcard.lookup import Lookup
-from jobcard.moves import Moves
-from jobcard.producer import Producer
-from jobcard.queues import Queues
-from jobcard.watcher import Watcher
 
 if TYPE_CHECKING:
-    from jobcard.aio import Threads
+    from jobcard.client.threads import Threads
     from jobcard.engine.control import KeeperHandle
 
 
@@ -41,7 +41,7 @@ class Parts:
     @cached_property
     def threads(self) -> Threads:
         """What awaitable calls run on."""
-        from jobcard.aio import Threads  # asyncio takes long to import, and most processes never need it
+        from jobcard.client.threads import Threads  # asyncio takes long to import, and most processes never need it
 
         return Threads(self.producer.send)
 

@@ -10,28 +10,28 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from jobcard.connection import JobcardOptions
+from jobcard.client.declare import Declares
+from jobcard.client.filters import Filters
+from jobcard.client.groups import JobGroup
+from jobcard.client.handles import JobHandle
+from jobcard.client.health import Health, Stats, check_health, collect_stats
+from jobcard.client.live_engines import Engines
+from jobcard.client.lookup import Bucket, Counts, Page
+from jobcard.client.options import EnqueueOptions
+from jobcard.client.parts import Parts
+from jobcard.client.queues import Queues
+from jobcard.client.store import JobcardOptions
 from jobcard.core import context, ids
 from jobcard.core.codec import Codec
 from jobcard.core.reference import AppReference, find_reference
 from jobcard.core.registry import Registry
 from jobcard.core.settings import Settings
-from jobcard.declare import Declares
-from jobcard.engines import Engines
 from jobcard.errors import ConfigError, JobNotFoundError
-from jobcard.filters import Filters
-from jobcard.groups import JobGroup
-from jobcard.handles import JobHandle
-from jobcard.health import Health, Stats, check_health, collect_stats
-from jobcard.lookup import Bucket, Counts, Page
-from jobcard.options import EnqueueOptions
-from jobcard.parts import Parts
-from jobcard.queues import Queues
 
 if TYPE_CHECKING:
+    from jobcard.client.functions import Call
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
-    from jobcard.functions import Call
 
 
 class Jobcard(Declares):
@@ -199,8 +199,7 @@ class Jobcard(Declares):
         """Delete every job, queue and record of this store; only with `confirm=True`."""
         if confirm is not True:
             raise ConfigError("truncate deletes every job: say truncate(confirm=True)")
-        with self._parts.connection as store:
-            store.truncate()
+        self._parts.connection.truncate()
 
     # ------------------------------------------------------------------ engines
 

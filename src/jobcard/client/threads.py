@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -14,10 +13,10 @@ from weakref import WeakKeyDictionary
 from jobcard.backends.base import Enqueued
 from jobcard.core import limits
 from jobcard.core.job import NewJob
-from jobcard.errors import EnqueueUnknownError, StoreError
+from jobcard.errors import ConfigError, EnqueueUnknownError, StoreError
 
 if TYPE_CHECKING:
-    from jobcard.watcher import Told, Watcher
+    from jobcard.client.watcher import Told, Watcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class Threads:
                 settle = partial(_set_error, done, error)
             _tell_loop(loop, settle)
 
-        self._pool.submit(work)
+        _submit(self._pool, work)
         return await done
 
     async def enqueue(self, job: NewJob) -> Enqueued:
@@ -56,7 +55,7 @@ class Threads:
         loop = asyncio.get_running_loop()
         bundle = self._bundles.get(loop)
         if bundle is None:
-            bundle = self._bundles[loop] = Bundle(loop, self._pool, self._send)
+            bundle = self._bundles[loop] = Bundle(self._pool, self._send)
         return await bundle.add(job)
 
     async def wait(self, watcher: Watcher, job_id: bytes, timeout: float | None) -> Told | None:
@@ -75,15 +74,16 @@ class Threads:
             watcher.unwatch(job_id, tell)
 
     def close(self) -> None:
-        """Let the calls under way finish and end the threads."""
+        """Let the calls under way finish and end the threads; what has only gathered is refused."""
         self._pool.shutdown()
 
 
 class Bundle:
     """The enqueues of one event loop: while one call runs, what comes gathers and goes out as the next."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, send: Send) -> None:
-        self._loop = loop
+    # It must not hold its loop: it is kept as long as the loop is.
+
+    def __init__(self, pool: ThreadPoolExecutor, send: Send) -> None:
         self._pool = pool
         self._send = send
         self._gathered: list[tuple[NewJob, asyncio.Future[Enqueued]]] = []
@@ -91,30 +91,43 @@ class Bundle:
 
     async def add(self, job: NewJob) -> Enqueued:
         """Store one job. Cancelled before it was sent, it is not stored; afterwards it may be, once."""
-        answer: asyncio.Future[Enqueued] = self._loop.create_future()
+        answer: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
         self._gathered.append((job, answer))
         if not self._sending:
-            self._send_next()
+            self._send_next(answer.get_loop())
         return await answer
 
-    def _send_next(self) -> None:
+    def _send_next(self, loop: asyncio.AbstractEventLoop) -> None:
         wanted = [item for item in self._gathered if not item[1].cancelled()]
         now, self._gathered = wanted[: limits.BULK], wanted[limits.BULK :]
         self._sending = bool(now)
-        if now:
-            self._pool.submit(self._work, now)
+        if not now:
+            return
+        try:
+            _submit(self._pool, partial(self._work, loop, now))
+        except ConfigError as error:
+            self._sending = False
+            refused, self._gathered = now + self._gathered, []
+            for _, answer in refused:
+                _set_error(answer, error)
 
-    def _work(self, batch: Sequence[tuple[NewJob, asyncio.Future[Enqueued]]]) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: Sequence[tuple[NewJob, asyncio.Future[Enqueued]]]) -> None:
         answers = _send_each(self._send, [job for job, _ in batch])
-        _tell_loop(self._loop, partial(self._settle, [future for _, future in batch], answers))
+        if not _tell_loop(loop, partial(self._settle, loop, [future for _, future in batch], answers)):
+            self._gathered.clear()  # their futures hold the loop
 
-    def _settle(self, futures: Sequence[asyncio.Future[Enqueued]], answers: Sequence[Answer]) -> None:
+    def _settle(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        futures: Sequence[asyncio.Future[Enqueued]],
+        answers: Sequence[Answer],
+    ) -> None:
         for future, answer in zip(futures, answers, strict=True):
             if isinstance(answer, BaseException):
                 _set_error(future, answer)
             else:
                 _set_result(future, answer)
-        self._send_next()
+        self._send_next(loop)
 
 
 def _send_each(send: Send, jobs: Sequence[NewJob]) -> Sequence[Answer]:
@@ -148,6 +161,16 @@ def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _tell_loop(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+def _tell_loop(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> bool:
+    try:
         loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        return False
+    return True
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+    try:
+        pool.submit(work)
+    except RuntimeError:
+        raise ConfigError("this Jobcard is closed") from None

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-from jobcard.options import EnqueueOptions, Template, check_enqueue_options, make_template
+from jobcard.client.options import EnqueueOptions, Template, check_enqueue_options, make_template
 
 if TYPE_CHECKING:
+    from jobcard.client.handles import JobHandle
+    from jobcard.client.parts import Parts
     from jobcard.core.definition import JobDefinition
-    from jobcard.handles import JobHandle
-    from jobcard.parts import Parts
 
 P = ParamSpec("P")  # the job's arguments, as enqueued
 R = TypeVar("R")  # its result

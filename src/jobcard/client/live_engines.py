@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jobcard.backends.base import Record, RecordKind
-from jobcard.connection import Connection
+from jobcard.client.store import Connection
 from jobcard.core import clock
 from jobcard.errors import CorruptRecordError
 

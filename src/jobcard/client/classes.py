@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
+from jobcard.client.functions import BoundJob
 from jobcard.core.context import JobContext
 from jobcard.errors import ConfigError
-from jobcard.functions import BoundJob
 
 if TYPE_CHECKING:
+    from jobcard.client.functions import Owner
+    from jobcard.client.handles import JobHandle
     from jobcard.core.definition import JobDefinition
-    from jobcard.functions import Owner
-    from jobcard.handles import JobHandle
 
 I = ParamSpec("I")  # noqa: E741 - the constructor's arguments
 P = ParamSpec("P")

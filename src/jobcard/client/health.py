@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobcard.client.lookup import Counts
 from jobcard.core import clock
 from jobcard.errors import JobcardError
-from jobcard.lookup import Counts
 
 if TYPE_CHECKING:
-    from jobcard.connection import Connection
-    from jobcard.engines import Engines
-    from jobcard.lookup import Lookup
+    from jobcard.client.live_engines import Engines
+    from jobcard.client.lookup import Lookup
+    from jobcard.client.store import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from jobcard import living, waiting
+from jobcard.client import explain, living
 from jobcard.core import clock, context, limits
 from jobcard.core.states import JobState
 from jobcard.errors import ConfigError, JobFailedError, JobNotFoundError
 
 if TYPE_CHECKING:
     from jobcard.backends.base import Ended
+    from jobcard.client.parts import Parts
+    from jobcard.client.watcher import Told
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
-    from jobcard.parts import Parts
-    from jobcard.watcher import Told
 
 R = TypeVar("R")
 
@@ -60,7 +60,7 @@ class JobHandle(Generic[R]):
         seconds = _seconds(timeout)
         told = parts.watcher.wait(self._id, seconds) if seconds != 0 else None
         if told is None:
-            told = waiting.last_look(parts, self._id, seconds or 0)
+            told = explain.last_look(parts, self._id, seconds or 0)
         return self._settle(parts, told)
 
     async def result_async(self, timeout: float | timedelta | None = None) -> R:
@@ -69,7 +69,7 @@ class JobHandle(Generic[R]):
         seconds = _seconds(timeout)
         told = await parts.threads.wait(parts.watcher, self._id, seconds)
         if told is None:
-            told = await parts.threads.run(waiting.last_look, parts, self._id, seconds or 0)
+            told = await parts.threads.run(explain.last_look, parts, self._id, seconds or 0)
         if not isinstance(told, Exception) and told.state == JobState.COMPLETED and self._definition is not None:
             # The common case needs nothing more from the store, and so no thread.
             return self._settle(parts, told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
 
 from jobcard.backends.base import RecordKind
+from jobcard.client.filters import make_filter
 from jobcard.core import clock, ids, limits
 from jobcard.core.states import JobState
 from jobcard.core.view import error_of, job_from_row
-from jobcard.errors import ConfigError, JobNotFoundError
-from jobcard.filters import make_filter
+from jobcard.errors import ConfigError, CorruptRecordError, JobNotFoundError
 
 if TYPE_CHECKING:
     from jobcard.backends.base import Backend
-    from jobcard.connection import Connection
+    from jobcard.client.store import Connection
     from jobcard.core.codec import Codec
     from jobcard.core.job import Attempt, Job, JobRow
+
+_log = logging.getLogger("jobcard.client")
 
 MAX_PAGE = 1_000
 MAX_BUCKETS = 1_000
@@ -100,11 +103,7 @@ class Lookup:
     def get(self, job_id: object) -> Job:
         """The job of this id; `JobNotFoundError` when there is none."""
         wanted = ids.parse_id(job_id)
-        with self._connection as store:
-            jobs = self._jobs(store, store.get([wanted]))
-        if not jobs:
-            raise JobNotFoundError(UUID(bytes=wanted))
-        return jobs[0]
+        return self.view(self.row(wanted))
 
     def row(self, job_id: bytes) -> JobRow:
         """The stored job; `JobNotFoundError` when there is none."""
@@ -122,17 +121,26 @@ class Lookup:
     def view(self, row: JobRow) -> Job:
         """A stored job as users see it."""
         with self._connection as store:
-            return self._jobs(store, [row])[0]
+            tried = _tries(store, [row])
+        return job_from_row(row, tried.get(row.id, ()), self._codec)
 
     def list(self, given: Mapping[str, Any], *, limit: int, cursor: str | None) -> Page:
-        """One page of the jobs that fit."""
+        """One page of the jobs that fit; one that cannot be read is left out."""
         limits.check_whole(limit, "limit", 1, MAX_PAGE, error=ConfigError)
         where, before = make_filter(self._codec, given), _parse_cursor(cursor)
         with self._connection as store:
             # One more than asked for tells whether there is a next page.
             rows = store.list(where, limit=limit + 1, before_id=before)
-            jobs = self._jobs(store, rows[:limit])
-        return Page(jobs, jobs[-1].id.hex if len(rows) > limit else None)
+            shown = rows[:limit]
+            tried = _tries(store, shown)
+        jobs = []
+        for row in shown:
+            try:
+                jobs.append(job_from_row(row, tried.get(row.id, ()), self._codec))
+            except CorruptRecordError as error:
+                # One damaged record must not hide the others.
+                _log.warning("%s; it is left out of the list", error)
+        return Page(jobs, shown[-1].id.hex() if len(rows) > limit else None)
 
     def iterate(self, given: Mapping[str, Any]) -> Iterator[Job]:
         """All jobs that fit, read page by page."""
@@ -143,14 +151,6 @@ class Lookup:
             cursor = page.next_cursor
             if cursor is None:
                 return
-
-    def _jobs(self, store: Backend, rows: Sequence[JobRow]) -> builtins.list[Job]:
-        tried: dict[bytes, builtins.list[Attempt]] = {}
-        # Every claim raises the token, so a job that still has token 0 was never tried.
-        if any(row.claim_token for row in rows):
-            for attempt in store.attempts([row.id for row in rows]):
-                tried.setdefault(attempt.job_id, []).append(attempt)
-        return [job_from_row(row, tried.get(row.id, ()), self._codec) for row in rows]
 
     # -- counting
 
@@ -181,6 +181,15 @@ class Lookup:
             first = now // step * step - (buckets - 1) * step
             found = store.count_over_time(first=first, step=step, buckets=buckets)
         return [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
+
+
+def _tries(store: Backend, rows: Sequence[JobRow]) -> dict[bytes, list[Attempt]]:
+    tried: dict[bytes, list[Attempt]] = {}
+    # Every claim raises the token, so a job that still has token 0 was never tried.
+    if any(row.claim_token for row in rows):
+        for attempt in store.attempts([row.id for row in rows]):
+            tried.setdefault(attempt.job_id, []).append(attempt)
+    return tried
 
 
 _STEPS = {"m": clock.MINUTE, "h": clock.HOUR, "d": clock.DAY}
