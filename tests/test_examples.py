@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+
 from helpers.apps import App
 from helpers.waiting import wait_until
 

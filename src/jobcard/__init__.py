@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from jobcard.client.classes import JobClass
     from jobcard.client.groups import JobGroup
     from jobcard.client.handles import JobHandle
+    from jobcard.client.health import Health, Stats
+    from jobcard.client.live_engines import Engine
+    from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.job import Job
     from jobcard.core.queue import Queue
@@ -44,13 +47,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Backoff",
     "BackupError",
+    "Bucket",
     "Cancel",
     "ClaimLostError",
     "ConfigError",
     "CorruptRecordError",
+    "Counts",
     "DuplicateJobError",
+    "Engine",
     "EnqueueUnknownError",
     "Fail",
+    "Health",
     "InvalidJobError",
     "Job",
     "JobClass",
@@ -63,6 +70,7 @@ __all__ = [
     "Jobcard",
     "JobcardError",
     "NotFoundError",
+    "Page",
     "Queue",
     "QueueNotFoundError",
     "ResultTimeoutError",
@@ -71,6 +79,7 @@ __all__ = [
     "SchemaVersionError",
     "SerializationError",
     "Snooze",
+    "Stats",
     "StoreError",
     "StoreFullError",
     "StoreMovedError",
@@ -83,8 +92,12 @@ __all__ = [
 # Looked up when first asked for: a program that only catches our errors loads nothing else.
 _HOMES = {
     "Backoff": "core.retry",
+    "Bucket": "client.lookup",
     "Cancel": "core.signals",
+    "Counts": "client.lookup",
+    "Engine": "client.live_engines",
     "Fail": "core.signals",
+    "Health": "client.health",
     "Job": "core.job",
     "JobClass": "client.classes",
     "JobContext": "core.context",
@@ -92,9 +105,11 @@ _HOMES = {
     "JobHandle": "client.handles",
     "JobState": "core.states",
     "Jobcard": "client",
+    "Page": "client.lookup",
     "Queue": "core.queue",
     "Retry": "core.signals",
     "Snooze": "core.signals",
+    "Stats": "client.health",
     "current_job": "core.context",
 }
 

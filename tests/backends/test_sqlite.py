@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.stores import in_fork, raw
 
+from helpers.stores import in_fork, raw
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.sqlite import SQLiteBackend, lookup
 from jobcard.conformance import factory

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.stores import PATIENCE, SPAWN, in_fork, in_processes, raw
 
+from helpers.stores import PATIENCE, SPAWN, in_fork, in_processes, raw
 from jobcard.backends.base import Completions, Filter, RecordKind, Waker, Want
 from jobcard.backends.sqlite import SQLiteBackend, pool, wake
 from jobcard.conformance import factory

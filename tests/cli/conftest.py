@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.apps import App
 from quick import Commands, QuickApp
+
+from helpers.apps import App
 
 SHOP = """
     from jobcard import Jobcard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from answers import complaint, listed
+
 from helpers.apps import App
 
 UNKNOWN_ID = "0199c0de-7d5a-7c3e-8000-5a1f2e3d4c5b"

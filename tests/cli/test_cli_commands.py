@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from answers import complaint, listed, succeeded
+
 from helpers.apps import App
 
 COMMANDS = ("start", "enqueue", "jobs", "stats", "migrate", "rollback", "bench", "demo")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from answers import listed, succeeded
-from helpers.apps import App
 from terminal import on_terminal, without_styles
 
+from helpers.apps import App
 from jobcard.cli.demo_run import find_sources
 from jobcard.cli.figures import percentile
 from jobcard.cli.own_store import own_store

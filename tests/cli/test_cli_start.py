@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from answers import listed, succeeded
+
 from helpers.apps import App
 from helpers.waiting import PATIENCE, wait_until
 

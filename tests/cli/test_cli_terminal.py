@@ -9,8 +9,9 @@ import sys
 
 import pytest
 from answers import listed, succeeded
-from helpers.apps import App
 from terminal import on_terminal, without_styles
+
+from helpers.apps import App
 
 PLAIN_ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

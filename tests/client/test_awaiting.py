@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
@@ -13,19 +14,21 @@ import pytest
 from conftest import Hands
 from helpers.waiting import wait_until
 from jobcard import (
+    ConfigError,
     DuplicateJobError,
     EnqueueUnknownError,
     InvalidJobError,
     Jobcard,
     JobFailedError,
+    JobHandle,
     JobNotFoundError,
     ResultTimeoutError,
     StoreFullError,
     StoreUnavailableError,
-    producer,
 )
 from jobcard.backends.base import Enqueued
 from jobcard.backends.registry import open_backend
+from jobcard.client import producer
 from jobcard.core.job import NewJob
 
 
@@ -175,6 +178,52 @@ class TestEnqueue:
     async def several(self, add: Any, n: int) -> None:
         handles = await asyncio.gather(*(add.enqueue_async(n) for _ in range(5)))
         assert len({handle.id for handle in handles}) == 5
+
+
+class TestClosing:
+    def test_what_has_gathered_is_told(self, jobs: Jobcard, add: Any, gate: Gate) -> None:
+        """The call under way finishes; those that waited behind it hear that the client is closed."""
+
+        async def main() -> list[Any]:
+            first = asyncio.ensure_future(add.enqueue_async(0))
+            await arrived(gate)
+            others = [asyncio.ensure_future(add.enqueue_async(n)) for n in range(1, 4)]
+            await asyncio.sleep(0)
+            pool = jobs._parts.threads._pool
+            closing = asyncio.ensure_future(asyncio.to_thread(jobs.close))
+            await asyncio.to_thread(wait_until, lambda: pool._shutdown, "the end of the pool")
+            gate.open.set()
+            found = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 30)
+            await closing
+            return found
+
+        first, *others = asyncio.run(main())
+        assert isinstance(first, JobHandle)
+        assert [type(error) for error in others] == [ConfigError] * 3
+        assert [len(batch) for batch in gate.batches] == [1]
+
+    def test_a_loop_that_ended_is_let_go(self, jobs: Jobcard, add: Any, gate: Gate) -> None:
+        """Also one that ended while its jobs still gathered."""
+
+        async def busy() -> None:
+            tasks = [asyncio.ensure_future(add.enqueue_async(0))]
+            await arrived(gate)
+            tasks += [asyncio.ensure_future(add.enqueue_async(n)) for n in range(3)]
+            await asyncio.sleep(0)
+
+        asyncio.run(busy())
+        gate.open.set()
+        for n in range(3):
+            asyncio.run(self.one(add, n))
+
+        def none_is_left() -> bool:
+            gc.collect()
+            return not len(jobs._parts.threads._bundles)
+
+        wait_until(none_is_left, "the end of all loops")
+
+    async def one(self, add: Any, n: int) -> None:
+        await add.enqueue_async(n)
 
 
 class TestCancelling:

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from conftest import Hands
-from jobcard import ConfigError, InvalidJobError, Jobcard, JobNotFoundError, TransitionError, moves
+from jobcard import ConfigError, InvalidJobError, Jobcard, JobNotFoundError, TransitionError
 from jobcard.backends.base import Backend
 from jobcard.backends.registry import open_backend
+from jobcard.client import moves
 from jobcard.core import clock, states
 from jobcard.core.job import JobRow
 from jobcard.core.states import Change

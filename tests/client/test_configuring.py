@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ class TestURL:
         """Neither the object nor an error about its URL shows it."""
         jobs = Jobcard("foo://user:s3cret@host/db")
         assert "s3cret" not in repr(jobs)
+        assert "s3cret" not in repr(jobs.settings)
+        assert "s3cret" not in repr(Jobcard(config={"password": "s3cret"}).settings)
         with pytest.raises(ConfigError) as caught:
             jobs.count()
         assert "s3cret" not in str(caught.value)
@@ -105,6 +108,9 @@ class TestOptions:
             {"imports": "shop.jobs"},
             {"imports": [5]},
             {"config": ["prefix"]},
+            {"config": {5: "x"}},
+            {"config": {"clock": object()}},
+            {"config": {"prefix": ["a"]}},
             {"url": 5},
             {"url": Path("x.db")},
             {"migrate": "no"},
@@ -157,6 +163,12 @@ class TestOptions:
             assert jobs.health().ok
         with pytest.raises(ConfigError, match="prefix"):
             Jobcard(f"sqlite:///{tmp_path}/a.db", config={"prefx": "mine_"}).count()
+
+    def test_durations_among_them_become_seconds(self, tmp_path: Path) -> None:
+        """A timedelta would not reach the engine's process."""
+        with Jobcard(f"sqlite:///{tmp_path}/a.db", config={"busy_timeout": timedelta(minutes=1)}) as jobs:
+            assert jobs.settings.config == {"busy_timeout": 60.0}
+            assert jobs.health().ok
 
 
 class TestSchema:

@@ -21,13 +21,15 @@ from jobcard import (
     InvalidJobError,
     Jobcard,
     SerializationError,
+    StoreError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
     UnknownJobError,
-    producer,
 )
 from jobcard.backends.base import Enqueued
 from jobcard.backends.registry import open_backend
+from jobcard.client import producer
 from jobcard.client.functions import JobFunction
 from jobcard.core.job import NewJob
 
@@ -363,6 +365,36 @@ class TestLostAnswers:
         with pytest.raises(EnqueueUnknownError) as caught:
             jobs.enqueue_many([add.call(n) for n in range(1500)])
         assert len(caught.value.ids) == 1500
+
+    @pytest.mark.parametrize("error", [StoreFullError("no room"), StoreMovedError("sealed"), StoreError("broken")])
+    def test_an_error_after_a_step_names_all_jobs(
+        self, jobs: Jobcard, add: Any, flaky: Flaky, error: StoreError
+    ) -> None:
+        """Nobody is told that nothing was stored when some jobs are; repeating with the ids completes the call."""
+        flaky.failures = [("", error), ("before", error)]
+        with pytest.raises(EnqueueUnknownError) as caught:
+            jobs.enqueue_many([add.call(n) for n in range(1500)])
+        assert caught.value.__cause__ is error
+        assert (len(caught.value.ids), jobs.count().total) == (1500, 1000)
+        jobs.enqueue_many([add.options(id=job_id).call(n) for n, job_id in enumerate(caught.value.ids)])
+        assert jobs.count().total == 1500
+
+    def test_an_error_that_tells_nothing_names_the_jobs(self, jobs: Jobcard, add: Any, flaky: Flaky) -> None:
+        """Only of a full and of a sealed store is it known that nothing was stored."""
+        flaky.failures = [("after", StoreError("broken"))]
+        with pytest.raises(EnqueueUnknownError) as caught:
+            add.enqueue(1)
+        assert jobs.get(caught.value.ids[0]).args == [1]
+        flaky.failures = [("before", StoreMovedError("sealed"))]
+        with pytest.raises(StoreMovedError):
+            jobs.enqueue_many([add.call(n) for n in range(1500)])
+
+    def test_full_after_a_lost_answer_names_the_job(self, jobs: Jobcard, add: Any, flaky: Flaky) -> None:
+        """The try whose answer was lost may have stored it."""
+        flaky.failures = [("after", StoreUnavailableError("busy")), ("before", StoreFullError("no room"))]
+        with pytest.raises(EnqueueUnknownError) as caught:
+            add.enqueue(1)
+        assert jobs.get(caught.value.ids[0]).args == [1]
 
     def test_a_full_store_is_told_at_once(self, jobs: Jobcard, add: Any, flaky: Flaky) -> None:
         """Only what may pass is tried again."""

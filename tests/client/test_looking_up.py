@@ -63,6 +63,27 @@ class TestGet:
 
 
 class TestList:
+    def test_one_that_cannot_be_read_is_left_out(
+        self, known: Jobcard, hands: Hands, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It hides no other, on its page and behind; the log names it, and `get` raises."""
+        bad = known.enqueue("a", [0])
+        hands.complete(hands.claim()[0], "{bad")
+        good = [known.enqueue("a", [1]).id]
+        assert [job.id for job in known.list()] == [job.id for job in known.iterate()] == good
+        assert bad.id.hex in caplog.text
+        older = known.list(limit=1, cursor=known.list(limit=1).next_cursor)
+        assert (list(older), older.next_cursor) == ([], None)
+        newest = known.enqueue("a", [2])
+        hands.complete(hands.claim()[0])
+        hands.complete(hands.claim()[0], "{bad")
+        page = known.list(limit=1)
+        assert list(page) == [] and page.next_cursor == newest.id.hex
+        assert [job.id for job in known.iterate()] == good
+        for call in (known.get, known.find):
+            with pytest.raises(CorruptRecordError):
+                call(bad.id)
+
     def test_newest_first_page_by_page(self, known: Jobcard) -> None:
         """A page is a sequence; its cursor leads to the next, at the end it is None."""
         handles = known.enqueue_many([call(known, "a", n) for n in range(25)])

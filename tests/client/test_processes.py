@@ -11,6 +11,7 @@ from helpers.apps import App
 from jobcard import ConfigError, Jobcard
 from jobcard.backends.registry import open_backend
 from jobcard.core import context
+from jobcard.workers.link import EngineStore
 
 APP = """
     from jobcard import Jobcard
@@ -159,6 +160,15 @@ class TestWorker:
         assert len(store.get([handle.id.bytes])) == 1
         with pytest.raises(ConfigError, match="closed"):
             jobs.enqueue("x")
+
+    def test_it_leaves_the_schema_and_the_rest_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a job cannot ask of its engine is refused in a sentence."""
+        monkeypatch.setattr(context, "inside_worker", None)
+        context.enter_worker(EngineStore(lambda verb, packed: None))
+        jobs = Jobcard()
+        for call in (lambda: jobs.truncate(confirm=True), jobs.migrate, jobs.rollback_migration):
+            with pytest.raises(ConfigError, match="from inside a job"):
+                call()
 
     def test_it_starts_no_engine(self, store: Any) -> None:
         """`start`, `run` and `running` do nothing, so a missing `__main__` guard is harmless."""

@@ -105,7 +105,20 @@ def test_what_code_declared_stays_with_the_record(jobs: Jobcard) -> None:
     assert queue_from_text("mail", record.value) == (Queue("mail", 9), declared)
 
 
-@pytest.mark.parametrize("text", ["{bad", "[]", "5", '{"concurrency":0}', '{"unknown":1}', "null"])
+def test_what_a_newer_version_wrote_is_read(jobs: Jobcard) -> None:
+    """Fields that this code does not know are passed over, in what was declared too."""
+    from jobcard.core.queue import queue_from_text
+
+    text = '{"concurrency":3,"colour":"red","declared":{"concurrency":4,"colour":"blue"}}'
+    assert queue_from_text("mail", text) == (Queue("mail", 3), Queue("mail", 4))
+    with jobs._parts.connection as store:
+        store.write_record(RecordKind.QUEUE, "mail", text)
+    assert jobs.queues.list() == [jobs.queues.get("mail")] == [Queue("mail", 3)]
+
+
+@pytest.mark.parametrize(
+    "text", ["{bad", "[]", "5", '{"concurrency":0}', '{"declared":5}', "null", pytest.param("[" * 10**5, id="deep")]
+)
 def test_a_damaged_record_is_told(jobs: Jobcard, text: str) -> None:
     """It is an error of ours that names the record; its bytes are kept."""
     with jobs._parts.connection as store:

@@ -14,9 +14,10 @@ import pytest
 
 from conftest import Hands
 from helpers.waiting import wait_until
-from jobcard import ConfigError, Jobcard, JobFailedError, JobNotFoundError, ResultTimeoutError, watcher
+from jobcard import ConfigError, Jobcard, JobFailedError, JobNotFoundError, ResultTimeoutError
 from jobcard.backends.base import Ended, RecordKind
 from jobcard.backends.registry import open_backend
+from jobcard.client import watcher
 from jobcard.core import clock, context, states
 
 
@@ -232,6 +233,20 @@ class TestWatcher:
             with pytest.raises(type(error)):
                 handle.result(timeout=30)
 
+    def test_any_other_error_is_told_too(
+        self, jobs: Jobcard, add: Any, store: Counting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A store that raises what it should not leaves nobody waiting for ever; the next one is served again."""
+        from jobcard import StoreError
+
+        handle = add.enqueue(1)
+        for error in (RuntimeError("what?"), KeyError("x")):
+            with monkeypatch.context() as patched:
+                patched.setattr(store.store, "ended", lambda ids, error=error: (_ for _ in ()).throw(error))
+                with pytest.raises(StoreError, match=type(error).__name__) as caught:
+                    handle.result(timeout=30)
+            assert caught.value.__cause__ is error
+
 
 class TestHandles:
     def test_a_handle_is_its_id(self, jobs: Jobcard, add: Any) -> None:
@@ -260,7 +275,7 @@ class TestHandles:
 
 def others(jobs: Jobcard) -> list[Any]:
     """Clients that earlier tests left open."""
-    from jobcard import living
+    from jobcard.client import living
 
     return [parts for parts in list(living._living) if parts is not jobs._parts]
 

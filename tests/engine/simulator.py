@@ -30,6 +30,7 @@ from jobcard.core.job import Claimed, JobRow, NewJob
 from jobcard.core.queue import Queue, queue_to_text
 from jobcard.core.retry import Backoff
 from jobcard.core.settings import Settings
+from jobcard.engine import commands as orders
 from jobcard.engine import leases, routines
 from jobcard.engine import plan as plans
 from jobcard.engine.outcomes import Ended
@@ -37,6 +38,7 @@ from jobcard.workers.messages import Exit
 
 UNSAFE_SHARE = 0.7  # as the keeper has it
 HUNG_SECONDS = 30.0
+ALIVE_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0
 DRAIN_SECONDS = 1500.0
 SAMPLE_SECONDS = 0.1
@@ -325,7 +327,7 @@ class SimWorker:
         self.engine = engine
         self.world = engine.world
         self.number = number
-        self.permits: deque[plans.Given] = deque()
+        self.permits: deque[orders.Given] = deque()
         self.run: Run | None = None
         self.alive = True
         self.ready = False
@@ -347,7 +349,7 @@ class SimWorker:
             self.ready = True
             self.engine.tell(1e-4, "hello", self)
 
-    def give(self, jobs: Sequence[plans.Given]) -> None:
+    def give(self, jobs: Sequence[orders.Given]) -> None:
         """Jobs come down the pipe; also a dead worker's permit pipe takes them."""
         self.permits.extend(jobs)
         self._wake()
@@ -474,7 +476,7 @@ class SimEngine:
         self._wakes = 0
         self._pause = 0.0
         self._give_up_at: float | None = None
-        self._sweep_at = world.now
+        self._sweep_at = self._alive_at = world.now
         self._reading = False
         self._empty_turns: deque[float] = deque(maxlen=40)
         self._exchanges: deque[float] = deque(maxlen=60)
@@ -565,6 +567,10 @@ class SimEngine:
                 interval = routines.sweep_interval(world.settings.lease)
                 self._sweep_at = world.now + interval * (0.75 + 0.5 * world.random.random())
                 yield from self._sweep()
+            if world.now >= self._alive_at:
+                self._alive_at = world.now + ALIVE_SECONDS * (0.75 + 0.5 * world.random.random())
+                if self.plan.runs_nothing:
+                    self.safe = world.now
             turns, began = 0, world.now
             finished = False
             while commands := self.plan.turn(world.now):
@@ -574,7 +580,7 @@ class SimEngine:
                 if self._pause:
                     yield world.now, False  # stopped between deciding and doing
                 for command in commands:
-                    finished |= isinstance(command, plans.Finished)
+                    finished |= isinstance(command, orders.Finished)
                     more = self._perform(command)
                     if more is not None:
                         yield from more
@@ -593,7 +599,7 @@ class SimEngine:
     def _deadline(self) -> float:
         at = self.plan.next_deadline(self.world.now)
         if not self.plan.stopping:
-            at = min(at, self._sweep_at)
+            at = min(at, self._sweep_at, self._alive_at)
         if self._give_up_at is not None:
             at = min(at, self._give_up_at + 1e-6)
         return at
@@ -635,30 +641,30 @@ class SimEngine:
             plan.worker_gone(worker.number, worker.recall(), Exit(-9, ""), world.now)
         return None
 
-    def _perform(self, command: plans.Command) -> Steps | None:
+    def _perform(self, command: orders.Command) -> Steps | None:
         world = self.world
         world.note("%s: %s", self.owner, command)
         match command:
-            case plans.Spawn(number):
+            case orders.Spawn(number):
                 worker = self.workers[number] = SimWorker(self, number)
                 worker.boot()
-            case plans.Send(number, jobs):
+            case orders.Send(number, jobs):
                 if number in self.workers:
                     self.workers[number].give(jobs)
-            case plans.Recall(number):
+            case orders.Recall(number):
                 if number in self.workers:
                     self.plan.recalled(number, self.workers[number].recall())
-            case plans.Kill(number):
+            case orders.Kill(number):
                 if number in self.workers:
                     world.after(world.random.choice((0.0, 1e-3)), self.workers[number].die, "killed by its engine")
-            case plans.Retire(number):
+            case orders.Retire(number):
                 if number in self.workers:
                     self.workers[number].end()
-            case plans.Exchange(completions, outcomes, want):
+            case orders.Exchange(completions, outcomes, want):
                 return self._exchange(completions, outcomes, want)
-            case plans.Renew(held):
+            case orders.Renew(held):
                 return self._renew(held)
-            case plans.FindStrays():
+            case orders.FindStrays():
                 return self._call(
                     lambda: self._store.find_held([self.owner], lapsed=False, limit=10_000),
                     lambda found: self.plan.strays(found, world.now),
@@ -986,7 +992,7 @@ class World:
         self.stored: set[bytes] = set()
         self.begun: set[tuple[bytes, int]] = set()
         self.own_deaths: Counter[bytes] = Counter()
-        self.returned: Counter[bytes] = Counter()
+        self.returned: dict[bytes, deque[float]] = {}
         self.canceled: dict[bytes, int] = {}
         """Jobs somebody asked to cancel while they were at work: their token then."""
         self.held: dict[bytes, Claim] = {}
@@ -1317,9 +1323,10 @@ class World:
         if row.state == "waiting" and (row.attempt == old.attempt - 1 or old.state == "running"):
             engine = self.engines.get(old.claimed_by or "")
             if engine is not None and self.now - engine.disturbed_at > SETTLED_SECONDS:
-                self.returned[row.id] += 1
-                if self.returned[row.id] > RETURNS:
-                    raise Violation(f"job {self.name(row.id)} was claimed and handed back {RETURNS} times, unstarted")
+                times = self.returned.setdefault(row.id, deque(maxlen=RETURNS))
+                times.append(self.now)
+                if len(times) == RETURNS and self.now - times[0] < HELD_SECONDS / 2:
+                    raise Violation(f"job {self.name(row.id)} is claimed and handed back unstarted again and again")
             return
         if row.state == "canceled" or (row.state == "failed" and old.state == "running"):
             return

@@ -96,9 +96,11 @@ class Jobcard(Declares):
         strict: bool = True,
         **options: Unpack[EnqueueOptions],
     ) -> JobHandle[Any]:
-        """Store a job by its name, from code that lacks the function.
+        """Store a job by its name, from code that lacks the function; returns when it is safely stored.
 
-        `UnknownJobError` for a name that is not declared here, unless nothing is, or `strict=False`.
+        `UnknownJobError` for a name that is not declared here, unless nothing is, or `strict=False`;
+        `InvalidJobError` for a bad argument or option, `DuplicateJobError` when its id belongs to another job,
+        `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
         """
         return self._parts.producer.enqueue_by_name(name, args, {} if kwargs is None else kwargs, strict, options)
 
@@ -106,7 +108,8 @@ class Jobcard(Declares):
         """Store many calls: `jobs.enqueue_many([add.call(1, 2), add.call(3, 4)])`; handles in the same order.
 
         All are checked before the first is sent: a bad one raises with `.index`, and nothing is stored. Up to 1,000
-        are stored all or nothing, more in steps of 1,000.
+        are stored all or nothing, more in steps of 1,000. `StoreFullError`: none is stored; `EnqueueUnknownError`:
+        any of them may be, repeat with the ids it carries.
         """
         return self._parts.producer.enqueue_many(calls)
 
@@ -121,22 +124,25 @@ class Jobcard(Declares):
         return JobHandle(self._parts, ids.parse_id(job_id))
 
     def get(self, job_id: UUID | str) -> Job:
-        """The job of this id; `JobNotFoundError` when there is none."""
+        """The job of this id; `JobNotFoundError` when there is none, `CorruptRecordError` when it cannot be read."""
         return self._parts.lookup.get(job_id)
 
     def find(self, job_id: UUID | str) -> Job | None:
-        """The job of this id, or None."""
+        """The job of this id, or None; `CorruptRecordError` when it cannot be read."""
         try:
             return self._parts.lookup.get(job_id)
         except JobNotFoundError:
             return None
 
     def list(self, *, limit: int = 50, cursor: str | None = None, **where: Unpack[Filters]) -> Page:
-        """Jobs that fit, newest first: a sequence of at most `limit` (1 to 1,000), with `.next_cursor`."""
+        """Jobs that fit, newest first: a sequence of at most `limit` (1 to 1,000), with `.next_cursor`.
+
+        A job whose record cannot be read is left out, with a warning in the log `jobcard.client`.
+        """
         return self._parts.lookup.list(where, limit=limit, cursor=cursor)
 
     def iterate(self, **where: Unpack[Filters]) -> Iterator[Job]:
-        """All jobs that fit, newest first, read as they are needed."""
+        """All jobs that fit, newest first, read as they are needed; one that cannot be read is left out."""
         return self._parts.lookup.iterate(where)
 
     def count(self, **where: Unpack[Filters]) -> Counts:
@@ -180,7 +186,10 @@ class Jobcard(Declares):
         return self._parts.moves.run_now(job_id)
 
     def snooze(self, job_id: UUID | str, delay: float | timedelta) -> Job:
-        """Make a waiting job due `delay` from now; else `TransitionError`."""
+        """Make a waiting job due `delay` (seconds or a timedelta) from now; else `TransitionError`.
+
+        `JobNotFoundError` when there is none of this id, `InvalidJobError` for a delay out of bounds.
+        """
         return self._parts.moves.snooze(job_id, delay)
 
     def retry_many(self, **where: Unpack[Filters]) -> int:
@@ -192,11 +201,15 @@ class Jobcard(Declares):
         return self._parts.moves.discard_many(where)
 
     def delete_finished(self, *, older_than: float | timedelta | datetime) -> int:
-        """Delete jobs that ended longer ago than this, or before this moment; how many."""
+        """Delete jobs that ended longer ago than this, or before this moment; how many.
+
+        older_than: seconds, a timedelta, or an aware datetime; `ConfigError` for an age, `InvalidJobError` for a
+        moment that cannot be meant.
+        """
         return self._parts.moves.delete_finished(older_than)
 
     def truncate(self, *, confirm: bool = False) -> None:
-        """Delete every job, queue and record of this store; only with `confirm=True`."""
+        """Delete every job, queue and record of this store; only with `confirm=True`, and not inside a job."""
         if confirm is not True:
             raise ConfigError("truncate deletes every job: say truncate(confirm=True)")
         self._parts.connection.truncate()
@@ -206,7 +219,8 @@ class Jobcard(Declares):
     def start(self) -> None:
         """Start an engine in processes of its own and return when it is ready; it ends with `stop()` or with us.
 
-        Inside a worker it does nothing, and neither does calling it twice.
+        Inside a worker it does nothing, and neither does calling it twice. `ConfigError` when a worker cannot import
+        this object, or the store has no URL; `StoreError` when the engine cannot use the store.
         """
         keeper = self._parts.keeper
         if context.inside_worker is None and not (keeper and keeper.running):
@@ -220,7 +234,7 @@ class Jobcard(Declares):
 
     @contextmanager
     def running(self) -> Iterator[Self]:
-        """`with jobs.running(): …` starts an engine and stops it at the end."""
+        """`with jobs.running(): …` starts an engine and stops it at the end; the errors are those of `start`."""
         self.start()
         try:
             yield self
@@ -228,7 +242,10 @@ class Jobcard(Declares):
             self.stop()
 
     def run(self) -> int:
-        """Run an engine in the foreground until it is told to stop (SIGTERM, Ctrl-C); its exit code."""
+        """Run an engine in the foreground until it is told to stop (SIGTERM, Ctrl-C); its exit code.
+
+        Running jobs get `stop_timeout` seconds to finish. `ConfigError` as `start`; inside a worker it does nothing.
+        """
         if context.inside_worker is not None:
             return 0
         from jobcard.engine.control import run_foreground
@@ -252,11 +269,14 @@ class Jobcard(Declares):
     # ------------------------------------------------------------------ the store
 
     def migrate(self) -> builtins.list[int]:
-        """Bring the store's schema to this code's version; the versions applied, none when it was there."""
+        """Bring the store's schema to this code's version; the versions applied, none when it was there.
+
+        `ConfigError` inside a job.
+        """
         return self._parts.connection.migrate()
 
     def rollback_migration(self) -> int | None:
-        """Take the newest migration back; its version, None when there is none."""
+        """Take the newest migration back; its version, None when there is none. `ConfigError` inside a job."""
         return self._parts.connection.rollback()
 
     def close(self) -> None:

@@ -60,11 +60,15 @@ class BoundJob(Generic[P, R]):
         self.template: Template = make_template(definition.name, definition.options, init, self._given)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Store one job with these arguments; returns when it is safely stored."""
+        """Store one job with these arguments; returns when it is safely stored.
+
+        `InvalidJobError` for arguments that do not fit, `DuplicateJobError` when its id belongs to another job,
+        `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
+        """
         return self.owner.parts.producer.enqueue(self, args, kwargs)
 
     async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Store one job; enqueues that wait at the same time go to the store together."""
+        """Store one job; enqueues that wait at the same time go to the store together. Errors as `enqueue`."""
         return await self.owner.parts.producer.enqueue_async(self, args, kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
@@ -106,11 +110,15 @@ class JobFunction(Generic[P, R, Q, T]):
         return self._bound.definition.name
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Store one job with these arguments; returns when it is safely stored."""
+        """Store one job with these arguments; returns when it is safely stored.
+
+        `InvalidJobError` for arguments that do not fit, `DuplicateJobError` when its id belongs to another job,
+        `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
+        """
         return self._bound.owner.parts.producer.enqueue(self._bound, args, kwargs)
 
     async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Store one job; enqueues that wait at the same time go to the store together."""
+        """Store one job; enqueues that wait at the same time go to the store together. Errors as `enqueue`."""
         return await self._bound.owner.parts.producer.enqueue_async(self._bound, args, kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:

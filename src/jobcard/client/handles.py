@@ -98,11 +98,14 @@ class JobHandle(Generic[R]):
     # -- the job
 
     def refresh(self) -> Job:
-        """The job as it is now."""
+        """The job as it is now; `JobNotFoundError` when it is gone, `CorruptRecordError` when it cannot be read."""
         return self._owner().lookup.get(self.id)
 
     def cancel(self) -> Job:
-        """Cancel the job: at once while it waits, by telling its engine while it is at work."""
+        """Cancel the job: at once while it waits, by telling its engine while it is at work.
+
+        Returns the job as it now is; `TransitionError` when it has ended, `JobNotFoundError` when it is gone.
+        """
         return self._owner().moves.cancel(self.id)
 
     def _owner(self) -> Parts:

@@ -63,5 +63,5 @@ def _alive(record: Record, now: int) -> Engine | None:
             queues=tuple(document["queues"]),
             workers=tuple(document["workers"]),
         )
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise CorruptRecordError(f"the record of engine {record.key} cannot be read") from error

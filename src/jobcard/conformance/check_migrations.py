@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from jobcard.backends.base import Backend, Capabilities, Filter, RecordKind
+from jobcard.backends.base import Backend, Capabilities, Fate, Filter, RecordKind
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once
@@ -189,3 +191,27 @@ def check_one_backend_serves_several_threads(backend: Backend) -> None:
         "held": {"claimed": 1},
         "mine": {"completed": per_thread},
     }
+
+
+def check_a_backend_works_on_in_a_forked_child(harness: Harness) -> None:
+    """A process that forks may go on with its backend, and so may the child: neither disturbs the other."""
+    backend = harness.ready()
+    if not backend.capabilities.survives_process:
+        pytest.skip("the jobs of this store live in one process")
+    claim = factory.claimed_job(backend)
+    in_child = factory.new_job(queue="child")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is what we do here
+        child = os.fork()
+    if child == 0:
+        try:
+            fates = [answer.fate for answer in backend.enqueue([in_child])]
+            os._exit(0 if fates == [Fate.STORED] else 1)
+        finally:
+            os._exit(2)
+    factory.enqueue(backend, queue="parent")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert factory.complete(backend, claim) == []
+    assert factory.row_of(backend, in_child.id).state == "waiting"
+    assert backend.count(Filter(states=["waiting"])) == {"child": {"waiting": 1}, "parent": {"waiting": 1}}
+    harness.close()

@@ -32,6 +32,7 @@ log = logging.getLogger("jobcard.engine")
 
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
 PRUNE_SECONDS = 60.0
+NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 UNPARK_SECONDS = 5.0
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 LAST_WORDS_SECONDS = 2.0  # how long a stopping engine tries to reach its store after the last kill
@@ -76,17 +77,23 @@ class Dispatcher:
             selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
         self._look_at = now
         self._memory_at = now
+        self.served: list[str] = sorted(only_queues or ())
+        """The names of the queues this engine takes from, as far as it knows."""
+        self._record_routine = Routine("engine record", settings.heartbeat, self._write_record, now)
+        self._prune_routine = Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random())
         self._routines = [
             Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
             Routine("alive", ALIVE_SECONDS, self._say_alive, now),
             Routine("unpark", UNPARK_SECONDS, self._unpark, now),
-            Routine("engine record", settings.heartbeat, self._write_record, now),
-            Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random()),
+            self._record_routine,
+            self._prune_routine,
         ]
         self._give_up_at: float | None = None
         self._ready = False
         self._finished = False
         self._lost_logged = 0
+        self._failing_since: float | None = None
+        self._warn_at = now
 
     def adopt(self, worker: int, names: dict[str, dict[str, Any]]) -> None:
         """Take over the worker that has already said hello."""
@@ -195,6 +202,7 @@ class Dispatcher:
         self._answered(answer)
 
     def _answered(self, answer: Exchanged) -> None:
+        self._failing_since = None
         self._plan.exchanged(answer, time.monotonic())
         if self._plan.lost > self._lost_logged:
             log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
@@ -226,7 +234,14 @@ class Dispatcher:
         self._plan.strays(found, time.monotonic())
 
     def _store_failed(self, verb: str, error: StoreError) -> None:
-        log.warning("store.%s: %s", verb, error)
+        # A store that others keep busy for a moment is everyday life; one that stays away is news, once a second.
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        long = now - self._failing_since >= NEWS_SECONDS and now >= self._warn_at
+        if long:
+            self._warn_at = now + NEWS_SECONDS
+        log.log(logging.WARNING if long else logging.DEBUG, "store.%s: %s", verb, error)
 
     def _woken(self) -> None:
         self._waker.drain()
@@ -275,10 +290,12 @@ class Dispatcher:
             self._store_failed("read_records", error)  # the next exchange says again that they changed
             return
         self._plan.know_queues(queues, version)
+        self.served = [queue.name for queue in queues]
+        self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
 
     def _prune(self) -> None:
         if routines.prune(self._backend, self._settings) >= routines.PRUNE_AT_ONCE:
-            self._routines[-1].next_at = time.monotonic() + 0.1
+            self._prune_routine.next_at = time.monotonic() + 0.1
         routines.clear_dead_engines(self._backend)
 
     def _check_memory(self, now: float) -> None:

@@ -51,7 +51,8 @@ class Fatal(Exception):
 class Engine:
     """One engine from boot to end."""
 
-    def __init__(self, keeper: socket.socket, boot: dict[str, Any]) -> None:
+    def __init__(self, keeper: socket.socket, boot: dict[str, Any], *, stops: int = 0) -> None:
+        """stops: how often the keeper said "stop" before we listened."""
         self._keeper = keeper
         self._boot = boot
         self._owner = secrets.token_hex(8)
@@ -61,7 +62,7 @@ class Engine:
         self._import_error: str | None = None
         self._last_exit: Exit | None = None
         self._next_first = FIRST_WORKER
-        self._signals = 0
+        self._signals = stops
         self._dispatcher: Dispatcher | None = None
         self._keeper_gone = False
         self._settings: Settings | None = None
@@ -132,13 +133,14 @@ class Engine:
     def _open_store(self, settings: Settings) -> Backend:
         try:
             backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
+        except ConfigError as error:
+            raise Fatal(EXIT_USAGE, str(error)) from error
+        try:
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
-        except ConfigError as error:
-            raise Fatal(EXIT_USAGE, str(error)) from error
         except JobcardError as error:
             raise Fatal(EXIT_STORE, str(error)) from error
         return backend
@@ -175,7 +177,7 @@ class Engine:
             "version": VERSION,
             "started_at": round(self._started_at * 1e6),
             "heartbeat": self._settings.heartbeat,
-            "queues": [queue.name for queue in self._dispatcher.plan.queues],
+            "queues": self._dispatcher.served,
             "workers": self._pool.pids(),
         }
 
@@ -194,7 +196,10 @@ class Engine:
             place = f" ({why['file']}, line {why['line']})" if why["file"] else ""
             self._import_error = f"the application cannot be imported: {why['message']}{place}"
         elif message[0] == messages.CALL:
-            text = "the store is not open yet: the application is still being imported"
+            text = (
+                "the application asked for the store while it was being imported: in a script that is started itself, "
+                'put what it does under `if __name__ == "__main__":`'
+            )
             self._pool.reply(number, message[1], {"class": "ConfigError", "message": text, "facts": {}}, None)
 
     def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
@@ -245,15 +250,16 @@ def main() -> None:
     """Be an engine: the boot document comes over the socket to the keeper."""
     keeper = socket.socket(fileno=int(sys.argv[1]))
     line = bytearray()
-    while not line.endswith(b"\n"):
+    while b"\n" not in line:
         data = keeper.recv(1 << 16)
         if not data:
             os._exit(EXIT_FAILED)
         line += data
     keeper.setblocking(False)
-    boot = json.loads(line)
+    document, _newline, already_said = line.partition(b"\n")
+    boot = json.loads(document)
     sys.path[:] = boot["sys_path"]
     configure_logging(**boot.get("logging", {}))
-    code = Engine(keeper, boot).run()
+    code = Engine(keeper, boot, stops=already_said.count(b"stop")).run()
     logging.shutdown()
     os._exit(code)

@@ -128,7 +128,7 @@ class HandOut:
         if self._wants_fresh(claim):
             if worker.served:
                 # One makes room for a new one; the others go on with what is theirs.
-                if not any(not other.served and other.killed is None for other in self._workers.values()):
+                if not any(other.is_new for other in self._workers.values()):
                     worker.leaving = True
                 return False
             worker.leaving = True

@@ -36,6 +36,8 @@ class Worker:
     """The number of the job whose start is written in the store."""
     recalled: int = -1
     """The number of the job it ran when its look-ahead was taken back."""
+    lost: set[int] = field(default_factory=set)
+    """Jobs it was given whose claims may be somebody else's by now."""
     reserved: tuple[Claimed, float] | None = None
     """A job that is being stamped `running` before it may be handed over."""
     killed: tuple[int, str] | None = None
@@ -48,6 +50,11 @@ class Worker:
     @property
     def takes(self) -> bool:
         return self.ready and not self.leaving and self.killed is None and self.reserved is None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has run nothing yet and nothing is meant for it."""
+        return not self.served and self.idle and not self.leaving and self.killed is None
 
     def is_stuck(self, now: float) -> bool:
         """Whether it runs a job for so long that nothing may wait behind it."""

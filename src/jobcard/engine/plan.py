@@ -162,7 +162,9 @@ class Plan:
             return
         back = set(seqs)
         for seq, claim, since in reversed(worker.sent):
-            if seq in back:
+            if seq in back and seq in worker.lost:
+                self._give_back(claim, since)
+            elif seq in back:
                 self._ahead.add_first(claim, since)
         worker.sent = deque(given for given in worker.sent if given[0] not in back)
 
@@ -269,7 +271,7 @@ class Plan:
         gone = {(ref, token) for ref, token in held if ref in lost_refs}
         self._leases.renewed(held, lost_refs, sent_at)
         if gone:
-            self._drop(gone)
+            self._drop(gone, sent_at)
 
     def renewal_failed(self, now: float) -> None:
         """The store did not answer a renewal: beat again soon."""
@@ -324,17 +326,21 @@ class Plan:
             self._hand_out.send(worker, [(claim, since)], now)
             worker.stamped = worker.sent[0][0]
 
-    def _drop(self, gone: set[tuple[Ref, int]]) -> None:
-        """Forget claims that are somebody else's now; a worker that has one dies."""
-        self.lost += len(self._ahead.take(lambda claim: (claim.ref, claim.token) in gone))
+    def _drop(self, gone: set[tuple[Ref, int]], now: float) -> None:
+        """Claims that may be somebody else's now are not started, and a worker that runs one dies.
+
+        What is still to be said of them is said all the same: the store knows whether they were taken.
+        """
+        for claim in self._ahead.take(lambda claim: (claim.ref, claim.token) in gone):
+            self._give_back(claim, now)
         for worker in self.workers.values():
             if worker.reserved is not None and (worker.reserved[0].ref, worker.reserved[0].token) in gone:
+                self._give_back(worker.reserved[0], now)
                 worker.reserved = None
-            kept = deque(given for given in worker.sent if (given[1].ref, given[1].token) not in gone)
-            if len(kept) < len(worker.sent):
-                self.lost += len(worker.sent) - len(kept)
+            lost = {seq for seq, claim, _since in worker.sent if (claim.ref, claim.token) in gone}
+            if lost:
+                worker.lost |= lost
                 self._kill(worker, "lost")
-                worker.sent = kept
 
     # -------------------------------------------------------------- the turn
 
@@ -461,7 +467,7 @@ class Plan:
         """Enough workers for what could run now, and one spare that has imported the app."""
         staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
         busy = sum(not worker.idle for worker in staying)
-        wanted = min(self._slots, busy + self._worth_a_worker(now)) + 1
+        wanted = min(self._slots, max(1, busy + self._worth_a_worker(now))) + 1
         starting = sum(not worker.ready for worker in staying)
         missing = min(wanted - len(staying), 2 * self._cpus - starting)
         if missing > 0 and now >= self._spawn_at:

@@ -60,6 +60,7 @@ class WorkerProcess:
         self.tail: deque[bytes] = deque()
         self.tail_size = 0
         self.broken = False
+        self.kept_back: list[int] = []
         self.pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
 
     def keep_output(self, data: bytes) -> None:
@@ -131,7 +132,10 @@ class Pool:
     def send(self, number: int, jobs: list[tuple[int, Claimed, float]]) -> None:
         """Hand jobs over, in order: first what they are, then the permits to start them."""
         worker = self._workers.get(number)
-        if worker is None or worker.broken:
+        if worker is None:
+            return
+        if worker.broken:
+            worker.kept_back += [job[0] for job in jobs]  # it is as good as dead; they were not started
             return
         self._write(worker, messages.encode([messages.JOBS, jobs]))
         with contextlib.suppress(BrokenPipeError):
@@ -258,7 +262,7 @@ class Pool:
             while self._has_more(worker) and self._hear(worker) and not worker.broken:
                 pass
         self._read_output(worker)
-        unstarted = self._unread_permits(worker)
+        unstarted = self._unread_permits(worker) + worker.kept_back
         code = worker.process.wait()
         output = worker.last_output()
         del self._workers[worker.number]

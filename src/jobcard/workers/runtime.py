@@ -25,7 +25,7 @@ from jobcard.core.context import JobContext
 from jobcard.core.definition import JobDefinition
 from jobcard.core.job import Claimed
 from jobcard.core.signals import Cancel, Fail, JobSignal, Retry, Snooze
-from jobcard.errors import InvalidJobError, SerializationError
+from jobcard.errors import ConfigError, InvalidJobError, SerializationError
 from jobcard.workers import link, messages
 
 MAX_REASON = 1_000  # characters of what a job says about its own end
@@ -50,6 +50,7 @@ class Pipes:
         self._told_to_stop = False
         self._sending = threading.Lock()
         self._reading = threading.Lock()
+        self._pid = os.getpid()
         self._message = select.poll()
         self._message.register(sock, select.POLLIN)
         self._anything = select.poll()
@@ -65,6 +66,8 @@ class Pipes:
 
     def send(self, *message: Any) -> None:
         """Say something to the engine, whole."""
+        if os.getpid() != self._pid:
+            raise EngineGoneError  # a child forked by a job must not answer in its name
         frame = messages.encode(message)
         with self._sending:
             try:
@@ -91,6 +94,8 @@ class Pipes:
 
     def ask(self, verb: str, packed: bytes) -> Any:
         """One store verb, through the engine; waits for the answer. Any thread may ask."""
+        if os.getpid() != self._pid:
+            raise ConfigError("a process forked inside a job cannot use the job's store: use it in the job itself")
         call = next(self._calls)
         self.send(messages.CALL, call, verb, packed)
         while True:
