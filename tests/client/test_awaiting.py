@@ -10,8 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hands import Hands
 
-from conftest import Hands
 from helpers.waiting import wait_until
 from jobcard import (
     ConfigError,

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hands import Hands
 
-from conftest import Hands
 from jobcard import ConfigError, InvalidJobError, Jobcard, JobNotFoundError, TransitionError
 from jobcard.backends.base import Backend
 from jobcard.backends.registry import open_backend

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hands import Hands
 
-from conftest import Hands
 from jobcard import Backoff, ConfigError, InvalidJobError, Jobcard, JobClass, JobContext, JobGroup, current_job
 from jobcard.core.job import JobRow
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hands import Hands
 
 import jobcard
-from conftest import Hands
 from jobcard import InvalidJobError, Jobcard, JobContext, SerializationError
 from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import Codec

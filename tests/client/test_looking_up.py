@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hands import Hands
 
-from conftest import Hands
 from jobcard import ConfigError, CorruptRecordError, Job, Jobcard, JobNotFoundError, JobState
 from jobcard.backends.registry import open_backend
 from jobcard.client.lookup import Counts

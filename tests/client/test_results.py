@@ -11,8 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hands import Hands
 
-from conftest import Hands
 from helpers.waiting import wait_until
 from jobcard import ConfigError, Jobcard, JobFailedError, JobNotFoundError, ResultTimeoutError
 from jobcard.backends.base import Ended, RecordKind

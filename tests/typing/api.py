@@ -10,7 +10,11 @@ from uuid import UUID
 
 from jobcard import (
     Backoff,
+    Bucket,
+    Counts,
+    Engine,
     Fail,
+    Health,
     Job,
     Jobcard,
     JobClass,
@@ -18,9 +22,11 @@ from jobcard import (
     JobGroup,
     JobHandle,
     JobState,
+    Page,
     Queue,
     Retry,
     Snooze,
+    Stats,
     current_job,
 )
 
@@ -166,6 +172,11 @@ assert_type(jobs.cancel(page[0].id), Job)
 assert_type(jobs.queues.get("mail"), Queue)
 assert_type(jobs.queues.list(order_by="-priority"), list[Queue])
 assert_type([engine.pid for engine in jobs.engines.list()], list[int])
+assert_type(jobs.engines.list(), list[Engine])
+assert_type(jobs.list(), Page)
+assert_type(jobs.count(), Counts)
+assert_type(jobs.count_over_time("12h"), list[Bucket])
+assert_type((jobs.health(), jobs.stats()), tuple[Health, Stats])
 jobs.list(stat="failed")  # type: ignore[call-arg]
 jobs.list(limit="10")  # type: ignore[arg-type]
 jobs.queues.update("mail", concurency=3)  # type: ignore[call-arg]

@@ -46,11 +46,11 @@ class Ahead:
             taken += [claim for claim, _since in found]
         return taken
 
-    def take_older(self, queue: str, than: float) -> list[Claimed]:
-        """Remove from the head of a line what is held since before `than`."""
+    def take_waiting(self, queue: str, patience: float, now: float) -> list[Claimed]:
+        """Remove from the head of a line what has waited for so long."""
         line = self.line(queue)
         taken = []
-        while line and line[0][1] <= than:
+        while line and now >= line[0][1] + patience:
             taken.append(line.popleft()[0])
         return taken
 

@@ -72,7 +72,7 @@ class HandOut:
             line = self._ahead.line(queue.name)
             if line:
                 claim, since = line[0]
-                return moving < self._cpus or self._pace.is_slow(claim.name) or now - since >= OPEN_SECONDS
+                return moving < self._cpus or self._pace.is_slow(claim.name) or now >= since + OPEN_SECONDS
         return False
 
     def _fill(self, worker: Worker, now: float) -> bool:

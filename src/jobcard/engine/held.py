@@ -58,7 +58,7 @@ class Worker:
 
     def is_stuck(self, now: float) -> bool:
         """Whether it runs a job for so long that nothing may wait behind it."""
-        return bool(self.sent) and now - self.current_since >= RECALL_SECONDS
+        return bool(self.sent) and now >= self.current_since + RECALL_SECONDS
 
     def is_worn(self, most: int | None, now: float) -> bool:
         """Whether it has run so many jobs that a new process should take its place."""

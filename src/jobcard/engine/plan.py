@@ -25,7 +25,7 @@ from jobcard.engine.ahead import Ahead
 from jobcard.engine.appetite import Appetite
 from jobcard.engine.commands import Command, Exchange, FindStrays, Finished, Kill, Recall, Renew, Retire, Spawn
 from jobcard.engine.hand_out import OPEN_SECONDS, HandOut
-from jobcard.engine.held import HELLO_SECONDS, RECALL_SECONDS, STAMP_SECONDS, Worker
+from jobcard.engine.held import HELLO_SECONDS, STAMP_SECONDS, Worker
 from jobcard.engine.leases import Leases
 from jobcard.engine.outcomes import Ended, change_for, change_for_death, error_of_refused_outcome
 from jobcard.engine.pace import Pace
@@ -437,7 +437,7 @@ class Plan:
         for worker in self.workers.values():
             if worker.killed is not None:
                 continue
-            if not worker.ready and now - worker.current_since >= HELLO_SECONDS:
+            if not worker.ready and now >= worker.current_since + HELLO_SECONDS:
                 self._kill(worker, "start")
             if worker.is_worn(self.settings.recycle_after, now):
                 worker.leaving = True
@@ -447,16 +447,18 @@ class Plan:
                     self._commands.append(Retire(worker.number))
                 continue
             seq, claim, _since = worker.sent[0]
-            busy = now - worker.current_since
-            if claim.timeout is not None and busy * clock.SECOND >= claim.timeout:
+            # Compared as `next_time` computes it: the other way round a rounding error would let the moment pass.
+            if claim.timeout is not None and now >= worker.current_since + claim.timeout / clock.SECOND:
                 self._kill(worker, "timeout")
                 continue
-            if busy >= RECALL_SECONDS and len(worker.sent) > 1 and worker.recalled != seq:
+            if worker.is_stuck(now) and len(worker.sent) > 1 and worker.recalled != seq:
                 worker.recalled = seq
                 self._commands.append(Recall(worker.number))
-            if busy >= STAMP_SECONDS and worker.stamped != seq:
+            if now >= worker.current_since + STAMP_SECONDS and worker.stamped != seq:
                 worker.stamped = seq
-                self._words.move(claim, states.start(claim, ago=round(busy * clock.SECOND)), now)
+                self._words.move(
+                    claim, states.start(claim, ago=round((now - worker.current_since) * clock.SECOND)), now
+                )
 
     def _kill(self, worker: Worker, why: str) -> None:
         if worker.killed is None:
@@ -486,7 +488,7 @@ class Plan:
             worth += self._pace.is_slow(claim.name)
             if worth >= self._slots:
                 return worth
-        if not worth and any(now - line[0][1] >= OPEN_SECONDS for _queue, line in self._ahead.lines()):
+        if not worth and any(now >= line[0][1] + OPEN_SECONDS for _queue, line in self._ahead.lines()):
             return 1
         return worth
 
@@ -501,7 +503,7 @@ class Plan:
         patience = self._patience()
         served = {queue.name for queue in self._hand_out.queues}
         for queue, _line in self._ahead.lines():
-            for claim in self._ahead.take_older(queue, now - patience if queue in served else now):
+            for claim in self._ahead.take_waiting(queue, patience if queue in served else 0.0, now):
                 self._give_back(claim, now)
 
     # -------------------------------------------------------------- talking to the store
@@ -533,10 +535,10 @@ class Plan:
         if pending:
             assert self._words.since is not None
             quiet = all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())
-            due = pending >= FLUSH or now - self._words.since >= FLUSH_SECONDS or quiet
+            due = pending >= FLUSH or now >= self._words.since + FLUSH_SECONDS or quiet
             if not due and not asks:
                 return
-        elif not asks and (now - self._talked_at < PULSE_SECONDS or self.stopping):
+        elif not asks and (now < self._talked_at + PULSE_SECONDS or self.stopping):
             return
         self._send_exchange(want, now)
 
