@@ -463,7 +463,7 @@ class SimEngine:
         self.running: Counter[str] = Counter()
         self.safe = self.born_at = world.now
         self.disturbed_at = self.turned_at = world.now
-        self.stopped_until = 0.0
+        self.stopped_until = self.began_at = 0.0
         self.ended_by_itself = False
         self.gave_up = False
         self.stopping_since: float | None = None
@@ -1251,7 +1251,8 @@ class World:
         if other is not None and not (lenient or other.begin < self.stepped_at):
             raise Violation(f"job {self.name(claim.id)} runs twice at once: on {other.owner} and {engine.owner}")
         if other is not None and self.now - self.engines[other.owner].disturbed_at > SETTLED_SECONDS:
-            other.alone_by = min(other.alone_by, now + self._until_noticed())
+            # The next beat that includes the claim says that it is gone.
+            other.alone_by = min(other.alone_by, now + 0.25 * self.settings.lease + 2 * self.settings.heartbeat + 0.5)
         if row.state in states.ENDED and not lenient:
             raise Violation(f"job {self.name(claim.id)} had ended ({row.state}) and is run again by {engine.owner}")
         if (row.claim_token != claim.token or row.state not in states.AT_WORK) and not lenient:
@@ -1272,6 +1273,7 @@ class World:
         runs.append(run)
         self.running[claim.id] = run
         engine.running[claim.queue] += 1
+        engine.began_at = now
         queue = next(queue for queue in self.queues if queue.name == claim.queue)
         if engine.running[claim.queue] > queue.concurrency:
             raise Violation(f"{engine.owner}: {engine.running[claim.queue]} jobs of {queue} at once")
@@ -1283,7 +1285,7 @@ class World:
         """A run is over, by itself or with its process."""
         run.end = self.now
         run.how = how
-        if run.end > run.alone_by and worker.engine.disturbed_at < run.alone_by - self._until_noticed():
+        if run.end > run.alone_by and worker.engine.disturbed_at < run.alone_by - self.settings.lease:
             raise Violation(f"job {self.name(run.job)} ran on {run.owner} long after another run of it had begun")
         self.note("end %s token %d: %s", self.name(run.job), run.token, how)
         worker.engine.running[self.recipes[run.job].job.queue] -= 1
@@ -1437,7 +1439,8 @@ class World:
             for row in self.rows.alive.values():
                 if row.queue == queue.name and row.state == "waiting" and row.available_at <= self.clock.now():
                     since = left[row.id] = self.left_since.get(row.id, self.now)
-                    if self.now - since > LEFT_WAITING_SECONDS:
+                    since = max(since, *(engine.began_at for engine in able))
+                    if self.now - since > LEFT_WAITING_SECONDS + self.settings.poll_interval:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
         self.left_since = left
 

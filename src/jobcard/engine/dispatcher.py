@@ -123,7 +123,8 @@ class Dispatcher:
             log.info("engine.stop")
         self._plan.stop(now, at_once=at_once)
         budget = 0.0 if at_once else max(0.0, self._settings.stop_timeout - LAST_WORDS_SECONDS)
-        self._give_up_at = now + budget + (1.0 if at_once else LAST_WORDS_SECONDS)
+        give_up_at = now + budget + (1.0 if at_once else LAST_WORDS_SECONDS)
+        self._give_up_at = give_up_at if self._give_up_at is None else min(give_up_at, self._give_up_at)
 
     def turn(self) -> None:
         """Decide and do, until there is nothing left to do now."""

@@ -95,6 +95,7 @@ class Plan:
         worker.current_since = worker.ready_since = now
         self._hand_out.names = names
         self._failed_spawns = 0
+        self._spawn_at = now
 
     def adopt(self, number: int, names: dict[str, dict[str, Any]], now: float) -> None:
         """A worker that was started before this plan and has said hello."""
@@ -124,9 +125,10 @@ class Plan:
 
     def stop(self, now: float, *, at_once: bool) -> None:
         """Take no more jobs, give back what has not started, let the rest end until the time is up."""
+        # The last two seconds are for killing and for saying so. Being told again never makes it later.
+        kill_at = now if at_once else now + max(0.0, self.settings.stop_timeout - 2.0)
+        self._kill_at = min(kill_at, self._kill_at) if self.stopping else kill_at
         self.stopping = True
-        # The last two seconds are for killing and for saying so.
-        self._kill_at = now if at_once else now + max(0.0, self.settings.stop_timeout - 2.0)
 
     # -------------------------------------------------------------- events: workers
 
