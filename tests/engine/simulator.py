@@ -233,6 +233,8 @@ class Run:
     how: str = ""
     alone_by: float = float("inf")
     """When it has to be over, since another run of the job has begun."""
+    known_lost: float = float("inf")
+    """Since when its engine knows that the claim is gone."""
 
 
 class Rows(dict[bytes, JobRow]):
@@ -755,6 +757,10 @@ class SimEngine:
         sent_at = world.now
 
         def then(lost: Any) -> None:
+            for ref in lost:
+                for run in world.runs[ref]:
+                    if run.end is None and (ref, run.token) in held and run.owner == self.owner:
+                        run.known_lost = min(run.known_lost, world.now)
             self.plan.renewed(held, lost, sent_at)
             self.safe = max(self.safe, sent_at)
 
@@ -1285,6 +1291,8 @@ class World:
         """A run is over, by itself or with its process."""
         run.end = self.now
         run.how = how
+        if run.end > max(run.known_lost, worker.engine.disturbed_at) + 0.5:
+            raise Violation(f"job {self.name(run.job)} ran on though {run.owner} knew that its claim was lost")
         if run.end > run.alone_by and worker.engine.disturbed_at < run.alone_by - self.settings.lease:
             raise Violation(f"job {self.name(run.job)} ran on {run.owner} long after another run of it had begun")
         self.note("end %s token %d: %s", self.name(run.job), run.token, how)

@@ -296,6 +296,21 @@ def test_the_plan_does_not_spin_while_it_waits_for_room() -> None:
     assert desk.plan.next_deadline(desk.now) > desk.now
 
 
+def test_the_plan_does_not_spin_after_an_answer_that_took_long() -> None:
+    """The pulse is overdue by then: it is sent, or it is not due."""
+    desk = Desk(slots=1, poll_interval=3)
+    desk.warm_up()
+    desk.plan.wake(desk.now)
+    desk.turn()
+    desk.one(Exchange)
+    desk.now += 1.2
+    desk.plan.exchanged(answer(several(2)), desk.now)
+    desk.turn()
+    desk.done(desk.one(Send))
+    desk.turn()
+    assert desk.take(Exchange) or desk.plan.next_deadline(desk.now) > desk.now
+
+
 # ------------------------------------------------------------------ handing out
 
 

@@ -168,7 +168,7 @@ PLANTED: list[Any] = [
     pytest.param({"store_class": ForgetsTokens}, Faults(pauses=10, slow=0.05), id="token not checked"),
     pytest.param({"store_class": RescuesQuietly}, Faults(engine_crashes=6), id="rescue keeps the token"),
     pytest.param({"store_class": RescuesTheLiving}, NO_FAULTS, id="rescue by age"),
-    pytest.param({"plan_class": IgnoresLostRenewals}, Faults(steps_forward=6), id="lost renewals ignored"),
+    pytest.param({"plan_class": IgnoresLostRenewals}, Faults(steps_forward=20), id="lost renewals ignored"),
     pytest.param({"plan_class": IgnoresWhatRecallSays}, NO_FAULTS, id="recall ignored"),
     pytest.param({"plan_class": BlamesTheNext}, Faults(worker_crashes=0.2), id="wrong job blamed"),
     pytest.param({"plan_class": KeepsStrays}, Faults(lost=0.1), id="strays kept"),

@@ -16,9 +16,10 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from jobcard.core import context, limits
 from jobcard.core.context import JobContext
@@ -37,6 +38,10 @@ class EngineGoneError(BaseException):
     """The engine closed its end: nobody wants an answer any more."""
 
 
+NO_MORE = b""
+T = TypeVar("T")
+
+
 class Pipes:
     """The worker's side of the socket and the permit pipe."""
 
@@ -49,7 +54,8 @@ class Pipes:
         self._calls = itertools.count(1)
         self._told_to_stop = False
         self._sending = threading.Lock()
-        self._reading = threading.Lock()
+        self._turn = threading.Condition()
+        self._reading = False
         self._pid = os.getpid()
         self._message = select.poll()
         self._message.register(sock, select.POLLIN)
@@ -77,20 +83,13 @@ class Pipes:
 
     def next_job(self) -> tuple[int, Claimed] | None:
         """The next job we may start; None: there will be no more."""
-        while True:
-            try:
-                permit = os.read(self._permits, messages.PERMIT.size)
-            except BlockingIOError:
-                if self._told_to_stop:
-                    return None  # what was given and has no permit was taken back
-                with self._reading:
-                    for fd, _event in self._anything.poll():
-                        if fd != self._permits:
-                            self._read()
-                continue
-            if not permit:
-                raise EngineGoneError
-            return self._job(messages.PERMIT.unpack(permit)[0])
+        permit = self._take_permit()
+        if permit is None:
+            permit = self._read_until(self._take_permit, self._anything)
+        if permit == NO_MORE:
+            return None
+        number = messages.PERMIT.unpack(permit)[0]
+        return self._find_job(number) or self._read_until(lambda: self._find_job(number), self._message)
 
     def ask(self, verb: str, packed: bytes) -> Any:
         """One store verb, through the engine; waits for the answer. Any thread may ask."""
@@ -98,26 +97,44 @@ class Pipes:
             raise ConfigError("a process forked inside a job cannot use the job's store: use it in the job itself")
         call = next(self._calls)
         self.send(messages.CALL, call, verb, packed)
-        while True:
-            # Whoever holds the lock reads for all: the answer may have come with somebody else's message.
-            with self._reading:
-                if call in self._replies:
-                    break
-                self._message.poll()
-                self._read()
-        error, answer = self._replies.pop(call)
+        error, answer = self._read_until(lambda: self._replies.pop(call, None), self._message)
         return link.unpack_answer(verb, error, answer)
 
-    def _job(self, number: int) -> tuple[int, Claimed]:
+    def _take_permit(self) -> bytes | None:
+        """The next permit; NO_MORE when none will come; None when none is there yet."""
+        try:
+            permit = os.read(self._permits, messages.PERMIT.size)
+        except BlockingIOError:
+            # What was given and has no permit when we are told to stop was taken back.
+            return NO_MORE if self._told_to_stop else None
+        if not permit:
+            raise EngineGoneError
+        return permit
+
+    def _find_job(self, number: int) -> tuple[int, Claimed] | None:
+        while self._given:
+            seq, claim = self._given.popleft()
+            # Those before it were taken back: their permits are gone.
+            if seq == number:
+                return seq, claim
+        return None
+
+    def _read_until(self, look: Callable[[], T | None], sources: select.poll) -> T:
+        """Wait until `look` finds something. One thread reads at a time, for all who wait."""
         while True:
-            with self._reading:
-                while self._given:
-                    seq, claim = self._given.popleft()
-                    # Those before it were taken back: their permits are gone.
-                    if seq == number:
-                        return seq, claim
-                self._message.poll()
-                self._read()
+            with self._turn:
+                while (found := look()) is None and self._reading:
+                    self._turn.wait()
+                if found is not None:
+                    return found
+                self._reading = True
+            try:
+                if any(fd != self._permits for fd, _event in sources.poll()):
+                    self._read()
+            finally:
+                with self._turn:
+                    self._reading = False
+                    self._turn.notify_all()
 
     def _read(self) -> None:
         for message in self._inbox.feed(self._receive()):
