@@ -31,7 +31,7 @@ WORKS = """
     def letter() -> str:
         return "sent"
 
-    @jobs.job(max_attempts=1)
+    @jobs.job
     def until_told() -> str:
         Path("begun").touch()
         while not Path("told").exists():

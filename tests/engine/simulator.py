@@ -1444,11 +1444,11 @@ class World:
             ]
             if not able:
                 continue
+            idle_since = min(max(engine.began_at, engine.disturbed_at + SETTLED_SECONDS) for engine in able)
             for row in self.rows.alive.values():
                 if row.queue == queue.name and row.state == "waiting" and row.available_at <= self.clock.now():
                     since = left[row.id] = self.left_since.get(row.id, self.now)
-                    since = max(since, *(engine.began_at for engine in able))
-                    if self.now - since > LEFT_WAITING_SECONDS + self.settings.poll_interval:
+                    if self.now - max(since, idle_since) > LEFT_WAITING_SECONDS + self.settings.poll_interval:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
         self.left_since = left
 

@@ -300,13 +300,13 @@ def test_the_plan_does_not_spin_after_an_answer_that_took_long() -> None:
     """The pulse is overdue by then: it is sent, or it is not due."""
     desk = Desk(slots=1, poll_interval=3)
     desk.warm_up()
+    sent = desk.run(*several(2))
     desk.plan.wake(desk.now)
     desk.turn()
     desk.one(Exchange)
     desk.now += 1.2
-    desk.plan.exchanged(answer(several(2)), desk.now)
-    desk.turn()
-    desk.done(desk.one(Send))
+    desk.done(sent)
+    desk.plan.exchanged(answer(), desk.now)
     desk.turn()
     assert desk.take(Exchange) or desk.plan.next_deadline(desk.now) > desk.now
 

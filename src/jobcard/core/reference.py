@@ -39,7 +39,7 @@ def find_reference(app: object, *, created_in: str, job_modules: Iterable[str], 
             return AppReference(spec_name, None, attribute, wanted)
         if path is not None:
             return AppReference(None, path, attribute, wanted)
-    if naming.main_path() is None and (attribute is not None or naming.is_main(created_in)):
+    if naming.main_path() is None and naming.is_main(created_in):
         raise ConfigError(
             "an engine runs jobs in processes of their own, which import them from a file: put the Jobcard and "
             "its jobs into a module; there is none behind a REPL, a notebook, `python -c` or standard input"
