@@ -1522,9 +1522,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--count", type=int, default=1, help="how many seeds, from --seed on")
+    parser.add_argument("--fault", action="append", default=[], help="name=rate, instead of those drawn from the seed")
     given = parser.parse_args()
+    parts = [fault.split("=") for fault in given.fault]
+    faults = Faults(**{name: float(rate) for name, rate in parts}) if parts else None
     for seed in range(given.seed, given.seed + given.count):
-        report = simulate(seed, trace=print if given.count == 1 else None)
+        report = simulate(seed, faults=faults, trace=print if given.count == 1 else None)
         if given.count == 1 or report.violation is not None:
             print(report)
 
