@@ -571,7 +571,7 @@ class SimEngine:
                 yield from self._sweep()
             if world.now >= self._alive_at:
                 self._alive_at = world.now + ALIVE_SECONDS * (0.75 + 0.5 * world.random.random())
-                if self.plan.runs_nothing:
+                if self.plan.holds_nothing:
                     self.safe = world.now
             turns, began = 0, world.now
             finished = False

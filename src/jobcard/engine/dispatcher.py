@@ -272,8 +272,8 @@ class Dispatcher:
             self._dead_owners = []
 
     def _say_alive(self) -> None:
-        # With nothing running no lease can end under a job, however long the store is away.
-        safe = {"safe": time.monotonic()} if self._plan.runs_nothing else {}
+        # With nothing held no lease can end under a job, however long the store is away.
+        safe = {"safe": time.monotonic()} if self._plan.holds_nothing else {}
         self._tell_keeper(alive=True, **safe)
 
     def _unpark(self) -> None:

@@ -9,7 +9,7 @@ from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Waiting
 
 SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
-RENEW_SHARE = 3 / 4  # claims with less than this share of their lease left are renewed: what a beat leaves out must
+RENEW_SHARE = 4 / 5  # claims with less than this share of their lease left are renewed: what a beat leaves out must
 # last longer than the keeper's patience with an engine that does not renew (0.7 of a lease)
 SOON = 0.5  # seconds until a beat is tried again that the store did not answer
 

@@ -198,9 +198,9 @@ class Plan:
         return list(self._hand_out.names)
 
     @property
-    def runs_nothing(self) -> bool:
-        """Whether no worker was given anything: then no lease can end under a running job."""
-        return not any(worker.sent for worker in self.workers.values())
+    def holds_nothing(self) -> bool:
+        """Whether nothing is held: then no lease can end under a job."""
+        return next(self._held(), None) is None
 
     def over_memory(self, number: int) -> None:
         """A worker uses more memory than its job may."""
@@ -230,13 +230,15 @@ class Plan:
         self._in_flight = None
         self._failures = 0
         refused: set[tuple[Ref, int]] = set()
+        lost: set[tuple[Ref, int]] = set()
         for refusal in answer.refusals:
             if refusal.verdict is Verdict.LOST:
-                self.lost += 1
-                refused.add((refusal.ref, refusal.token))
+                lost.add((refusal.ref, refusal.token))
             elif refusal.verdict is Verdict.REFUSED:
                 refused.add((refusal.ref, refusal.token))
                 self._say_it_was_refused(refusal, batch, now)
+        self.lost += len(lost)
+        refused |= lost
         late = self._leases.is_late(batch.sent_at, now)
         for claim in answer.claimed:
             if late:
@@ -252,6 +254,7 @@ class Plan:
         for worker in self.workers.values():
             if worker.reserved is not None and any(claim is worker.reserved[0] for claim, _ in batch.moves):
                 self._hand_over_stamped(worker, refused, now)
+        self._drop(lost, now)
 
     def store_failed(self, now: float) -> None:
         """The store did not answer the exchange in flight: everything said is said again later.
@@ -534,15 +537,13 @@ class Plan:
             self._poll_at = now + self.settings.poll_interval
         pending = len(self._words)
         asks = want.total > 0 and (now >= self._poll_at or (self._hungry and room_is_wide))
+        due = not self.stopping and now >= self._talked_at + PULSE_SECONDS
         if pending:
             assert self._words.since is not None
             quiet = all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())
-            due = pending >= FLUSH or now >= self._words.since + FLUSH_SECONDS or quiet
-            if not due and not asks:
-                return
-        elif not asks and (now < self._talked_at + PULSE_SECONDS or self.stopping):
-            return
-        self._send_exchange(want, now)
+            due |= pending >= FLUSH or now >= self._words.since + FLUSH_SECONDS or quiet
+        if due or asks:
+            self._send_exchange(want, now)
 
     def _send_exchange(self, want: Want, now: float) -> None:
         self._in_flight = batch = self._words.take(self._max_batch, want, now)
