@@ -6,12 +6,11 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers.stores import in_fork, raw
+from helpers.stores import LIBRARIES, in_fork, raw
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.sqlite import SQLiteBackend, lookup
 from jobcard.conformance import factory
@@ -28,23 +27,6 @@ from jobcard.errors import (
     StoreMovedError,
     StoreUnavailableError,
 )
-
-LIBRARIES = ("apsw", "sqlite3")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteBackend]:
-    """A store in a file, its schema in place."""
-    with_schema = SQLiteBackend(path)
-    with_schema.migrate()
-    yield with_schema
-    with_schema.close()
-
 
 # ------------------------------------------------------------------ the file
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import select
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.stores import PATIENCE, SPAWN, in_fork, in_processes, raw
+from helpers.stores import LIBRARIES, PATIENCE, SPAWN, in_fork, in_processes, raw
 from jobcard.backends.base import Completions, Filter, RecordKind, Waker, Want
 from jobcard.backends.sqlite import SQLiteBackend, pool, wake
 from jobcard.conformance import factory
@@ -23,22 +22,7 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
-LIBRARIES = ("apsw", "sqlite3")
 linux_only = pytest.mark.skipif(not wake.CAN_LISTEN, reason="only Linux has abstract sockets and /proc")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteBackend]:
-    """A store in a file, its schema in place."""
-    with_schema = SQLiteBackend(path)
-    with_schema.migrate()
-    yield with_schema
-    with_schema.close()
 
 
 # ------------------------------------------------------------------ two libraries

@@ -11,6 +11,8 @@ from typing import Any
 from jobcard.backends.sqlite import SQLiteBackend
 
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
+LIBRARIES = ("apsw", "sqlite3")
+"""The two bodies a SQLite store can have."""
 PATIENCE = 60
 """Seconds after which a process that should have ended counts as stuck."""
 

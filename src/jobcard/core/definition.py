@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +14,7 @@ from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import CallShape
 from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
 from jobcard.core.settings import ISOLATIONS
-from jobcard.errors import ConfigError, JobcardError, SerializationError
+from jobcard.errors import ConfigError, JobcardError
 
 if TYPE_CHECKING:
     from jobcard.core.codec import Codec
@@ -193,16 +192,10 @@ class JobDefinition:
         return partial(_run_coroutine, call) if self.is_async else call
 
     def _load_init(self, codec: Codec, text: str | None) -> tuple[list[Any], dict[str, Any]]:
-        if text is None:
-            args: list[Any] = []
-            kwargs: dict[str, Any] = {}
-        else:
-            try:
-                parts = json.loads(text)
-                args_text, kwargs_text = json.dumps(parts["args"]), json.dumps(parts["kwargs"])
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise SerializationError("init is no constructor call") from error
-            args, kwargs = codec.load_call(args_text, kwargs_text, self._init_shape)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        if text is not None:
+            args, kwargs = codec.load_parts(text, self._init_shape)
         self.check_init(args, kwargs)
         return args, kwargs
 

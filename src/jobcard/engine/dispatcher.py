@@ -21,7 +21,7 @@ from jobcard.core import clock
 from jobcard.core.settings import Settings
 from jobcard.engine import commands, routines
 from jobcard.engine.outcomes import Ended
-from jobcard.engine.plan import Plan
+from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.engine.routines import Routine
 from jobcard.errors import StoreError
 from jobcard.workers import link, messages
@@ -35,7 +35,6 @@ PRUNE_SECONDS = 60.0
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 UNPARK_SECONDS = 5.0
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
-LAST_WORDS_SECONDS = 2.0  # how long a stopping engine tries to reach its store after the last kill
 
 
 class Dispatcher:

@@ -202,7 +202,7 @@ class Keeper:
             self._report({"failed": self._fatal[1], "code": self._fatal[0]})
             return self._fatal[0]
         if self._signals:
-            return 130 if self._signals > 1 else max(code, 0) if code >= 0 else 1
+            return 130 if self._signals > 1 else code if code >= 0 else 1
         why = self._fatal[1] if self._fatal is not None else _status(code)
         self._fatal = None
         now = time.monotonic()

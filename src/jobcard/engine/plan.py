@@ -38,6 +38,7 @@ FLUSH_SECONDS = 0.010  # … and how long the first may wait
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
 KEEP_STARTING_SECONDS = 5.0  # … or for this long while a worker starts
 SPARE_SECONDS = 60.0  # an idle worker ends after this
+LAST_WORDS_SECONDS = 2.0  # the end of a stop: for killing what still runs and for telling the store
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 
 
@@ -125,8 +126,8 @@ class Plan:
 
     def stop(self, now: float, *, at_once: bool) -> None:
         """Take no more jobs, give back what has not started, let the rest end until the time is up."""
-        # The last two seconds are for killing and for saying so. Being told again never makes it later.
-        kill_at = now if at_once else now + max(0.0, self.settings.stop_timeout - 2.0)
+        # Being told again never makes it later.
+        kill_at = now if at_once else now + max(0.0, self.settings.stop_timeout - LAST_WORDS_SECONDS)
         self._kill_at = min(kill_at, self._kill_at) if self.stopping else kill_at
         self.stopping = True
 
