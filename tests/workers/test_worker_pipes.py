@@ -13,6 +13,7 @@ from jobcard.core.definition import JobDefinition, check_options
 from jobcard.core.signals import Cancel, Fail
 from jobcard.errors import StoreError
 from jobcard.workers import link, messages, runtime
+from jobcard.workers.board import Board
 from jobcard.workers.messages import Inbox
 from jobcard.workers.runtime import Pipes
 
@@ -30,7 +31,7 @@ class Engine:
         permits, self.permits = os.pipe()
         os.set_blocking(permits, False)
         self._fd = permits
-        self.pipes = Pipes(theirs, permits)
+        self.pipes = Pipes(theirs, permits, Board.create())
         self.theirs = theirs
 
     def give(self, *numbers: int) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from jobcard.core.job import Attempt, Claimed, JobRow, NewJob, Ref
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 
 # ------------------------------------------------------------------ what a store can do
@@ -86,11 +86,16 @@ class Completions(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One move of a held job, with the proof of holding it."""
+    """One move of a held job, with the proof of holding it.
+
+    then: jobs stored in the same atomic step, if and only if the change applies now. One whose id is there is left
+    as it is; one whose unique key is taken is not stored. A move that was ours before (`MINE`) has stored them.
+    """
 
     ref: Ref
     token: int
     change: Change
+    then: Sequence[NewJob] = ()
 
 
 class Want(NamedTuple):
@@ -133,7 +138,7 @@ class Exchanged(NamedTuple):
     cancels: list[tuple[Ref, str]]
     """Jobs of this owner that somebody asked to cancel, and why; those claimed just now included."""
     settings: int
-    """Rises with every change of a queue or schedule record."""
+    """Rises with every change of a queue, schedule or order record."""
     next_due: int | None
     """Microseconds until the next delayed job is due (0: more are due than one call releases); None: there is none."""
 
@@ -157,6 +162,8 @@ class Filter:
     before: int | None = None
     search: str | None = None
     """This text, taken literally, stands in the name or in the id as text."""
+    touched_since: int | None = None
+    """Created, claimed, started or finished at this instant or later. Cheap: no look at jobs that ended before."""
 
 
 class Ended(NamedTuple):
@@ -184,9 +191,11 @@ class RecordKind(StrEnum):
     QUEUE = "queue"
     SCHEDULE = "schedule"
     ENGINE = "engine"
+    ORDER = "order"
+    """What an operator told an engine, by the engine's id."""
 
 
-SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE})
+SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE, RecordKind.ORDER})
 """Writing one of these raises `Exchanged.settings`, so that running engines read them again."""
 
 
@@ -355,6 +364,10 @@ class Backend(Protocol):
 
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
+        ...
+
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, oldest first; deleted with their job."""
         ...
 
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:

@@ -34,9 +34,14 @@ class JobOptions:
     timeout: int | None = None
     memory_limit: int | None = None
     backoff: Backoff = DEFAULT_BACKOFF
-    isolation: str = "process"
+    isolation: str | None = None
+    """None: `async def` jobs are shared, others have a process to themselves while they run."""
+    on_lost_lease: str = "kill"
     keep: int | None = None
     tags: tuple[str, ...] = ()
+
+
+ON_LOST_LEASE = ("kill", "tell")
 
 
 def check_options(
@@ -48,7 +53,8 @@ def check_options(
     timeout: float | timedelta | None = None,
     memory_limit: int | None = None,
     backoff: Backoff | None = None,
-    isolation: str = "process",
+    isolation: str | None = None,
+    on_lost_lease: str = "kill",
     keep: float | timedelta | None = None,
     tags: Iterable[str] = (),
 ) -> JobOptions:
@@ -56,8 +62,10 @@ def check_options(
     whole = limits.check_whole
     if backoff is not None and not isinstance(backoff, Backoff):
         raise ConfigError(f"backoff must be a Backoff, for example Backoff.fixed(5), not {type(backoff).__name__}")
-    if isolation not in ISOLATIONS:
+    if isolation is not None and isolation not in ISOLATIONS:
         raise ConfigError(f"isolation must be one of {', '.join(ISOLATIONS)}")
+    if on_lost_lease not in ON_LOST_LEASE:
+        raise ConfigError(f"on_lost_lease must be one of {', '.join(ON_LOST_LEASE)}")
     return JobOptions(
         queue=limits.check_name(queue, "queue", error=ConfigError),
         priority=whole(priority, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY, error=ConfigError),
@@ -69,6 +77,7 @@ def check_options(
         else whole(memory_limit, "memory_limit", 1 << 20, 1 << 50, error=ConfigError),
         backoff=backoff or DEFAULT_BACKOFF,
         isolation=isolation,
+        on_lost_lease=on_lost_lease,
         keep=check_keep(keep, error=ConfigError),
         tags=check_tags(tags, error=ConfigError),
     )
@@ -123,6 +132,7 @@ class JobDefinition:
         self.is_class = inspect.isclass(target)
         run = self._find_run()
         self.is_async = inspect.iscoroutinefunction(run)
+        self.isolation = options.isolation or ("shared" if self.is_async else "process")
         self._run = CallSpec(run, name=self.name, skip=1 if self.is_class else 0)
         self._init = CallSpec(target, name=self.name) if self.is_class else None
         self.check_call = self._run.check

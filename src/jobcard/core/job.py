@@ -155,6 +155,19 @@ class Attempt(NamedTuple):
 LAST_ATTEMPTS = 20
 
 
+class LogLine(NamedTuple):
+    """One line a job wrote with `ctx.log`, a record of its own; of a job's lines the store keeps the last."""
+
+    job_id: bytes
+    at: int
+    text: str
+
+
+LAST_LINES = 1_000
+LINES_TEXT = 64 << 10
+"""Of a job's log lines the last 1,000 are kept, and no more characters than this (a store may keep somewhat more)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a job says it is. value: 0..1. text: its own words. at: when it said so."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from jobcard.core import limits
+from jobcard.core import clock, limits
 from jobcard.errors import ConfigError, CorruptRecordError
 
 DEFAULT_CONCURRENCY = 10
@@ -19,18 +19,27 @@ class Queue:
 
     concurrency: jobs of this queue at once in one engine, 1..10,000.
     priority: queues with a higher one are served first, strictly; -32,768..32,767.
+    weight: as soon as one queue has another than 1, engines share their jobs out by weight, not by priority; 1..1,000.
+    ageing: seconds of waiting that count as much as one point of priority, for jobs within the queue and for the
+    queue beside others, so that none waits for ever; None: priority is strict.
     paused: engines take nothing from it.
     """
 
     name: str
     concurrency: int = DEFAULT_CONCURRENCY
     priority: int = 0
+    weight: int = 1
+    ageing: float | None = None
     paused: bool = False
 
     def __post_init__(self) -> None:
         limits.check_name(self.name, "queue", error=ConfigError)
         limits.check_whole(self.concurrency, "concurrency", 1, limits.MAX_CONCURRENCY, error=ConfigError)
         limits.check_whole(self.priority, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY, error=ConfigError)
+        limits.check_whole(self.weight, "weight", 1, limits.MAX_WEIGHT, error=ConfigError)
+        if self.ageing is not None:
+            ageing = limits.check_duration(self.ageing, "ageing", clock.SECOND // 1000, clock.DAY, error=ConfigError)
+            object.__setattr__(self, "ageing", ageing / clock.SECOND)
         if not isinstance(self.paused, bool):
             raise ConfigError(f"paused must be True or False, not {type(self.paused).__name__}")
 

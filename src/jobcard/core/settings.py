@@ -10,8 +10,10 @@ from jobcard.core import clock, limits
 from jobcard.core.queue import Queue
 from jobcard.errors import ConfigError
 
-ISOLATIONS = ("process", "fresh")
-START_METHODS = ("auto", "spawn")
+ISOLATIONS = ("process", "fresh", "shared")
+START_METHODS = ("auto", "spawn", "template")
+WORKER_CLIENTS = ("engine", "direct")
+MOST_PROCESSES = 64  # unless `processes` says more: `max_concurrent_jobs` may be thousands for shared jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +26,16 @@ class Settings:
     queues: tuple[Queue, ...] = ()
     imports: tuple[str, ...] = ()
     max_concurrent_jobs: int = 10
-    processes: int | None = None  # None: as many as max_concurrent_jobs
+    processes: int | None = None  # for jobs that are not shared; None: as many as max_concurrent_jobs, 64 at most
     start_method: str = "auto"
+    worker_client: str = "engine"
     recycle_after: int | None = 1000
     memory_limit: int | None = None
     lease: float = 60
     heartbeat: float = 5
     poll_interval: float = 1
     stop_timeout: float = 25
+    cancel_grace: float = 10
     keep_completed: float = 7 * 86400
     keep_failed: float = 30 * 86400
     migrate: bool = True
@@ -48,11 +52,14 @@ class Settings:
             whole(self.memory_limit, "memory_limit", 1 << 20, 1 << 50, error=ConfigError)
         if self.start_method not in START_METHODS:
             raise ConfigError(f"start_method must be one of {', '.join(START_METHODS)}")
+        if self.worker_client not in WORKER_CLIENTS:
+            raise ConfigError(f"worker_client must be one of {', '.join(WORKER_CLIENTS)}")
         for name, low, high in (
             ("heartbeat", 0.1, 3600),
             ("lease", 0.6, 86400),
             ("poll_interval", 0.01, 3600),
             ("stop_timeout", 0, 86400),
+            ("cancel_grace", 0, 86400),
             ("keep_completed", 0, 3650 * 86400),
             ("keep_failed", 0, 3650 * 86400),
         ):
@@ -70,8 +77,8 @@ class Settings:
 
     @property
     def slots(self) -> int:
-        """How many jobs run at once, each in a process of its own."""
-        return min(self.max_concurrent_jobs, self.processes or self.max_concurrent_jobs)
+        """How many jobs run at once that need a process of their own; `max_concurrent_jobs` counts shared ones too."""
+        return min(self.max_concurrent_jobs, self.processes or MOST_PROCESSES)
 
 
 def check_names(given: dict[str, Any], known: set[str], what: str) -> None:

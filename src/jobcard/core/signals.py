@@ -51,3 +51,7 @@ class Cancel(JobSignal):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = str(reason)
+
+
+class Told(Cancel):
+    """Raised in a running job when its engine tells it to end; to the job it is a `Cancel`."""

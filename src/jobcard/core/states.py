@@ -99,6 +99,8 @@ class Change:
     """JSON of the try that ended here, stored as an `Attempt` record in the same step; None: nothing."""
     attempt: int = 0
     """The number of that try."""
+    lines: tuple[tuple[int, str], ...] = ()
+    """Log lines of the job, stored in the same step: (microseconds before now, text), oldest first."""
 
 
 # ------------------------------------------------------------------ moves of a holder
@@ -246,6 +248,36 @@ def quarantine(claim: Claimed) -> Change:
 def start(claim: Claimed, *, ago: int) -> Change:
     """The job began `ago` microseconds before now. Written late, and only for jobs that take a while."""
     return Change(verb="start", sources=AT_WORK, target=JobState.RUNNING, sets={"started_at": After(-ago)})
+
+
+def note(
+    claim: Claimed,
+    *,
+    ago: int | None,
+    progress: str | None = None,
+    checkpoint: str | None = None,
+    lines: tuple[tuple[int, str], ...] = (),
+) -> Change:
+    """What a running job says of itself; only what is given changes.
+
+    ago: it began so many microseconds before now; None: its start is stamped already.
+    """
+    sets: dict[str, object] = {} if ago is None else {"started_at": After(-ago)}
+    if progress is not None:
+        sets["progress"] = progress
+    if checkpoint is not None:
+        sets["checkpoint"] = checkpoint
+    return Change(verb="note", sources=AT_WORK, target=JobState.RUNNING, sets=sets, lines=lines)
+
+
+def suspect(claim: Claimed, *, error: str) -> Change:
+    """A worker died that ran this job beside others: nobody is blamed until the job has run alone.
+
+    Its attempt is returned and the crash counted; `must_run_alone` once it was near too many.
+    """
+    if claim.max_attempts == 1:
+        return fail(claim, reason="interrupted", error=error, kind="interrupted")
+    return _back(claim, "suspect", delay=None, error=error, attempt=claim.attempt - 1, crashes=claim.crashes + 1)
 
 
 # ------------------------------------------------------------------ taking from a dead owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobcard.backends.base import Completions, Outcome, Want
 from jobcard.core.job import Claimed, Ref
@@ -36,6 +36,29 @@ class Kill(NamedTuple):
     worker: int
 
 
+class Share(NamedTuple):
+    """Let a worker that has run nothing yet run its jobs side by side from now on."""
+
+    worker: int
+
+
+class Tell(NamedTuple):
+    """Tell a running job that it shall end. why: a `messages.Why`. reason: its own words."""
+
+    worker: int
+    seq: int
+    why: str
+    reason: str
+
+
+class Reply(NamedTuple):
+    """Answer a worker's note: it is stored, or `error` (as in `workers/link.py`) says why not."""
+
+    worker: int
+    call: int
+    error: dict[str, Any] | None
+
+
 class Retire(NamedTuple):
     """Tell an empty worker to end by itself."""
 
@@ -64,4 +87,4 @@ class Finished(NamedTuple):
     """Everything is settled and every worker told to end: the engine may exit."""
 
 
-Command = Spawn | Send | Recall | Kill | Retire | Exchange | Renew | FindStrays | Finished
+Command = Spawn | Share | Send | Tell | Reply | Recall | Kill | Retire | Exchange | Renew | FindStrays | Finished

@@ -6,10 +6,16 @@
                       [JOBS, [[seq, claimed], …]]                 in the order they may start
                       [REPLY, call, error | nil, answer]          answer: msgpack of the verb's return value
                       [STOP]                                      end when nothing is left to do
+                      [SHARE]                                     from now on run jobs side by side
+                      [CANCEL, seq, why, reason]                  a job of a sharing worker shall end (see WHY)
     worker → engine   [HELLO, {settings, queues, names}]
                       [IMPORT_FAILED, {message, module, line, traceback}]
                       [DONE, seq, started, ended, result]         result: JSON text
+                      [FOLLOWED, seq, started, ended, result, [new job, …]]   returned, with follow-ups to store
                       [ENDED, seq, started, ended, {kind, reason, delay, error, error_kind}]
+                      [STARTED, [[seq, started], …]]              a sharing worker began these
+                      [NOTE, seq, {progress, checkpoint, lines: [[at, text], …]}, call | nil]
+                                                                  REPLY to `call` when it is stored
                       [CALL, call, verb, arguments]               a store verb the job's code asked for
 
 Times are CLOCK_MONOTONIC seconds, one clock for all processes of a host. A job may start only after the worker
@@ -21,11 +27,26 @@ from __future__ import annotations
 
 import struct
 import zlib
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
-BOOT, JOBS, REPLY, STOP, HELLO, IMPORT_FAILED, DONE, ENDED, CALL = range(9)
+(BOOT, JOBS, REPLY, STOP, SHARE, CANCEL, HELLO, IMPORT_FAILED, DONE, FOLLOWED, ENDED, STARTED, NOTE, CALL) = range(14)
+
+
+class Why(StrEnum):
+    """Why a running job is told to end."""
+
+    CANCEL = "cancel"
+    """Somebody canceled it."""
+    STOP = "stop"
+    """Its engine stops: it goes back in line, its attempt returned."""
+    LOST = "lost"
+    """Its engine could not renew the claim; another may run it soon."""
+    TIMEOUT = "timeout"
+    """Its time is up (told to sharing workers only: others are killed)."""
+
 
 MAX_FRAME = 64 << 20
 PERMIT = struct.Struct(">I")

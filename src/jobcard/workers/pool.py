@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from jobcard.core import limits
 from jobcard.core.job import Claimed
 from jobcard.workers import messages
+from jobcard.workers.board import Board
 from jobcard.workers.messages import Exit
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -47,7 +48,13 @@ class WorkerProcess:
     """One worker process and its pipes."""
 
     def __init__(
-        self, number: int, process: subprocess.Popen[bytes], sock: socket.socket, permits: tuple[int, int], output: int
+        self,
+        number: int,
+        process: subprocess.Popen[bytes],
+        sock: socket.socket,
+        permits: tuple[int, int],
+        output: int,
+        board: Board,
     ) -> None:
         self.number = number
         self.process = process
@@ -55,6 +62,7 @@ class WorkerProcess:
         self.sock = sock
         self.permits_out, self.permits_in = permits
         self.output = output
+        self.board = board
         self.inbox = messages.Inbox()
         self.unsent = bytearray()
         self.tail: deque[bytes] = deque()
@@ -107,19 +115,21 @@ class Pool:
             theirs.callback(os.close, far_output)
             for fd in (*permits, output):
                 undo.callback(os.close, fd)
+            board = Board.create()
+            undo.callback(board.close)
             # Non-blocking on both sides: the worker waits in poll(), the engine takes back without waiting.
             for fd in (sock.fileno(), permits[0], output):
                 os.set_blocking(fd, False)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, str(far.fileno()), str(permits[0]), str(os.getpid())],
+                [sys.executable, "-P", "-c", _MAIN, *map(str, (far.fileno(), permits[0], board.fd, os.getpid()))],
                 stdin=subprocess.DEVNULL,
                 stdout=far_output,
                 stderr=far_output,
-                pass_fds=(far.fileno(), permits[0]),
+                pass_fds=(far.fileno(), permits[0], board.fd),
                 start_new_session=True,
             )
             undo.callback(process.kill)
-            worker = WorkerProcess(number, process, sock, permits, output)
+            worker = WorkerProcess(number, process, sock, permits, output, board)
             undo.pop_all()
         self._workers[number] = worker
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._socket_ready(worker))
@@ -274,6 +284,7 @@ class Pool:
         worker.sock.close()
         for fd in (worker.permits_out, worker.permits_in, worker.output):
             os.close(fd)
+        worker.board.close()
         self.listener.gone(worker.number, unstarted, Exit(code, output))
 
     @staticmethod

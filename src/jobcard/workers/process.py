@@ -1,6 +1,6 @@
 """The life of a worker process: dies with its engine, imports the application, serves jobs, ends.
 
-Started by `pool.py` as `python -P -c "…; main()" SOCKET PERMITS ENGINE_PID` in a session of its own, its
+Started by `pool.py` as `python -P -c "…; main()" SOCKET PERMITS BOARD ENGINE_PID` in a session of its own, its
 standard output and error going to a pipe that the engine keeps the tail of.
 """
 
@@ -16,11 +16,12 @@ import socket
 import sys
 import traceback
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from jobcard.core import context, naming
 from jobcard.core.settings import settings_to_plain
 from jobcard.workers import messages
+from jobcard.workers.board import Board
 from jobcard.workers.death import die_with_parent
 from jobcard.workers.link import engine_store
 from jobcard.workers.runtime import EngineGoneError, Pipes, serve
@@ -30,20 +31,25 @@ _IMPORTLIB = importlib.__file__
 
 def main() -> None:
     """Be a worker until the engine has no more work or is gone."""
-    sock_fd, permits, engine = (int(argument) for argument in sys.argv[1:4])
+    sock_fd, permits, board, engine = (int(argument) for argument in sys.argv[1:5])
     if not die_with_parent(engine):
         os._exit(0)
+    work(sock_fd, permits, board)
+
+
+def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
+    """Serve as a worker on these descriptors. app: the application, when it has been imported already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         # What a job printed must be out before it can crash.
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    pipes = Pipes(socket.socket(fileno=sock_fd), permits)
+    pipes = Pipes(socket.socket(fileno=sock_fd), permits, Board(board))
     with contextlib.suppress(EngineGoneError):
         boot = pipes.boot()
         context.enter_worker(engine_store(pipes.ask))
         try:
-            app = import_app(boot)
+            app = import_app(boot) if app is None else app
         except EngineGoneError:
             raise
         except BaseException as error:
@@ -108,7 +114,11 @@ def introduce(app: Any) -> dict[str, Any]:
     settings = app.settings
     names = {}
     for definition in app.registry:
-        about = {"isolation": definition.options.isolation, "memory_limit": definition.options.memory_limit}
+        about = {
+            "isolation": definition.isolation,
+            "memory_limit": definition.options.memory_limit,
+            "on_lost_lease": definition.options.on_lost_lease,
+        }
         names.update(dict.fromkeys((definition.name, *definition.aliases), about))
     return {"settings": settings_to_plain(settings), "names": names}
 

@@ -28,6 +28,7 @@ from jobcard.core.job import Claimed
 from jobcard.core.signals import Cancel, Fail, JobSignal, Retry, Snooze
 from jobcard.errors import ConfigError, InvalidJobError, SerializationError
 from jobcard.workers import link, messages
+from jobcard.workers.board import Board
 
 MAX_REASON = 1_000  # characters of what a job says about its own end
 
@@ -45,7 +46,8 @@ T = TypeVar("T")
 class Pipes:
     """The worker's side of the socket and the permit pipe."""
 
-    def __init__(self, sock: socket.socket, permits: int) -> None:
+    def __init__(self, sock: socket.socket, permits: int, board: Board) -> None:
+        self.board = board
         self._sock = sock
         self._permits = permits
         self._inbox = messages.Inbox()
