@@ -63,7 +63,7 @@ def test_no_short_job_waits_behind_a_long_one(lab: Lab) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("share", ["weight", "ageing"])
 def test_a_full_queue_leaves_the_one_beside_it_its_share(lab: Lab, share: str) -> None:
-    """Beside a queue that is always full and of higher priority, one with weights or ageing goes on; strictly it waits."""
+    """Beside a queue that is always full and of higher priority, one with weights or ageing goes on."""
     app = lab.app("told")
     app.jobs.queues.create("high", priority=10, weight=4 if share == "weight" else 1)
     app.jobs.queues.create("low", ageing=0.05 if share == "ageing" else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_rolling_restart_leaves_no_gap_and_costs_no_attempt(lab: Lab) -> None:
         assert tree.stop() == 0
     lab.wait_gone()
     begins = [event.at / 1e9 for event in lab.events("run-begin")]
-    gap = max(after - before for before, after in zip(begins, begins[1:], strict=False))
+    gap = max(after - before for before, after in pairwise(begins))
     figures = lab.figures()
     print(f"{len(begins)} runs; the longest gap between two claims: {gap:.3f} s\n{figures}")
     assert figures.faults == {}, figures

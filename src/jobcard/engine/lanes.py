@@ -1,0 +1,104 @@
+"""The engine's ways to its store: at once where a call cannot hang, on threads of their own where it may.
+
+A store in this process (SQLite) is simply called. A server may hang for as long as its timeout, and kills, timeouts
+and stops must not wait for it: then each lane is one thread, so that a slow exchange delays no renewal. What a call
+gave is heard on the engine's own thread, in the order of the answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from jobcard.errors import StoreError
+
+T = TypeVar("T")
+
+
+class Lane(StrEnum):
+    """What never waits for each other."""
+
+    EXCHANGE = "exchange"
+    RENEW = "renew"
+    ROUTINE = "routine"
+    CALL = "call"
+    """Store verbs that code inside jobs asks for."""
+
+
+class Lanes:
+    """Calls to the store, each answered by one of two functions on the engine's thread."""
+
+    def __init__(self, selector: selectors.BaseSelector, *, threaded: bool) -> None:
+        self._selector = selector
+        self._threaded = threaded
+        self._waiting: dict[Lane, queue.SimpleQueue[Callable[[], None] | None]] = {}
+        self._answers: deque[Callable[[], None]] = deque()
+        self._out, self._in = os.pipe()
+        for fd in (self._out, self._in):
+            os.set_blocking(fd, False)
+        if threaded:
+            selector.register(self._out, selectors.EVENT_READ, self._hear)
+
+    def run(
+        self, lane: Lane, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
+    ) -> None:
+        """Call the store; then `answered` with what it gave, or `failed`. What else it raises ends the engine."""
+        if not self._threaded:
+            self._outcome(call, answered, failed)()
+            return
+        if lane not in self._waiting:
+            self._waiting[lane] = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(self._waiting[lane],), name=f"store-{lane}", daemon=True).start()
+        self._waiting[lane].put(lambda: self._tell(self._outcome(call, answered, failed)))
+
+    def close(self) -> None:
+        """Let the threads end when they have done what was asked; nobody hears their answers any more."""
+        if self._threaded:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self._out)
+        for waiting in self._waiting.values():
+            waiting.put(None)
+
+    @staticmethod
+    def _outcome(
+        call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
+    ) -> Callable[[], None]:
+        try:
+            value = call()
+        except StoreError as error:
+            problem = error  # `error` itself is gone when this block is left
+            return lambda: failed(problem)
+        except BaseException as error:
+            return _raiser(error)
+        return lambda: answered(value)
+
+    @staticmethod
+    def _work(waiting: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+        while (task := waiting.get()) is not None:
+            task()
+
+    def _tell(self, answer: Callable[[], None]) -> None:
+        self._answers.append(answer)
+        with contextlib.suppress(BlockingIOError):  # full: then it is readable, and all will be heard
+            os.write(self._in, b"!")
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._out, 1 << 12):
+                pass
+        while self._answers:
+            self._answers.popleft()()
+
+
+def _raiser(error: BaseException) -> Callable[[], None]:
+    def again() -> None:
+        raise error
+
+    return again

@@ -1,0 +1,76 @@
+"""The engine's ways to a store that may hang: lanes do not wait for each other, and answers are heard in order."""
+
+from __future__ import annotations
+
+import selectors
+import threading
+from typing import Any
+
+import pytest
+
+from jobcard.engine.lanes import Lane, Lanes
+from jobcard.errors import StoreUnavailableError
+
+
+def hear(selector: selectors.BaseSelector, heard: list[Any], count: int) -> None:
+    """Turn as the engine does until so many answers are there."""
+    while len(heard) < count:
+        events = selector.select(30)
+        assert events, f"heard only {heard}"
+        for key, _ in events:
+            key.data()
+
+
+def fail() -> None:
+    raise StoreUnavailableError("away")
+
+
+def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
+    """A renewal is answered while an exchange still waits for the server."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, threaded=True)
+    hangs = threading.Event()
+    heard: list[Any] = []
+    lanes.run(Lane.EXCHANGE, lambda: hangs.wait(30), heard.append, heard.append)
+    lanes.run(Lane.EXCHANGE, lambda: "next", heard.append, heard.append)
+    lanes.run(Lane.RENEW, lambda: "renewed", heard.append, heard.append)
+    hear(selector, heard, 1)
+    assert heard == ["renewed"]
+    hangs.set()
+    hear(selector, heard, 3)
+    assert heard == ["renewed", True, "next"]
+    lanes.close()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) -> None:
+    """Both kinds come back to the thread that turns, and an error that is none of the store's ends it."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, threaded=threaded)
+    heard: list[Any] = []
+
+    def note(value: object) -> None:
+        heard.append((value, threading.current_thread()))
+
+    lanes.run(Lane.ROUTINE, lambda: 7, note, note)
+    lanes.run(Lane.ROUTINE, fail, note, note)
+    hear(selector, heard, 2)
+    assert heard[0] == (7, threading.current_thread())
+    assert isinstance(heard[1][0], StoreUnavailableError)
+    assert heard[1][1] is threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        lanes.run(Lane.ROUTINE, lambda: 1 // 0, note, note)
+        hear(selector, heard, 3)
+    lanes.close()
+
+
+def test_thousands_of_answers_at_once_are_all_heard() -> None:
+    """More answers than the wake-up pipe holds bytes: none is lost."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, threaded=True)
+    heard: list[int] = []
+    for number in range(100_000):
+        lanes.run(Lane.CALL, lambda number=number: number, heard.append, lambda _: None)  # type: ignore[misc]
+    hear(selector, heard, 100_000)
+    assert heard == list(range(100_000))
+    lanes.close()
