@@ -171,12 +171,19 @@ class Lab:
         }
         return {**kept, **ours, **more}
 
-    def start(self, app: str, *options: str, ready: bool = True, env: dict[str, str] | None = None) -> Tree:
-        """`jobcard start APP:jobs …` in a process group of its own."""
+    def start(
+        self,
+        app: str,
+        *options: str,
+        ready: bool = True,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Tree:
+        """`jobcard start APP:jobs …` in a process group of its own. prefix: a command that runs it."""
         errors = self.folder / f"errors-{len(self.trees)}.txt"
         with errors.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobcard.cli", "start", app if ":" in app else f"{app}:jobs", *options],
+                [*prefix, sys.executable, "-m", "jobcard.cli", "start", app if ":" in app else f"{app}:jobs", *options],
                 cwd=self.folder,
                 env=self.environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
