@@ -196,7 +196,7 @@ class Forker:
             os.close(fd)
 
     def _gone(self, code: int) -> None:
-        if self.state is not State.CLOSED:
+        if self._may_start:
             log.log(self._level, "template: ended with code %d", code)
         self._template = None
         self._patient = False  # another may end like this one

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jobcard.core.job import Claimed
 from jobcard.workers import board, forker, messages
-from jobcard.workers.forker import Forker
+from jobcard.workers.forker import Forker, State
 from jobcard.workers.messages import Exit, Why
 from jobcard.workers.worker_process import Forked, Process, Spawned, Unborn, WorkerProcess, pass_on
 
@@ -56,10 +56,20 @@ class Pool:
         """The processes that are alive, as far as we know."""
         return [worker.pid for worker in self._workers.values()]
 
+    def pid_of(self, number: int) -> int | None:
+        """The process of a worker; None when it is gone, or not there yet."""
+        worker = self._workers.get(number)
+        return None if worker is None else worker.pid
+
     @property
     def template(self) -> int | None:
         """The process id of the template, while there is one."""
         return None if self._forker is None else self._forker.pid
+
+    @property
+    def has_template(self) -> bool:
+        """Whether workers are forked now."""
+        return self._forker is not None and self._forker.state is State.READY
 
     def use_template(self, insist: bool) -> None:
         """From now on fork workers from a template wherever that works; once a worker has said hello.
@@ -84,7 +94,6 @@ class Pool:
     def spawn(self, number: int) -> None:
         """Start a worker; OSError when the system has no room for one."""
         unborn = Unborn()
-        unborn.unsent += self._boot
         if self._forker is not None and self._forker.order(number, unborn.channels):
             self._unborn[number] = unborn
         else:
@@ -101,14 +110,14 @@ class Pool:
     def _begin(self, number: int, unborn: Unborn, process: Process) -> None:
         unborn.channels.give_away()
         worker = WorkerProcess(number, process, unborn.channels)
-        worker.shares = unborn.shares
+        worker.shares, worker.early = unborn.shares, unborn.early
         self._workers[number] = worker
         self._selector.register(worker.sock, selectors.EVENT_READ, lambda: self._socket_ready(worker))
         self._selector.register(worker.output, selectors.EVENT_READ, lambda: self._output_ready(worker))
         if process.pidfd >= 0:
             self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._died(worker))
         _raise_oom_score(worker)
-        self._write(worker, bytes(unborn.unsent))
+        self._write(worker, self._boot)
         if unborn.doomed:
             process.kill()
 
@@ -179,10 +188,10 @@ class Pool:
         return self._workers.get(number) or self._unborn.get(number)
 
     def _say(self, worker: WorkerProcess | Unborn, message: list[Any]) -> None:
-        if isinstance(worker, Unborn):
-            worker.unsent += messages.encode(message)
-        else:
+        if isinstance(worker, WorkerProcess) and worker.ready:
             self._write(worker, messages.encode(message))
+        else:
+            worker.early += messages.encode(message)
 
     def take_output(self, number: int) -> str:
         """The last of what a worker printed, and forget it: its job has ended, and what comes now is the next one's."""
@@ -275,6 +284,9 @@ class Pool:
             return False
         try:
             for message in worker.inbox.feed(data):
+                if not worker.ready and message[0] == messages.HELLO:
+                    worker.ready = True
+                    self._write(worker, worker.early)
                 self.listener.message(worker.number, message)
         except messages.BadFrameError:
             self._break(worker)
@@ -348,7 +360,7 @@ class Pool:
                 data += chunk
         return [number for (number,) in messages.PERMIT.iter_unpack(data)]
 
-    def _write(self, worker: WorkerProcess, data: bytes) -> None:
+    def _write(self, worker: WorkerProcess, data: bytes | bytearray) -> None:
         worker.unsent += data
         self._flush(worker)
 

@@ -171,6 +171,10 @@ class WorkerProcess:
         self.channels = channels
         self.sock = channels.sock
         self.output = channels.output
+        self.ready = False
+        """It has said hello; until then it reads nothing but what to import."""
+        self.early = bytearray()
+        """What it is to hear then."""
         self.shares = False
         self.inbox = messages.Inbox()
         self.unsent = bytearray()
@@ -202,7 +206,7 @@ class Unborn:
     def __init__(self) -> None:
         """OSError when there is no room for its pipes."""
         self.channels = Channels()
-        self.unsent = bytearray()
+        self.early = bytearray()
         self.shares = False
         self.doomed = False
 
