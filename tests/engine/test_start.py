@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -68,21 +67,6 @@ def test_ready_means_that_jobs_are_taken(lab: Lab) -> None:
     assert str(tree.engine()) in line
     assert app.note.enqueue().result(timeout=30) == 1
     assert tree.stop() == 0
-
-
-def test_ready_is_told_to_systemd(lab: Lab) -> None:
-    """With $NOTIFY_SOCKET the service manager hears READY=1, and STOPPING=1 at the end."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        address = str(lab.folder / "notify")
-        manager.bind(address)
-        manager.settimeout(30)
-        tree = lab.start("load", env={"NOTIFY_SOCKET": address})
-        assert manager.recv(100) == b"READY=1"
-        tree.signal(signal.SIGTERM)
-        assert manager.recv(100) == b"STOPPING=1"
-        assert tree.wait() == 0
 
 
 def test_what_was_enqueued_before_is_run_first(lab: Lab) -> None:

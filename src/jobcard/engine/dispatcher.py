@@ -84,6 +84,7 @@ class Dispatcher:
             Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
             Routine("alive", ALIVE_SECONDS, self._say_alive, now),
             Routine("unpark", UNPARK_SECONDS, self._unpark, now),
+            Routine("template", ALIVE_SECONDS, self._pool.tend, now),
             self._record_routine,
             self._prune_routine,
         ]
@@ -163,6 +164,10 @@ class Dispatcher:
                 self._exchange(command)
             case commands.Recall(worker):
                 self._plan.recalled(worker, self._pool.recall(worker))
+            case commands.Share(worker):
+                self._pool.share(worker)
+            case commands.Tell(worker, seq, why, reason):
+                self._pool.tell(worker, seq, why, reason)
             case commands.Kill(worker):
                 log.info("worker.kill number=%d why=%s", worker, self._plan.why_killed(worker))
                 self._pool.kill(worker)

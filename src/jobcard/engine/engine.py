@@ -29,7 +29,7 @@ from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
 from jobcard.errors import ConfigError, JobcardError
 from jobcard.version import VERSION
-from jobcard.workers import messages
+from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
 
@@ -148,6 +148,8 @@ class Engine:
     def _serve(self, backend: Backend, hello: dict[str, Any]) -> None:
         assert self._settings is not None
         settings = self._settings
+        if settings.start_method != "spawn":
+            self._pool.use_template(insist=settings.start_method == "template")
         only = self._boot.get("only_queues")
         self.tell_keeper(owner=self._owner, lease=settings.lease, stop_timeout=settings.stop_timeout)
         self._dispatcher = Dispatcher(
@@ -196,11 +198,8 @@ class Engine:
             place = f" ({why['file']}, line {why['line']})" if why["file"] else ""
             self._import_error = f"the application cannot be imported: {why['message']}{place}"
         elif message[0] == messages.CALL:
-            text = (
-                "the application asked for the store while it was being imported: in a script that is started itself, "
-                'put what it does under `if __name__ == "__main__":`'
-            )
-            self._pool.reply(number, message[1], {"class": "ConfigError", "message": text, "facts": {}}, None)
+            error = {"class": "ConfigError", "message": link.NOT_WHILE_IMPORTING, "facts": {}}
+            self._pool.reply(number, message[1], error, None)
 
     def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
         """The first worker ended before its hello."""

@@ -69,6 +69,8 @@ def change_for_death(claim: Claimed, why: str, exit: Exit, *, random: Callable[[
     message = _DEATHS[why].format(timeout=(claim.timeout or 0) / 1e6)
     if why == "crash":
         message = f"the worker process ended with {_status(exit)} while running this job"
+    if why == "lost" and exit.is_lost:
+        message = "the worker process ended with the template that it was forked from"
     record = _recorded(
         claim, "lost" if why == "stop" else "cancel" if why == "canceled" else why, _death(message, exit)
     )

@@ -189,8 +189,8 @@ class Plan:
             why = "crash" if worker.killed is None else worker.killed[1]
             if place > 0 or (worker.killed is not None and worker.killed[0] != seq):
                 why = "lost"
-            if worker.killed is None and self._leases.is_unsafe(now):
-                why = "lost"  # by the keeper, most likely: whoever does not renew must not run
+            if worker.killed is None and (exit.is_lost or self._leases.is_unsafe(now)):
+                why = "lost"  # with its template, or by the keeper: whoever does not renew must not run
             self._words.move(claim, change_for_death(claim, why, exit, random=self._random), now)
 
     @property

@@ -44,6 +44,12 @@ VERBS = frozenset(
 )
 """What a job may ask of the store. Claims, leases and the schema are the engine's alone."""
 
+NOT_WHILE_IMPORTING = (
+    "the application asked for the store while it was being imported: in a script that is started itself, "
+    'put what it does under `if __name__ == "__main__":`'
+)
+"""What an import hears that asks for the store."""
+
 _pack = msgspec.msgpack.Encoder(enc_hook=lambda value: _plain(value)).encode
 
 

@@ -74,6 +74,11 @@ class Exit(NamedTuple):
     output: str
     """The last 16 KiB of what it printed."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody knows how it ended: it went with the template it was forked from, no job is to blame."""
+        return self.code is None
+
 
 class Inbox:
     """Bytes as they arrive, frames as they are whole."""

@@ -41,9 +41,9 @@ def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
     """Serve as a worker on these descriptors. app: the application, when it has been imported already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        # What a job printed must be out before it can crash.
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    for original in (sys.__stdout__, sys.__stderr__):
+        # What a job printed must be out before it can crash. An imported application may have replaced the others.
+        original.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     pipes = Pipes(socket.socket(fileno=sock_fd), permits, Board(board))
     with contextlib.suppress(EngineGoneError):
         boot = pipes.boot()
