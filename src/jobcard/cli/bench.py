@@ -31,7 +31,7 @@ Examples:
     "--jobs", "count", type=click.IntRange(1, 1_000_000), default=20_000, metavar="N", show_default=True, help="To run."
 )
 @common("Measure where this store is; else on a temporary SQLite file.")
-def bench(count: int, url: str | None, as_json: bool, no_color: bool) -> None:
+def bench(count: int, url: str | None, as_json: bool) -> None:
     """Measure enqueue, drain and pick-up with jobs that do nothing.
 
     One engine, jobs in processes of their own, on a file or prefix of its own: a temporary SQLite file with

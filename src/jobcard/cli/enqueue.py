@@ -47,7 +47,6 @@ def enqueue(
     tags: tuple[str, ...],
     url: str | None,
     as_json: bool,
-    no_color: bool,
     **given: Any,
 ) -> None:
     """Store a job of an application and print its id."""

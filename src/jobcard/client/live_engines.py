@@ -44,6 +44,22 @@ class Engines:
             now = store.facts().now if records else 0
         return [engine for record in records if (engine := _alive(record, now))]
 
+    def quiet(self, engine_id: str) -> None:
+        """Tell an engine to finish what it has and to take nothing more."""
+        self._order(engine_id, "quiet")
+
+    def work(self, engine_id: str) -> None:
+        """Tell a quiet engine to take jobs again."""
+        self._order(engine_id, "work")
+
+    def stop(self, engine_id: str) -> None:
+        """Tell an engine to stop, as SIGTERM does."""
+        self._order(engine_id, "stop")
+
+    def _order(self, engine_id: str, order: str) -> None:
+        with self._connection as store:
+            store.write_record(RecordKind.ORDER, engine_id, json.dumps({"order": order}))
+
 
 def _alive(record: Record, now: int) -> Engine | None:
     # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
