@@ -9,8 +9,8 @@ from jobcard.cli.options import plain
 
 _EXAMPLES = """\b
 Examples:
-  eval "$(jobcard completion bash)"                                in ~/.bashrc
-  eval "$(jobcard completion zsh)"                                 in ~/.zshrc
+  eval "$(jobcard completion bash)"            in ~/.bashrc
+  eval "$(jobcard completion zsh)"             in ~/.zshrc
   jobcard completion fish > ~/.config/fish/completions/jobcard.fish
 """
 

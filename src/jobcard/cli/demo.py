@@ -17,7 +17,8 @@ _EXAMPLES = """\b
 Examples:
   jobcard demo
   jobcard demo --files 500 --json
-  jobcard demo --url sqlite:///demo.db && jobcard jobs list --url sqlite:///demo.db --state failed
+  jobcard demo --url sqlite:///demo.db
+  jobcard jobs list --url sqlite:///demo.db --state failed
 """
 
 

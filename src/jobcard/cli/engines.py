@@ -20,7 +20,7 @@ _SPARE = ("version", "heartbeat_at", "started_at", "queues")
 _EXAMPLES = """\b
 Examples:
   jobcard engines list
-  jobcard engines quiet --all                  before a release: finish what runs, take nothing more
+  jobcard engines quiet --all                  they finish what they have
   jobcard engines stop 7f3c9a0be12d4456
 """
 
@@ -80,7 +80,7 @@ def _tell(ids: Sequence[str], url: str | None, tell: Callable[[Jobcard, str], ob
         for engine in told:
             tell(store, engine)
     many = len(ids) != 1
-    if told or (as_json and many):
+    if told or many:
         _print([alive[engine] for engine in told], as_json=as_json, many=many)
     missing = [NotFoundError(f"no live engine has the id {engine[:80]!r}") for engine in ids if engine not in alive]
     for other in missing[1:]:
@@ -95,6 +95,9 @@ def _print(found: Sequence[Engine], *, as_json: bool, many: bool) -> None:
     if as_json:
         plain = [to_plain(engine) for engine in found]
         output.emit_json(plain if many else plain[0])
+        return
+    if not found:
+        output.note("no engine is alive")
         return
     rows = [
         {

@@ -20,7 +20,7 @@ _EXAMPLES = f"""{APP_HELP}
 \b
 Examples:
   jobcard enqueue shop:jobs shop.thumbnail --args '["cat.jpg"]'
-  jobcard enqueue shop.py mail.welcome --kwargs '{{"to": "ann@example.org"}}' --delay 60
+  jobcard enqueue shop.py mail.welcome --kwargs '{{"to": "ann"}}' --delay 60
 """
 
 

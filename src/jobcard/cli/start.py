@@ -20,10 +20,11 @@ _START_EXAMPLES = f"""{APP_HELP}
 Examples:
   jobcard start shop:jobs
   jobcard start shop.py --queues mail,default --processes 4
-  jobcard start shop:jobs --url sqlite:////var/lib/shop/jobs.db --log-format json
+  jobcard start shop:jobs --url sqlite:////srv/jobs.db --log-format json
 
 \b
-SIGTERM or Ctrl-C: what runs may end, then exit 0. A second one: at once, exit 130.
+SIGTERM or Ctrl-C: what runs may end, then exit 0.
+A second one: at once, exit 130.
 """
 
 _DEV_EXAMPLES = f"""{APP_HELP}
