@@ -31,6 +31,15 @@ LAB = """
         return [str(ctx.job.id), ctx.attempt, ctx.job.tags]
 
     @jobs.job
+    def notes(ctx: JobContext) -> bool:
+        ctx.progress(0.5, "half")
+        ctx.log("a line")
+        ctx.save_checkpoint({"row": 3})
+        ctx.then(doubles.call(Sample(1)))
+        ctx.raise_if_cancelled()
+        return ctx.cancelled
+
+    @jobs.job
     async def waits() -> str:
         await asyncio.sleep(0)
         return "waited"
@@ -66,6 +75,7 @@ FILL = """
     if __name__ == "__main__":
         doubles.enqueue(Sample(21))
         sees.options(tags=["a"]).enqueue()
+        notes.enqueue()
         waits.enqueue()
         Report.with_("eu").enqueue(3)
         breaks.enqueue(7)
@@ -110,6 +120,18 @@ class TestReplay:
     def test_its_context(self, lab: App) -> None:
         """The job sees its own record, and the attempt it would have."""
         assert replay(lab, "sees")["result"] == [job_id(lab, "sees"), 1, ["a"]]
+
+    def test_what_it_notes_is_shown_and_not_kept(self, lab: App) -> None:
+        """Progress, log lines, checkpoints and follow-ups go to standard error."""
+        ran = succeeded(lab.jobcard("jobs", "replay", job_id(lab, "notes"), "--app", "lab", "--json"))
+        assert json.loads(ran.out)["result"] is False
+        assert ran.err.splitlines() == [
+            "progress: 50% half",
+            "log: a line",
+            "checkpoint: {'row': 3}",
+            "then: lab.doubles",
+        ]
+        assert replay(lab, "notes")["ok"]
 
     def test_coroutines_and_classes(self, lab: App) -> None:
         """All that can be a job."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobcard.client import Jobcard
     from jobcard.client.live_engines import Engine
 
-_COLUMNS = ("id", "host", "pid", "workers", "queues", "started_at", "heartbeat_at", "version")
+_COLUMNS = ("id", "host", "pid", "workers", "quiet", "queues", "started_at", "heartbeat_at", "version")
 _SPARE = ("version", "heartbeat_at", "started_at", "queues")
 
 _EXAMPLES = """\b
@@ -76,13 +76,19 @@ def _tell(ids: Sequence[str], url: str | None, tell: Callable[[Jobcard, str], ob
 
     with open_store(url) as store:
         alive = {engine.id: engine for engine in store.engines.list()}
-        told = [engine for engine in (dict.fromkeys(ids) or alive) if engine in alive]
-        for engine in told:
-            tell(store, engine)
+        told: list[Engine] = []
+        missing: list[NotFoundError] = []
+        for wanted in dict.fromkeys(ids) or alive:
+            try:
+                if wanted not in alive:
+                    raise NotFoundError(f"no live engine has the id {wanted[:80]!r}")
+                tell(store, wanted)
+                told.append(alive[wanted])
+            except NotFoundError as error:
+                missing.append(error)
     many = len(ids) != 1
     if told or many:
-        _print([alive[engine] for engine in told], as_json=as_json, many=many)
-    missing = [NotFoundError(f"no live engine has the id {engine[:80]!r}") for engine in ids if engine not in alive]
+        _print(told, as_json=as_json, many=many)
     for other in missing[1:]:
         output.complain(str(other))
     if missing:
@@ -103,6 +109,7 @@ def _print(found: Sequence[Engine], *, as_json: bool, many: bool) -> None:
         {
             **{name: getattr(engine, name) for name in _COLUMNS},
             "workers": len(engine.workers),
+            "quiet": "yes" if engine.quiet else None,
             "queues": " ".join(engine.queues),
             "started_at": short_moment(engine.started_at),
             "heartbeat_at": short_moment(engine.heartbeat_at),

@@ -88,6 +88,8 @@ def explain(id: str, url: str | None, as_json: bool) -> None:
     if as_json:
         output.emit_json([to_plain(reason) for reason in reasons])
         return
+    if not reasons:
+        output.emit("nothing keeps it: it waits for its turn")
     for reason in reasons:
         until = "" if reason.until is None else f" (until {moment(reason.until)})"
         output.emit(f"{reason.code}: {output.one_line(reason.text)}{until}")

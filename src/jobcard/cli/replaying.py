@@ -58,6 +58,10 @@ class ReplayContext(JobContext):
         """Show what would be kept for the next try."""
         output.note(f"checkpoint: {output.one_line(to_plain(value))}")
 
+    async def save_checkpoint_async(self, value: Any) -> None:
+        """The same, awaitable."""
+        self.save_checkpoint(value)
+
     def then(self, call: Call[Any]) -> None:
         """Show what would follow."""
         output.note(f"then: {call.job.definition.name}")

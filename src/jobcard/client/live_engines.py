@@ -18,7 +18,7 @@ _BEATS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A live engine. queues: those it serves. workers: the pids of its worker processes."""
+    """A live engine. queues: those it serves. workers: the pids of its worker processes. quiet: it claims nothing."""
 
     id: str
     pid: int
@@ -29,6 +29,7 @@ class Engine:
     heartbeat_at: datetime
     queues: tuple[str, ...]
     workers: tuple[int, ...]
+    quiet: bool = False
 
 
 class Engines:
