@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,6 +23,36 @@ _HELD = {
     Hold.PARKED: "no live engine knows a job of its name",
     Hold.BROKEN: "its record cannot be read",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason why a job does not run, or that it has ended. until: when it will be over, if that is known."""
+
+    code: str
+    text: str
+    until: datetime | None = None
+
+
+_CODES = {Hold.DELAY: "not_due", Hold.AFTER: "dependency", Hold.PARKED: "unknown_name"}
+
+
+def reasons(parts: Parts, row: JobRow) -> list[Reason]:
+    """Why this job does not run."""
+    text = explain(parts, row) if row.state not in ENDED else f"it is {row.state}"
+    if row.state in ENDED:
+        code = "ended"
+    elif row.state == JobState.RUNNING:
+        code = "running"
+    elif row.state == JobState.CLAIMED:
+        code = "held"
+    elif row.hold is not None:
+        code = _CODES.get(Hold(row.hold), "held")
+    elif not parts.engines.list():
+        code = "no_engine"
+    else:
+        code = "paused" if _is_paused(parts, row.queue) else "held"
+    return [Reason(code=code, text=text, until=clock.to_datetime(row.available_at) if code == "not_due" else None)]
 
 
 def last_look(parts: Parts, job_id: bytes, waited: float) -> Ended:

@@ -18,7 +18,7 @@ _BEATS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A live engine. queues: those it serves. workers: the pids of its worker processes."""
+    """A live engine. queues: those it serves. workers: the pids of its worker processes. quiet: it claims nothing."""
 
     id: str
     pid: int
@@ -29,6 +29,7 @@ class Engine:
     heartbeat_at: datetime
     queues: tuple[str, ...]
     workers: tuple[int, ...]
+    quiet: bool = False
 
 
 class Engines:
@@ -43,6 +44,22 @@ class Engines:
             records = store.read_records(RecordKind.ENGINE)
             now = store.facts().now if records else 0
         return [engine for record in records if (engine := _alive(record, now))]
+
+    def quiet(self, engine_id: str) -> None:
+        """Tell an engine to finish what it has and to take nothing more."""
+        self._order(engine_id, "quiet")
+
+    def work(self, engine_id: str) -> None:
+        """Tell a quiet engine to take jobs again."""
+        self._order(engine_id, "work")
+
+    def stop(self, engine_id: str) -> None:
+        """Tell an engine to stop, as SIGTERM does."""
+        self._order(engine_id, "stop")
+
+    def _order(self, engine_id: str, order: str) -> None:
+        with self._connection as store:
+            store.write_record(RecordKind.ORDER, engine_id, json.dumps({"order": order}))
 
 
 def _alive(record: Record, now: int) -> Engine | None:

@@ -20,6 +20,8 @@ class QueueOptions(TypedDict, total=False):
 
     concurrency: int
     priority: int
+    weight: int
+    ageing: float | None
     paused: bool
 
 

@@ -112,7 +112,11 @@ class KeeperHandle:
 
 def start_keeper(settings: Settings, reference: AppReference) -> KeeperHandle:
     """Start a keeper and its engine; returns when the engine is ready, raises why it cannot be."""
-    boot = boot_document(reference, settings=settings_to_plain(settings))
+    return launch_keeper(boot_document(reference, settings=settings_to_plain(settings)))
+
+
+def launch_keeper(boot: dict[str, Any]) -> KeeperHandle:
+    """The same for a boot document that is made already."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _KEEPER],
         stdin=subprocess.PIPE,
