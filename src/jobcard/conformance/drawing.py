@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from jobcard.conformance.model import is_at_work, is_ended
+from jobcard.conformance import factory
+from jobcard.conformance.rules import is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import SECOND
 from jobcard.core.job import Claimed, JobRow, NewJob
@@ -121,7 +122,7 @@ def change_of(kind: str, claim: Claimed, delay: int) -> Change:
             return states.interrupt(claim, error=ERROR)
         case "park":
             return states.park(claim)
-    return states.quarantine(claim)
+    return factory.quarantine(claim)
 
 
 def change_by_operator(kind: str, row: JobRow, delay: int) -> Change | None:

@@ -57,8 +57,9 @@ from jobcard.conformance.drawing import (
     texts,
 )
 from jobcard.conformance.harness import Harness
-from jobcard.conformance.model import ModelBackend, ModelStore, is_alive, is_at_work, is_ended
+from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.conformance.pair import Holding, Pair, plain, without_zeros
+from jobcard.conformance.rules import is_alive, is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import DAY, SECOND
 from jobcard.core.job import JobRow, NewJob

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from jobcard.backends.base import Refusal, Verdict
-from jobcard.conformance.model import ModelBackend, has_lapsed, is_at_work
+from jobcard.conformance.model import ModelBackend
+from jobcard.conformance.rules import has_lapsed, is_at_work
 from jobcard.core.job import JobRow, Ref
 from jobcard.core.states import Change, JobState
 
