@@ -131,7 +131,7 @@ def check_the_text_of_a_jobs_lines_is_bounded(backend: Backend) -> None:
     other, claim = factory.claimed_job(backend), factory.claimed_job(backend)
     _say(backend, other, "o" * 2_000)
     said: list[str] = []
-    for turn in range(6):
+    for turn in range(9):
         texts = [f"{turn} {place} ".ljust(2_000, "é") for place in range(10)]
         _say(backend, claim, *texts)
         said += texts

@@ -108,7 +108,7 @@ def change_of(kind: str, claim: Claimed, delay: int) -> Change:
             lines = ((delay, "said then"), (0, "said now"))[: delay % 7]
             return states.note(claim, ago=delay or None, progress=f'"{delay}"', lines=lines)
         case "long note":
-            lines = tuple((place, f"{place}".ljust(6_000, "é")) for place in range(7))
+            lines = tuple((place, f"{place}".ljust(6_000, "é")) for place in range(12))
             return states.note(claim, ago=None, checkpoint=f'"{delay}"', lines=lines)
         case "complete":
             return states.complete('"as a change"')

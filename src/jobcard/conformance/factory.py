@@ -176,8 +176,9 @@ def job_in_state(backend: Backend, state: str, **given: Any) -> bytes:
 
 def row_of(backend: Backend, job_id: bytes) -> JobRow:
     """The job as it is stored; it must exist."""
-    [row] = backend.get([job_id])
-    return row
+    rows = backend.get([job_id])
+    assert len(rows) == 1, f"of the job {job_id.hex()} there are {len(rows)}"
+    return rows[0]
 
 
 def without_version(row: JobRow) -> JobRow:

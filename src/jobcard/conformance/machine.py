@@ -202,9 +202,22 @@ class Machine(RuleBasedStateMachine):
             there = self.pick(number)
             assert there is not None
             then.insert(0, self.jobs[there.id]._replace(args='"other"'))
-        if trouble == 2 and then:
+        if trouble in (2, 3) and then:
             then.append(then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT))
+        if trouble > 3 and then:
+            # Free again if this move ends the job.
+            then[0] = then[0]._replace(unique_key=self.pair.rows[holding.model.id].unique_key)
         self.settle(holding.owner, [Said(holding, change_of(kind, holding.model, delay), then)])
+
+    @precondition(lambda self: self.held())
+    @rule(number=picks, ago=moments)
+    def note_twice(self, number: int, ago: int) -> None:
+        """What a job says of itself adds up: the second note leaves what the first one said."""
+        held = self.held()
+        holding = held[number % len(held)]
+        first = states.note(holding.model, ago=ago, checkpoint=f'"{number}"', lines=((ago, "a"), (0, "b")))
+        second = states.note(holding.model, ago=None, progress=f'"{number}"', lines=((0, "c"),))
+        self.settle(holding.owner, [Said(holding, first), Said(holding, second)])
 
     def settle(self, owner: str, outcomes: list[Said]) -> None:
         """Moves of a holder, remembered so that they can be repeated."""
@@ -408,7 +421,7 @@ class Machine(RuleBasedStateMachine):
         tags=st.sampled_from([[], [], ["a"], ["b", "a"]]),
         search=st.sampled_from([None, None, "ai", "%", "-0000-"]),
         since=st.sampled_from([None, None, 0, LEASE]),
-        touched=st.sampled_from([None, 0, 1_000, SECOND, LEASE, DAY]),
+        touched=st.sampled_from([None, None, 0, LEASE]),
         error_kind=st.sampled_from([None, None, "X", "lost"]),
         limit=st.integers(1, 30),
         number=picks,
@@ -444,6 +457,12 @@ class Machine(RuleBasedStateMachine):
         if below is not None:
             self.pair.on_both(lambda backend: list(map(plain, backend.list(Filter(), limit=limit, before_id=below.id))))
             self.pair.on_both(lambda backend: backend.attempts([below.id]))
+
+    @rule(since=st.sampled_from([0, 1_000, SECOND, LEASE, DAY]), limit=st.integers(1, 30))
+    def list_touched(self, since: int, limit: int) -> None:
+        where = Filter(touched_since=self.clock.now() - since)
+        self.pair.on_both(lambda backend: list(map(plain, backend.list(where, limit=limit))))
+        self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
 
     @rule(step=st.sampled_from([SECOND, LEASE, DAY]), buckets=st.integers(1, 5))
     def chart(self, step: int, buckets: int) -> None:
