@@ -55,6 +55,17 @@ class IdSource:
         return ids
 
 
+def follow_up_id(parent: bytes, place: int) -> bytes:
+    """The id of the follow-up that a job names in this place: the same at every run of it, and near its parent's."""
+    import hashlib  # only here: it loads a cryptographic library, and most processes never name a follow-up
+
+    digest = hashlib.sha256(parent + place.to_bytes(8, "big")).digest()
+    value = int.from_bytes(parent[:6] + digest[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0b11 << 62) | 0b10 << 62
+    return value.to_bytes(16, "big")
+
+
 def parse_id(value: object) -> bytes:
     """An id as users give it (UUID, its text) as 16 bytes; `JobNotFoundError` if it is none."""
     if isinstance(value, UUID):
