@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jobcard.client.groups import JobGroup
     from jobcard.client.handles import JobHandle
     from jobcard.client.health import Health, Stats
+    from jobcard.client.hooks import Enqueuing
     from jobcard.client.live_engines import Engine
     from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
@@ -56,6 +57,7 @@ __all__ = [
     "DuplicateJobError",
     "Engine",
     "EnqueueUnknownError",
+    "Enqueuing",
     "Fail",
     "Health",
     "InvalidJobError",
@@ -96,6 +98,7 @@ _HOMES = {
     "Cancel": "core.signals",
     "Counts": "client.lookup",
     "Engine": "client.live_engines",
+    "Enqueuing": "client.hooks",
     "Fail": "core.signals",
     "Health": "client.health",
     "Job": "core.job",

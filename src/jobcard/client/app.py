@@ -15,6 +15,7 @@ from jobcard.client.filters import Filters
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
 from jobcard.client.health import Health, Stats, check_health, collect_stats
+from jobcard.client.hooks import A, B
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Bucket, Counts, Page
 from jobcard.client.options import EnqueueOptions
@@ -116,6 +117,22 @@ class Jobcard(Declares):
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> builtins.list[JobHandle[Any]]:
         """The same as `enqueue_many`, awaitable."""
         return await self._parts.producer.enqueue_many_async(calls)
+
+    # ------------------------------------------------------------------ hooks
+
+    def before_enqueue(self, hook: B) -> B:
+        """`@jobs.before_enqueue`: call this with an `Enqueuing` wherever a job is enqueued, in order of declaration.
+
+        It may change the arguments and options; what it raises refuses the enqueue.
+        """
+        return self._parts.hooks.add_before_enqueue(hook)
+
+    def around_run(self, hook: A) -> A:
+        """`@jobs.around_run`: a function of the `JobContext` whose context manager, sync or async, wraps each run.
+
+        The first declared is the outermost. A generator function that yields once will do.
+        """
+        return self._parts.hooks.add_around_run(hook)
 
     # ------------------------------------------------------------------ looking up
 
