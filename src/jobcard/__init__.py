@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jobcard.client.handles import JobHandle
     from jobcard.client.health import Health, Stats
     from jobcard.client.hooks import Enqueuing
-    from jobcard.client.live_engines import Engine
+    from jobcard.client.live_engines import Engine, EngineJob
     from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.job import Job
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorruptRecordError,
         DuplicateJobError,
+        EngineNotFoundError,
         EnqueueUnknownError,
         InvalidJobError,
         JobcardError,
@@ -56,6 +57,8 @@ __all__ = [
     "Counts",
     "DuplicateJobError",
     "Engine",
+    "EngineJob",
+    "EngineNotFoundError",
     "EnqueueUnknownError",
     "Enqueuing",
     "Fail",
@@ -98,6 +101,7 @@ _HOMES = {
     "Cancel": "core.signals",
     "Counts": "client.lookup",
     "Engine": "client.live_engines",
+    "EngineJob": "client.live_engines",
     "Enqueuing": "client.hooks",
     "Fail": "core.signals",
     "Health": "client.health",
