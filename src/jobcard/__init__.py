@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
     from jobcard.client.classes import JobClass
+    from jobcard.client.explain import Reason
     from jobcard.client.groups import JobGroup
     from jobcard.client.handles import JobHandle
     from jobcard.client.health import Health, Stats
@@ -78,6 +79,7 @@ __all__ = [
     "Page",
     "Queue",
     "QueueNotFoundError",
+    "Reason",
     "ResultTimeoutError",
     "Retry",
     "ScheduleNotFoundError",
@@ -114,6 +116,7 @@ _HOMES = {
     "Jobcard": "client",
     "Page": "client.lookup",
     "Queue": "core.queue",
+    "Reason": "client.explain",
     "Retry": "core.signals",
     "Snooze": "core.signals",
     "Stats": "client.health",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
 from jobcard.client.declare import Declares
+from jobcard.client.explain import Reason, reasons
 from jobcard.client.filters import Filters
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
@@ -176,6 +177,13 @@ class Jobcard(Declares):
         A job counts in its present state, when it ended, else started, else was claimed, else created.
         """
         return self._parts.lookup.count_over_time(span)
+
+    def explain(self, job_id: UUID | str) -> builtins.list[Reason]:
+        """Why a job does not run: every cause that holds now, or that it runs or has ended; none: it is its turn soon.
+
+        `JobNotFoundError` when there is none of this id.
+        """
+        return reasons(self._parts, self._parts.lookup.row(ids.parse_id(job_id)))
 
     def health(self) -> Health:
         """How the store is; a dead one is told, not raised."""

@@ -56,14 +56,12 @@ class IdSource:
 
 
 def follow_up_id(parent: bytes, place: int) -> bytes:
-    """The id of the follow-up that a job names in this place: the same at every run of it, and near its parent's."""
-    import hashlib  # only here: it loads a cryptographic library, and most processes never name a follow-up
+    """The id of a job's follow-up number `place`: the same at every try, a UUIDv7 of the parent's moment."""
+    from hashlib import sha256  # 5 ms to import, and most processes never need it
 
-    digest = hashlib.sha256(parent + place.to_bytes(8, "big")).digest()
-    value = int.from_bytes(parent[:6] + digest[:10], "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0b11 << 62) | 0b10 << 62
-    return value.to_bytes(16, "big")
+    noise = sha256(parent + place.to_bytes(4, "big")).digest()
+    version, variant = 0x70 | noise[6] & 0x0F, 0x80 | noise[8] & 0x3F
+    return parent[:6] + bytes((version, noise[7], variant)) + noise[9:16]
 
 
 def parse_id(value: object) -> bytes:
