@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
     from jobcard.client.classes import JobClass
+    from jobcard.client.events import Event, Events
     from jobcard.client.explain import Reason
     from jobcard.client.groups import JobGroup
     from jobcard.client.handles import JobHandle
@@ -62,6 +63,8 @@ __all__ = [
     "EngineNotFoundError",
     "EnqueueUnknownError",
     "Enqueuing",
+    "Event",
+    "Events",
     "Fail",
     "Health",
     "InvalidJobError",
@@ -105,6 +108,8 @@ _HOMES = {
     "Engine": "client.live_engines",
     "EngineJob": "client.live_engines",
     "Enqueuing": "client.hooks",
+    "Event": "client.events",
+    "Events": "client.events",
     "Fail": "core.signals",
     "Health": "client.health",
     "Job": "core.job",

@@ -31,6 +31,7 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.events import Events
     from jobcard.client.functions import Call
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
@@ -184,6 +185,16 @@ class Jobcard(Declares):
         `JobNotFoundError` when there is none of this id.
         """
         return reasons(self._parts, self._parts.lookup.row(ids.parse_id(job_id)))
+
+    def events(self, since: datetime | str | None = None) -> Events:
+        """What happens to jobs from now on, or from `since` on: an iterator and async iterator of `Event`s.
+
+        since: an aware datetime, or the `cursor` of an event, to go on behind it. It waits for the next event, up to a
+        second after it happened, until `close()`; a `with` block closes it. `ConfigError` for another `since`.
+        """
+        from jobcard.client.events import Events
+
+        return Events(self._parts, since)
 
     def health(self) -> Health:
         """How the store is; a dead one is told, not raised."""
