@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -94,7 +95,8 @@ class TestWaiting:
         write(jobs)
         handle = jobs.enqueue("x", strict=False)
         (claim,) = hands.claim()
-        hands.end(claim, states.quarantine(claim))
+        parked = states.park(claim)
+        hands.end(claim, replace(parked, sets={**parked.sets, "hold": states.Hold.BROKEN}))
         assert codes(jobs, handle) == ["held"]
 
 
