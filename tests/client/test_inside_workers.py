@@ -24,7 +24,7 @@ SOURCE = """
             seen = next(events)
             while seen.job_id != handle.id:
                 seen = next(events)
-        return [str(handle.id), seen.state, [reason.code for reason in jobs.explain(handle.id)]]
+        return [str(handle.id), seen.state.value, [reason.code for reason in jobs.explain(handle.id)]]
 
 
     @jobs.job(queue="aged")

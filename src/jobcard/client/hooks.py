@@ -47,7 +47,7 @@ class Enqueuing:
 Run = AbstractContextManager[Any, Any] | AbstractAsyncContextManager[Any, Any]
 """What stands around one run of a job."""
 
-BeforeEnqueue = Callable[[Enqueuing], None]
+BeforeEnqueue = Callable[[Enqueuing], object]
 AroundRun = Callable[[JobContext], Run]
 _Written = Callable[[JobContext], Run | Iterator[Any] | AsyncIterator[Any]]
 
