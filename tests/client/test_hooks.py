@@ -147,6 +147,8 @@ class TestBeforeEnqueue:
             {"kwargs": []},
             {"kwargs": {"c": 1}},
             {"options": {"priority": "high"}},
+            {"options": None},
+            {"options": ["priority"]},
             {"options": {"delay": 1, "at": "x"}},
             {"args": (object(),)},
         ):

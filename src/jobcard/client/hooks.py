@@ -89,6 +89,8 @@ class Hooks:
         event = Enqueuing(name, args, kwargs, options_of(template))
         for hook in self.before_enqueue:
             hook(event)
+        if not isinstance(event.options, dict):
+            raise InvalidJobError(f"options must be a dict, not {type(event.options).__name__}")
         if template.said or event.options:
             given = check_enqueue_options(event.options)
             template = make_template(name, template.declared, init, given, to_say_again(event.options, given))
