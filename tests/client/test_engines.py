@@ -52,7 +52,7 @@ class TestList:
     def test_what_it_runs_is_told(self, jobs: Jobcard) -> None:
         """The jobs at work with their worker, and whether it claims."""
         job_id = uuid4()
-        running = [{"pid": 11, "job_id": job_id.hex, "name": "add", "since": BASE["started_at"], "colour": "red"}]
+        running = [[11, str(job_id), "add", BASE["started_at"], "something newer"]]
         write(jobs, quiet=True, app="shop:jobs", jobs=running, colour="red")
         (engine,) = jobs.engines.list()
         since = datetime(2027, 1, 15, 8, tzinfo=UTC)
@@ -60,7 +60,7 @@ class TestList:
         assert engine.jobs == (EngineJob(pid=11, job_id=job_id, name="add", since=since),)
 
     @pytest.mark.parametrize(
-        "more", [{"jobs": 5}, {"jobs": [5]}, {"jobs": [{}]}, {"jobs": [{"pid": 1, "job_id": "x"}]}, {"queues": None}]
+        "more", [{"jobs": 5}, {"jobs": [5]}, {"jobs": [[]]}, {"jobs": [[1, "x", "add", 0]]}, {"queues": None}]
     )
     def test_a_damaged_record_is_told(self, jobs: Jobcard, more: dict[str, Any]) -> None:
         """By the name of the engine."""

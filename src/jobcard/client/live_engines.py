@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,7 +89,7 @@ class Engines:
 def _alive(record: Record, now: int) -> Engine | None:
     # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
     #          two writings of this, "queues": [names], "workers": [pids],
-    #          "quiet": bool, "app": text, "jobs": [{"pid", "job_id": hex, "name", "since": microseconds}, …]}
+    #          "quiet": bool, "app": text, "jobs": [[worker's pid, job's id, name, microseconds since 1970], …]}
     try:
         document = json.loads(record.value)
         if record.age >= _BEATS * clock.to_duration(document["heartbeat"]):
@@ -113,10 +113,7 @@ def _alive(record: Record, now: int) -> Engine | None:
         raise CorruptRecordError(f"the record of engine {record.key} cannot be read") from error
 
 
-def _job(document: Mapping[str, Any]) -> EngineJob:
-    return EngineJob(
-        pid=document["pid"],
-        job_id=UUID(document["job_id"]),
-        name=document["name"],
-        since=clock.to_datetime(document["since"]),
-    )
+def _job(told: Sequence[Any]) -> EngineJob:
+    # A newer engine may tell more.
+    pid, job_id, name, since, *_more = told
+    return EngineJob(pid=pid, job_id=UUID(job_id), name=name, since=clock.to_datetime(since))
