@@ -16,6 +16,7 @@ from jobcard.client.filters import Filters
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
 from jobcard.client.health import Health, Stats, check_health, collect_stats
+from jobcard.client.hooks import A, B
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Bucket, Counts, Page
 from jobcard.client.options import EnqueueOptions
@@ -30,6 +31,7 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.events import Events
     from jobcard.client.functions import Call
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
@@ -118,6 +120,22 @@ class Jobcard(Declares):
         """The same as `enqueue_many`, awaitable."""
         return await self._parts.producer.enqueue_many_async(calls)
 
+    # ------------------------------------------------------------------ hooks
+
+    def before_enqueue(self, hook: B) -> B:
+        """`@jobs.before_enqueue`: call this with an `Enqueuing` wherever a job is enqueued, in order of declaration.
+
+        It may change the arguments and options; what it raises refuses the enqueue.
+        """
+        return self._parts.hooks.add_before_enqueue(hook)
+
+    def around_run(self, hook: A) -> A:
+        """`@jobs.around_run`: a function of the `JobContext` whose context manager, sync or async, wraps each run.
+
+        The first declared is the outermost. A generator function that yields once will do.
+        """
+        return self._parts.hooks.add_around_run(hook)
+
     # ------------------------------------------------------------------ looking up
 
     def handle(self, job_id: UUID | str) -> JobHandle[Any]:
@@ -162,8 +180,21 @@ class Jobcard(Declares):
         return self._parts.lookup.count_over_time(span)
 
     def explain(self, job_id: UUID | str) -> builtins.list[Reason]:
-        """Why a job does not run, or that it has ended; `JobNotFoundError` when there is none of this id."""
+        """Why a job does not run: every cause that holds now, or that it runs or has ended; none: it is its turn soon.
+
+        `JobNotFoundError` when there is none of this id.
+        """
         return reasons(self._parts, self._parts.lookup.row(ids.parse_id(job_id)))
+
+    def events(self, since: datetime | str | None = None) -> Events:
+        """What happens to jobs from now on, or from `since` on: an iterator and async iterator of `Event`s.
+
+        since: an aware datetime, or the `cursor` of an event, to go on behind it. It waits for the next event, up to a
+        second after it happened, until `close()`; a `with` block closes it. `ConfigError` for another `since`.
+        """
+        from jobcard.client.events import Events
+
+        return Events(self._parts, since)
 
     def health(self) -> Health:
         """How the store is; a dead one is told, not raised."""

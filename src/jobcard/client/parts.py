@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jobcard.client import living
+from jobcard.client.ageing import Ageing
+from jobcard.client.hooks import Hooks
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Lookup
 from jobcard.client.moves import Moves
@@ -28,11 +30,13 @@ class Parts:
         self.registry = Registry()
         self.codec = Codec()
         self.connection = Connection()
+        self.hooks = Hooks()
+        self.ageing = Ageing(self.connection)
         self.lookup = Lookup(self.connection, self.codec)
         self.moves = Moves(self.connection, self.lookup)
         self.producer = Producer(self)
         self.watcher = Watcher(self.connection)
-        self.queues = Queues(self.connection)
+        self.queues = Queues(self.connection, self.ageing)
         self.engines = Engines(self.connection)
         self.keeper: KeeperHandle | None = None
         self.closed = False

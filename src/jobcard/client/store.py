@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from jobcard.client import sources
 from jobcard.core import context
@@ -28,13 +28,15 @@ class JobcardOptions(TypedDict, total=False):
     imports: Iterable[str]
     max_concurrent_jobs: int
     processes: int | None
-    start_method: str
+    start_method: Literal["auto", "spawn", "template"]
+    worker_client: Literal["engine", "direct"]
     recycle_after: int | None
     memory_limit: int | None
     lease: float | timedelta
     heartbeat: float | timedelta
     poll_interval: float | timedelta
     stop_timeout: float | timedelta
+    cancel_grace: float | timedelta
     keep_completed: float | timedelta
     keep_failed: float | timedelta
     migrate: bool

@@ -27,6 +27,7 @@ VERBS = frozenset(
         "enqueue",
         "get",
         "attempts",
+        "log_lines",
         "ended",
         "list",
         "count",
