@@ -31,6 +31,9 @@ CI = settings(
 )
 """What every merge runs."""
 
+SERVER = settings(CI, max_examples=40, stateful_step_count=40)
+"""What every merge runs on a store that is a server: each step is a round trip or more."""
+
 SOAK = settings(CI, max_examples=5_000, stateful_step_count=100)
 """What a night runs."""
 

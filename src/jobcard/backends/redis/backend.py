@@ -1,0 +1,404 @@
+"""Jobs in Redis 6.2 or newer, or Valkey: every move is one script."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from jobcard.backends import base
+from jobcard.backends.base import (
+    NO_COMPLETIONS,
+    NOTHING,
+    SETTINGS,
+    Bucket,
+    Capabilities,
+    Completions,
+    Ended,
+    Enqueued,
+    Exchanged,
+    Facts,
+    Fate,
+    Filter,
+    Outcome,
+    Record,
+    RecordKind,
+    Tally,
+    Waker,
+    Want,
+)
+from jobcard.backends.redis import changes, lookup, rows, scripts, wake
+from jobcard.backends.redis.connection import Connections
+from jobcard.backends.redis.errors import driver_errors
+from jobcard.backends.redis.exchange import exchange
+from jobcard.backends.redis.keys import Keys
+from jobcard.backends.redis.options import read_options
+from jobcard.backends.url import mask
+from jobcard.core.clock import Clock
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import ENDED, Change
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
+
+_log = logging.getLogger("jobcard.store")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn the driver's errors into ours, and log how long a verb took."""
+
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        started = time.perf_counter()
+        try:
+            with driver_errors:
+                return method(*args, **kwargs)
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
+
+    return call
+
+
+class RedisBackend:
+    """Jobs in one Redis or Valkey database, or one slot of a cluster."""
+
+    capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        parsed, self._options = read_options(url, options)
+        self._shown = mask(url)
+        self._clock = clock
+        self._connections = Connections(parsed, self._options, patience)
+        self._keys = Keys(self._options.prefix)
+
+    def __repr__(self) -> str:
+        return f"RedisBackend({self._shown!r})"
+
+    @property
+    def _client(self) -> Any:
+        return self._connections.client()
+
+    def _run(self, name: str, *values: object, cards: Sequence[bytes] = ()) -> Any:
+        # A test's clock goes along; else the script asks the server.
+        now = False if self._clock is None else self._clock.now()
+        packed = rows.pack([now, *values])
+        return scripts.run(self._client, scripts.script(name), self._keys.all, packed, *cards)
+
+    def _now(self) -> int:
+        if self._clock is not None:
+            return self._clock.now()
+        seconds, micros = self._client.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+    # -- schema
+
+    @_verb
+    def migrate(self) -> list[int]:
+        """Write what is missing; each step is one script that looks at the version again."""
+        self._refuse_eviction()
+        known = scripts.migrations()
+        if self._version() > known[-1].number:
+            self.check_schema()
+        applied = []
+        for migration in known:
+            if self._step(migration.number - 1, migration.number, migration.up):
+                applied.append(migration.number)
+        return applied
+
+    @_verb
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        known = scripts.migrations()
+        while (found := self._version()) > 0:
+            if found > known[-1].number:
+                raise SchemaVersionError(found, known[-1].number)
+            if self._step(found, found - 1, known[found - 1].down):
+                return found
+        return None
+
+    @_verb
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        found, wanted = self._version(), scripts.migrations()[-1].number
+        if found != wanted:
+            raise SchemaVersionError(found, wanted)
+        self._refuse_eviction()
+
+    def _version(self) -> int:
+        found = self._client.hget(self._keys.meta, "schema")
+        if found is None:
+            return 0
+        if not found.isdigit():
+            raise ConfigError(f"the key {self._keys.meta!r} holds no schema version: it is damaged or not jobcard's")
+        return int(found)
+
+    def _step(self, before: int, after: int, step: scripts.Script) -> bool:
+        """One step up or down, if the version is still the one before it."""
+        now = False if self._clock is None else self._clock.now()
+        guard = f"local found=tonumber(redis.call('HGET',K_meta,'schema') or 0)\nif found~={before} then return 0 end\n"
+        finish = f"\nredis.call('HSET',K_meta,'schema',{after})\nreturn 1\n" if after else "\nreturn 1\n"
+        head, body = step.text.split("local NUL = '\\0'\n", 1)
+        text = f"{head}local NUL = '\\0'\n{guard}{body}{finish}"
+        arguments = (rows.pack([now]), secrets.token_hex(16))
+        return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
+
+    def _refuse_eviction(self) -> None:
+        if (policy := self._eviction()) is not None:
+            raise ConfigError(
+                f"this Redis throws keys away when it is full (maxmemory-policy {policy}), and so would lose jobs: "
+                "set maxmemory-policy noeviction"
+            )
+
+    def _eviction(self) -> str | None:
+        """The policy by which it would drop our keys; None: it would not, or does not say."""
+        info = self._client.info("memory")
+        policy = info.get("maxmemory_policy", "noeviction")
+        return policy if info.get("maxmemory", 0) and policy.startswith("allkeys") else None
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._connections.close()
+
+    # -- producing
+
+    @_verb
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one script; one answer each, in order."""
+        if not jobs:
+            return []
+        parts = [rows.new_job(job) for job in jobs]
+        fates = self._run("enqueue", [moving for moving, _ in parts], cards=[card for _, card in parts])
+        return [Enqueued(Fate(fate.decode()), bytes.fromhex(existing.decode())) for fate, existing in fates]
+
+    # -- holding
+
+    @_verb
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Release due jobs, settle what ended, claim what is wanted, in one script."""
+        return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease)
+
+    def _quarantine(self, refs: list[str]) -> None:
+        for ref in refs:
+            _log.error("job %s cannot be read: taken out of the line, its bytes kept", ref)
+        self._run("quarantine", refs)
+
+    @_verb
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
+        gone: list[Ref] = []
+        most = self.capabilities.max_batch
+        for first in range(0, len(held), most):
+            part = held[first : first + most]
+            found = self._run("renew", owner, lease, [ref for ref, _ in part], [token for _, token in part])
+            gone += [ref.decode() for ref in found]
+        return gone
+
+    @_verb
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
+        refs = self._run("find_held", list(owners), lapsed, limit, after or False)
+        claims, broken = [], []
+        for ref, live, card in lookup.fetch(self._client, self._keys, [ref.decode() for ref in refs]):
+            if live is None and card is None:
+                continue
+            try:
+                if live is None:
+                    raise CorruptRecordError(f"a part of job {ref} is missing")
+                claims.append(rows.to_claimed(ref, live, card))
+            except CorruptRecordError:
+                broken.append(ref)
+        if broken:
+            self._quarantine(broken)
+        return claims
+
+    @_verb
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        total = 0
+        while names and (number := self._run("unpark", list(names))):
+            total += number
+        return total
+
+    # -- operators
+
+    @_verb
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+        found = self._run("apply_by_operator", job_id.hex(), changes.to_array(change))
+        if not found:
+            return None
+        if len(found) == 1:
+            existing = UUID(found[0].decode())
+            raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+        return rows.to_job(job_id.hex(), *found)
+
+    @_verb
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many."""
+        total = 0
+        before, older = (False if value is None else value for value in (finished_before, age))
+        while total < limit:
+            most = min(self.capabilities.max_batch, limit - total)
+            number: int = self._run("prune", [str(state) for state in states], before, older, most)
+            total += number
+            if number < most:
+                break
+        return total
+
+    @_verb
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        return int(self._run("delete_jobs", [job_id.hex() for job_id in job_ids])) if job_ids else 0
+
+    @_verb
+    def truncate(self) -> None:
+        """Delete every job and record; the schema and the store's identity stay."""
+        self._run("truncate")
+
+    # -- looking up
+
+    @_verb
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
+        return lookup.get_jobs(self._client, self._keys, job_ids)
+
+    @_verb
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        found = self._packed(self._keys.attempts, job_ids)
+        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error in tries]
+
+    @_verb
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, oldest first."""
+        found = self._packed(self._keys.lines, job_ids)
+        return [LogLine(job_id, at, text) for job_id, lines in found for at, text in lines]
+
+    def _packed(self, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
+        if not job_ids:
+            return []
+        texts = self._client.hmget(key, [job_id.hex() for job_id in job_ids])
+        return [(job_id, rows.unpack(text)) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
+
+    @_verb
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended."""
+        if not job_ids:
+            return []
+        found = []
+        texts = self._client.hmget(self._keys.live, [job_id.hex() for job_id in job_ids])
+        for job_id, text in zip(job_ids, texts, strict=True):
+            if text is None:
+                continue
+            live = rows.unpack(text)
+            state, result, reason = (live[rows.PLACE[name] - 1] for name in ("state", "result", "reason"))
+            if state in ENDED:
+                found.append(Ended(job_id, state, result or None, reason or None))
+        return found
+
+    @_verb
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
+        found = []
+        below = None if before_id is None else before_id.hex()
+        for row in lookup.walk(self._client, self._keys, self._run, where, below=below, most=limit):
+            found.append(row)
+            if len(found) == limit:
+                break
+        return found
+
+    @_verb
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state; limit: stop counting a (queue, state) there."""
+        return lookup.count_jobs(self._client, self._keys, self._run, where, limit=limit)
+
+    @_verb
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first."""
+        return lookup.chart(self._client, self._keys, first=first, step=step, buckets=buckets)
+
+    @_verb
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        delayed, oldest = self._run("tally")
+        return Tally(
+            counts=lookup.counts_by_state(self._client, self._keys),
+            delayed=delayed,
+            oldest_waiting=None if oldest is None else max(0, self._now() - oldest),
+        )
+
+    # -- small records
+
+    @_verb
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        now = self._now()
+        prefix = f"{kind.value}\0".encode()
+        found = [
+            (field[len(prefix) :].decode(), rows.unpack(text))
+            for field, text in self._client.hscan_iter(self._keys.records, match=f"{kind.value}\0*", count=500)
+        ]
+        return [Record(key, value, version, now - at) for key, (value, version, at) in sorted(dict(found).items())]
+
+    @_verb
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        wanted = False if expect is None else expect
+        version: int | None = self._run("write_record", kind.value, key, value, wanted, kind in SETTINGS)
+        return version
+
+    @_verb
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+        return bool(self._run("remove_record", kind.value, key, kind in SETTINGS))
+
+    # -- itself
+
+    @_verb
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        info = self._client.info()
+        identity = self._client.hget(self._keys.meta, "identity")
+        name = "Valkey" if info.get("valkey_version") else "Redis"
+        return Facts(
+            store="redis",
+            version=f"{name} {info.get('valkey_version') or info.get('redis_version')}",
+            schema_version=self._version(),
+            identity="" if identity is None else identity.decode(),
+            size_bytes=info.get("used_memory"),
+            connections=info.get("connected_clients"),
+            now=self._now(),
+            problems=self._problems(info),
+        )
+
+    def _problems(self, info: dict[str, Any]) -> Sequence[str]:
+        found = []
+        if not info.get("aof_enabled"):
+            found.append("appendonly is off: jobs since the last snapshot are lost when the server dies; set it to yes")
+        elif info.get("aof_last_write_status", "ok") != "ok":
+            found.append("the append-only file cannot be written: look at the server's disk")
+        if (policy := self._eviction()) is not None:
+            found.append(f"maxmemory-policy {policy} throws jobs away when memory is full; set it to noeviction")
+        return found
+
+    @_verb
+    def waker(self) -> Waker:
+        """Hints by publish and subscribe, on a connection of its own."""
+        return wake.listen(self._connections.listener(), self._keys.bell)
+
+
+_: type[base.Backend] = RedisBackend

@@ -1,0 +1,85 @@
+"""The way to the server: one pool for each process, every error in jobcard's words."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+
+from jobcard.backends.redis.options import Options
+from jobcard.backends.url import StoreURL
+
+
+class Connections:
+    """Makes the driver's client at first use, and anew in a forked child."""
+
+    def __init__(self, url: StoreURL, options: Options, patience: float | None) -> None:
+        self._url = url
+        self._options = options
+        self._timeout = options.socket_timeout if patience is None else min(options.socket_timeout, max(patience, 0.05))
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._client: Any = None
+
+    def client(self) -> Any:
+        """The driver's client of this process."""
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    # The parent's sockets are left alone: closing them politely would end its connections.
+                    self._client = self._make()
+                    self._pid = os.getpid()
+        return self._client
+
+    def listener(self) -> Any:
+        """A client with one connection of its own, for a waker."""
+        return redis.Redis(**self._arguments(), single_connection_client=False)
+
+    def close(self) -> None:
+        """Let go of every connection of this process."""
+        with self._lock:
+            if self._client is not None and self._pid == os.getpid():
+                self._client.close()
+            self._client, self._pid = None, 0
+
+    def _make(self) -> Any:
+        if self._options.cluster:
+            arguments = self._arguments()
+            del arguments["db"]
+            return RedisCluster(**arguments)
+        arguments = self._arguments()
+        pool: Any = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+            connection_class=redis.SSLConnection if arguments.pop("ssl", False) else redis.Connection,
+            max_connections=self._options.pool_size,
+            timeout=self._options.pool_timeout,
+            **arguments,
+        )
+        return redis.Redis(connection_pool=pool)
+
+    def _arguments(self) -> dict[str, Any]:
+        url, options = self._url, self._options
+        arguments: dict[str, Any] = {
+            "host": url.host or "localhost",
+            "port": url.port or 6379,
+            "db": options.db,
+            "username": url.user or None,
+            "password": url.password,
+            "socket_connect_timeout": min(options.connect_timeout, self._timeout),
+            "socket_timeout": self._timeout,
+            "socket_keepalive": True,
+            "health_check_interval": 0,
+            # A script whose answer was lost is not repeated behind our back: whoever asked decides.
+            "retry": Retry(NoBackoff(), 0),
+        }
+        if url.scheme in ("rediss", "valkeys"):
+            arguments["ssl"] = True
+            arguments["ssl_cert_reqs"] = "required"
+            arguments["ssl_check_hostname"] = options.ssl_check_hostname
+            if options.ssl_ca_certs:
+                arguments["ssl_ca_certs"] = options.ssl_ca_certs
+        return arguments

@@ -1,0 +1,79 @@
+"""What Redis says when it fails, in jobcard's words; by the code that its message begins with."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from redis import exceptions as redis
+
+from jobcard.errors import (
+    ConfigError,
+    JobcardError,
+    SchemaVersionError,
+    StoreError,
+    StoreFullError,
+    StoreMovedError,
+    StoreUnavailableError,
+)
+
+_FOR_NOW = frozenset(
+    {"LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MOVED", "ASK", "UNKILLABLE"}
+)
+
+
+class NoSchemaError(SchemaVersionError):
+    """Nothing of ours is under this prefix."""
+
+
+def _code_of(error: BaseException) -> str:
+    # A script's own errors begin with their code; those of a command in a script may have it later in older servers.
+    return str(error).lstrip("-").partition(" ")[0].rstrip(":")
+
+
+def translate(error: BaseException) -> JobcardError | None:
+    """The jobcard error for a driver's; None: it is none of the driver's."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    if isinstance(error, (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)):
+        return ConfigError(f"Redis does not let us in: {type(error).__name__}")
+    if isinstance(error, redis.OutOfMemoryError):
+        return StoreFullError("Redis has no memory left; nothing was stored")
+    if isinstance(error, (redis.BusyLoadingError, redis.ReadOnlyError, redis.MasterDownError, redis.TryAgainError)):
+        return StoreUnavailableError(f"Redis cannot take this now: {type(error).__name__}")
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+        return StoreUnavailableError(f"Redis does not answer: {type(error).__name__}")
+    code = _code_of(error)
+    match code:
+        case "JOBCARDSCHEMA":
+            return NoSchemaError(0, 1)
+        case "JOBCARDSEALED":
+            return StoreMovedError("this store was sealed: its jobs live elsewhere now")
+        case "OOM":
+            return StoreFullError("Redis has no memory left; nothing was stored")
+        case "MISCONF":
+            return StoreFullError("Redis cannot write to its disk; nothing was stored")
+        case "NOAUTH" | "WRONGPASS" | "NOPERM":
+            return ConfigError(f"Redis does not let us in: {code}")
+        case "WRONGTYPE":
+            return StoreError("a key with our prefix is not ours: choose another prefix")
+    if code in _FOR_NOW:
+        return StoreUnavailableError(f"Redis cannot take this now: {code}")
+    return StoreError(f"Redis failed: {code}")
+
+
+class _Translated:
+    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and (ours := translate(error)) is not None:
+            raise ours from error
+
+
+driver_errors = _Translated()

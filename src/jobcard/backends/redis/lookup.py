@@ -1,0 +1,210 @@
+"""Looking up: by state where few are in it, else a walk down the ids inside the server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from jobcard.backends.base import Bucket, Filter
+from jobcard.backends.redis import rows
+from jobcard.backends.redis.keys import Keys
+from jobcard.core.job import JobRow
+from jobcard.core.states import ENDED, JobState
+from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
+
+_FEW = 5_000
+_CHUNK = 200
+
+
+def fetch(client: Any, keys: Keys, refs: Sequence[str]) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+    """Both parts of jobs, in order; a part that is not there is None."""
+    for first in range(0, len(refs), _CHUNK):
+        chunk = refs[first : first + _CHUNK]
+        pipe = client.pipeline(transaction=False)
+        pipe.hmget(keys.live, chunk)
+        pipe.hmget(keys.card, chunk)
+        lives, cards = pipe.execute()
+        yield from zip(chunk, lives, cards, strict=True)
+
+
+def get_jobs(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    found = []
+    for ref, live, card in fetch(client, keys, [job_id.hex() for job_id in job_ids]):
+        if live is None and card is None:
+            continue
+        try:
+            found.append(rows.to_job(ref, live, card))
+        except CorruptRecordError:
+            if len(job_ids) == 1:
+                raise
+            _log.warning("a job cannot be read and was left out: %s", ref)
+    return found
+
+
+def _readable(client: Any, keys: Keys, refs: Sequence[str]) -> Iterator[JobRow]:
+    for ref, live, card in fetch(client, keys, refs):
+        if live is None and card is None:
+            continue  # deleted since
+        try:
+            yield rows.to_job(ref, live, card)
+        except CorruptRecordError:
+            _log.warning("a job cannot be read and was left out: %s", ref)
+
+
+def _few(client: Any, keys: Keys, where: Filter) -> list[str] | None:
+    """All ids that can fit, when the wanted states or the time leave few; None: many, or nobody knows."""
+    states = {str(state) for state in where.states}
+    sources: list[tuple[str, Any]] = []
+    since = where.touched_since
+    low = "-inf" if since is None else since
+    if since is None and not states:
+        return None
+    wanted = states or {state.value for state in JobState}
+    for state in sorted(wanted & {state.value for state in ENDED}):
+        sources += [(key, low) for key in keys.ended(state)]
+    if wanted - {state.value for state in ENDED}:
+        sources.append((keys.alive, low))
+        if since is not None:
+            sources.append((keys.leases, "-inf"))
+    pipe = client.pipeline(transaction=False)
+    for key, first in sources:
+        pipe.zcount(key, first, "+inf")
+    if since is None and sum(pipe.execute()) > _FEW:
+        return None
+    pipe.reset()
+    for key, first in sources:
+        pipe.zrangebyscore(key, first, "+inf")
+    return sorted({ref.decode() for found in pipe.execute() for ref in found}, reverse=True)
+
+
+def _fits(row: JobRow, where: Filter) -> bool:
+    if where.states and row.state not in where.states:
+        return False
+    if where.queues and row.queue not in where.queues:
+        return False
+    if where.names and row.name not in where.names:
+        return False
+    if where.tags and not set(where.tags) <= _tags(row):
+        return False
+    if where.args is not None and row.args != where.args:
+        return False
+    if where.error_kind is not None and row.error_kind != where.error_kind:
+        return False
+    if where.batch_id is not None and row.batch_id != where.batch_id:
+        return False
+    if where.after is not None and row.created_at < where.after:
+        return False
+    if where.before is not None and row.created_at >= where.before:
+        return False
+    if where.touched_since is not None and not any(
+        at is not None and at >= where.touched_since
+        for at in (row.created_at, row.claimed_at, row.started_at, row.finished_at)
+    ):
+        return False
+    if where.search:
+        return where.search in row.name or where.search.lower() in str(UUID(bytes=row.id))
+    return True
+
+
+def _tags(row: JobRow) -> set[str]:
+    try:
+        return set(json.loads(row.tags)) if row.tags else set()
+    except (ValueError, TypeError):
+        return set()
+
+
+def _needs_card(where: Filter) -> bool:
+    return bool(where.tags or where.args is not None or where.batch_id is not None)
+
+
+def walk(
+    client: Any, keys: Keys, run: Any, where: Filter, *, below: str | None = None, most: int = 1_000
+) -> Iterator[JobRow]:
+    """Jobs of a filter, newest id first. most: how many are probably wanted."""
+    few = _few(client, keys, where)
+    if few is not None:
+        refs = [ref for ref in few if below is None or ref < below]
+        for first in range(0, len(refs), _CHUNK):
+            yield from (row for row in _readable(client, keys, refs[first : first + _CHUNK]) if _fits(row, where))
+        return
+    sets = [({str(value): True for value in values} or False) for values in (where.states, where.queues, where.names)]
+    text = where.search or False
+    cursor: str | bool = below or False
+    at_once = 1_000 if _needs_card(where) else min(1_000, most)
+    while True:
+        limits = [False if value is None else value for value in (where.error_kind, where.after, where.before)]
+        found, go_on = run("find", cursor, at_once, *sets, *limits, text)
+        yield from (row for row in _readable(client, keys, [ref.decode() for ref in found]) if _fits(row, where))
+        if not go_on:
+            return
+        cursor = go_on.decode()
+
+
+def count_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
+    """Jobs by queue and state; with a limit, no (queue, state) is counted further."""
+    counts: dict[str, dict[str, int]] = {}
+    if where == Filter(states=where.states, queues=where.queues):
+        for queue, state, number in all_counts(client, keys):
+            if (not where.states or state in where.states) and (not where.queues or queue in where.queues):
+                counts.setdefault(queue, {})[state] = number if limit is None else min(limit, number)
+        return counts
+    for row in walk(client, keys, run, where):
+        by_state = counts.setdefault(row.queue, {})
+        number = by_state.get(row.state, 0) + 1
+        by_state[row.state] = number if limit is None else min(limit, number)
+    return counts
+
+
+def all_counts(client: Any, keys: Keys) -> list[tuple[str, str, int]]:
+    """(queue, state, how many) for all jobs."""
+    found = []
+    for field, number in client.hgetall(keys.counts).items():
+        queue, _, state = field.decode().partition("\0")
+        if int(number) > 0:
+            found.append((queue, state, int(number)))
+    return found
+
+
+def chart(client: Any, keys: Keys, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    """Jobs by present state in slices of time, each at its latest stamp."""
+    slices: list[dict[str, int]] = [{} for _ in range(buckets)]
+    pipe = client.pipeline(transaction=False)
+    sources = [("waiting", keys.alive)] + [(state.value, key) for state in sorted(ENDED) for key in keys.ended(state)]
+    for _, key in sources:
+        for place in range(buckets):
+            pipe.zcount(key, first + place * step, f"({first + (place + 1) * step}")
+    pipe.zrange(keys.leases, 0, -1)
+    *numbers, at_work = pipe.execute()
+    answers = iter(numbers)
+    for state, _ in sources:
+        for place in range(buckets):
+            if number := next(answers):
+                slices[place][state] = slices[place].get(state, 0) + number
+    for row in _readable(client, keys, [ref.decode() for ref in at_work]):
+        # Counted among the living at its creation; it belongs where it was claimed or started.
+        _move(slices, "waiting", row.created_at, -1, first, step)
+        _move(slices, row.state, row.started_at or row.claimed_at or row.created_at, 1, first, step)
+    return [
+        Bucket(at=first + place * step, counts={state: number for state, number in counts.items() if number})
+        for place, counts in enumerate(slices)
+    ]
+
+
+def _move(slices: list[dict[str, int]], state: str, at: int, by: int, first: int, step: int) -> None:
+    place = (at - first) // step
+    if 0 <= place < len(slices):
+        slices[place][state] = slices[place].get(state, 0) + by
+
+
+def counts_by_state(client: Any, keys: Keys) -> Mapping[str, int]:
+    """How many jobs are in each state."""
+    counts = {state.value: 0 for state in JobState}
+    for _, state, number in all_counts(client, keys):
+        counts[state] = counts.get(state, 0) + number
+    return counts

@@ -1,0 +1,54 @@
+-- Records that jobs returned, each only if its claim still holds it: in bulk, as this is the hot path.
+--
+-- columns  [ids, tokens, results, microseconds since each start]
+-- refusals get [id, token, verdict] of those that did not simply apply
+
+local function verdict(id, token, sources)
+  local live = read_live(id)
+  if live and live[CLAIM_TOKEN] == token and not sources[live[STATE]] then return 'mine' end
+  return 'lost'
+end
+
+local AT_WORK = { claimed = true, running = true }
+
+local function complete(columns, refusals)
+  local ids = columns[1]
+  if #ids == 0 then return end
+  local texts = redis.call('HMGET', K_live, unpack(ids))
+  local lives, plain, kept, done, members = {}, {}, {}, {}, {}
+  local settled = {}
+  for place, id in ipairs(ids) do
+    local fine, live = pcall(cmsgpack.unpack, texts[place] or '')
+    local token = columns[2][place]
+    if fine and type(live) == 'table' and live[CLAIM_TOKEN] == token and AT_WORK[live[STATE]] and not settled[id] then
+      settled[id] = true
+      done[#done + 1] = id
+      members[#members + 1] = live[CLAIMED_BY] .. NUL .. id
+      count(live[QUEUE], live[STATE], -1)
+      count(live[QUEUE], 'completed', 1)
+      if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
+      if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
+        redis.call('HDEL', K_unique, live[UNIQUE_KEY])
+      end
+      live[STATE], live[RESULT], live[STARTED_AT], live[FINISHED_AT] = 'completed', columns[3][place], now - columns[4][place], now
+      live[CLAIMED_BY], live[LEASE_UNTIL], live[CANCEL_REQUESTED], live[VERSION] = false, false, false, live[VERSION] + 1
+      if live[KEEP] then
+        live[EXPIRES_AT] = now + live[KEEP]
+        redis.call('ZADD', K_expires, live[EXPIRES_AT], id)
+        kept[#kept + 1], kept[#kept + 2] = now, id
+      else
+        plain[#plain + 1], plain[#plain + 2] = now, id
+      end
+      lives[#lives + 1], lives[#lives + 2] = id, cmsgpack.pack(live)
+    else
+      refusals[#refusals + 1] = { id, token, verdict(id, token, AT_WORK) }
+    end
+  end
+  if #done == 0 then return end
+  redis.call('HSET', K_live, unpack(lives))
+  redis.call('ZREM', K_leases, unpack(done))
+  redis.call('ZREM', K_held, unpack(members))
+  redis.call('ZREM', K_alive, unpack(done))
+  if #plain > 0 then redis.call('ZADD', K_completed, unpack(plain)) end
+  if #kept > 0 then redis.call('ZADD', K_kept_completed, unpack(kept)) end
+end

@@ -1,0 +1,103 @@
+-- What every script begins with: the names of its keys, the places of a live array, and how a job enters and leaves
+-- the indexes. A job is in exactly those indexes that its state and hold put it in.
+--
+-- KEYS    as in keys.py, named K_card, K_live, … below
+-- ARGV[1] msgpack array: [1] now in microseconds, false: the server's own time; the rest as each script says
+--
+-- A script is not undone after an error, so everything that can fail comes before the first write: memory by `begin()`.
+
+local input = cmsgpack.unpack(ARGV[1])
+local now = input[1]
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local NUL = '\0'
+
+-- To be called before anything is written: refuses a store that is not there, and one that has no memory left.
+local function begin()
+  if redis.call('HEXISTS', K_meta, 'schema') == 0 then return redis.error_reply('JOBCARDSCHEMA none') end
+  redis.call('HSET', K_meta, 'touched', 1)
+end
+
+local changed = {}
+local function count(queue, state, by)
+  local field = queue .. NUL .. state
+  changed[field] = (changed[field] or 0) + by
+end
+-- To be called at the end of whatever moved jobs.
+local function write_counts()
+  for field, by in pairs(changed) do
+    if by ~= 0 then redis.call('HINCRBY', K_counts, field, by) end
+  end
+  changed = {}
+end
+
+local function read_live(id)
+  local text = redis.call('HGET', K_live, id)
+  if not text then return nil end
+  local fine, live = pcall(cmsgpack.unpack, text)
+  if fine and type(live) == 'table' and live[VERSION] ~= nil and type(live[QUEUE]) == 'string'
+    and type(live[CLAIM_TOKEN]) == 'number' and type(live[RANK]) == 'number' and type(live[ORDER_AT]) == 'number' then
+    return live
+  end
+  return nil
+end
+local function write_live(id, live) redis.call('HSET', K_live, id, cmsgpack.pack(live)) end
+
+local function line_member(id, live)
+  return live[QUEUE] .. NUL .. struct.pack('>I4I8', live[RANK] + 2147483648, live[ORDER_AT] + 4503599627370496) .. id
+end
+
+local function is_at_work(state) return state == 'claimed' or state == 'running' end
+local ENDED = { completed = { K_completed, K_kept_completed }, failed = { K_failed, K_kept_failed },
+                canceled = { K_canceled, K_kept_canceled } }
+
+-- Out of every index that its state has it in.
+local function leave(id, live)
+  local state = live[STATE]
+  count(live[QUEUE], state, -1)
+  if state == 'waiting' then
+    if not live[HOLD] then redis.call('ZREM', K_line, line_member(id, live))
+    elseif live[HOLD] == 'delay' then redis.call('ZREM', K_due, id)
+    elseif live[HOLD] == 'parked' then redis.call('ZREM', K_parked, live[NAME] .. NUL .. id) end
+  elseif is_at_work(state) then
+    redis.call('ZREM', K_leases, id)
+    redis.call('ZREM', K_held, live[CLAIMED_BY] .. NUL .. id)
+    if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
+  else
+    redis.call('ZREM', ENDED[state][1], id)
+    redis.call('ZREM', ENDED[state][2], id)
+    redis.call('ZREM', K_expires, id)
+  end
+end
+
+-- Into every index that its state puts it in; writes it too.
+local function enter(id, live)
+  local state = live[STATE]
+  count(live[QUEUE], state, 1)
+  if ENDED[state] then
+    redis.call('ZADD', ENDED[state][live[KEEP] and 2 or 1], live[FINISHED_AT], id)
+    if live[EXPIRES_AT] then redis.call('ZADD', K_expires, live[EXPIRES_AT], id) end
+    redis.call('ZREM', K_alive, id)
+    if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
+      redis.call('HDEL', K_unique, live[UNIQUE_KEY])
+    end
+  else
+    redis.call('ZADD', K_alive, live[CREATED_AT], id)
+    if live[UNIQUE_KEY] then redis.call('HSET', K_unique, live[UNIQUE_KEY], id) end
+    if is_at_work(state) then
+      redis.call('ZADD', K_leases, live[LEASE_UNTIL], id)
+      redis.call('ZADD', K_held, 0, live[CLAIMED_BY] .. NUL .. id)
+      if live[CANCEL_REQUESTED] then
+        redis.call('HSET', K_cancels, live[CLAIMED_BY] .. NUL .. id, live[CANCEL_REQUESTED])
+      end
+    elseif not live[HOLD] then redis.call('ZADD', K_line, 0, line_member(id, live))
+    elseif live[HOLD] == 'delay' then redis.call('ZADD', K_due, live[AVAILABLE_AT], id)
+    elseif live[HOLD] == 'parked' then redis.call('ZADD', K_parked, 0, live[NAME] .. NUL .. id) end
+  end
+  write_live(id, live)
+end
+
+local function raise_settings() redis.call('HINCRBY', K_meta, 'settings', 1) end
+local function ring() redis.call('PUBLISH', string.gsub(K_meta, 'meta$', 'bell'), '!') end

@@ -1,0 +1,195 @@
+"""Between the packed parts of a job and the records of `core/job.py`.
+
+    card    32 characters of digest | msgpack array of CARD
+    live    msgpack array of LIVE; scripts read and write it, so None is `false` in it
+    job     what `enqueue` and follow-ups hand to a script, see `new_job`
+
+Lua has no integer above 2^53: instants in microseconds and tokens stay far below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.errors import CorruptRecordError, InvalidJobError
+
+CARD = (
+    "init",
+    "args",
+    "kwargs",
+    "priority",
+    "max_attempts",
+    "max_crashes",
+    "backoff",
+    "timeout",
+    "limit_key",
+    "batch_id",
+    "parent_id",
+    "schedule_id",
+    "tags",
+    "meta",
+)
+LIVE = (
+    "state",
+    "claim_token",
+    "claimed_by",
+    "lease_until",
+    "queue",
+    "name",
+    "rank",
+    "order_at",
+    "hold",
+    "attempt",
+    "crashes",
+    "interrupts",
+    "available_at",
+    "created_at",
+    "claimed_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+    "keep",
+    "unique_key",
+    "cancel_requested",
+    "reason",
+    "error_kind",
+    "progress",
+    "checkpoint",
+    "result",
+    "version",
+)
+PLACE = {field: place for place, field in enumerate(LIVE, 1)}
+"""Where a field stands in the array, counted as Lua counts."""
+
+DIGEST = 32
+_IDS = frozenset({"batch_id", "parent_id"})
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+def pack(value: object) -> bytes:
+    """Anything plain as msgpack; `InvalidJobError` for text that is not UTF-8 or a number that is none of ours."""
+    try:
+        return _encode(value)
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:
+        raise InvalidJobError(f"Redis cannot store a value: {error}") from error
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """What was packed; `CorruptRecordError` when it is not msgpack."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptRecordError("a record of the store cannot be read") from error
+
+
+# ------------------------------------------------------------------ to the store
+
+
+def new_job(job: NewJob) -> tuple[list[object], bytes]:
+    """(what scripts read of a new job, its card)."""
+    digest = _digest(job)
+    moving: list[object] = [
+        job.id.hex(),
+        digest,
+        job.queue,
+        job.rank,
+        job.order_offset,
+        job.delay,
+        False if job.at is None else job.at,
+        False if job.keep is None else job.keep,
+        False if job.unique_key is None else job.unique_key,
+        job.name,
+    ]
+    fixed = pack([_plain(field, getattr(job, field)) for field in CARD])
+    return moving, digest.encode() + fixed
+
+
+def _digest(job: NewJob) -> str:
+    content = pack((job.name, job.init, job.args, job.kwargs))
+    return hashlib.blake2b(content, digest_size=DIGEST // 2).hexdigest()
+
+
+def _plain(field: str, value: Any) -> Any:
+    return value.hex() if field in _IDS and value is not None else value
+
+
+# ------------------------------------------------------------------ from the store
+
+
+def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:
+    if live is None or card is None:
+        raise CorruptRecordError(f"a part of job {ref} is missing")
+    moving, fixed = unpack(live), unpack(memoryview(card)[DIGEST:])
+    if (
+        not isinstance(moving, list)
+        or not isinstance(fixed, list)
+        or len(moving) != len(LIVE)
+        or len(fixed) != len(CARD)
+    ):
+        raise CorruptRecordError(f"job {ref} is not as jobcard writes jobs")
+    fields = dict(zip(CARD, fixed, strict=True))
+    for field, value in zip(LIVE, moving, strict=True):
+        fields[field] = None if value is False else value
+    for field in _IDS:
+        if fields[field] is not None:
+            fields[field] = bytes.fromhex(fields[field])
+    fields["id"] = bytes.fromhex(ref)
+    return fields
+
+
+def to_job(ref: str, live: bytes | None, card: bytes | None) -> JobRow:
+    """A job from its two parts; `CorruptRecordError` when one is missing or unreadable."""
+    fields = _read(ref, live, card)
+    return _checked(JobRow(*[fields[name] for name in JobRow._fields]))
+
+
+def _checked(row: JobRow) -> JobRow:
+    whole = (row.attempt, row.claim_token, row.created_at, row.available_at, row.max_attempts)
+    if not all(type(value) is int for value in whole) or not isinstance(row.args, str):
+        raise CorruptRecordError(f"job {row.id.hex()} holds a value of the wrong kind")
+    return row
+
+
+_CLAIMED = tuple(
+    (LIVE.index(name), True) if name in LIVE else (CARD.index(name), False) if name in CARD else (-1, True)
+    for name in Claimed._fields
+)
+
+
+_HEX = tuple(Claimed._fields.index(name) for name in sorted(_IDS))
+_CHECKPOINT = Claimed._fields.index("checkpoint")
+
+
+def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
+    """A claim from its two parts: the hot path, so without a dict in between."""
+    if card is None:
+        raise CorruptRecordError(f"a part of job {ref} is missing")
+    moving, fixed = unpack(live), unpack(memoryview(card)[DIGEST:])
+    try:
+        values: list[Any] = [
+            ref if place < 0 else moving[place] if in_live else fixed[place] for place, in_live in _CLAIMED
+        ]
+        values[1] = moving[PLACE["claim_token"] - 1]
+        values[3] = bytes.fromhex(ref)
+        for place in _HEX:
+            if values[place] is not None:
+                values[place] = bytes.fromhex(values[place])
+        if values[_CHECKPOINT] is False:
+            values[_CHECKPOINT] = None
+        claim = Claimed._make(values)
+        if type(claim.attempt) is not int or type(claim.args) is not str or type(claim.available_at) is not int:
+            raise CorruptRecordError(f"job {ref} holds a value of the wrong kind")
+    except (IndexError, TypeError, ValueError) as error:
+        raise CorruptRecordError(f"job {ref} is not as jobcard writes jobs") from error
+    return claim
+
+
+def place_in_line(claim: Claimed) -> tuple[int, int, bytes]:
+    """Where a claim stood in the line of its queue."""
+    return claim.rank, claim.order_at, claim.id

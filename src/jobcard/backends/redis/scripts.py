@@ -1,0 +1,80 @@
+"""The scripts of this store, put together from `lua/` and `migrations/`, and run by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from jobcard.backends.redis.keys import NAMES
+from jobcard.backends.redis.rows import LIVE
+
+_PARTS = {
+    "enqueue": ("add", "enqueue"),
+    "exchange": ("add", "release", "complete", "apply", "claim", "exchange"),
+    "apply_by_operator": ("apply", "apply_by_operator"),
+    "delete_jobs": ("delete", "delete_jobs"),
+    "prune": ("delete", "prune"),
+}
+"""Scripts of several files, in order; each has `head.lua` before it. All others are one file."""
+
+
+class Script(NamedTuple):
+    """One script and the hash a server knows it by."""
+
+    text: str
+    sha: str
+
+
+class Migration(NamedTuple):
+    """One step of the schema."""
+
+    number: int
+    up: Script
+    down: Script
+
+
+def run(client: Any, script: Script, keys: tuple[str, ...], *arguments: bytes | str) -> Any:
+    """Run a script; one that the server forgot, or never saw, is sent whole."""
+    try:
+        return client.evalsha(script.sha, len(keys), *keys, *arguments)
+    except NoScriptError:
+        return client.eval(script.text, len(keys), *keys, *arguments)
+
+
+@cache
+def script(name: str) -> Script:
+    """A script by its name."""
+    return _script("".join(_read("lua", f"{part}.lua") for part in _PARTS.get(name, (name,))))
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Every migration, oldest first."""
+    names = sorted(file.name for file in files(__package__).joinpath("migrations").iterdir())
+    return tuple(
+        Migration(
+            int(name[:4]),
+            _script(_read("migrations", name)),
+            _script(_read("migrations", name.replace(".up.", ".down."))),
+        )
+        for name in names
+        if name.endswith(".up.lua")
+    )
+
+
+def _script(body: str) -> Script:
+    keys = "".join(f"local K_{name}=KEYS[{place}]\n" for place, name in enumerate(NAMES, 1))
+    fields = "".join(f"local {field.upper()}={place}\n" for place, field in enumerate(LIVE, 1))
+    text = f"{keys}{fields}local FIELDS={len(LIVE)}\n{_read('lua', 'head.lua')}{body}"
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(folder: str, name: str) -> str:
+    # Comments are for readers; a server would keep them for as long as it knows the script.
+    text = files(__package__).joinpath(folder, name).read_text("utf-8")
+    return re.sub(r"^\s*--[^\n]*\n", "", text, flags=re.MULTILINE)
