@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -82,6 +82,11 @@ class Connection:
         return self._settled
 
     @property
+    def declared_queues(self) -> tuple[Queue, ...]:
+        """The queues that code gave."""
+        return self._checked.queues
+
+    @property
     def own_backend(self) -> str | type | Backend | None:
         """The store, or its class, that code gave instead of a URL alone."""
         given: str | type | Backend | None = self._given.get("backend")
@@ -121,6 +126,24 @@ class Connection:
             settings = self.settings
             self._backend = open_backend(settings.url, settings.config, backend=self.own_backend)
         return self._backend
+
+    def lend_instead(self, backend: Backend) -> Callable[[], None]:
+        """Lend this store, which is ready, to everybody until what comes back is called."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this Jobcard is closed")
+            before = self._backend, self._ready
+            self._backend = self._ready = backend
+
+        def lend_again() -> None:
+            with self._lock:
+                opened, ready = before
+                if not self._closed:
+                    self._backend, self._ready = opened, ready
+                elif opened is not None:
+                    opened.close()
+
+        return lend_again
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
