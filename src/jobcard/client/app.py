@@ -260,7 +260,7 @@ class Jobcard(Declares):
             return 0
         if in_process:
             return started.run_in_process(self, until_empty=until_empty)
-        return started.run(self.reference())
+        return started.run(self.reference)
 
     def _start(self, *, another: bool, in_process: bool) -> Callable[[], None] | None:
         started = self._parts.started

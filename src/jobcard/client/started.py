@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jobcard.backends.base import Backend
 from jobcard.core import context
-from jobcard.errors import ConfigError, JobcardError
+from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobcard.client.parts import Parts
@@ -52,23 +52,26 @@ class Started:
         with self._lock:
             if not another and self._any_runs():
                 return None
-            settings, reference = self._settings(), find_reference()
+            settings, identity = self._settings(), self._identity()
+            reference = find_reference()
             if another:
                 keeper = start_keeper(settings, reference)
                 return self._keep(keeper, lambda: _stop_keeper(keeper, settings))
             one = OneEngine(
-                find_place(self._identity(), reference),
+                find_place(identity, reference),
                 lambda place: start_keeper(settings, reference, place=place),
                 self._is_ready,
             )
             one.begin()
             return self._keep(one, lambda: one.stop(settings.stop_timeout))
 
-    def run(self, reference: AppReference) -> int:
+    def run(self, find_reference: Callable[[], AppReference]) -> int:
         """An engine in the foreground; its exit code."""
         from jobcard.engine.control import run_foreground
 
-        return run_foreground(self._settings(), reference, place=self._place(reference))
+        settings, identity = self._settings(), self._identity()
+        reference = find_reference()
+        return run_foreground(settings, reference, place=_place(identity, reference))
 
     def start_in_process(self, app: Any) -> Stop | None:
         """An engine on threads of this process; what stops it, None: there was one of ours."""
@@ -120,15 +123,6 @@ class Started:
             )
         return self._parts.connection.settings
 
-    def _place(self, reference: AppReference) -> Place | None:
-        # A foreground engine runs in any case; it only lets others see that it is there.
-        from jobcard.engine.once import find_place, try_place
-
-        try:
-            return try_place(find_place(self._identity(), reference))
-        except JobcardError:
-            return None
-
     def _identity(self) -> str:
         with self._parts.connection as store:
             if not store.capabilities.survives_process:
@@ -163,6 +157,16 @@ class Started:
                 return store, False
         settings = connection.settings
         return open_backend(settings.url, settings.config, backend=given, patience=BUSY_SECONDS), True
+
+
+def _place(identity: str, reference: AppReference) -> Place | None:
+    # A foreground engine runs in any case; this only lets others see that it is there.
+    from jobcard.engine.once import find_place, try_place
+
+    try:
+        return try_place(find_place(identity, reference))
+    except ConfigError:
+        return None
 
 
 def _stop_keeper(keeper: Any, settings: Settings) -> None:
