@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -12,7 +13,9 @@ from jobcard.backends.base import Ended, Filter
 from jobcard.client.classes import JobClass
 from jobcard.client.functions import BoundJob, Call, JobFunction
 from jobcard.client.handles import JobHandle
+from jobcard.client.lookup import Lookup
 from jobcard.client.producer import Producer
+from jobcard.client.store import Connection
 from jobcard.client.trial import Ran, Trial
 from jobcard.client.watcher import Told, Watcher
 from jobcard.core import clock, context, limits
@@ -63,7 +66,7 @@ class Testing:
             raise ConfigError('testing: the mode must be "manual" or "inline"')
         self._parts = parts
         self._mode: Mode = mode
-        self._open: Trial | None = None
+        self._open: tuple[Trial, Lookup] | None = None
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -72,7 +75,9 @@ class Testing:
         if self._open is not None:
             raise ConfigError("this testing block is open already; jobs.testing() makes another one")
         parts = self._parts
-        self._open = trial = Trial(parts)
+        trial = Trial(parts)
+        # Of its own: another block may be open inside this one.
+        self._open = trial, Lookup(cast(Connection, nullcontext(trial.backend)), parts.codec)
         before = parts.producer, parts.watcher, parts.is_tested
         lend_again = parts.connection.lend_instead(trial.backend)
         parts.producer = _RunsAtOnce(parts, trial) if self._mode == "inline" else Producer(parts)
@@ -131,7 +136,7 @@ class Testing:
 
     def _find(self, job_id: bytes) -> Job | None:
         try:
-            return self._parts.lookup.get(UUID(bytes=job_id))
+            return self._lookup.get(UUID(bytes=job_id))
         except JobNotFoundError:
             return None  # a job deleted it
 
@@ -139,7 +144,7 @@ class Testing:
 
     def all_enqueued(self) -> list[Job]:
         """The jobs that wait, delayed ones included, in the order they were enqueued."""
-        return list(self._parts.lookup.iterate({"state": JobState.WAITING}))[::-1]
+        return list(self._lookup.iterate({"state": JobState.WAITING}))[::-1]
 
     def assert_enqueued(self, job: AnyJob, /, *args: Any, queue: str | None = None, **kwargs: Any) -> Job:
         """Fail unless such a job is enqueued, saying what is; returns the newest.
@@ -150,7 +155,7 @@ class Testing:
         found = self._matching(job, args, kwargs, queue)
         if not found:
             raise AssertionError(f"{_describe(job, args, kwargs, queue)} is not enqueued; {self._what_is_there()}")
-        return self._parts.lookup.view(found[0])
+        return self._lookup.view(found[0])
 
     def refute_enqueued(self, job: AnyJob, /, *args: Any, queue: str | None = None, **kwargs: Any) -> None:
         """Fail if such a job is enqueued; the same words as `assert_enqueued`."""
@@ -219,14 +224,21 @@ class Testing:
         rows = list(self._rows())[::-1]
         if not rows:
             return "nothing is"
-        lines = [f"  {_show(self._parts.lookup.view(row))}" for row in rows[:_SHOWN]]
+        lines = [f"  {_show(self._lookup.view(row))}" for row in rows[:_SHOWN]]
         more = [f"  … and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
         return "\n".join(["there are:", *lines, *more])
 
     @property
     def _trial(self) -> Trial:
+        return self._opened()[0]
+
+    @property
+    def _lookup(self) -> Lookup:
+        return self._opened()[1]
+
+    def _opened(self) -> tuple[Trial, Lookup]:
         if self._open is None:
-            raise ConfigError("this testing block is over: use it inside `with jobs.testing() as t:`")
+            raise ConfigError("this testing block is not open, or over: use it inside `with jobs.testing() as t:`")
         return self._open
 
 
