@@ -76,10 +76,10 @@ class Testing:
             raise ConfigError("this testing block is open already; jobs.testing() makes another one")
         parts = self._parts
         trial = Trial(parts)
-        # Of its own: another block may be open inside this one.
-        self._open = trial, Lookup(cast(Connection, nullcontext(trial.backend)), parts.codec)
         before = parts.producer, parts.watcher, parts.is_tested
         lend_again = parts.connection.lend_instead(trial.backend)
+        # A look-up of its own: another block may be open inside this one.
+        self._open = trial, Lookup(cast(Connection, nullcontext(trial.backend)), parts.codec)
         parts.producer = _RunsAtOnce(parts, trial) if self._mode == "inline" else Producer(parts)
         parts.watcher = _LooksOnce(parts, trial)
         parts.is_tested = True
