@@ -118,6 +118,9 @@ class ThreadsPool:
         """A thread has no memory of its own to be measured."""
         return 0
 
+    def tend(self) -> None:
+        """Nothing beside the workers needs looking after."""
+
     def close(self) -> None:
         """Let go of all of it."""
         self.kill_all()
