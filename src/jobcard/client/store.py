@@ -58,6 +58,7 @@ class Connection:
         self._settled: Settings | None = None
         self._backend: Backend | None = None
         self._ready: Backend | None = None
+        self._lends = 0  # how many other stores are lent instead, one inside the other
         self._closed = False
         self._lock = threading.Lock()
 
@@ -76,6 +77,8 @@ class Connection:
         """What holds from the first use on, the URL looked up."""
         if self._settled is None:
             settings = self._checked
+            if self._lends:
+                return settings  # another store is used for a while, and ours not settled by that
             if settings.url is None and self.own_backend is None:
                 settings = replace(settings, url=sources.find_url())
             self._settled = settings
@@ -134,9 +137,11 @@ class Connection:
                 raise ConfigError("this Jobcard is closed")
             before = self._backend, self._ready
             self._backend = self._ready = backend
+            self._lends += 1
 
         def lend_again() -> None:
             with self._lock:
+                self._lends -= 1
                 opened, ready = before
                 if not self._closed:
                     self._backend, self._ready = opened, ready
