@@ -54,7 +54,8 @@ class Servers:
         self.script = lab.folder / "shop.py"
         self.script.write_text(dedent(SCRIPT))
         (lab.folder / "run").mkdir(mode=0o700)
-        self.env = {"XDG_RUNTIME_DIR": str(lab.folder / "run"), "PYTHONPATH": str(lab.folder)}
+        paths = [str(lab.folder), lab.environment()["PYTHONPATH"]]
+        self.env = {"XDG_RUNTIME_DIR": str(lab.folder / "run"), "PYTHONPATH": os.pathsep.join(paths)}
         self.client = Jobcard(lab.url)
 
     def begin(self, *words: str, url: str | None = None) -> subprocess.Popen[bytes]:
