@@ -55,6 +55,9 @@ ROOMS = {
     "engine.notify": room(),
     "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
     "conformance": room("backends.base core errors", "pytest hypothesis"),
+    # For those who use jobcard: names to annotate tests with, and a fixture.
+    "testing": room("client"),
+    "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
         "client engine engine.keeper workers backends.base backends.registry backends.url core errors version",

@@ -255,14 +255,13 @@ def _wait_for_the_last(shared: Path, process: subprocess.Popen[bytes], stop_sign
             fcntl.flock(users, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_UN)
             # Whoever comes now waits for the mutex, and then finds either a running server or none.
-            with _locked(shared / "mutex"):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _end(process, stop_signal)
-                    shutil.rmtree(shared, ignore_errors=True)
-                    with contextlib.suppress(OSError):
-                        shared.parent.rmdir()
-                    return
+            with _locked(shared / "mutex"), contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _end(process, stop_signal)
+                shutil.rmtree(shared, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    shared.parent.rmdir()
+                return
 
 
 def _start(server: Server, folder: Path) -> tuple[subprocess.Popen[bytes], int]:

@@ -35,6 +35,7 @@ from jobcard import (
     Stats,
     current_job,
 )
+from jobcard.testing import Testing
 
 jobs = Jobcard("sqlite:///jobs.db", queues=[Queue("mail", concurrency=5)], imports=["shop.jobs"], lease=timedelta(60))
 jobs.configure(
@@ -260,5 +261,27 @@ context = current_job()
 if context is not None:
     assert_type(context.deadline, datetime | None)
 
-with jobs.running() as running:
+with jobs.running() as running, jobs.running(in_process=True):
     assert_type(running, Jobcard)
+jobs.start(another=True)
+jobs.start(True)  # type: ignore[call-arg]
+assert_type(jobs.run(in_process=True, until_empty=True), int)
+
+
+# ------------------------------------------------------------------ testing
+
+with jobs.testing("inline"), jobs.testing() as t:
+    assert_type(t, Testing)
+    assert_type(t.assert_enqueued(add, 1, b=2, queue="mail"), Job)
+    t.assert_enqueued(Report.with_("eu"), today)
+    t.assert_enqueued(Report)
+    t.refute_enqueued("mail.welcome")
+    t.refute_enqueued(add.call(1))
+    t.refute_enqueued(fetch)
+    t.refute_enqueued(welcome, "x")
+    t.refute_enqueued(len)  # type: ignore[arg-type]
+    assert_type(t.all_enqueued(), list[Job])
+    assert_type(t.drain(with_scheduled=True).completed, int)
+    t.advance(60)
+    t.advance(timedelta(minutes=1))
+jobs.testing("auto")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -60,6 +60,7 @@ class Connection:
         self._settled: Settings | None = None
         self._backend: Backend | None = None
         self._ready: Backend | None = None
+        self._lends = 0  # how many other stores are lent instead, one inside the other
         self._closed = False
         self._lock = threading.Lock()
 
@@ -78,10 +79,17 @@ class Connection:
         """What holds from the first use on, the URL looked up."""
         if self._settled is None:
             settings = self._checked
+            if self._lends:
+                return settings  # another store is used for a while, and ours not settled by that
             if settings.url is None and self.own_backend is None:
                 settings = replace(settings, url=sources.find_url())
             self._settled = settings
         return self._settled
+
+    @property
+    def declared_queues(self) -> tuple[Queue, ...]:
+        """The queues that code gave."""
+        return self._checked.queues
 
     @property
     def own_backend(self) -> str | type | Backend | None:
@@ -123,6 +131,26 @@ class Connection:
             settings = self.settings
             self._backend = open_backend(settings.url, settings.config, backend=self.own_backend)
         return self._backend
+
+    def lend_instead(self, backend: Backend) -> Callable[[], None]:
+        """Lend this store, which is ready, to everybody until what comes back is called."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this Jobcard is closed")
+            before = self._backend, self._ready
+            self._backend = self._ready = backend
+            self._lends += 1
+
+        def lend_again() -> None:
+            with self._lock:
+                self._lends -= 1
+                opened, ready = before
+                if not self._closed:
+                    self._backend, self._ready = opened, ready
+                elif opened is not None:
+                    opened.close()
+
+        return lend_again
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from jobcard.core.reference import AppReference
 from jobcard.core.settings import Settings, settings_to_plain
+from jobcard.engine.once import Place
 from jobcard.errors import ConfigError, JobcardError, StoreError
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -110,19 +111,28 @@ class KeeperHandle:
                     pipe.close()
 
 
-def start_keeper(settings: Settings, reference: AppReference) -> KeeperHandle:
-    """Start a keeper and its engine; returns when the engine is ready, raises why it cannot be."""
-    return launch_keeper(boot_document(reference, settings=settings_to_plain(settings)))
+def start_keeper(settings: Settings, reference: AppReference, *, place: Place | None = None) -> KeeperHandle:
+    """Start a keeper and its engine; returns when the engine is ready, raises why it cannot be.
+
+    place: what the keeper holds from now on, as long as it lives (see `once.py`).
+    """
+    return launch_keeper(boot_document(reference, settings=settings_to_plain(settings)), place=place)
 
 
-def launch_keeper(boot: dict[str, Any]) -> KeeperHandle:
+def launch_keeper(boot: dict[str, Any], *, place: Place | None = None) -> KeeperHandle:
     """The same for a boot document that is made already."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _KEEPER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    with contextlib.ExitStack() as undo:
+        if place is not None:
+            undo.callback(place.leave)  # what the keeper inherited stays
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _KEEPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=() if place is None else (place.fd,),
+            start_new_session=True,
+        )
+        if place is not None:
+            place.sign(process.pid)
     handle = KeeperHandle(process)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -157,9 +167,9 @@ def _first_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return word
 
 
-def run_foreground(settings: Settings, reference: AppReference) -> int:
+def run_foreground(settings: Settings, reference: AppReference, *, place: Place | None = None) -> int:
     """Run an engine until SIGTERM or SIGINT; the exit code. The signals go on to the keeper."""
-    handle = start_keeper(settings, reference)
+    handle = start_keeper(settings, reference, place=place)
     if threading.current_thread() is not threading.main_thread():
         return handle.wait()
 
