@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,28 @@ class TestRows:
             factory.enqueue(store, queue="new")
         assert store.tally().counts["waiting"] == 0
         assert store.read_records(RecordKind.QUEUE) == []
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_an_unreadable_record_hides_no_other(self, path: Path, library: str) -> None:
+        """An end, a try or a log line that cannot be read is an error for who asks for it alone, else left out."""
+        store = SQLiteBackend(path, library=library)
+        store.migrate()
+        claims = [factory.claimed_job(store) for _ in range(3)]
+        for claim in claims:
+            failed = states.fail(claim, reason="error", error=factory.ERROR, kind="X")
+            assert factory.settle(store, claim, replace(failed, lines=((0, "said"),))) == []
+        ids = [claim.id for claim in claims]
+        bad = claims[1]
+        raw(store, "update jobcard_jobs set reason = cast(x'ff' as text) where n = ?", bad.ref)
+        raw(store, "update jobcard_attempts set error = cast(x'ff' as text) where n = ?", bad.ref)
+        raw(store, "update jobcard_lines set text = cast(x'ff' as text) where n = ?", bad.ref)
+        assert [end.id for end in store.ended(ids)] == [ids[0], ids[2]]
+        assert [attempt.job_id for attempt in store.attempts(ids)] == [ids[0], ids[2]]
+        assert [line.job_id for line in store.log_lines(ids)] == [ids[0], ids[2]]
+        for verb in (store.ended, store.attempts, store.log_lines):
+            with pytest.raises(CorruptRecordError):
+                verb([bad.id])
+        store.close()
 
     def test_nothing_follows_in_a_sealed_store(self, store: SQLiteBackend) -> None:
         """Follow-ups would be lost with it: an exchange that brings some stores nothing; any other goes on."""

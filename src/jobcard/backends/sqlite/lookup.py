@@ -145,17 +145,16 @@ def _list_touched(
     return _page(connection, sql, statement, [*since, *values, limit])
 
 
-def get_jobs(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[JobRow]:
-    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:
+    """What a statement finds of these jobs; an unreadable record is an error only if its job is asked for alone."""
     if len(job_ids) == 1:
-        return list(map(to_job, connection.execute(sql["get"], job_ids)))
-    found: list[JobRow] = []
+        return connection.execute(statement.replace("{marks}", "?"), job_ids)
+    found: list[Row] = []
     for chunk in chunks(job_ids):
         try:
-            rows = connection.execute(sql["get_many"].replace("{marks}", marks(len(chunk))), chunk)
-            found.extend(map(to_job, rows))
+            found += connection.execute(statement.replace("{marks}", marks(len(chunk))), chunk)
         except CorruptRecordError:
-            found.extend(map(to_job, _readable(connection, sql["get"], chunk)))
+            found += _readable(connection, statement.replace("{marks}", "?"), chunk)
     return found
 
 
