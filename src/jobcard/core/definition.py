@@ -179,12 +179,20 @@ class JobDefinition:
     # -- in the worker
 
     def prepare(
-        self, codec: Codec, init_text: str | None, args_text: str, kwargs_text: str, context: JobContext
+        self,
+        codec: Codec,
+        init_text: str | None,
+        args_text: str,
+        kwargs_text: str,
+        context: JobContext,
+        *,
+        in_loop: bool = False,
     ) -> Callable[[], Any]:
         """The stored call, ready to run: decoded, rebuilt by the annotations and compared with the signature.
 
         `SerializationError` or `InvalidJobError` when the stored call does not fit the code: trying again is no use.
-        A class job is constructed when the call runs; an `async def` job gets an event loop of its own.
+        A class job is constructed when the call runs; an `async def` job gets an event loop of its own, or with
+        `in_loop` the call gives its coroutine.
         """
         args, kwargs = codec.load_call(args_text, kwargs_text, self._run_shape)
         self.check_call(args, kwargs)
@@ -199,7 +207,7 @@ class JobDefinition:
             def call() -> Any:
                 return target(*init_args, **init_kwargs).run(*args, **kwargs)
 
-        return partial(_run_coroutine, call) if self.is_async else call
+        return partial(_run_coroutine, call) if self.is_async and not in_loop else call
 
     def _load_init(self, codec: Codec, text: str | None) -> tuple[list[Any], dict[str, Any]]:
         args: list[Any] = []

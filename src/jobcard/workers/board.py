@@ -61,13 +61,15 @@ class Board:
         self._page[0] = 1
 
     def read(self) -> Notice | None:
-        """What stands there."""
-        is_set, seq, why, length = _HEADER.unpack_from(self._page)
-        if not is_set:
-            return None
-        return Notice(
-            seq, _WHYS[why], self._page[_HEADER.size : _HEADER.size + length].decode("utf-8", "backslashreplace")
-        )
+        """What stands there, whole."""
+        page = self._page
+        while page[0]:
+            header = page[: _HEADER.size]
+            _is_set, seq, why, length = _HEADER.unpack(header)
+            words = page[_HEADER.size : _HEADER.size + length]
+            if page[: _HEADER.size] == header:  # else another was posted meanwhile
+                return Notice(seq, _WHYS[why], words.decode("utf-8", "backslashreplace"))
+        return None
 
     def close(self) -> None:
         """Let go of it."""
