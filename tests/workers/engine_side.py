@@ -15,7 +15,7 @@ from typing import Any
 
 from jobcard.core.job import Claimed
 from jobcard.workers import link, messages
-from jobcard.workers.board import TELL_SIGNAL, Board
+from jobcard.workers.board import Board, ring
 from jobcard.workers.messages import Why
 
 APPS = Path(__file__).parent / "apps"
@@ -105,7 +105,7 @@ class Worker:
         self.signal()
 
     def signal(self) -> None:
-        os.kill(self.process.pid, TELL_SIGNAL)
+        ring(self.process.pid)
 
     def cancel(self, seq: int, reason: str = "because", why: Why = Why.CANCEL) -> None:
         """Tell a job of a worker that shares."""

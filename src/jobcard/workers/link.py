@@ -164,5 +164,12 @@ def error_from_plain(plain: dict[str, Any]) -> errors.JobcardError:
     error = cls.__new__(cls, plain["message"])
     error.args = (plain["message"],)
     for name, value in plain["facts"].items():
-        setattr(error, name, UUID(value) if name in ("job_id", "existing_id") and isinstance(value, str) else value)
+        setattr(error, name, _id_from_plain(value) if name in ("job_id", "existing_id") else value)
     return error
+
+
+def _id_from_plain(value: object) -> object:
+    try:
+        return UUID(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # it was no id, and that is what the error is about

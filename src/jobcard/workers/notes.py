@@ -21,6 +21,7 @@ from jobcard.core.job import LAST_LINES, LINES_TEXT, NewJob
 from jobcard.errors import ConfigError, InvalidJobError
 from jobcard.workers import link, messages
 from jobcard.workers.pipes import Answer, EngineGoneError, Pipes
+from jobcard.workers.told import leave_signals_to_others
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,6 +54,7 @@ class Book:
             self._is_ticking = True
 
     def _tick(self) -> None:
+        leave_signals_to_others()
         with contextlib.suppress(EngineGoneError):
             while True:
                 time.sleep(GAP)

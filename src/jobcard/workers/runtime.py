@@ -135,6 +135,7 @@ def _run(
     ctx = bench.context(claim, line)
     ear.begin(line.seq, is_async=definition.is_async)
     try:
+        ctx.raise_if_cancelled()  # told before it began: a signal that came then was for nobody
         call, ended = bench.call_of(definition, claim, ctx, inside=ear.inside)
         if call is None:
             return None, ended

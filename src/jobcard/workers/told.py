@@ -149,9 +149,15 @@ class Ear:
 
     def _keep_asking(self, seq: int) -> None:
         assert self._main is not None
+        leave_signals_to_others()
         while self._seq == seq and not self._raised:
             time.sleep(ASK_AGAIN_SECONDS)
             signal.pthread_kill(self._main, TELL_SIGNAL)
+
+
+def leave_signals_to_others() -> None:
+    """In a thread of ours: a signal that went to it would not wake the thread of the job."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 _BORDER = Ear.inside.__code__
