@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from helpers.waiting import wait_until
 from jobcard.core.job import Claimed
 from jobcard.workers import link, messages
 from jobcard.workers.board import Board, ring
@@ -99,6 +101,10 @@ class Worker:
             return []
         return [number for (number,) in messages.PERMIT.iter_unpack(data)]
 
+    def until_permits_are_taken(self) -> None:
+        """Wait until the worker has read every permit."""
+        wait_until(lambda: not select.select((self.permits,), (), (), 0)[0], "a worker that takes its permits")
+
     def tell(self, seq: int, reason: str = "because", why: Why = Why.CANCEL) -> None:
         """Tell a job of a worker that does not share."""
         self.board.post(seq, why, reason)
@@ -176,8 +182,10 @@ class Worker:
     # -- its end
 
     def stop(self) -> int:
-        """Tell it that there is no more; its exit code."""
+        """Tell it that there is no more, and hear all it still has to say; its exit code."""
         self.say(messages.STOP)
+        while data := self.sock.recv(1 << 18):
+            self._heard.extend(self._inbox.feed(data))
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:

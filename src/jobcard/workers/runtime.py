@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,8 +38,8 @@ class Workbench:
         parts = getattr(app, "parts", None)
         self.find = app.registry.find
         self.codec = app.codec
-        # The list itself: a hook that a job's module declares late counts too.
-        self.hooks = getattr(getattr(parts, "hooks", None), "around_run", None) or ()
+        # The list itself, empty or not: a hook that a job's module declares late counts too.
+        self.hooks: Sequence[around.Hook] = getattr(getattr(parts, "hooks", None), "around_run", ())
         self.book = Book(pipes, getattr(getattr(parts, "producer", None), "new_follow_up", None))
         self.flush = _flusher()
 

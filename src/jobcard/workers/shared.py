@@ -21,7 +21,6 @@ from typing import Any
 from jobcard.core import context
 from jobcard.core.definition import JobDefinition
 from jobcard.core.job import Claimed
-from jobcard.core.signals import Told
 from jobcard.workers import messages, words
 from jobcard.workers.notes import SharedLine
 from jobcard.workers.pipes import EngineGoneError, Pipes
@@ -70,6 +69,8 @@ class Sharing:
         self._begun: list[Job] = []
         self._threads = Threads(self._run_in_thread)
         self._awaited: int | None = None
+        self._last_begun = 0
+        self._told_early: dict[int, str] = {}
         self._is_push_due = False
         self._is_writing = False
 
@@ -117,12 +118,17 @@ class Sharing:
             self._loop.remove_reader(self._pipes.permits)
             return
         seq, claim = found
+        self._last_begun = seq
         line = SharedLine(self._bench.book, seq, claim.id, self._loop, self._thread)
         definition = self._bench.find(claim.name)
         if definition is None:
             self._post(last_words(line, time.monotonic(), None, words.unknown_name(claim)))
             return
         job = self._jobs[seq] = Job(seq, claim, definition, line)
+        if self._told_early:
+            line.reason = self._told_early.pop(seq, None)
+            # Numbers rise, and those that were passed over were taken back.
+            self._told_early = {number: why for number, why in self._told_early.items() if number > seq}
         if definition.is_async:
             job.task = self._loop.create_task(self._run(job))
         else:
@@ -142,12 +148,17 @@ class Sharing:
     def cancel_came(self, seq: int, reason: str) -> None:
         """This job shall end."""
         job = self._jobs.get(seq)
-        if job is None:
-            return
-        if job.task is None:
+        if job is not None and job.task is None:
             job.tell(reason)  # at once, even while the loop is blocked
         else:
-            self._on_loop(partial(job.tell, reason))
+            self._on_loop(partial(self._tell, seq, reason))
+
+    def _tell(self, seq: int, reason: str) -> None:
+        job = self._jobs.get(seq)
+        if job is not None:
+            job.tell(reason)
+        elif seq > self._last_begun:  # else it has ended
+            self._told_early[seq] = reason
 
     def _on_loop(self, step: Any) -> None:
         if threading.get_ident() == self._thread:
@@ -178,17 +189,20 @@ class Sharing:
         """One coroutine job from its first step to its last word."""
         job.started = time.monotonic()
         job.is_begun = True
-        self._begun.append(job)
-        self._push_soon()
         bench, definition, claim, line = self._bench, job.definition, job.claim, job.line
+        if claim.timeout is not None:
+            line.say_started()  # its time runs from now, even if it does not let the loop turn again
+            self._pipes.push()
+        else:
+            self._begun.append(job)
+            self._push_soon()
         ctx = bench.context(claim, line)
         context.current.set(ctx)
         result: str | None = None
         call, ended = bench.call_of(definition, claim, ctx)
         if call is not None:
             try:
-                if line.reason is not None:
-                    raise Told(line.reason)  # before its first step
+                ctx.raise_if_cancelled()  # told before its first step
                 result, ended = bench.returned(definition, claim, await call())
             except EngineGoneError as error:
                 return self._gone(error)
@@ -220,6 +234,7 @@ class Sharing:
         call, ended = bench.call_of(definition, claim, ctx)
         if call is not None:
             try:
+                ctx.raise_if_cancelled()
                 result, ended = bench.returned(definition, claim, call())
             except EngineGoneError:
                 raise

@@ -184,8 +184,8 @@ def in_threads(ctx: JobContext) -> list[bool]:
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
         thread.start()
-    ctx.progress(0)
     try:
+        ctx.progress(0)
         for thread in threads:
             thread.join()
     except Cancel:
