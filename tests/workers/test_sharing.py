@@ -153,12 +153,25 @@ def test_a_thread_is_told_while_the_loop_is_blocked(worker: Worker) -> None:
     worker.end_of(blocker)
 
 
+def test_a_word_that_comes_with_the_first_messages_is_heard(start: Start) -> None:
+    """However little the worker has read of them when it begins to share."""
+    for _ in range(5):
+        worker = start("sharing", share=True)
+        seq = worker.give("sleeps")
+        worker.cancel(seq)
+        assert worker.word_of(seq)["kind"] == "told"
+
+
 @pytest.mark.parametrize("name", ["sleeps", "looks_in_a_thread"])
 def test_a_job_that_is_told_before_it_begins_does_not_begin(worker: Worker, name: str) -> None:
     """The word may overtake the permit."""
     args = ("return",) if name == "looks_in_a_thread" else ()
+    first = worker.give("saves")
+    call = worker.note_of(first)[3]
     seq = worker.give(name, *args, permit=False)
     worker.cancel(seq)
+    worker.answer(call)
+    worker.end_of(first)  # it has read so far
     worker.permit(seq)
     word = worker.word_of(seq)
     assert (word["kind"], word["reason"]) == ("told", "because")

@@ -71,6 +71,7 @@ class Pipes:
         self._callbacks: dict[int, Callable[[Answer], None]] = {}
         self._calls = itertools.count(1)
         self._listener: Listener | None = None
+        self._cancels: list[tuple[int, str]] = []  # that came before there was one
         self._loop_thread: int | None = None
         self._outgoing: deque[bytes] = deque()
         self._unsent = bytearray()
@@ -226,6 +227,8 @@ class Pipes:
         self._listener = listener
         self._loop_thread = threading.get_ident()
         self._send_flags = socket.MSG_DONTWAIT
+        for seq, reason in self._cancels:
+            listener.cancel_came(seq, reason)
         return self._sock.fileno()
 
     def read(self) -> None:
@@ -263,8 +266,11 @@ class Pipes:
                     self._listener.stop_came()
             elif kind == messages.SHARE:
                 self.sharing = True
-            elif kind == messages.CANCEL and self._listener is not None:
-                self._listener.cancel_came(message[1], message[3])
+            elif kind == messages.CANCEL:
+                if self._listener is None:
+                    self._cancels.append((message[1], message[3]))
+                else:
+                    self._listener.cancel_came(message[1], message[3])
 
     def _answered(self, call: int, answer: Answer) -> None:
         tell = self._callbacks.pop(call, None)

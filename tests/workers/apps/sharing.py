@@ -91,6 +91,12 @@ async def sleeps(ctx: JobContext) -> str:
 
 
 @jobs.job
+async def saves(ctx: JobContext) -> None:
+    """Over when it has its answer."""
+    await ctx.save_checkpoint_async(1)
+
+
+@jobs.job
 async def goes_on() -> str:
     """Catches it."""
     try:
