@@ -97,6 +97,10 @@ class Connection:
         given: str | type | Backend | None = self._given.get("backend")
         return given
 
+    def use(self, url: str | None, config: dict[str, Any] | None) -> None:
+        """Open this store and no other, whatever the application says: in a worker, the one its engine works on."""
+        self._settled = replace(self.settings, url=url, config=config)
+
     # -- the store
 
     def __enter__(self) -> Backend:
@@ -113,7 +117,7 @@ class Connection:
     def _open(self) -> Backend:
         if self._closed:
             raise ConfigError("this Jobcard is closed")
-        if context.inside_worker is not None:
+        if context.inside_worker is not None and context.inside_worker.backend is not None:
             return context.inside_worker.backend  # type: ignore[no-any-return]
         from jobcard.backends.ready import make_ready
 

@@ -71,7 +71,7 @@ class Engine:
         self._pool = Pool(
             self._selector,
             self,
-            {"sys_path": boot["sys_path"], "argv": boot["argv"], **reference},
+            {"sys_path": boot["sys_path"], "argv": boot["argv"], "store": _store_of(boot), **reference},
         )
 
     def run(self) -> int:
@@ -243,6 +243,12 @@ class Engine:
             self._signals += 1
             if self._dispatcher is not None:
                 self._dispatcher.stop(at_once=self._signals > 1)
+
+
+def _store_of(boot: dict[str, Any]) -> dict[str, Any]:
+    """What whoever started us said of the store, for workers whose jobs open it themselves."""
+    settings = boot.get("settings", {})
+    return {name: settings[name] for name in ("url", "config", "worker_client") if name in settings}
 
 
 def main() -> None:
