@@ -50,7 +50,7 @@ ROOMS = {
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
-    "engine.keeper": room("workers.death"),
+    "engine.keeper": room("workers.death engine.exits engine.shares"),
     "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
     "conformance": room("backends.base core errors", "pytest hypothesis"),
     # `jobcard start` becomes the keeper itself.
@@ -144,9 +144,11 @@ class TestImports:
         assert {room_of(module) for module in modules} <= ROOMS.keys()
 
     def test_the_keeper_is_tiny(self) -> None:
-        """Of jobcard, the keeper imports one small module; so nothing a job or a store does can hurt it."""
+        """Of jobcard, the keeper imports one small module and two of figures; so nothing a job does can hurt it."""
         ours = {target for _, target in imports_of(SOURCES / "engine" / "keeper.py") if target.startswith("jobcard")}
-        assert ours == {"jobcard.workers.death"}
+        assert ours == {"jobcard.workers.death", "jobcard.engine.exits", "jobcard.engine.shares"}
+        for figures in ("exits", "shares"):
+            assert not list(imports_of(SOURCES / "engine" / f"{figures}.py"))
         death = {target.split(".")[0] for _, target in imports_of(SOURCES / "workers" / "death.py")}
         assert death <= sys.stdlib_module_names
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from jobcard.core import limits
 from jobcard.core.job import Claimed
 from jobcard.workers import messages
-from jobcard.workers.board import Board
+from jobcard.workers.board import TELL_SIGNAL, Board
 from jobcard.workers.messages import Exit
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,6 +68,7 @@ class WorkerProcess:
         self.tail: deque[bytes] = deque()
         self.tail_size = 0
         self.broken = False
+        self.shares = False
         self.kept_back: list[int] = []
         self.pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
 
@@ -101,6 +102,11 @@ class Pool:
     def pids(self) -> list[int]:
         """The processes that are alive, as far as we know."""
         return [worker.pid for worker in self._workers.values()]
+
+    def pid_of(self, number: int) -> int | None:
+        """The process of a worker; None when it is gone."""
+        worker = self._workers.get(number)
+        return None if worker is None else worker.pid
 
     # -------------------------------------------------------------- orders
 
@@ -161,6 +167,25 @@ class Pool:
         worker = self._workers.get(number)
         if worker is not None:
             self._write(worker, messages.encode([messages.REPLY, call, error, answer]))
+
+    def share(self, number: int) -> None:
+        """Let a worker run its jobs side by side from now on."""
+        worker = self._workers.get(number)
+        if worker is not None:
+            worker.shares = True
+            self._write(worker, messages.encode([messages.SHARE]))
+
+    def tell(self, number: int, seq: int, why: str, reason: str) -> None:
+        """Tell a running job that it shall end."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        if worker.shares:
+            self._write(worker, messages.encode([messages.CANCEL, seq, why, reason]))
+            return
+        worker.board.post(seq, messages.Why(why), reason)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, TELL_SIGNAL)
 
     def retire(self, number: int) -> None:
         """Tell a worker that there will be no more."""
