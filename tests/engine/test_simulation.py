@@ -150,7 +150,7 @@ class RepeatsNothing(Plan):
     """What was said in an exchange that failed is forgotten."""
 
     def store_failed(self, now: float) -> None:
-        batch = self._in_flight
+        batch = self._talk.in_flight
         super().store_failed(now)
         if batch is not None:
             self._words.take(len(batch.done) + len(batch.moves), NOTHING, now)

@@ -55,7 +55,7 @@ class Appetite:
         able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
         target = able + min(AHEAD + WINDOW, pace.jobs_in_a_moment(AHEAD) * min(able, self._cpus))
         room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
-        to_share, share_target = self._sharing.room()
+        to_share, share_target = self._sharing.room(now, may_start=may_start)
         if room <= 0 and to_share <= 0:
             return NOTHING, False
         self._rationed = {}

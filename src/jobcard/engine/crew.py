@@ -10,7 +10,7 @@ from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Ahead
 from jobcard.engine.commands import Command, Kill, Recall, Retire, Spawn, Tell
 from jobcard.engine.hand_out import OPEN_SECONDS
-from jobcard.engine.held import HELLO_SECONDS, STAMP_SECONDS, Told, Worker
+from jobcard.engine.held import HELLO_SECONDS, RECYCLE_SECONDS, STAMP_SECONDS, Told, Worker
 from jobcard.engine.pace import Pace
 from jobcard.engine.words import Words
 from jobcard.workers.messages import Why
@@ -36,6 +36,7 @@ class Crew:
         now: float,
     ) -> None:
         """tells: whether a job whose claim is lost wants to be told so, not killed."""
+        self.recycle_seconds = RECYCLE_SECONDS
         self._settings = settings
         self._workers = workers
         self._ahead = ahead
@@ -87,7 +88,11 @@ class Crew:
         staying = [worker for worker in self._workers.values() if not worker.leaving and worker.killed is None]
         busy = sum(not worker.idle for worker in staying)
         wanted = min(self._slots, max(base, busy + self._worth_a_worker(now))) + 1
-        worn = [worker for worker in staying if worker.is_worn(self._settings.recycle_after, now)]
+        worn = [
+            worker
+            for worker in staying
+            if worker.is_worn(self._settings.recycle_after, now, after=self.recycle_seconds)
+        ]
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True
             staying.remove(worn[0])

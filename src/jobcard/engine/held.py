@@ -74,10 +74,10 @@ class Worker:
         """Whether it runs a job for so long that nothing may wait behind it."""
         return bool(self.sent) and now >= self.current_since + RECALL_SECONDS
 
-    def is_worn(self, most: int | None, now: float) -> bool:
+    def is_worn(self, most: int | None, now: float, *, after: float = RECYCLE_SECONDS) -> bool:
         """Whether it has run so many jobs that a new process should take its place."""
         worn = self.fat or (most is not None and self.served >= most)
-        return worn and now - self.ready_since >= RECYCLE_SECONDS
+        return worn and now - self.ready_since >= after
 
     def told_now(self) -> Told | None:
         """What the job it runs was told, if anything."""

@@ -144,6 +144,8 @@ class Notes:
     def close(self, claim: Claimed) -> tuple[Note | None, bool]:
         """The job has ended: its last words, and whether a note of it is under way. What comes now is not heard."""
         page = self.pages.pop((claim.ref, claim.token), None)
+        if not self.pages:
+            self._due_at = float("inf")
         return (None, False) if page is None else (page.waiting, page.flying is not None)
 
 

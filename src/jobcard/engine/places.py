@@ -17,6 +17,8 @@ class Places:
         self._workers = workers
         self._slots = slots
         self._most = most
+        self.shares = False
+        """Whether there are jobs that run side by side at all."""
         self.shared = 0
         """Jobs that shared workers have."""
         self.shared_of: Counter[str] = Counter()
@@ -33,7 +35,7 @@ class Places:
 
     def binds(self, queue: Queue) -> bool:
         """Whether its concurrency may keep a job of this queue waiting; cheap."""
-        return queue.concurrency < self._slots + self.shared_of[queue.name]
+        return queue.concurrency < (self._most if self.shares else self._slots)
 
     def left_in(self, queue: Queue, *, but: Worker | None = None) -> int:
         """How many more workers, or shared jobs, this queue may have now. but: a worker that is not counted."""

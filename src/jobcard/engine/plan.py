@@ -82,7 +82,7 @@ class Plan:
         self._cancel_recalls: set[Ref] = set()
         # who does what
         self._pace = Pace()
-        places = Places(self.workers, slots=settings.slots, most=settings.max_concurrent_jobs)
+        self._places = places = Places(self.workers, slots=settings.slots, most=settings.max_concurrent_jobs)
         self._hand_out = HandOut(self.workers, self._ahead, self._pace, self._words, self._commands, places, cpus=cpus)
         self._crew = Crew(
             settings,
@@ -108,6 +108,7 @@ class Plan:
         self._crew.hello(number, now)
         self._hand_out.names = names
         self._sharing.names = frozenset(name for name, about in names.items() if about.get("isolation") == "shared")
+        self._places.shares = bool(self._sharing.names)
 
     def adopt(self, number: int, names: dict[str, dict[str, Any]], now: float) -> None:
         """A worker that was started before this plan and has said hello."""

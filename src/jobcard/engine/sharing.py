@@ -63,6 +63,7 @@ class Sharing:
         self.wants_worker = False
         """Whether a worker that has run nothing yet is needed, and there is none."""
         self.pace = Pace()
+        self.recycle_seconds = RECYCLE_SECONDS
         self._settings = settings
         self._workers = workers
         self._places = places
@@ -80,13 +81,22 @@ class Sharing:
 
     # -------------------------------------------------------------- how much to claim
 
-    def room(self) -> tuple[int, int]:
-        """How many more shared jobs to hold, and how many that would be beside those that run."""
-        if not self.names:
+    def room(self, now: float, *, may_start: bool) -> tuple[int, int]:
+        """How many more shared jobs to hold, and how many that would be beside those that run.
+
+        may_start: whether more workers can be had for the asking.
+        """
+        if not self.names or not self._has_somebody(now, may_start):
             return 0, 0
         free = max(0, self._places.free_to_share())
         target = free + min(AHEAD, (free + self._places.shared) * self.pace.jobs_in_a_moment(AHEAD))
         return target - len(self.ahead), target
+
+    def _has_somebody(self, now: float, may_start: bool) -> bool:
+        """Whether there is, or soon will be, a worker for a shared job."""
+        if any(sharer.takes(now) for sharer in self.sharers.values()):
+            return True
+        return self._may_open() and (may_start or any(w.ready and w.is_new for w in self._workers.values()))
 
     def shares(self, queue: Queue) -> bool:
         """Whether this queue's last job was a shared one."""
@@ -157,13 +167,15 @@ class Sharing:
     def _next_sharer(self, now: float) -> Sharer | None:
         able = [sharer for sharer in self.sharers.values() if sharer.takes(now)]
         best = min(able, key=lambda sharer: len(sharer.jobs), default=None)
-        living = sum(sharer.killed is None for sharer in self.sharers.values())
         if best is None:
-            # Whoever is blocked or on its way out does not keep another one from taking over.
-            return self._open(now) if living < self._cpus + 1 else None
-        if len(best.jobs) >= CROWD and len(able) < self._cpus and living < self._cpus + 1:
+            return self._open(now) if self._may_open() else None
+        if len(best.jobs) >= CROWD and len(able) < self._cpus and self._may_open():
             return self._open(now, needed=False) or best
         return best
+
+    def _may_open(self) -> bool:
+        # One more than there are processors: whoever is blocked or on its way out has somebody who takes over.
+        return sum(sharer.killed is None for sharer in self.sharers.values()) <= self._cpus
 
     def _open(self, now: float, *, needed: bool = True) -> Sharer | None:
         """Turn a worker that has run nothing yet into a shared one."""
@@ -366,7 +378,7 @@ class Sharing:
     def _is_worn(self, sharer: Sharer, now: float) -> bool:
         most = self._settings.recycle_after
         worn = sharer.fat or (most is not None and sharer.served >= most)
-        return worn and now - sharer.ready_since >= RECYCLE_SECONDS
+        return worn and now - sharer.ready_since >= self.recycle_seconds
 
     # -------------------------------------------------------------- telling and killing
 

@@ -5,7 +5,7 @@ At most one exchange is in flight. What it carried is kept until its answer; aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jobcard.backends.base import Exchanged, Refusal, Verdict, Want
@@ -130,7 +130,10 @@ class Talk:
                 refused[refusal.ref, refusal.token] = refusal.why
                 self._say_it_was_refused(refusal, batch, now)
         for note in batch.notes():
-            self._answer_for(note, lost, refused)
+            if (note.claim.ref, note.claim.token) not in refused:
+                self._notes.carried(note)
+                error = error_of_lost_claim() if (note.claim.ref, note.claim.token) in lost else None
+                self._commands += [Reply(note.worker, call, error) for call in note.calls]
         return Heard(batch, lost, set(refused))
 
     def polled(self, *, hungry: bool, next_due: int | None, now: float) -> None:
@@ -162,20 +165,11 @@ class Talk:
         self._failures += 1
         self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8) * (0.5 + self._random()))
 
-    def _answer_for(self, note: Note, lost: set[Key], refused: Mapping[Key, str]) -> None:
-        """Whoever waits for a note is told what became of it."""
-        self._notes.carried(note)
-        key = (note.claim.ref, note.claim.token)
-        error = error_of_lost_claim() if key in lost else None
-        if key in refused:
-            error = error_of_refused_note(refused[key])
-        self._commands += [Reply(note.worker, call, error) for call in note.calls]
-
     def _say_it_was_refused(self, refusal: Refusal, batch: Batch, now: float) -> None:
         key = (refusal.ref, refusal.token)
         moves = [move for move in batch.moves if (move.claim.ref, move.claim.token) == key]
         if any(isinstance(move.said, Note) for move in moves):
-            self._say_without_notes(moves, now)
+            self._say_without_checkpoint(moves, refusal.why, now)
             return
         for claim, said in [*((claim, None) for claim in batch.done), *((move.claim, move.said) for move in moves)]:
             if (claim.ref, claim.token) != key:
@@ -187,12 +181,21 @@ class Talk:
                 self._words.move(claim, states.fail_refused(claim, error=error), now)
             return
 
-    def _say_without_notes(self, moves: list[Move], now: float) -> None:
-        # Which of a job's words was refused is not said: its note goes, and what else was said of it is said again. If
-        # that had been applied, it is recognised.
+    def _say_without_checkpoint(self, moves: list[Move], why: str, now: float) -> None:
+        # Which of a job's words was refused is not said: most likely its checkpoint. That goes, and the rest is said
+        # again; what had been applied of it is recognised.
         for move in moves:
-            if not isinstance(move.said, Note):
+            note = move.said
+            if not isinstance(note, Note):
                 self._words.say(move, now)
-            elif move.said.started is not None:
-                ago = round((now - move.said.started) * clock.SECOND)
+                continue
+            self._commands += [Reply(note.worker, call, error_of_refused_note(why)) for call in note.calls]
+            had_checkpoint, note.checkpoint, note.calls = note.checkpoint is not None, None, []
+            if had_checkpoint and (note.lines or note.progress is not None):
+                if not self._notes.put_back(note):
+                    self._words.say(move, now)
+                continue
+            self._notes.carried(note)
+            if note.started is not None:
+                ago = round((now - note.started) * clock.SECOND)
                 self._words.move(move.claim, states.start(move.claim, ago=ago), now)

@@ -40,6 +40,9 @@ class SimEngine:
         self.alive = True
         self.workers: dict[int, SimWorker] = {}
         self.running: Counter[str] = Counter()
+        """What runs, by queue."""
+        self.in_processes = 0
+        """… of which so many do not share."""
         self.safe = self.born_at = world.now
         self.disturbed_at = self.turned_at = world.now
         self.stopped_until = self.began_at = 0.0
@@ -62,6 +65,7 @@ class SimEngine:
         self.plan = world.plan_class(
             world.settings, random=world.plan_random.random, cpus=world.cpus, max_batch=world.max_batch, now=world.now
         )
+        self.plan._crew.recycle_seconds = self.plan._sharing.recycle_seconds = 2.0
         first = self.workers[0] = SimWorker(self, 0)
         first.ready = True
         self.plan.adopt(0, NAMES, world.now)
@@ -192,12 +196,7 @@ class SimEngine:
             plan.wake(world.now)
             return None
         if kind == "stop":
-            world.note("%s is asked to stop", self.owner)
-            if self.stopping_since is None:
-                self.stopping_since = world.now
-            plan.stop(world.now, at_once=False)
-            budget = max(0.0, world.settings.stop_timeout - LAST_WORDS_SECONDS)
-            self._give_up_at = world.now + budget + LAST_WORDS_SECONDS
+            self._stop()
             return None
         worker: SimWorker = rest[0]
         if kind == "hello":
@@ -208,17 +207,37 @@ class SimEngine:
         elif kind == "ended":
             if not plan.ended(worker.number, *rest[1:]):
                 raise Violation(f"{self.owner}: the plan does not believe worker {worker.number}")
+        elif kind == "followed":
+            if not plan.followed(worker.number, *rest[1:]):
+                raise Violation(f"{self.owner}: the plan does not believe worker {worker.number}")
+        elif kind == "started":
+            plan.started(worker.number, rest[1])
+        elif kind == "note":
+            plan.noted(worker.number, *rest[1:], world.now)
         elif kind == "fat":
-            if worker.alive and worker.run is not None:
-                world.own_deaths[worker.run.job] += 1
+            if worker.alive and worker.runs:
+                for run in worker.runs.values():
+                    world.own_deaths[run.job] += 1
+                if len(worker.runs) > 1:
+                    world.in_company.update((run.job, run.token) for run in worker.runs.values())
                 plan.over_memory(worker.number)
         elif kind == "gone":
-            if worker.fenced is not None and world.now - self.safe < SAFE_SHARE * world.settings.lease:
+            if world.now - self.safe < SAFE_SHARE * world.settings.lease:
                 # The answer to a renewal came late, after the keeper had acted: nothing tells this from a crash.
-                world.own_deaths[worker.fenced] += 1
+                for job_id in worker.fenced:
+                    world.own_deaths[job_id] += 1
             del self.workers[worker.number]
             plan.worker_gone(worker.number, worker.recall(), Exit(-9, ""), world.now)
         return None
+
+    def _stop(self) -> None:
+        world = self.world
+        world.note("%s is asked to stop", self.owner)
+        if self.stopping_since is None:
+            self.stopping_since = world.now
+        self.plan.stop(world.now, at_once=False)
+        budget = max(0.0, world.settings.stop_timeout - LAST_WORDS_SECONDS)
+        self._give_up_at = world.now + budget + LAST_WORDS_SECONDS
 
     def _perform(self, command: orders.Command) -> Steps | None:
         world = self.world
@@ -236,6 +255,15 @@ class SimEngine:
             case orders.Kill(number):
                 if number in self.workers:
                     world.after(world.random.choice((0.0, 1e-3)), self.workers[number].die, "killed by its engine")
+            case orders.Share(number):
+                if number in self.workers:
+                    self.workers[number].share()
+            case orders.Tell(number, seq, why, _reason):
+                if number in self.workers:
+                    world.after(5e-5, self.workers[number].told, seq, why)
+            case orders.Reply(number, call, error):
+                if number in self.workers:
+                    world.after(5e-5, self.workers[number].replied, call, error)
             case orders.Retire(number):
                 if number in self.workers:
                     self.workers[number].end()
@@ -286,6 +314,8 @@ class SimEngine:
         self._exchanges.append(world.now)
         if len(self._exchanges) == 60 and world.now - self._exchanges[0] < 0.2:
             raise Violation(f"{self.owner}: 60 exchanges within {world.now - self._exchanges[0]:.3f} s")
+        if self.plan.quiet and want.total:
+            raise Violation(f"{self.owner} claims jobs though it shall be quiet")
         if list(want.queues) != sorted(want.queues, key=lambda part: world.queue_order(part[0])):
             raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")
 
@@ -312,14 +342,23 @@ class SimEngine:
         return self._call(call, then, failed)
 
     def _read_queues(self, version: int) -> Steps | None:
-        def then(queues: list[Queue]) -> None:
+        world = self.world
+
+        def then(found: tuple[list[Queue], str | None]) -> None:
             self._reading = False
+            queues, order = found
+            self.plan.be_quiet(order == "quiet", world.now)
+            if order == "stop" and not self.plan.stopping:
+                self._stop()
             self.plan.know_queues(queues, version)
 
         def failed() -> None:
             self._reading = False
 
-        return self._run(self._call(lambda: routines.read_queues(self._store, None), then, failed))
+        def read() -> tuple[list[Queue], str | None]:
+            return routines.read_queues(self._store, None), routines.read_order(self._store, self.owner)
+
+        return self._run(self._call(read, then, failed))
 
     def _run(self, steps: Steps) -> Steps | None:
         """Threaded calls are only begun; they must not be left unstarted."""

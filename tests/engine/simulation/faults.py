@@ -36,6 +36,8 @@ class Faults:
     bad_spawns: float = 0.0
     """The share of workers that die before their hello."""
     cancels: float = 0.0
+    orders: float = 0.0
+    """An operator tells an engine to be quiet, to work again, or to stop."""
     queue_pauses: float = 0.0
     steps_back: float = 0.0
     steps_forward: float = 0.0
@@ -67,6 +69,7 @@ def faults_of(random: Random) -> Faults:
         worker_crashes=some(0.1),
         bad_spawns=some(0.3),
         cancels=some(15),
+        orders=some(3),
         queue_pauses=some(3),
         steps_back=some(2),
         steps_forward=some(2) if random.random() < 0.3 else 0.0,

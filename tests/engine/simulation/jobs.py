@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -22,7 +22,11 @@ NAMES: dict[str, dict[str, Any]] = {
     "careful": {},
     "fresh": {"isolation": "fresh"},
     "fat": {"memory_limit": 1 << 30},
+    "gentle": {"on_lost_lease": "tell"},
+    "wave": {"isolation": "shared"},
+    "swell": {"isolation": "shared", "on_lost_lease": "tell"},
 }
+SHARED = frozenset(name for name, about in NAMES.items() if about.get("isolation") == "shared")
 
 
 def duration_of(name: str, random: Random) -> float:
@@ -45,8 +49,12 @@ class Recipe:
 
     job: NewJob
     runs: list[tuple[str, float]]
-    """(return, error, fail, cancel, snooze, crash, die_after, forever, fat or refused, seconds)."""
+    """(return, follow, error, fail, cancel, snooze, crash, die_after, forever, block, fat or refused, seconds)."""
     at: float
+    then: list[NewJob] = field(default_factory=list)
+    """Jobs that follow when it ends with `follow`."""
+    follows: bytes | None = None
+    """The job it follows."""
 
     def behaviour(self, turn: int) -> tuple[str, float]:
         return self.runs[min(turn, len(self.runs) - 1)]
@@ -60,9 +68,19 @@ def recipes_of(random: Random, *, queues: Sequence[Queue], until: float) -> list
     while len(recipes) < count:
         at = random.uniform(0, until)
         name = random.choices(list(NAMES), weights)[0]
-        burst = random.choice((1, 1, 2, 5, 30)) if name in ("tiny", "small", "mixed") else random.choice((1, 1, 3))
+        bursts = name in ("tiny", "small", "mixed", *SHARED)
+        burst = random.choice((1, 1, 2, 5, 30)) if bursts else random.choice((1, 1, 3))
         for _ in range(min(burst, count - len(recipes))):
-            recipes.append(_recipe(random, name, len(recipes), queues, at))
+            recipe = _recipe(random, name, len(recipes), queues, at)
+            recipes.append(recipe)
+            if recipe.runs[-1][0] == "follow":
+                for _ in range(random.choice((1, 2))):
+                    child = _recipe(random, random.choice(list(NAMES)), len(recipes), queues, at)
+                    child.runs = [run for run in child.runs if run[0] != "follow"]
+                    child.runs.append(("return", duration_of(name, random)))
+                    child.follows = recipe.job.id
+                    recipe.then.append(child.job)
+                    recipes.append(child)
     return sorted(recipes, key=lambda recipe: recipe.at)
 
 
@@ -76,12 +94,12 @@ def _recipe(random: Random, name: str, number: int, queues: Sequence[Queue], at:
         for _ in range(random.choice((1, 1, 2, 4))):
             kind = random.choice(_ODD)
             if kind == "fat" and name != "fat":
-                kind = "crash"
+                kind = "block" if name in SHARED else "crash"
             if kind == "forever":
                 given["timeout"] = random.choice((50_000, 1_000_000, 5_000_000))
             runs.append((kind, duration_of(name, random)))
     if not runs or runs[-1][0] in ("snooze", "forever") or random.random() < 0.8:
-        runs.append(("return", duration_of(name, random)))
+        runs.append((random.choice(("return",) * 9 + ("follow",)), duration_of(name, random)))
     if name == "careful" or random.random() < 0.05:
         given["max_attempts"] = 1
     elif random.random() < 0.3:

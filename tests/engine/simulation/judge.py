@@ -6,14 +6,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobcard.conformance.model import claim_order
 from jobcard.core import states
 from jobcard.core.job import Claimed, JobRow
+from jobcard.engine.sharing import NEIGHBOUR_SECONDS
 from simulation.engine import SimEngine
 from simulation.faults import Violation
+from simulation.jobs import NAMES, SHARED
 from simulation.records import Run
 from simulation.worker import SimWorker
 
 SAMPLE_SECONDS = 0.1
+WHEN_TOLD = ("told", "ignore", "error", "return", "snooze", "crash")
 LEFT_WAITING_SECONDS = 4.0  # a healthy engine with room leaves no due job lying for so long
 HELD_SECONDS = 7.0  # … and keeps none unstarted for so long
 RETURNS = 15  # … and none is claimed in vain so often
@@ -56,11 +60,14 @@ class Judge:
                 if self.now - held.at > 0.05:
                     self.loose.add((claim.id, claim.token))
 
-    def begins(self, worker: SimWorker, claim: Claimed) -> tuple[str, float]:
+    def begins(self, worker: SimWorker, claim: Claimed) -> Run:
         """A worker reads a permit: from now on the job runs."""
         engine, row, now = worker.engine, self.rows[claim.id], self.now
         runs = self.runs[claim.id]
-        run = worker.run = Run(claim.id, claim.token, claim.attempt, engine.owner, now)
+        run = Run(claim.id, claim.token, claim.attempt, engine.owner, now, shared=worker.shares)
+        run.kind, run.seconds = self.recipes[claim.id].behaviour(len(runs))
+        run.when_told = self.random.choices(WHEN_TOLD, (55, 15, 10, 10, 5, 5))[0]
+        run.talks = self.random.random() < 0.3
         self.note("begin %s token %d on %s", self.name(claim.id), claim.token, worker)
         lenient = now - self.stepped_at < self._until_noticed()
         other = self.running.get(claim.id)
@@ -89,26 +96,61 @@ class Judge:
         runs.append(run)
         self.running[claim.id] = run
         engine.running[claim.queue] += 1
+        engine.in_processes += not run.shared
         engine.began_at = now
+        if run.shared and (claim.name not in SHARED or states.must_run_alone(claim)):
+            raise Violation(f"job {self.name(claim.id)} must not run beside others, and does on {engine.owner}")
         queue = next(queue for queue in self.queues if queue.name == claim.queue)
         if engine.running[claim.queue] > queue.concurrency:
             raise Violation(f"{engine.owner}: {engine.running[claim.queue]} jobs of {queue} at once")
-        if engine.running.total() > self.settings.slots:
-            raise Violation(f"{engine.owner}: {engine.running.total()} jobs at once, {self.settings.slots} allowed")
-        return self.recipes[claim.id].behaviour(len(runs) - 1)
+        if engine.running.total() > self.settings.max_concurrent_jobs:
+            raise Violation(
+                f"{engine.owner}: {engine.running.total()} jobs at once, {self.settings.max_concurrent_jobs} allowed"
+            )
+        if engine.in_processes > self.settings.slots:
+            raise Violation(f"{engine.owner}: {engine.in_processes} processes at once, {self.settings.slots} allowed")
+        return run
 
     def ends(self, worker: SimWorker, run: Run, how: str) -> None:
         """A run is over, by itself or with its process."""
         run.end = self.now
         run.how = how
-        if run.end > max(run.known_lost, worker.engine.disturbed_at) + 0.5:
+        if run.end > max(run.known_lost, worker.engine.disturbed_at) + 0.5 + self._lost_grace(run):
             raise Violation(f"job {self.name(run.job)} ran on though {run.owner} knew that its claim was lost")
-        if run.end > run.alone_by and worker.engine.disturbed_at < run.alone_by - self.settings.lease:
+        self._check_told(worker.engine, run)
+        if (
+            run.end > run.alone_by + self._lost_grace(run)
+            and worker.engine.disturbed_at < run.alone_by - self.settings.lease
+        ):
             raise Violation(f"job {self.name(run.job)} ran on {run.owner} long after another run of it had begun")
         self.note("end %s token %d: %s", self.name(run.job), run.token, how)
         worker.engine.running[self.recipes[run.job].job.queue] -= 1
+        worker.engine.in_processes -= not run.shared
         if self.running.get(run.job) is run:
             del self.running[run.job]
+
+    def _lost_grace(self, run: Run) -> float:
+        """How long a run may take to end when it is told that its claim is gone."""
+        if not run.shared and NAMES[self.recipes[run.job].job.name].get("on_lost_lease") != "tell":
+            return 0.0
+        return min(self.settings.cancel_grace, 0.1 * self.settings.lease) + 0.1
+
+    def _check_told(self, engine: SimEngine, run: Run) -> None:
+        """A job that is canceled while it runs is told within two seconds, and has ended three after its grace."""
+        if run.canceled_at is None or engine.disturbed_at > run.canceled_at - SETTLED_SECONDS:
+            return
+        name, late = self.name(run.job), self.now - run.canceled_at
+        if run.told_at is None and late > 2.0 and not run.when_told == "ignore":
+            raise Violation(f"job {name} was canceled {late:.1f} s ago and is not told")
+        neighbours = NEIGHBOUR_SECONDS if run.shared else 0.0
+        if late > self.settings.cancel_grace + 3.0 + neighbours:
+            raise Violation(f"job {name} runs {late:.1f} s after it was canceled")
+
+    def check_saved(self, run: Run, saved: int) -> None:
+        """A run was told that its checkpoint is stored."""
+        stored = self.rows[run.job].checkpoint
+        if stored is None or int(stored) < saved:
+            raise Violation(f"job {self.name(run.job)} was told that {saved} is saved, the store has {stored}")
 
     def _until_noticed(self) -> float:
         # A claim is renewed when a third of its lease is over, and only then does its holder learn that it is gone.
@@ -129,6 +171,8 @@ class Judge:
             return
         self.held.pop(row.id, None)
         taken = row.claim_token > old.claim_token
+        if not taken:
+            self._check_said(old, row)
         if (row.id, old.claim_token) not in self.begun:
             self._check_unstarted(old, row)
         if row.crashes > old.crashes and not taken:
@@ -137,6 +181,24 @@ class Judge:
             self.own_deaths[row.id] -= 1
         if taken:
             self._check_taken(old)
+
+    def _check_said(self, old: JobRow, row: JobRow) -> None:
+        """What a run said of itself is in the store before its end; what it was told to do has become of it."""
+        run = next((run for run in self.runs[row.id] if run.token == old.claim_token), None)
+        if run is None or run.end is None:
+            return
+        missing = set(run.lines) - self.lines[row.id]
+        if missing and run.how != "died":
+            raise Violation(f"job {self.name(row.id)} is {row.state} and {missing} of its log is not there")
+        if run.how == "told" and run.told_why == "cancel" and row.state != "canceled":
+            raise Violation(f"job {self.name(row.id)} ended because it was canceled, and is {row.state}")
+        may_go_on = row.max_attempts > 1 and old.interrupts < states.MAX_INTERRUPTS
+        interrupted = run.how == "told" and run.told_why in ("stop", "lost") and may_go_on
+        if interrupted and row.state not in ("waiting", "canceled"):
+            raise Violation(f"job {self.name(row.id)} was interrupted and is {row.state}")
+        innocent = (row.id, old.claim_token) in self.in_company and run.how == "died" and run.told_at is None
+        if innocent and row.state == "failed" and row.max_attempts > 1:
+            raise Violation(f"job {self.name(row.id)} was one of several in a process that died, and has failed")
 
     def _check_unstarted(self, old: JobRow, row: JobRow) -> None:
         """A claim that came to no run costs nothing, unless the store was told that it would run."""
@@ -215,7 +277,7 @@ class Judge:
             row = self.rows[job_id]
             queue = next(queue for queue in self.queues if queue.name == row.queue)
             full = queue.paused or engine.running[row.queue] >= queue.concurrency
-            if full or not free[claim.owner] or alone[claim.owner]:
+            if full or not free[claim.owner] or alone[claim.owner] or row.name in SHARED:
                 claim.free_since = None
             elif claim.free_since is None:
                 claim.free_since = self.now
@@ -223,11 +285,24 @@ class Judge:
                 raise Violation(f"{claim.owner} lets {self.name(job_id)} wait though a worker is free")
 
     def _has_free_worker(self, engine: SimEngine) -> bool:
-        if engine.running.total() >= self.settings.slots:
+        if engine.in_processes >= self.settings.slots or engine.running.total() >= self.settings.max_concurrent_jobs:
             return False
         return any(
-            worker.alive and worker.ready and worker.run is None and not worker.permits and not worker.told_to_end
+            worker.alive
+            and worker.ready
+            and not worker.shares
+            and not worker.runs
+            and not worker.permits
+            and not worker.told_to_end
             for worker in engine.workers.values()
+        )
+
+    def _has_free_sharer(self, engine: SimEngine) -> bool:
+        sharers = [sharer for sharer in engine.plan._sharing.sharers.values() if sharer.takes(self.now)]
+        return any(
+            self.now - max(sharer.blocked_until, engine.workers[sharer.number].blocked_until) > 1.0
+            for sharer in sharers
+            if sharer.number in engine.workers
         )
 
     def _waits_for_one_alone(self, engine: SimEngine) -> bool:
@@ -248,15 +323,18 @@ class Judge:
                 engine
                 for engine in well
                 if not queue.paused
-                and engine.running.total() < self.settings.slots
+                and not engine.plan.quiet
                 and engine.running[queue.name] < queue.concurrency
                 and self._has_free_worker(engine)
             ]
             if not able:
                 continue
             idle_since = min(max(engine.began_at, engine.disturbed_at + SETTLED_SECONDS) for engine in able)
-            for row in self.rows.alive.values():
-                if row.queue == queue.name and row.state == "waiting" and row.available_at <= self.clock.now():
+            able_to_share = [engine for engine in able if self._has_free_sharer(engine)]
+            for row in sorted((row for row in self.rows.alive.values() if row.queue == queue.name), key=claim_order):
+                if row.state == "waiting" and row.available_at <= self.clock.now():
+                    if row.name in SHARED and not able_to_share:
+                        break  # and those behind it wait with it: the store does not tell the kinds apart
                     since = left[row.id] = self.left_since.get(row.id, self.now)
                     if self.now - max(since, idle_since) > LEFT_WAITING_SECONDS + self.settings.poll_interval:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
@@ -267,6 +345,10 @@ class Judge:
     def _check_end(self) -> None:
         for job_id, recipe in self.recipes.items():
             row = self.rows.get(job_id)
+            if recipe.follows is not None and (row is None) == self.has_followed(recipe):
+                raise Violation(f"job {self.name(job_id)} follows {self.name(recipe.follows)}: {row} is stored")
+            if row is None and recipe.follows is not None:
+                continue
             if row is None:
                 raise Violation(f"job {self.name(job_id)} was stored and is gone")
             if row.state not in states.ENDED:

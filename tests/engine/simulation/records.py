@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jobcard.backends.base import Backend, Capabilities, Exchanged
@@ -32,6 +32,19 @@ class Run:
     """When it has to be over, since another run of the job has begun."""
     known_lost: float = float("inf")
     """Since when its engine knows that the claim is gone."""
+    kind: str = ""
+    seconds: float = 0.0
+    """What it does, and how long that takes."""
+    shared: bool = False
+    talks: bool = False
+    lines: list[str] = field(default_factory=list)
+    """What it logged."""
+    when_told: str = "told"
+    """How it ends when it is told to; "ignore": it does not."""
+    told_at: float | None = None
+    told_why: str = ""
+    canceled_at: float | None = None
+    """When somebody asked to cancel it while it ran."""
 
 
 class Rows(dict[bytes, JobRow]):
@@ -51,6 +64,9 @@ class Rows(dict[bytes, JobRow]):
             self.alive[key] = row
         if old is not None and (old.state != row.state or old.claim_token != row.claim_token):
             self._world.moved(old, row)
+        noted = old is not None and (old.progress, old.checkpoint) != (row.progress, row.checkpoint)
+        if noted and old is not None and old.state not in states.AT_WORK:
+            raise Violation(f"job {self._world.name(row.id)} is {row.state} and was noted")
 
 
 @dataclass(slots=True)
@@ -96,6 +112,11 @@ class Store:
                 raise Violation(f"job {world.name(row.id)}: an outcome with token {token} < {row.claim_token} applied")
         if answer.claimed:
             self._check_order(answer, said["want"])
+        for outcome in said.get("outcomes", ()):
+            row = rows[outcome.ref]
+            if outcome.then and row.state == "completed" and row.claim_token == outcome.token:
+                # The model may leave them out; those that are there are left as they are.
+                self._backend.enqueue(list(outcome.then))
         return answer
 
     def _check_order(self, answer: Exchanged, want: Any) -> None:

@@ -68,6 +68,7 @@ class Troubles:
             (faults.host_losses, self._lose_host),
             (faults.stops, self._stop_engine),
             (faults.cancels, self._cancel),
+            (faults.orders, self._order),
             (faults.queue_pauses, self._pause_queue),
             (faults.steps_back, self._step_back),
             (faults.steps_forward, self._step_forward),
@@ -122,7 +123,17 @@ class Troubles:
             self.backend.apply_by_operator(row.id, states.cancel_waiting(reason="operator"))
         elif self.backend.apply_by_operator(row.id, states.ask_to_cancel(row, reason="operator")) is not None:
             self.canceled[row.id] = row.claim_token
+            run = self.running.get(row.id)
+            if run is not None and run.token == row.claim_token:
+                run.canceled_at = self.now
         self.note("cancel %s (%s)", self.name(row.id), row.state)
+
+    def _order(self) -> None:
+        engine = self._some_engine()
+        if engine is not None:
+            order = self.random.choice(("quiet", "quiet", "work", "stop"))
+            self.backend.write_record(RecordKind.ORDER, engine.owner, f'{{"order":"{order}"}}')
+            self.note("%s is ordered: %s", engine.owner, order)
 
     def _pause_queue(self) -> None:
         place = self.random.randrange(len(self.queues))
@@ -156,6 +167,8 @@ class Troubles:
             host.cut_until = 0.0
             if host.engine is not None:
                 host.engine.disturb(self.now)
+                if host.engine.stopping_since is None:
+                    self.backend.write_record(RecordKind.ORDER, host.engine.owner, '{"order":"work"}')
         for place, queue in enumerate(self.queues):
             if queue.paused:
                 self.queues[place] = replace(queue, paused=False)

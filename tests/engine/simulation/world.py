@@ -12,6 +12,7 @@ from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
+from jobcard.core.states import Change
 from jobcard.engine import plan as plans
 from simulation.engine import SimEngine
 from simulation.faults import NO_FAULTS, Faults, Violation, faults_of
@@ -44,14 +45,17 @@ class World(Troubles, Judge):
         self.rescue = rescue
         self.trace = trace
         self.clock = SimClock(time=1000.0)
-        self.events = 0
+        self.events = self._numbers = 0
         self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         # one configuration
         lease = random.choice((3.0, 6.0, 12.0, 30.0))
         self.settings = Settings(
             lease=lease,
             heartbeat=lease / random.choice((6, 8, 12)),
-            max_concurrent_jobs=random.randint(1, 6),
+            max_concurrent_jobs=(most := random.choice((1, 2, 3, 4, 5, 6, 12))),
+            processes=min(6, random.choice((most, random.randint(1, most)))),
+            cancel_grace=random.choice((0.0, 0.5, 2.0, 10.0)),
+            recycle_after=random.choice((None, 5, 50)),
             poll_interval=random.choice((0.3, 1.0, 2.0)),
             stop_timeout=random.choice((5.0, 10.0, 25.0)),
         )
@@ -69,7 +73,7 @@ class World(Troubles, Judge):
         self.store = ModelStore(self.clock)
         self.rows = Rows(self)
         self.store.rows = self.rows
-        self.backend = _quick(store_class)(self.store)
+        self.backend = _quick(store_class, self)(self.store)
         self.backend.migrate()
         self.outage_until = 0.0
         self.stepped_at = -1e9
@@ -84,6 +88,10 @@ class World(Troubles, Judge):
         self.stored: set[bytes] = set()
         self.begun: set[tuple[bytes, int]] = set()
         self.own_deaths: Counter[bytes] = Counter()
+        self.in_company: set[tuple[bytes, int]] = set()
+        """Runs that were not alone in their process when it died."""
+        self.lines: dict[bytes, set[str]] = {job_id: set() for job_id in self.recipes}
+        """The log lines that the store was given."""
         self.returned: dict[bytes, deque[float]] = {}
         self.canceled: dict[bytes, int] = {}
         """Jobs somebody asked to cancel while they were at work: their token then."""
@@ -111,6 +119,11 @@ class World(Troubles, Judge):
         if self.trace is not None:
             self.trace(f"{self.now:11.6f} {text % args}")
 
+    def next_number(self) -> int:
+        """A number larger than any before."""
+        self._numbers += 1
+        return self._numbers
+
     def name(self, job_id: bytes) -> str:
         recipe = self.recipes[job_id]
         return f"{recipe.job.args} ({recipe.job.name})"
@@ -121,7 +134,7 @@ class World(Troubles, Judge):
         """From the first enqueue until every job has ended and every engine has stopped."""
         for host in self.hosts:
             host.boot(self.random.uniform(0, 2))
-        for recipe in self.recipes.values():
+        for recipe in [recipe for recipe in self.recipes.values() if recipe.follows is None]:
             self.after(recipe.at, self._enqueue, recipe)
         self._plan_faults()
         self.after(SAMPLE_SECONDS, self._sample)
@@ -156,7 +169,16 @@ class World(Troubles, Judge):
 
     def _is_drained(self) -> bool:
         waiting = any(host.engine is None or host.engine.is_stopped_or_blocked() for host in self.hosts)
-        return not waiting and not self.rows.alive and len(self.rows) == len(self.recipes)
+        expected = sum(recipe.follows is None or self.has_followed(recipe) for recipe in self.recipes.values())
+        return not waiting and not self.rows.alive and len(self.rows) >= expected
+
+    def has_followed(self, recipe: Recipe) -> bool:
+        """Whether the job that this one follows is completed by a run that says so."""
+        parent = recipe.follows
+        if parent is None or parent not in self.rows or self.rows[parent].state != "completed":
+            return False
+        token = self.rows[parent].claim_token
+        return any(run.token == token and run.how == "follow" for run in self.runs[parent])
 
     # -- producers
 
@@ -176,13 +198,17 @@ class World(Troubles, Judge):
                     host.engine.tell(0.005, "wake")
 
 
-def _quick(store_class: type[ModelBackend]) -> type[ModelBackend]:
-    """The model, looking only at living rows where it looks at all of them."""
+def _quick(store_class: type[ModelBackend], world: World) -> type[ModelBackend]:
+    """The model, looking only at living rows where it looks at all of them; the world hears of log lines."""
 
     class Quick(store_class):  # type: ignore[valid-type, misc]
         def _rows(self, job_ids: Sequence[bytes] | None = None) -> list[JobRow]:
             if job_ids is None:
                 return list(self.store.rows.alive.values())
             return super()._rows(job_ids)  # type: ignore[no-any-return]
+
+        def _apply(self, row: JobRow, change: Change, *rest: Any) -> JobRow:
+            world.lines[row.id].update(text for _ago, text in change.lines)
+            return super()._apply(row, change, *rest)  # type: ignore[no-any-return]
 
     return Quick
