@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from jobcard.backends.base import Want
@@ -19,7 +20,7 @@ from jobcard.engine.ahead import Ahead
 from jobcard.engine.commands import Command, Given, Kill, Recall, Retire, Send, Share, Tell
 from jobcard.engine.crew import LOST_GRACE, SPARE_SECONDS
 from jobcard.engine.endings import Endings
-from jobcard.engine.held import RECYCLE_SECONDS, STAMP_SECONDS, Told, Worker
+from jobcard.engine.held import RECALL_SECONDS, RECYCLE_SECONDS, STAMP_SECONDS, Told, Worker
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.pace import Pace
 from jobcard.engine.places import Places
@@ -76,6 +77,8 @@ class Sharing:
         self._where: dict[Ref, tuple[Sharer, int]] = {}
         self._alarms: list[tuple[float, int, int]] = []
         """(when, worker, job): a moment at which something may have to be decided about a job; -1: the worker."""
+        self._young: deque[tuple[float, Sharer, int]] = deque()
+        """What was handed out last: (when, to whom, its number)."""
         self._streaks: dict[str, int] = {}
         self._probe_at: dict[str, float] = {}
 
@@ -89,8 +92,14 @@ class Sharing:
         if not self.names or not self._has_somebody(now, may_start):
             return 0, 0
         free = max(0, self._places.free_to_share())
-        target = free + min(AHEAD, (free + self._places.shared) * self.pace.jobs_in_a_moment(AHEAD))
+        target = free + min(AHEAD, (free + self._moving(now)) * self.pace.jobs_in_a_moment(AHEAD))
         return target - len(self.ahead), target
+
+    def _moving(self, now: float) -> int:
+        """How many jobs are so young that their places may soon be free."""
+        while self._young and self._young[0][0] + RECALL_SECONDS <= now:
+            self._young.popleft()
+        return sum(seq in sharer.jobs for _at, sharer, seq in self._young)
 
     def _has_somebody(self, now: float, may_start: bool) -> bool:
         """Whether there is, or soon will be, a worker for a shared job."""
@@ -161,6 +170,7 @@ class Sharing:
         self._where[claim.ref] = (sharer, seq)
         self._places.shared += 1
         self._places.shared_of[claim.queue] += 1
+        self._young.append((now, sharer, seq))
         self._alarm(now + BEGIN_SECONDS, sharer, seq)
         return seq, claim, since
 
