@@ -334,11 +334,11 @@ class Plan:
         batch, lost, refused = self._talk.answered(answer, now)
         self.lost += len(lost)
         late = self._leases.is_late(batch.sent_at, now)
-        shared = self._sharing.names
+        shares = bool(self._sharing.names)
         for claim in answer.claimed:
             if late:
                 self._endings.give_back(claim, now)
-            elif shared and claim.name in shared and not states.must_run_alone(claim):
+            elif shares and self._sharing.takes(claim):
                 self._sharing.ahead.add(claim, batch.sent_at)
             else:
                 self._ahead.add(claim, batch.sent_at)

@@ -35,6 +35,7 @@ BLOCKED_SECONDS = 5.0  # … and gets nothing for so long, unless it says a word
 NEIGHBOUR_SECONDS = 30.0  # how long a worker that must be killed for one job is left to the others
 AHEAD = 400
 SURE = 8  # so many shared jobs in a row, and a queue is taken for one of shared jobs
+MOST_FORETOLD = 4096  # shared jobs in a row that are remembered
 PROBE_SECONDS = 1.0  # without room for processes, a queue is asked so often whether its next job is a shared one
 
 
@@ -82,6 +83,10 @@ class Sharing:
         self._streaks: dict[str, int] = {}
         self._probe_at: dict[str, float] = {}
 
+    def takes(self, claim: Claimed) -> bool:
+        """Whether this job runs side by side; one that must run alone gets a process of its own."""
+        return claim.name in self.names and not states.must_run_alone(claim)
+
     # -------------------------------------------------------------- how much to claim
 
     def room(self, now: float, *, may_start: bool) -> tuple[int, int]:
@@ -117,11 +122,15 @@ class Sharing:
         The store does not tell them apart; the last jobs of the queue foretell the next.
         """
         streak = self._streaks.get(queue.name, 0)
+        may_probe = now >= self._probe_at.get(queue.name, 0.0)
+        if streak and to_share <= 0:
+            # Those at its head cannot start now; one behind them may need a process only.
+            return room if may_probe else 0
         if streak >= SURE or (streak and room <= 0):
             return min(to_share, 2 * streak)
         if streak:
             return min(to_share, max(room, 2 * streak))
-        if room <= 0 < to_share and now >= self._probe_at.get(queue.name, 0.0):
+        if room <= 0 < to_share and may_probe:
             return 1
         return room
 
@@ -130,8 +139,8 @@ class Sharing:
         for name, _most in want.queues:
             self._probe_at[name] = now + PROBE_SECONDS
         for claim in claims:
-            shared = claim.name in self.names
-            self._streaks[claim.queue] = min(self._streaks.get(claim.queue, 0) + 1, 4096) if shared else 0
+            streak = self._streaks.get(claim.queue, 0) + 1 if self.takes(claim) else 0
+            self._streaks[claim.queue] = min(streak, MOST_FORETOLD)
 
     # -------------------------------------------------------------- handing out
 
