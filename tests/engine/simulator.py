@@ -75,7 +75,7 @@ def simulate(
         seed,
         violation,
         world.faults,
-        jobs=len(world.recipes),
+        jobs=sum(recipe.follows is None or world.has_followed(recipe) for recipe in world.recipes.values()),
         runs=sum(map(len, world.runs.values())),
         seconds=world.now - began,
         events=world.events,

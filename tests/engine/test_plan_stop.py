@@ -6,6 +6,8 @@ from plan_desk import ERROR, KILLED, Desk, answer, claimed, several
 
 from jobcard.core.states import JobState
 from jobcard.engine.commands import Exchange, FindStrays, Finished, Kill, Recall, Send, Tell
+from jobcard.workers.board import TELL_SIGNAL
+from jobcard.workers.messages import Exit
 
 
 def test_stopping_hands_back_what_has_not_started() -> None:
@@ -79,6 +81,19 @@ def test_stopping_tells_jobs_before_it_kills_them() -> None:
     assert desk.plan.ended(sent.worker, sent.jobs[0][0], desk.now, desk.now, ERROR._replace(kind="told"))
     desk.turn()
     assert (desk.outcome().change.verb, desk.take(Kill)) == ("interrupt", [])
+
+
+def test_a_worker_that_dies_of_being_told_was_not_crashed_by_its_job() -> None:
+    """The job had reset the handler of the signal, perhaps; it is interrupted all the same."""
+    desk = Desk(slots=1, stop_timeout=10)
+    sent = desk.run(claimed())
+    desk.serve(0.5)
+    desk.plan.stop(desk.now, at_once=False)
+    desk.serve(6)
+    desk.settle()
+    desk.plan.worker_gone(sent.worker, [], Exit(-TELL_SIGNAL, ""), desk.now)
+    desk.turn()
+    assert desk.outcome().change.verb == "interrupt"
 
 
 def test_an_error_of_a_job_that_was_told_of_the_stop_is_its_own() -> None:

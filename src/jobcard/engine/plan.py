@@ -38,6 +38,7 @@ from jobcard.engine.places import Places
 from jobcard.engine.sharing import Sharing
 from jobcard.engine.talk import Talk
 from jobcard.engine.words import Words
+from jobcard.workers.board import TELL_SIGNAL
 from jobcard.workers.messages import Exit, Why
 
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
@@ -260,6 +261,7 @@ class Plan:
             self._crew.never_came_up(now)
         if worker.reserved is not None:
             self._endings.give_back(worker.reserved[0], now)
+        told = worker.told_now()
         for place, (seq, claim, _since) in enumerate(worker.sent):
             # Jobs end in the order they were given, so the first without an outcome is the one that ran. If
             # we killed for an earlier one, this one is innocent.
@@ -268,7 +270,9 @@ class Plan:
                 why = "lost"
             if worker.killed is None and unsafe:
                 why = "lost"  # by the keeper, most likely: whoever does not renew must not run
-            self._endings.died(claim, why, exit, worker.told if place == 0 else None, now)
+            elif worker.killed is None and told is not None and exit.code == -TELL_SIGNAL and place == 0:
+                why = told.why  # it let the signal that told it end it
+            self._endings.died(claim, why, exit, told if place == 0 else None, now)
 
     # -------------------------------------------------------------- what the dispatcher asks
 
