@@ -51,7 +51,7 @@ ROOMS = {
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
-    "engine.keeper": room("workers.death engine.notify"),
+    "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
     "engine.notify": room(),
     "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
     "conformance": room("backends.base core errors", "pytest hypothesis"),
@@ -149,11 +149,19 @@ class TestImports:
         assert {room_of(module) for module in modules} <= ROOMS.keys()
 
     def test_the_keeper_is_tiny(self) -> None:
-        """Of jobcard, the keeper imports two small modules; so nothing a job or a store does can hurt it."""
+        """Of jobcard, the keeper imports two small modules and two of figures; so nothing a job does can hurt it."""
         ours = {target for _, target in imports_of(SOURCES / "engine" / "keeper.py") if target.startswith("jobcard")}
-        assert ours == {"jobcard.workers.death", "jobcard.engine.notify"}
-        for small in ("workers/death.py", "engine/notify.py"):
-            theirs = {target.split(".")[0] for _, target in imports_of(SOURCES / small)}
+        small = ("workers/death.py", "engine/notify.py")
+        assert ours == {
+            "jobcard.workers.death",
+            "jobcard.engine.exits",
+            "jobcard.engine.notify",
+            "jobcard.engine.shares",
+        }
+        for figures in ("exits", "shares"):
+            assert not list(imports_of(SOURCES / "engine" / f"{figures}.py"))
+        for path in small:
+            theirs = {target.split(".")[0] for _, target in imports_of(SOURCES / path)}
             assert theirs <= sys.stdlib_module_names
 
     def test_import_jobcard_loads_nothing_heavy(self) -> None:

@@ -20,7 +20,7 @@ from jobcard.core.job import Claimed, JobRow
 from jobcard.core.signals import JobSignal
 from jobcard.core.states import ENDED
 from jobcard.errors import UnknownJobError
-from jobcard.workers.runtime import describe
+from jobcard.workers.words import describe
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard

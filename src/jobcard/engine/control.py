@@ -17,6 +17,7 @@ from typing import Any
 
 from jobcard.core.reference import AppReference
 from jobcard.core.settings import Settings, settings_to_plain
+from jobcard.engine import exits
 from jobcard.engine.once import Place
 from jobcard.errors import ConfigError, JobcardError, StoreError
 
@@ -25,7 +26,6 @@ _KEEPER = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.keeper i
 
 GIVE_UP_SECONDS = 5.0
 START_SECONDS = 120.0  # an application may take its time to import
-EXIT_USAGE, EXIT_STORE = 2, 3
 
 
 def boot_document(
@@ -148,7 +148,7 @@ def launch_keeper(boot: dict[str, Any], *, place: Place | None = None) -> Keeper
         return handle
     handle.give_up()
     text, code = word["failed"], word["code"]
-    raise {EXIT_USAGE: ConfigError, EXIT_STORE: StoreError}.get(code, JobcardError)(text)
+    raise {exits.USAGE: ConfigError, exits.STORE: StoreError}.get(code, JobcardError)(text)
 
 
 def _first_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -158,10 +158,10 @@ def _first_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     while b"\n" not in heard:
         left = until - time.monotonic()
         if left <= 0 or not select.select((process.stdout,), (), (), left)[0]:
-            return {"failed": f"no engine was ready after {START_SECONDS:g} s", "code": 1}
+            return {"failed": f"no engine was ready after {START_SECONDS:g} s", "code": exits.FAILED}
         data = os.read(process.stdout.fileno(), 1 << 16)
         if not data:
-            return {"failed": "the engine's keeper ended before it was ready", "code": 1}
+            return {"failed": "the engine's keeper ended before it was ready", "code": exits.FAILED}
         heard += data
     word: dict[str, Any] = json.loads(heard.split(b"\n")[0])
     return word

@@ -8,6 +8,7 @@ may hang will get a thread of its own behind the same `StoreLine`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -18,6 +19,7 @@ from typing import Any
 
 from jobcard.backends.base import Backend, Exchanged
 from jobcard.core import clock
+from jobcard.core.job import Claimed, NewJob
 from jobcard.core.settings import Settings
 from jobcard.engine import commands, routines
 from jobcard.engine.outcomes import Ended
@@ -31,6 +33,8 @@ from jobcard.workers.pool import Pool
 log = logging.getLogger("jobcard.engine")
 
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
+FAT_SHARE = 0.8  # of the memory limit: a worker that holds so much without a job is replaced …
+FAT_SECONDS = 1.0  # … how often that is looked at
 PRUNE_SECONDS = 60.0
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 UNPARK_SECONDS = 5.0
@@ -75,7 +79,7 @@ class Dispatcher:
         if self._waker.fd is not None:
             selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
         self._look_at = now
-        self._memory_at = now
+        self._memory_at = self._fat_at = now
         self.served: list[str] = sorted(only_queues or ())
         """The names of the queues this engine takes from, as far as it knows."""
         self._record_routine = Routine("engine record", settings.heartbeat, self._write_record, now)
@@ -94,6 +98,17 @@ class Dispatcher:
         self._lost_logged = 0
         self._failing_since: float | None = None
         self._warn_at = now
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it was told to claim nothing more."""
+        return self._plan.quiet
+
+    def running(self, most: int) -> list[tuple[int, Claimed, float]]:
+        """(worker, job, seconds since its start) of what runs now, at most so many."""
+        now = time.monotonic()
+        found = itertools.islice(self._plan.running(), most)
+        return [(worker, claim, max(0.0, now - since)) for worker, claim, since in found]
 
     def adopt(self, worker: int, names: dict[str, dict[str, Any]]) -> None:
         """Take over the worker that has already said hello."""
@@ -132,7 +147,10 @@ class Dispatcher:
         if not self._plan.stopping:
             self._look(now)
             for routine in self._routines:
-                routine.run_if_due(now, random.random())
+                try:
+                    routine.run_if_due(now, random.random())
+                except StoreError as error:
+                    self._store_failed(routine.name, error)
         self._check_memory(now)
         while orders := self._plan.turn(time.monotonic()):
             for command in orders:
@@ -164,15 +182,18 @@ class Dispatcher:
                 self._exchange(command)
             case commands.Recall(worker):
                 self._plan.recalled(worker, self._pool.recall(worker))
-            case commands.Share(worker):
-                self._pool.share(worker)
-            case commands.Tell(worker, seq, why, reason):
-                self._pool.tell(worker, seq, why, reason)
             case commands.Kill(worker):
                 log.info("worker.kill number=%d why=%s", worker, self._plan.why_killed(worker))
                 self._pool.kill(worker)
             case commands.Spawn(worker):
                 self._spawn(worker)
+            case commands.Share(worker):
+                self._pool.share(worker)
+            case commands.Tell(worker, seq, why, reason):
+                log.info("job.tell worker=%d seq=%d why=%s", worker, seq, why)
+                self._pool.tell(worker, seq, why, reason)
+            case commands.Reply(worker, call, error):
+                self._pool.reply(worker, call, error, None)
             case commands.Retire(worker):
                 self._pool.retire(worker)
             case commands.Renew(held):
@@ -213,7 +234,7 @@ class Dispatcher:
             log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
             self._lost_logged = self._plan.lost
         if answer.settings != self._plan.settings_version:
-            self._read_queues(answer.settings)
+            self._read_settings(answer.settings)
         elif not self._ready:
             self._ready = True
             self._tell_keeper(ready=self._owner)
@@ -288,15 +309,25 @@ class Dispatcher:
     def _write_record(self) -> None:
         routines.write_engine(self._backend, self._owner, self._about())
 
-    def _read_queues(self, version: int) -> None:
+    def _read_settings(self, version: int) -> None:
         try:
             queues = routines.read_queues(self._backend, self._only_queues)
+            order = routines.read_order(self._backend, self._owner)
         except StoreError as error:
             self._store_failed("read_records", error)  # the next exchange says again that they changed
             return
+        self._obey(order)
         self._plan.know_queues(queues, version)
         self.served = [queue.name for queue in queues]
         self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
+
+    def _obey(self, order: str | None) -> None:
+        quiet = order == "quiet"
+        if quiet != self._plan.quiet:
+            log.info("engine.%s", "quiet" if quiet else "work")
+            self._plan.be_quiet(quiet, time.monotonic())
+        if order == "stop" and not self._plan.stopping:
+            self.stop(at_once=False)
 
     def _prune(self) -> None:
         if routines.prune(self._backend, self._settings) >= routines.PRUNE_AT_ONCE:
@@ -310,33 +341,48 @@ class Dispatcher:
         for worker, limit in self._plan.memory_limits():
             if self._pool.memory_of(worker) > limit:
                 self._plan.over_memory(worker)
+        if self._settings.memory_limit is not None and now >= self._fat_at:
+            self._fat_at = now + FAT_SECONDS
+            for worker in self._plan.resting():
+                if self._pool.memory_of(worker) > FAT_SHARE * self._settings.memory_limit:
+                    log.info("worker.replace number=%d: it holds too much memory", worker)
+                    self._plan.grew_fat(worker)
 
     # -------------------------------------------------------------- what workers say
 
     def message(self, number: int, message: list[Any]) -> None:
         """A worker said something."""
         kind = message[0]
+        believed = True
         if kind == messages.DONE:
             _kind, seq, started, ended, result = message
             believed = self._plan.done(number, seq, started, ended, result)
             self._pool.forget_output(number)
+        elif kind == messages.FOLLOWED:
+            _kind, seq, started, ended, result, jobs = message
+            believed = self._plan.followed(number, seq, started, ended, result, [NewJob(*job) for job in jobs])
+            self._pool.forget_output(number)
         elif kind == messages.ENDED:
             _kind, seq, started, ended, word = message
-            output = self._pool.take_output(number)
-            if word["error"] is not None:
-                word["error"]["output"] = output
+            # What a shared worker printed may be any of its jobs'.
+            if not self._plan.shares(number):
+                output = self._pool.take_output(number)
+                if word["error"] is not None:
+                    word["error"]["output"] = output
             believed = self._plan.ended(number, seq, started, ended, Ended(**word))
+        elif kind == messages.STARTED:
+            self._plan.started(number, message[1])
+        elif kind == messages.NOTE:
+            _kind, seq, said, call = message
+            self._plan.noted(number, seq, said, call, time.monotonic())
         elif kind == messages.CALL:
             _kind, call, verb, packed = message
             self._pool.reply(number, call, *link.perform(self._backend, verb, packed))
-            believed = True
         elif kind == messages.HELLO:
             self._plan.hello(number, message[1]["names"], time.monotonic())
-            believed = True
         elif kind == messages.IMPORT_FAILED:
             why = message[1]
             log.error("the application cannot be imported: %s (%s, line %s)", why["message"], why["file"], why["line"])
-            believed = True
         else:
             believed = False
         if not believed:

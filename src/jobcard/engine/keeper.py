@@ -30,13 +30,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobcard.engine import exits
 from jobcard.engine.notify import manager_of_this_process
+from jobcard.engine.shares import UNSAFE_SHARE
 from jobcard.workers.death import adopt_orphans
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - tiny
 _ENGINE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.engine import main; main()"
 
-UNSAFE_SHARE = 0.7  # of the lease, since the last renewal: later than the engine's own 0.6, before the lease ends
 HUNG_SECONDS = 30.0  # an engine that says nothing for so long, and is not stopped by somebody, is started anew
 HEALTHY_SECONDS = 5.0  # an engine that was ready for so long may be started anew at once when it ends
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
@@ -212,7 +213,7 @@ class Keeper:
             self._report({"failed": self._fatal[1], "code": self._fatal[0]})
             return self._fatal[0]
         if self._signals:
-            return 130 if self._signals > 1 else code if code >= 0 else 1
+            return exits.INTERRUPTED if self._signals > 1 else code if code >= 0 else exits.FAILED
         why = self._fatal[1] if self._fatal is not None else _status(code)
         self._fatal = None
         now = time.monotonic()
@@ -272,7 +273,7 @@ class Keeper:
         self._manager.say("STOPPING=1", "STATUS=stopping")
         if self._engine is None:
             self._start_at = float("inf")
-            raise SystemExit(130 if self._signals > 1 else 0)
+            raise SystemExit(exits.INTERRUPTED if self._signals > 1 else exits.OK)
         # A line and not a signal: two signals in one breath are one.
         if self._sock is not None:
             with contextlib.suppress(OSError):
@@ -369,7 +370,7 @@ def main() -> None:
     while not line.endswith(b"\n"):
         data = os.read(0, 1 << 16)
         if not data:
-            os._exit(1)
+            os._exit(exits.FAILED)
         line += data
     os.set_blocking(0, False)
 
