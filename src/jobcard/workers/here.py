@@ -6,35 +6,95 @@ The one place where these go through what a worker process does with a job (`wor
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import itertools
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, cast
 
 from jobcard.core import context
-from jobcard.core.context import JobContext
 from jobcard.core.definition import JobDefinition
 from jobcard.core.job import Claimed
-from jobcard.core.signals import Cancel, JobSignal, Told
-from jobcard.errors import InvalidJobError, SerializationError
-from jobcard.workers import runtime
-from jobcard.workers.messages import Why
+from jobcard.workers import messages, words
+from jobcard.workers.notes import SharedLine
+from jobcard.workers.pipes import Answer, Pipes
+from jobcard.workers.runtime import Workbench
 
-Said = tuple[str | None, dict[str, Any] | None]
-"""How a job ended: (result, None), or (None, the words of `messages.ENDED`)."""
+Hear = Callable[[list[Any]], None]
+"""Takes a message of `messages`, from any thread."""
+
+
+class Talk:
+    """What stands in for a worker's pipes: what its jobs say is heard in the same process."""
+
+    def __init__(self, hear: Hear) -> None:
+        self.hear = hear
+        self._inbox = messages.Inbox()
+        self._posting = threading.RLock()
+        self._calls = itertools.count(1)
+        self._tell: dict[int, Callable[[Answer], None]] = {}
+        self._queues: dict[int, SimpleQueue[Answer]] = {}
+
+    def bench(self, app: Any) -> Workbench:
+        """What jobs of this application are run with, saying what they say here."""
+        return Workbench(app, cast(Pipes, self))
+
+    def post(self, frame: bytes) -> None:
+        """Hear what a job says."""
+        with self._posting:
+            for message in self._inbox.feed(frame):
+                self.hear(message)
+
+    def push(self) -> None:
+        """It has been heard."""
+
+    def check_process(self) -> None:
+        """A process that a job has forked finds nobody who listens; it is on its own in any case."""
+
+    def new_call(self, tell: Callable[[Answer], None] | None = None) -> int:
+        """A number for a question, as `Pipes.new_call`."""
+        call = next(self._calls)
+        if tell is None:
+            tell = self._queues.setdefault(call, SimpleQueue()).put
+        self._tell[call] = tell
+        return call
+
+    def wait_for(self, call: int) -> Answer:
+        """The answer to a question of this thread."""
+        try:
+            return self._queues[call].get()
+        finally:
+            del self._queues[call]
+
+    def answer(self, call: int, error: dict[str, Any] | None, answer: bytes | None) -> None:
+        """Whoever asked hears this."""
+        tell = self._tell.pop(call, None)
+        if tell is not None:
+            tell((error, answer))
+
+
+class HereLine(SharedLine):
+    """The line of a job to an engine of the same process."""
+
+    def __init__(self, bench: Workbench, seq: int, job_id: bytes, shared_loop_thread: int | None) -> None:
+        super().__init__(bench.book, seq, job_id, cast(Any, None), shared_loop_thread or -1)
+        self.is_started = True  # said by whoever runs it, before it runs
 
 
 class Running:
     """One job that runs in this process, and how it is told to end."""
 
-    def __init__(self, app: Any, claim: Claimed) -> None:
-        """app: a `Jobcard`, or what has its `registry` and `codec`."""
+    def __init__(self, bench: Workbench, seq: int, claim: Claimed, *, shared_loop_thread: int | None = None) -> None:
+        """shared_loop_thread: the thread whose event loop it must not block."""
         self.claim = claim
-        self.told: tuple[Why, str] | None = None
         self.error: BaseException | None = None
         """What the job raised, if that ended it."""
-        self.definition: JobDefinition | None = app.registry.find(claim.name)
-        self._codec = app.codec
-        self._context = HereContext(self, app.codec)
+        self.definition: JobDefinition | None = bench.find(claim.name)
+        self.started = time.monotonic()
+        self.line = HereLine(bench, seq, claim.id, shared_loop_thread)
+        self._bench = bench
         self._task: asyncio.Task[Any] | None = None
         self._lock = threading.Lock()
 
@@ -42,108 +102,95 @@ class Running:
     def is_async(self) -> bool:
         return self.definition is not None and self.definition.is_async
 
-    def tell(self, why: Why, reason: str) -> None:
+    def tell(self, reason: str) -> None:
         """Tell it to end: a coroutine is cancelled, a function sees `ctx.cancelled`. Any thread may."""
         with self._lock:
-            if self.told is not None:
+            if self.line.reason is not None:
                 return
-            self.told = (why, reason)
+            self.line.reason = reason
             if self._task is not None:  # then its loop runs: only the loop itself takes it away, under this lock
-                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+                self.line.heard = True
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel, reason)
 
-    def run(self) -> Said:
-        """Run it to its end in this thread, a coroutine on an event loop of its own."""
+    def run(self) -> list[Any]:
+        """Run it to its end in this thread, a coroutine on an event loop of its own; its last message."""
         if self.is_async:
             return asyncio.run(self.run_async())
-        call, said = self._begin(in_loop=False)
+        return contextvars.copy_context().run(self._run)
+
+    def _run(self) -> list[Any]:
+        call, said = self._begin()
         if call is None:
             return said
-        token = context.current.set(self._context)
         try:
             value = call()
         except BaseException as error:
             return self._raised(error)
-        finally:
-            context.current.reset(token)
         return self._returned(value)
 
-    async def run_async(self) -> Said:
+    async def run_async(self) -> list[Any]:
         """The same on the event loop of this thread; a function blocks it."""
-        call, said = self._begin(in_loop=True)
+        if not self.is_async:
+            return self.run()
+        # A task of its own: being told cancels the job and not whoever waits for it here.
+        return await asyncio.create_task(self._run_async())
+
+    async def _run_async(self) -> list[Any]:
+        call, said = self._begin()
         if call is None:
             return said
-        token = context.current.set(self._context)
         try:
-            value = await self._as_task(call) if self.is_async else call()
+            return self._returned(await self._as_task(call))
         except BaseException as error:
             return self._raised(error)
-        finally:
-            context.current.reset(token)
-        return self._returned(value)
 
     async def _as_task(self, call: Callable[[], Any]) -> Any:
-        # A task of its own: being told cancels the job, not whoever waits for it here.
         task = asyncio.ensure_future(call())
         with self._lock:
+            if self.line.reason is not None:
+                task.cancel(self.line.reason)
+                self.line.heard = True
             self._task = task
-            if self.told is not None:
-                task.cancel()
         try:
             return await task
         finally:
             with self._lock:
                 self._task = None
 
-    def _begin(self, *, in_loop: bool) -> tuple[Callable[[], Any] | None, Said]:
-        definition, claim = self.definition, self.claim
-        if definition is None:
-            return None, (None, runtime._unknown(claim))
-        try:
-            call = definition.prepare(self._codec, claim.init, claim.args, claim.kwargs, self._context, in_loop=in_loop)
-        except (SerializationError, InvalidJobError) as error:
-            # Retrying cannot help: the stored call does not fit the code.
-            return None, (None, runtime._word("bad_call", definition, claim, error=error, reason=str(error)))
-        return call, (None, None)
+    def _begin(self) -> tuple[Callable[[], Any] | None, list[Any]]:
+        if self.definition is None:
+            return None, self._ended(words.unknown_name(self.claim))
+        self._context = self._bench.context(self.claim, self.line)
+        context.current.set(self._context)
+        call, ended = self._bench.call_of(self.definition, self.claim, self._context)
+        return call, [] if ended is None else self._ended(ended)
 
-    def _returned(self, value: Any) -> Said:
+    def _returned(self, value: Any) -> list[Any]:
         assert self.definition is not None
-        if isinstance(value, JobSignal):
-            return self._raised(value)
         try:
-            return self.definition.dump_result(self._codec, value), None
-        except (SerializationError, InvalidJobError) as error:
-            word = runtime._word("serialization", self.definition, self.claim, error=error, reason=str(error))
-            return None, word
-        except Exception as error:
+            result, ended = self._bench.returned(self.definition, self.claim, value)
+        except BaseException as error:
             return self._raised(error)
+        if ended is not None:
+            return self._ended(ended)
+        self._close()
+        if self.line.follow_ups:
+            jobs = self.line.follow_ups
+            return [messages.FOLLOWED, self.line.seq, self.started, time.monotonic(), result, jobs]
+        return [messages.DONE, self.line.seq, self.started, time.monotonic(), result]
 
-    def _raised(self, error: BaseException) -> Said:
+    def _raised(self, error: BaseException) -> list[Any]:
         assert self.definition is not None
         self.error = error
-        if self.told is not None and isinstance(error, (Cancel, asyncio.CancelledError)):
-            return None, {"kind": "told", "reason": self.told[1], "delay": None, "error": None, "error_kind": None}
-        return None, runtime._ended_by(error, self.definition, self.claim)
+        return self._ended(words.ended_by(error, self.definition, self.claim, heard=self.line.heard))
 
+    def _ended(self, word: dict[str, Any]) -> list[Any]:
+        self._close()
+        return [messages.ENDED, self.line.seq, self.started, time.monotonic(), word]
 
-class HereContext(JobContext):
-    """The context of a job that runs in the process of whoever tells it to end."""
-
-    def __init__(self, running: Running, codec: Any) -> None:
-        super().__init__(running.claim, codec, deadline=runtime._deadline(running.claim))
-        self._running = running
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the job was told to end."""
-        return self._running.told is not None
-
-    @property
-    def cancel_reason(self) -> str | None:
-        """Why, in the words of whoever wants it; None: it was not told to."""
-        told = self._running.told
-        return None if told is None else told[1]
-
-    def raise_if_cancelled(self) -> None:
-        """End the job here if it was told to."""
-        if self._running.told is not None:
-            raise Told(self._running.told[1])
+    def _close(self) -> None:
+        rest = self.line.close()
+        if rest is not None:
+            self._bench.book.pipes.post(rest)
+        if self.definition is not None:
+            self._context.end()

@@ -7,10 +7,8 @@ being a daemon it does not hold up the end of the process.
 from __future__ import annotations
 
 import asyncio
-import queue
 import selectors
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,9 +16,9 @@ from typing import Any
 
 from jobcard.core.job import Claimed
 from jobcard.workers import messages
-from jobcard.workers.here import Running
+from jobcard.workers.here import Running, Talk
 from jobcard.workers.mailbox import Mailbox
-from jobcard.workers.messages import Exit, Why
+from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Listener
 from jobcard.workers.process import introduce
 
@@ -76,7 +74,7 @@ class ThreadsPool:
         """Tell a running job that it shall end."""
         worker = self._workers.get(number)
         if worker is not None:
-            worker.tell(seq, Why(why), reason)
+            worker.tell(seq, reason)
 
     def recall(self, number: int) -> list[int]:
         """Take back what a worker has not started: those jobs will not be."""
@@ -87,7 +85,7 @@ class ThreadsPool:
         """Answer what a job asked for."""
         worker = self._workers.get(number)
         if worker is not None:
-            worker.answer(call, error, answer)
+            worker.talk.answer(call, error, answer)
 
     def retire(self, number: int) -> None:
         """Tell a worker that there will be no more."""
@@ -152,8 +150,9 @@ class WorkerThread:
 
     def __init__(self, number: int, app: Any, hear: Callable[[list[Any] | None], None]) -> None:
         """hear: takes what it says, from any thread."""
-        self._number = number
-        self._app = app
+        self.talk = Talk(lambda message: self.say(*message))
+        """What its jobs say while they run."""
+        self._bench = self.talk.bench(app)
         self._hear = hear
         self._thread = threading.Thread(target=self._work, name=f"jobcard-worker-{number}", daemon=True)
         self._turn = threading.Condition()  # guards all below
@@ -163,8 +162,6 @@ class WorkerThread:
         self._retired = False
         self._abandoned = False
         self._wake: Callable[[], None] | None = None
-        self._calls = 0
-        self._replies: dict[int, queue.SimpleQueue[tuple[dict[str, Any] | None, bytes | None]]] = {}
 
     def start(self) -> None:
         """Begin to wait for jobs; RuntimeError when there can be no more threads."""
@@ -197,12 +194,12 @@ class WorkerThread:
             self._retired = True
         self._notify()
 
-    def tell(self, seq: int, why: Why, reason: str) -> None:
+    def tell(self, seq: int, reason: str) -> None:
         """This job shall end, if it runs."""
         with self._turn:
             running = self._running.get(seq)
         if running is not None:
-            running.tell(why, reason)
+            running.tell(reason)
 
     def abandon(self, reason: str) -> bool:
         """Say nothing from now on; False: it was abandoned before."""
@@ -212,15 +209,9 @@ class WorkerThread:
             self._abandoned = True
             running = list(self._running.values())
         for each in running:
-            each.tell(Why.STOP, reason)
+            each.tell(reason)
         self._notify()
         return True
-
-    def answer(self, call: int, error: dict[str, Any] | None, answer: bytes | None) -> None:
-        """What a job waits for."""
-        waiting = self._replies.get(call)
-        if waiting is not None:
-            waiting.put((error, answer))
 
     def _notify(self) -> None:
         with self._turn:
@@ -235,18 +226,6 @@ class WorkerThread:
         with self._turn:
             if not self._abandoned:
                 self._hear(list(message))
-
-    def ask(self, *message: Any) -> tuple[dict[str, Any] | None, bytes | None]:
-        """Say something that ends with a number to reply to, and wait for the reply; for ever, once abandoned."""
-        with self._turn:
-            self._calls += 1
-            call = self._calls
-            waiting = self._replies[call] = queue.SimpleQueue()
-        try:
-            self.say(*message, call)
-            return waiting.get()
-        finally:
-            del self._replies[call]
 
     # -------------------------------------------------------------- its own thread
 
@@ -272,27 +251,21 @@ class WorkerThread:
 
     def _take(self) -> tuple[int, Running]:
         seq, claim = self._given.popleft()
-        running = self._running[seq] = Running(self._app, claim)
+        shared_loop = self._thread.ident if self._shared else None
+        running = self._running[seq] = Running(self._bench, seq, claim, shared_loop_thread=shared_loop)
         return seq, running
 
     def _shares(self) -> bool:
         with self._turn:
             return self._shared and not self._abandoned
 
-    def _run(self, seq: int, running: Running, *, early_word: bool = False) -> None:
-        started = time.monotonic()
-        if early_word:
-            self.say(messages.STARTED, [[seq, started]])
-        self._ended(seq, started, *running.run())
+    def _run(self, seq: int, running: Running) -> None:
+        self._ended(seq, running.run())
 
-    def _ended(self, seq: int, started: float, result: str | None, ended: dict[str, Any] | None) -> None:
+    def _ended(self, seq: int, message: list[Any]) -> None:
         with self._turn:
             del self._running[seq]
-            self._turn.notify_all()
-        if ended is None:
-            self.say(messages.DONE, seq, started, time.monotonic(), result)
-        else:
-            self.say(messages.ENDED, seq, started, time.monotonic(), ended)
+            self.say(*message)
 
     # -------------------------------------------------------------- side by side
 
@@ -333,13 +306,13 @@ class WorkerThread:
             return self._abandoned or (self._retired and not self._running and not self._given)
 
     async def _run_async(self, seq: int, running: Running) -> None:
-        started = time.monotonic()
-        self.say(messages.STARTED, [[seq, started]])
-        self._ended(seq, started, *await running.run_async())
+        self.say(messages.STARTED, [[seq, running.started]])
+        self._ended(seq, await running.run_async())
         self._notify()
 
     def _run_beside(self, seq: int, running: Running) -> None:
-        self._run(seq, running, early_word=True)
+        self.say(messages.STARTED, [[seq, running.started]])
+        self._run(seq, running)
         self._notify()
 
 
