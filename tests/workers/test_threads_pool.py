@@ -266,3 +266,43 @@ def test_a_told_function_sees_it(jobs: Jobcard, ear: Ear) -> None:
         ear.pool.tell(1, seq, "stop", "the engine stops")
     ear.listen(lambda: len(ear.words(messages.ENDED)) == 2)
     assert [ear.words(messages.ENDED)[seq][-1]["kind"] for seq in (1, 2)] == ["told", "told"]
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_what_jobs_say_while_they_run_is_passed_on(jobs: Jobcard, ear: Ear, share: bool) -> None:
+    """Notes come before the end of their job, a checkpoint waits for its reply, follow-ups come with the end."""
+
+    @jobs.job
+    def after(n: int) -> None: ...
+
+    @jobs.job
+    def plain(ctx: JobContext) -> None:
+        ctx.log("a line")
+        ctx.save_checkpoint([1])
+        ctx.then(after.call(1))
+
+    @jobs.job
+    async def coroutine(ctx: JobContext) -> None:
+        ctx.progress(0.5)
+        await ctx.save_checkpoint_async([2])
+
+    for number, job in ((1, plain), (2, coroutine)):
+        ear.pool.spawn(number)
+        if share:
+            ear.pool.share(number)
+        ear.give(number, number, job.call())
+
+    def asked() -> dict[int, list[Any]]:
+        return {seq: words for seq, words in ear.words(messages.NOTE).items() if words[-1] is not None}
+
+    ear.listen(lambda: len(asked()) == 2)
+    assert {seq: words[0]["checkpoint"] for seq, words in asked().items()} == {1: "[1]", 2: "[2]"}
+    assert not ear.words(messages.FOLLOWED) and not ear.words(messages.DONE)
+    for seq, words in asked().items():
+        ear.pool.reply(seq, words[-1], None, None)
+    ear.listen(lambda: ear.words(messages.FOLLOWED) and ear.words(messages.DONE))
+    [new] = ear.words(messages.FOLLOWED)[1][-1]
+    assert new.args == "[1]"
+    notes = [message for _number, message in ear.heard if message[0] == messages.NOTE]
+    assert [text for note in notes for _at, text in note[2]["lines"]] == ["a line"]
+    assert next(note[2]["progress"] is not None for note in notes if note[1] == 2)
