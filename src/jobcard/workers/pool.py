@@ -85,7 +85,10 @@ class Pool:
         self._forker.start()
 
     def tend(self) -> None:
-        """Look after the template; call it every second or so."""
+        """Look after the template, and remind those who were told; call it every second or so."""
+        for worker in self._workers.values():
+            if worker.told:
+                board.ring(worker.pid)
         if self._forker is not None:
             self._forker.tend()
 
@@ -161,7 +164,8 @@ class Pool:
         else:
             # Its only thread runs the job and reads no messages: a page of memory, and a signal to look there.
             worker.channels.board.post(seq, Why(why), reason)
-            worker.process.send_signal(board.TELL_SIGNAL)
+            worker.told = True
+            board.ring(worker.pid)
 
     def retire(self, number: int) -> None:
         """Tell a worker that there will be no more."""

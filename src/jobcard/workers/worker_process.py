@@ -176,6 +176,8 @@ class WorkerProcess:
         self.early = bytearray()
         """What it is to hear then."""
         self.shares = False
+        self.told = False
+        """Its running job was told to end."""
         self.inbox = messages.Inbox()
         self.unsent = bytearray()
         self.tail: deque[bytes] = deque()
@@ -194,6 +196,7 @@ class WorkerProcess:
         """A job ended: what comes now belongs to the next."""
         self.tail.clear()
         self.tail_size = 0
+        self.told = False
 
     def last_output(self) -> str:
         """The last of what it printed, as text."""
