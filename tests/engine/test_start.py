@@ -197,7 +197,9 @@ def test_a_store_of_a_newer_jobcard_is_refused(lab: Lab) -> None:
 
 def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab, monkeypatch: Any) -> None:
     """When new workers cannot import the application any more the engine says where, waits, and goes on by itself."""
-    write(lab, APP, url=lab.url)
+    # Workers of a template would go on with the application as it was.
+    spawning = APP.replace("stop_timeout=3", "stop_timeout=3, start_method='spawn'")
+    write(lab, spawning, url=lab.url)
     module = use(monkeypatch, lab)
     tree = lab.start("small")
     engine = tree.engine()
@@ -209,7 +211,7 @@ def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab,
     wait_until(lambda: "half a deployment" in tree.errors, "the reason", timeout=60)
     assert "small.py" in tree.errors and "line 3" in tree.errors
     assert handle.refresh().attempt == 0
-    write(lab, APP, url=lab.url)
+    write(lab, spawning, url=lab.url)
     assert handle.result(timeout=60) != first
     assert handle.refresh().attempt == 1
     assert tree.engine() == engine

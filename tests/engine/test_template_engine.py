@@ -139,6 +139,7 @@ def test_the_setting_decides(lab: Lab, monkeypatch: pytest.MonkeyPatch, method: 
         # The first worker, which is none of the template's, makes room.
         [first] = [worker for worker in tree.workers() if worker.ppid() == engine]
         first.kill()
+    monkeypatch.delitem(sys.modules, "small", raising=False)  # another test's
     small = importlib.import_module("small")
     monkeypatch.delitem(sys.modules, "small")
     parents = {small.parent.enqueue().result(timeout=30) for _ in range(5)}

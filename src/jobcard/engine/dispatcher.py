@@ -2,12 +2,13 @@
 
     select ─► workers' messages, wake-ups, signals, the keeper ─► plan.turn() ─► commands ─► store and workers
 
-Exactly one exchange is in flight. A store that answers from within this process is called here; one that
-may hang will get a thread of its own behind the same `StoreLine`.
+Exactly one exchange is in flight. A store that answers from within this process is called here; one that may hang
+is called on threads of its own (`lanes.py`), and its answers are heard like everything else.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -15,13 +16,14 @@ import random
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jobcard.backends.base import Backend, Exchanged
 from jobcard.core import clock
-from jobcard.core.job import Claimed, NewJob
+from jobcard.core.job import Claimed, NewJob, Ref
+from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
-from jobcard.engine import commands, routines
+from jobcard.engine import commands, lanes, routines
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.engine.routines import Routine
@@ -32,6 +34,8 @@ from jobcard.workers.pool import Pool
 
 log = logging.getLogger("jobcard.engine")
 
+T = TypeVar("T")
+
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
 FAT_SHARE = 0.8  # of the memory limit: a worker that holds so much without a job is replaced …
 FAT_SECONDS = 1.0  # … how often that is looked at
@@ -39,6 +43,10 @@ PRUNE_SECONDS = 60.0
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 UNPARK_SECONDS = 5.0
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
+
+
+def _ignore(_: object) -> None:
+    return None
 
 
 class Dispatcher:
@@ -75,6 +83,9 @@ class Dispatcher:
             max_batch=backend.capabilities.max_batch,
             now=now,
         )
+        self._lanes = lanes.Lanes(selector, threaded=backend.capabilities.own_thread)
+        self._under_way: set[str] = set()
+        """What of the routines waits for its answer."""
         self._waker = backend.waker()
         if self._waker.fd is not None:
             selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
@@ -129,6 +140,7 @@ class Dispatcher:
                 key.data()
             self.turn()
         self._pool.kill_all()
+        self._lanes.close()
         self._waker.close()
 
     def stop(self, *, at_once: bool) -> None:
@@ -147,10 +159,7 @@ class Dispatcher:
         if not self._plan.stopping:
             self._look(now)
             for routine in self._routines:
-                try:
-                    routine.run_if_due(now, random.random())
-                except StoreError as error:
-                    self._store_failed(routine.name, error)
+                routine.run_if_due(now, random.random())
         self._check_memory(now)
         while orders := self._plan.turn(time.monotonic()):
             for command in orders:
@@ -213,19 +222,20 @@ class Dispatcher:
     # -------------------------------------------------------------- the store
 
     def _exchange(self, command: commands.Exchange) -> None:
-        try:
-            answer = self._backend.exchange(
+        def call() -> Exchanged:
+            return self._backend.exchange(
                 self._owner,
                 completions=command.completions,
                 outcomes=command.outcomes,
                 want=command.want,
                 lease=clock.to_duration(self._settings.lease),
             )
-        except StoreError as error:
+
+        def failed(error: StoreError) -> None:
             self._store_failed("exchange", error)
             self._plan.store_failed(time.monotonic())
-            return
-        self._answered(answer)
+
+        self._lanes.run(lanes.EXCHANGE, call, self._answered, failed)
 
     def _answered(self, answer: Exchanged) -> None:
         self._failing_since = None
@@ -241,23 +251,46 @@ class Dispatcher:
 
     def _renew(self, held: list[tuple[Any, int]]) -> None:
         sent_at = time.monotonic()
-        try:
-            lost = self._backend.renew(self._owner, held, lease=clock.to_duration(self._settings.lease))
-        except StoreError as error:
+
+        def renewed(lost: list[Ref]) -> None:
+            self._plan.renewed(held, lost, sent_at)
+            self._tell_keeper(safe=sent_at)
+
+        def failed(error: StoreError) -> None:
             self._store_failed("renew", error)
             self._plan.renewal_failed(time.monotonic())
-            return
-        self._plan.renewed(held, lost, sent_at)
-        self._tell_keeper(safe=sent_at)
+
+        lease = clock.to_duration(self._settings.lease)
+        self._lanes.run(lanes.RENEW, lambda: self._backend.renew(self._owner, held, lease=lease), renewed, failed)
 
     def _find_strays(self) -> None:
-        try:
-            found = self._backend.find_held([self._owner], lapsed=False, limit=10_000)
-        except StoreError as error:
+        def found(claims: Sequence[Claimed]) -> None:
+            self._plan.strays(claims, time.monotonic())
+
+        def failed(error: StoreError) -> None:
             self._store_failed("find_held", error)
             self._plan.strays_failed(time.monotonic())
+
+        look = functools.partial(self._backend.find_held, [self._owner], lapsed=False, limit=10_000)
+        self._lanes.run(lanes.EXCHANGE, look, found, failed)
+
+    def _ask(
+        self, name: str, call: Callable[[], T], answered: Callable[[T], None] = _ignore, *, lane: str = lanes.ROUTINE
+    ) -> None:
+        """A call now and then: not again while one of its name is under way, and again later if it fails."""
+        if name in self._under_way:
             return
-        self._plan.strays(found, time.monotonic())
+        self._under_way.add(name)
+
+        def done(value: T) -> None:
+            self._under_way.discard(name)
+            answered(value)
+
+        def failed(error: StoreError) -> None:
+            self._under_way.discard(name)
+            self._store_failed(name, error)
+
+        self._lanes.run(lane, call, done, failed)
 
     def _store_failed(self, verb: str, error: StoreError) -> None:
         # A store that others keep busy for a moment is everyday life; one that stays away is news, once a second.
@@ -277,24 +310,30 @@ class Dispatcher:
         """Ask whether something changed, where asking costs next to nothing."""
         if self._waker.changed is not None and now >= self._look_at:
             self._look_at = now + self._waker.interval
-            try:
-                changed = self._waker.changed()
-            except StoreError:
-                return  # a hint that is not to be had; polling goes on
-            if changed:
-                self._plan.wake(now)
+            # One that is not to be had is only a hint less; polling goes on.
+            self._ask("look", self._waker.changed, self._looked, lane=lanes.LOOK)
+
+    def _looked(self, changed: bool) -> None:
+        if changed:
+            self._plan.wake(time.monotonic())
 
     # -------------------------------------------------------------- routines
 
     def _sweep(self) -> None:
-        rescued, ours = routines.rescue_lost(self._backend, self._owner, self._dead_owners)
-        if rescued:
-            self._plan.wake(time.monotonic())
-        if ours:
-            self._plan.disown_unknown(ours, time.monotonic())
-        if self._dead_owners:
-            self._tell_keeper(rescued=self._dead_owners)
-            self._dead_owners = []
+        dead = list(self._dead_owners)
+
+        def swept(answer: tuple[int, list[Claimed]]) -> None:
+            rescued, ours = answer
+            if rescued:
+                self._plan.wake(time.monotonic())
+            if ours:
+                self._plan.disown_unknown(ours, time.monotonic())
+            if dead:
+                self._tell_keeper(rescued=dead)
+                self._dead_owners = [owner for owner in self._dead_owners if owner not in dead]
+
+        rescue = functools.partial(routines.rescue_lost, self._backend, self._owner, dead)
+        self._ask("rescue", rescue, swept, lane=lanes.EXCHANGE)
 
     def _say_alive(self) -> None:
         # With nothing held no lease can end under a job, however long the store is away.
@@ -302,24 +341,30 @@ class Dispatcher:
         self._tell_keeper(alive=True, **safe)
 
     def _unpark(self) -> None:
-        if count := self._backend.unpark(self._plan.names):
-            log.info("job.unpark count=%d", count)
-            self._plan.wake(time.monotonic())
+        def unparked(count: int) -> None:
+            if count:
+                log.info("job.unpark count=%d", count)
+                self._plan.wake(time.monotonic())
+
+        self._ask("unpark", functools.partial(self._backend.unpark, self._plan.names), unparked)
 
     def _write_record(self) -> None:
-        routines.write_engine(self._backend, self._owner, self._about())
+        self._ask("engine record", functools.partial(routines.write_engine, self._backend, self._owner, self._about()))
 
     def _read_settings(self, version: int) -> None:
-        try:
+        def read() -> tuple[list[Queue], str | None]:
             queues = routines.read_queues(self._backend, self._only_queues)
-            order = routines.read_order(self._backend, self._owner)
-        except StoreError as error:
-            self._store_failed("read_records", error)  # the next exchange says again that they changed
-            return
-        self._obey(order)
-        self._plan.know_queues(queues, version)
-        self.served = [queue.name for queue in queues]
-        self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
+            return queues, routines.read_order(self._backend, self._owner)
+
+        def known(answer: tuple[list[Queue], str | None]) -> None:
+            queues, order = answer
+            self._obey(order)
+            self._plan.know_queues(queues, version)
+            self.served = [queue.name for queue in queues]
+            self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
+
+        # If it fails the next exchange says again that they changed.
+        self._ask("settings", read, known)
 
     def _obey(self, order: str | None) -> None:
         quiet = order == "quiet"
@@ -330,9 +375,16 @@ class Dispatcher:
             self.stop(at_once=False)
 
     def _prune(self) -> None:
-        if routines.prune(self._backend, self._settings) >= routines.PRUNE_AT_ONCE:
-            self._prune_routine.next_at = time.monotonic() + 0.1
-        routines.clear_dead_engines(self._backend)
+        def prune() -> int:
+            count = routines.prune(self._backend, self._settings)
+            routines.clear_dead_engines(self._backend)
+            return count
+
+        def pruned(count: int) -> None:
+            if count >= routines.PRUNE_AT_ONCE:
+                self._prune_routine.next_at = time.monotonic() + 0.1
+
+        self._ask("prune", prune, pruned)
 
     def _check_memory(self, now: float) -> None:
         if now < self._memory_at:
@@ -377,7 +429,7 @@ class Dispatcher:
             self._plan.noted(number, seq, said, call, time.monotonic())
         elif kind == messages.CALL:
             _kind, call, verb, packed = message
-            self._pool.reply(number, call, *link.perform(self._backend, verb, packed))
+            self._call(number, call, verb, packed)
         elif kind == messages.HELLO:
             self._plan.hello(number, message[1]["names"], time.monotonic())
         elif kind == messages.IMPORT_FAILED:
@@ -388,6 +440,13 @@ class Dispatcher:
         if not believed:
             log.error("worker %d said something we do not understand; killed", number)
             self._pool.kill(number)
+
+    def _call(self, number: int, call: int, verb: str, packed: bytes) -> None:
+        def answered(answer: tuple[dict[str, Any] | None, bytes | None]) -> None:
+            self._pool.reply(number, call, *answer)
+
+        lane = lanes.CALLS[number % len(lanes.CALLS)]
+        self._lanes.run(lane, lambda: link.perform(self._backend, verb, packed), answered, _ignore)
 
     def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
         """A worker process has ended."""

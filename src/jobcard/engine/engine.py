@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,7 @@ log = logging.getLogger("jobcard.engine")
 
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
 FIRST_WORKER = 0
+GOODBYE_SECONDS = 0.5
 JOBS_SHOWN = 50  # of those that run, in an engine's record
 
 
@@ -97,11 +99,24 @@ class Engine:
             self._serve(backend, hello)
         finally:
             self._pool.kill_all()
+            self._say_goodbye(backend)
+        return exits.INTERRUPTED if self._signals > 1 else exits.OK
+
+    def _say_goodbye(self, backend: Backend) -> None:
+        """Remove what the store has of this engine; one that does not answer now is not waited for."""
+
+        def remove() -> None:
             for kind in (RecordKind.ENGINE, RecordKind.ORDER):
                 with contextlib.suppress(JobcardError):
                     backend.remove_record(kind, self._owner)
             backend.close()
-        return exits.INTERRUPTED if self._signals > 1 else exits.OK
+
+        if backend.capabilities.own_thread:
+            thread = threading.Thread(target=remove, daemon=True)
+            thread.start()
+            thread.join(GOODBYE_SECONDS)
+        else:
+            remove()
 
     # -------------------------------------------------------------- starting
 
