@@ -204,6 +204,21 @@ def test_a_note_that_is_refused_with_its_jobs_end_does_not_take_the_end_with_it(
     assert [outcome.change.verb for outcome in desk.outcomes()] == ["complete"]
 
 
+def test_what_is_left_of_a_refused_note_comes_before_the_end() -> None:
+    """The job ended while its note was under way; only the checkpoint is lost."""
+    desk = Desk()
+    sent = running(desk)
+    claim = sent.jobs[0][1]
+    say(desk, sent, checkpoint="[7]", lines=[[desk.now, "kept"]], call=3)
+    desk.turn()
+    desk.one(Exchange)
+    desk.done(sent)
+    desk.plan.exchanged(answer(refusals=[Refusal(claim.ref, claim.token, Verdict.REFUSED, "too large")]), desk.now)
+    desk.turn(0.1)
+    note, end = desk.outcomes()
+    assert (note.change.sets, [text for _ago, text in note.change.lines], end.change.verb) == ({}, ["kept"], "complete")
+
+
 def test_who_speaks_for_a_job_that_has_ended_is_not_heard() -> None:
     """A thread it left behind: nothing is written, and it learns that."""
     desk = Desk()

@@ -372,6 +372,7 @@ class Dispatcher:
             log.info("engine.%s", "quiet" if quiet else "work")
             self._plan.be_quiet(quiet, time.monotonic())
         if order == "stop" and not self._plan.stopping:
+            self._tell_keeper(stopping=True)
             self.stop(at_once=False)
 
     def _prune(self) -> None:

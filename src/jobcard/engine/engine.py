@@ -241,6 +241,8 @@ class Engine:
 
     def tell_keeper(self, **word: Any) -> None:
         """One line to the parent."""
+        if "stopping" in word:
+            self._signals += 1  # an order counts as the first of them
         with contextlib.suppress(OSError):
             self._keeper.send(json.dumps(word).encode() + b"\n")
 

@@ -5,6 +5,7 @@ It imports neither user code nor a driver, so nothing a job or a store does can 
     keeper → engine   one JSON line: the boot document; later "stop" lines: the first to drain, the second at once
     engine → keeper   JSON lines: {"owner", "lease", "stop_timeout"} · {"ready"} · {"safe": monotonic seconds}
                       {"alive"} · {"rescued": [owners]} · {"fatal": text, "code": exit code}
+                      {"stopping"}: an operator told it to, so no other is started after it
 
 What a job started ends with its worker: whatever becomes ours while the engine lives has lost its own parent and
 is killed within a second. When an engine ends, every process below it is killed and waited for before the next one
@@ -166,6 +167,8 @@ class Keeper:
             self._safe = word["safe"]
         if "rescued" in word:
             self._dead_owners = [owner for owner in self._dead_owners if owner not in word["rescued"]]
+        if "stopping" in word and not self._signals:
+            self._stop(tell_engine=False)
         if "fatal" in word:
             self._fatal = (word["code"], word["fatal"])
         if "ready" in word:
@@ -268,14 +271,14 @@ class Keeper:
             if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and not self._signals):
                 self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, *, tell_engine: bool = True) -> None:
         self._signals += 1
         self._manager.say("STOPPING=1", "STATUS=stopping")
         if self._engine is None:
             self._start_at = float("inf")
             raise SystemExit(exits.INTERRUPTED if self._signals > 1 else exits.OK)
         # A line and not a signal: two signals in one breath are one.
-        if self._sock is not None:
+        if self._sock is not None and tell_engine:
             with contextlib.suppress(OSError):
                 self._sock.send(b"stop\n")
         patience = self._stop_timeout + 2.0 if self._signals == 1 else PARENT_GONE_SECONDS

@@ -183,19 +183,21 @@ class Talk:
 
     def _say_without_checkpoint(self, moves: list[Move], why: str, now: float) -> None:
         # Which of a job's words was refused is not said: most likely its checkpoint. That goes, and the rest is said
-        # again; what had been applied of it is recognised.
+        # again, before whatever was said of the job since; what had been applied of it is recognised.
+        again: list[Move] = []
         for move in moves:
             note = move.said
             if not isinstance(note, Note):
-                self._words.say(move, now)
+                again.append(move)
                 continue
             self._commands += [Reply(note.worker, call, error_of_refused_note(why)) for call in note.calls]
             had_checkpoint, note.checkpoint, note.calls = note.checkpoint is not None, None, []
             if had_checkpoint and (note.lines or note.progress is not None):
                 if not self._notes.put_back(note):
-                    self._words.say(move, now)
+                    again.append(move)
                 continue
             self._notes.carried(note)
             if note.started is not None:
                 ago = round((now - note.started) * clock.SECOND)
-                self._words.move(move.claim, states.start(move.claim, ago=ago), now)
+                again.append(Move(move.claim, states.start(move.claim, ago=ago)))
+        self._words.say_first(again, now)

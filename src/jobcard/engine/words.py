@@ -92,6 +92,12 @@ class Words:
         if self.since is None:
             self.since = now
 
+    def say_first(self, moves: Sequence[Move], now: float) -> None:
+        """These moves, before all others."""
+        self._moves[:0] = moves
+        if moves and self.since is None:
+            self.since = now
+
     def take(self, most: int, want: Want, now: float) -> Batch:
         """The oldest words for one exchange, `most` in all."""
         moves = self._moves[:most]
