@@ -89,6 +89,10 @@ class Tree:
         wait_until(said, "an engine that is ready", timeout=READY_SECONDS)
         return self
 
+    def wait_stopping(self) -> None:
+        """Wait until the engine has heard that it shall stop: two signals that wait together may be one."""
+        wait_until(lambda: "engine.stop" in self.errors, "an engine that stops")
+
     def signal(self, number: int) -> None:
         """Send a signal to the keeper."""
         self.process.send_signal(number)

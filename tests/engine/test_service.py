@@ -134,7 +134,7 @@ def test_hangups_are_one_gentle_stop(lab: Lab) -> None:
     handles = lab.enqueue(app, [app.until.call(str(lab.folder / "gate")) for _ in range(2)])
     lab.wait_for(app, lambda n: n["running"] == 2, "two running jobs")
     tree.signal(signal.SIGHUP)
-    wait_until(lambda: len(tree.workers()) <= 2, "the end of idle workers")
+    tree.wait_stopping()
     tree.signal(signal.SIGHUP)
     tree.signal(signal.SIGHUP)
     (lab.folder / "gate").touch()
@@ -204,7 +204,7 @@ def test_as_process_1_a_second_signal_ends_it_at_once(lab: Lab, namespace: tuple
     lab.wait_for(app, lambda n: n["running"] == 1, "a running job")
     keeper = first_process(tree)
     keeper.send_signal(first)
-    wait_until(lambda: len(lab.processes()) <= 6, "the end of idle workers")
+    tree.wait_stopping()
     assert tree.process.poll() is None
     keeper.send_signal(first)
     signaled = time.monotonic()
