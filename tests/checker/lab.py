@@ -187,7 +187,17 @@ class Lab:
         errors = self.folder / f"errors-{len(self.trees)}.txt"
         with errors.open("wb") as file:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "jobcard.cli", "start", app if ":" in app else f"{app}:jobs", *options],
+                [
+                    *prefix,
+                    sys.executable,
+                    "-m",
+                    "jobcard.cli",
+                    "start",
+                    app if ":" in app else f"{app}:jobs",
+                    "--log-level",
+                    "info",
+                    *options,
+                ],
                 cwd=self.folder,
                 env=self.environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
