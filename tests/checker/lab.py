@@ -20,6 +20,7 @@ from checker.figures import Figures, check
 from checker.history import VARIABLE, Event, History, read_history
 from checker.stored import Stored, Watch, file_of, read_store, watch_endings
 from helpers.waiting import wait_until
+from jobcard.errors import StoreUnavailableError
 
 TESTS = Path(__file__).resolve().parents[1]
 APPS = (TESTS / "engine" / "apps", TESTS / "stores" / "apps")
@@ -265,8 +266,14 @@ class Lab:
         return [event for event in found if not token_over or int(event.facts[1]) > token_over]
 
     def wait_for(self, app: Any, arrived: Callable[[Any], bool], what: str, *, timeout: float = 60.0) -> None:
-        """Wait until the counts by state are so."""
-        wait_until(lambda: arrived(app.jobs.count()), what, timeout=timeout, interval=0.02)
+        """Wait until the counts by state are so; a store that is away says so later."""
+
+        def there() -> bool:
+            with contextlib.suppress(StoreUnavailableError):
+                return arrived(app.jobs.count())
+            return False
+
+        wait_until(there, what, timeout=timeout, interval=0.02)
 
     def drained(self, app: Any, *, timeout: float = 60.0) -> None:
         """Wait until every job has ended."""

@@ -19,7 +19,7 @@ def charge(ctx: JobContext, order: int) -> str:
     return f"order {order} paid at try {ctx.attempt}"
 
 
-@jobs.job
+@jobs.job(max_attempts=2, backoff=Backoff.fixed(0.05))
 def refuse(order: int) -> None:
     raise ValueError(f"no such order: {order}")
 
