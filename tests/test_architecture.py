@@ -45,8 +45,10 @@ ROOMS = {
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.ready": room("backends.base errors"),
+    "backends.checks": room("errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
+    "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),

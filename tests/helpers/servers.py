@@ -1,0 +1,341 @@
+"""Throwaway servers for tests: real ones, started once for a test run, gone with the last process that used them.
+
+    postgres = Postgres()
+    with using(postgres) as url: …
+
+One test process starts the server, all others of the run find it. Each holds a shared lock on one file; the
+supervisor, a process of its own, waits for the exclusive lock on it: it gets it when the last holder has ended,
+however it ended, and then stops the server and deletes its folder. Nothing is counted, so nothing can be miscounted.
+
+$JOBCARD_TEST_POSTGRES (and so on) may name a server to use instead; it is then left as it is, but for the tables
+of the tests. A server that cannot be started is an error that says what to install: never a silent skip.
+
+Another kind of server is one more `Server` class in KINDS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+TRIES = 3  # of a port that was free a moment ago
+
+
+class MissingServerError(RuntimeError):
+    """A server that the tests need cannot be had here."""
+
+
+class Server:
+    """One kind of server: where its program is, how it is started and reached."""
+
+    name: str
+    variable: str
+    """The environment variable that may hold the URL of a server to use instead."""
+    stop_signal = signal.SIGTERM
+
+    def prepare(self, folder: Path) -> None:
+        """Make what the server needs in its folder, once."""
+
+    def command(self, folder: Path, port: int) -> Sequence[str]:
+        """What to run; in the foreground."""
+        raise NotImplementedError
+
+    def url(self, folder: Path, port: int) -> str:
+        """How tests reach it."""
+        raise NotImplementedError
+
+    def user(self) -> str | None:
+        """Who it runs as; None: whoever runs the tests."""
+        return None
+
+    def is_up(self, port: int) -> bool:
+        """Whether it can be used."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+
+class Postgres(Server):
+    """PostgreSQL with a password, `fsync` on as in real life, and deadlocks found soon."""
+
+    name = "postgres"
+    variable = "JOBCARD_TEST_POSTGRES"
+    stop_signal = signal.SIGINT  # the fast shutdown
+    _folders = "usr/lib/postgresql/*/bin"
+
+    def prepare(self, folder: Path) -> None:
+        password = folder / "password"
+        password.write_text(secrets.token_hex(8))
+        _give(password, self.user())
+        _run(
+            [
+                self._program("initdb"), "--pgdata", str(folder / "data"), "--username", "jobcard",
+                "--pwfile", str(password), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C",
+                "--no-sync", "--no-instructions",
+            ],
+            self.user(),
+        )  # fmt: skip
+
+    def command(self, folder: Path, port: int) -> Sequence[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(folder),
+            "port": str(port),
+            "max_connections": "200",
+            "max_wal_size": "1GB",
+            "deadlock_timeout": "100ms",
+            "log_checkpoints": "off",
+        }
+        return [
+            self._program("postgres"), "-D", str(folder / "data"),
+            *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+        ]  # fmt: skip
+
+    def url(self, folder: Path, port: int) -> str:
+        return f"postgresql://jobcard:{(folder / 'password').read_text()}@127.0.0.1:{port}/postgres"
+
+    def user(self) -> str | None:
+        """It refuses to run as root."""
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            with contextlib.suppress(KeyError):
+                return pwd.getpwnam(name).pw_name
+        raise MissingServerError("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' here")
+
+    def is_up(self, port: int) -> bool:
+        """It opens its port before it has started."""
+        return super().is_up(port) and not subprocess.call(
+            [self._program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)], cwd="/"
+        )
+
+    def _program(self, name: str) -> str:
+        for folder in sorted(map(str, Path("/").glob(self._folders)), key=_number_in, reverse=True):
+            if os.access(Path(folder) / name, os.X_OK):
+                return str(Path(folder) / name)
+        if found := shutil.which(name):
+            return found
+        raise MissingServerError(
+            f"the tests need PostgreSQL, and its program {name!r} is not here: `apt-get install postgresql`, "
+            f"or set {self.variable} to the URL of a server whose user may create databases"
+        )
+
+
+KINDS: dict[str, Server] = {server.name: server for server in (Postgres(),)}
+
+
+# ------------------------------------------------------------------ for tests
+
+
+@contextlib.contextmanager
+def using(server: Server) -> Iterator[str]:
+    """The URL of a running server, shared with the other processes of this test run."""
+    if given := os.environ.get(server.variable):
+        yield given
+        return
+    shared = _shared_folder() / server.name
+    with contextlib.ExitStack() as held:
+        with _locked(shared / "mutex"):
+            if not _is_supervised(shared):
+                _start_supervisor(server, shared)
+            users = held.enter_context((shared / "users").open("a"))
+            fcntl.flock(users, fcntl.LOCK_SH)
+            url = (shared / "url").read_text()
+        yield url
+
+
+def _shared_folder() -> Path:
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"pid{os.getpid()}"
+    return Path(tempfile.gettempdir()) / f"jobcard-tests-{os.geteuid()}" / run
+
+
+def _is_supervised(shared: Path) -> bool:
+    with (shared / "supervised").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _start_supervisor(server: Server, shared: Path) -> None:
+    # Held for it until it has the lock itself: it says so, or why not, in its first line.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helpers.servers", server.name, str(shared)],
+        cwd=Path(__file__).resolve().parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        answer = json.loads(process.stdout.readline() or '{"error": "its supervisor died"}')
+    if error := answer.get("error"):
+        raise MissingServerError(f"{server.name}: {error}")
+    process.returncode = 0  # it outlives this process; nobody waits for it
+
+
+# ------------------------------------------------------------------ the supervisor
+
+
+def _supervise(server: Server, shared: Path) -> None:
+    """Start the server, and stop it when nobody holds the lock any more."""
+    with (shared / "supervised").open("a") as supervised:
+        fcntl.flock(supervised, fcntl.LOCK_EX)
+        folder = Path(tempfile.mkdtemp(prefix=f"jobcard-{server.name}-"))
+        try:
+            _give(folder, server.user())
+            server.prepare(folder)
+            process, port = _start(server, folder)
+            try:
+                (shared / "url").write_text(server.url(folder, port))
+                _say(url=True)
+                _wait_for_the_last(shared, process, server.stop_signal)
+            finally:
+                _end(process, server.stop_signal)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_the_last(shared: Path, process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    with (shared / "users").open("a") as users:
+        while True:
+            fcntl.flock(users, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_UN)
+            # Whoever comes now waits for the mutex, and then finds either a running server or none.
+            with _locked(shared / "mutex"), contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _end(process, stop_signal)
+                shutil.rmtree(shared, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    shared.parent.rmdir()
+                return
+
+
+def _start(server: Server, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    for last in range(TRIES, 0, -1):
+        port = _free_port()
+        log = folder / f"log-{port}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                server.command(folder, port),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                **_as_user(server.user()),  # type: ignore[call-overload]
+            )
+        try:
+            _wait_until_up(server, process, port)
+        except MissingServerError as error:
+            _end(process, signal.SIGKILL)
+            if last == 1:
+                tail = log.read_text(errors="replace")[-2_000:]
+                raise MissingServerError(f"{error}\n{tail}") from None
+        else:
+            return process, port
+    raise AssertionError("not reached")
+
+
+def _wait_until_up(server: Server, process: subprocess.Popen[bytes], port: int) -> None:
+    until = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        if server.is_up(port):
+            return
+        time.sleep(0.01)
+    raise MissingServerError("the server did not come up")
+
+
+def _end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(stop_signal)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# ------------------------------------------------------------------ small things
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError), path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # The last supervisor may have deleted it meanwhile; a lock on what nobody finds is none.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _as_user(name: str | None) -> dict[str, object]:
+    if name is None:
+        return {}
+    found = pwd.getpwnam(name)
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+
+
+def _give(path: Path, name: str | None) -> None:
+    if name is not None:
+        shutil.chown(path, name, pwd.getpwnam(name).pw_gid)
+
+
+def _run(command: Sequence[str], user: str | None) -> None:
+    ran = subprocess.run(
+        command,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **_as_user(user),  # type: ignore[call-overload]
+    )
+    if ran.returncode:
+        raise MissingServerError(f"{command[0]} failed with code {ran.returncode}:\n{ran.stdout[-2_000:]}")
+
+
+def _number_in(folder: str) -> float:
+    version = Path(folder).parent.name
+    return float(version) if version.replace(".", "", 1).isdigit() else 0.0
+
+
+def _say(**answer: object) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests; this ends when they have
+    try:
+        _supervise(KINDS[sys.argv[1]], Path(sys.argv[2]))
+    except Exception as problem:
+        _say(error=str(problem))
+        sys.exit(1)
