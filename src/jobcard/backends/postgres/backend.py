@@ -30,7 +30,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.postgres import changes, lookup, wake
-from jobcard.backends.postgres.connection import Connection, Rows, Step
+from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import StatementError, UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
 from jobcard.backends.postgres.options import read_options
@@ -208,15 +208,15 @@ class PostgresBackend:
         return to_job(rows[0])
 
     def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError | None:
-        [row] = lookup.get_jobs(connection, self._sql, [job_id])
-        holders = connection.execute(self._sql["find_unique_keys"], {"keys": Texts([row.unique_key])})
+        keys = Texts(row.unique_key for row in lookup.get_jobs(connection, self._sql, [job_id]))
+        holders = connection.execute(self._sql["find_unique_keys"], {"keys": keys})
         if not holders:
             return None
         existing = UUID(bytes=holders[0][1])
         return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
 
     def _trim(self, connection: Connection, job_id: bytes) -> None:
-        refs = Numbers(n for (n,) in connection.execute(self._sql["find_ref"], {"ids": Ids([job_id])}))
+        refs = Numbers(n for (n,) in connection.execute(self._sql["find_refs"], {"ids": Ids([job_id])}))
         connection.run(
             [
                 Step(self._sql["trim_attempts"], {"refs": refs, "keep": LAST_ATTEMPTS}),
@@ -358,7 +358,7 @@ class PostgresBackend:
     def _now(self) -> int | None:
         return None if self._clock is None else self._clock.now()
 
-    def _execute(self, name: str, values: Mapping[str, object]) -> Rows:
+    def _execute(self, name: str, values: Mapping[str, object]) -> Sequence[Row]:
         with self._pool.use() as connection:
             return connection.execute(self._sql[name], values)
 
@@ -366,8 +366,8 @@ class PostgresBackend:
         number: int = self._execute(name, values)[0][0]
         return number
 
-    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Rows:
-        return self._execute(name, {"ids": Ids(job_ids)}) if job_ids else Rows()
+    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Sequence[Row]:
+        return self._execute(name, {"ids": Ids(job_ids)}) if job_ids else []
 
     def _new_pool(self, size: int, *, patient: float | None = None) -> Pool:
         # Not a method of this object: a store that was forgotten shall be collected, its connections closed.

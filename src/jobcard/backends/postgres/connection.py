@@ -7,7 +7,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -44,14 +44,6 @@ _SETTINGS: Mapping[str, str] = {
 _READ, _WRITE = int(Wait.R), int(Wait.W)
 _EVENTS = {_READ: select.POLLIN, _WRITE: select.POLLOUT, _READ | _WRITE: select.POLLIN | select.POLLOUT}
 _HOURS = 100_000.0
-
-
-class Rows(list[Row]):
-    """The rows of an answer. unreadable: the first column, as it was sent, of those that are no text in UTF-8."""
-
-    def __init__(self, rows: Sequence[Row] = (), unreadable: Sequence[bytes] = ()) -> None:
-        super().__init__(rows)
-        self.unreadable = unreadable
 
 
 class Step(NamedTuple):
@@ -155,11 +147,11 @@ class Connection:
 
     # -- statements
 
-    def execute(self, sql: str, values: Values | None = None, *, prepare: bool = True) -> Rows:
+    def execute(self, sql: str, values: Values | None = None, *, prepare: bool = True) -> list[Row]:
         """Run one statement; its rows."""
         return self.run([Step(sql, values, prepare)])[0]
 
-    def run(self, steps: Sequence[Step], *, then: Step | None = None) -> list[Rows]:
+    def run(self, steps: Sequence[Step], *, then: Step | None = None) -> list[list[Row]]:
         """Run statements in one round trip and one transaction; the rows of each.
 
         When it was in another's way it is tried again. then: something to do in a transaction of its own once the
@@ -178,7 +170,7 @@ class Connection:
             time.sleep(random.uniform(0.0, 0.002 * turn))
         raise AssertionError("not reached")
 
-    def _run(self, steps: Sequence[Step], then: Step | None) -> list[Rows]:
+    def _run(self, steps: Sequence[Step], then: Step | None) -> list[list[Row]]:
         self._raw.deadline = time.monotonic() + self._limit
         with driver_errors:
             if len(steps) == 1 and then is None and not self._pooled:
@@ -220,7 +212,7 @@ class Connection:
         with driver_errors, self._raw.transaction():
             yield
 
-    def ask(self, step: Step) -> Rows:
+    def ask(self, step: Step) -> list[Row]:
         """Run one statement inside a transaction; its rows."""
         self._raw.deadline = time.monotonic() + self._limit
         with driver_errors:
@@ -232,13 +224,8 @@ class Connection:
         return cursor.execute(step.sql, step.values, prepare=prepare)
 
     @staticmethod
-    def _rows(cursor: psycopg.Cursor[Row]) -> Rows:
-        if cursor.description is None:
-            return Rows()
-        try:
-            return Rows(cursor.fetchall())
-        except UnicodeDecodeError:
-            return _readable(cursor)
+    def _rows(cursor: psycopg.Cursor[Row]) -> list[Row]:
+        return cursor.fetchall() if cursor.description is not None else []
 
     def _settle_in(self) -> None:
         # Behind a pooler a setting lives as long as its transaction.
@@ -248,17 +235,3 @@ class Connection:
     def close(self) -> None:
         """Say goodbye to the server."""
         self._raw.close()
-
-
-def _readable(cursor: psycopg.Cursor[Row]) -> Rows:
-    """Row by row, those that can be read; a database without an encoding keeps any bytes it is given."""
-    rows: list[Row] = []
-    unreadable: list[bytes] = []
-    for place in range(cursor.rowcount):
-        cursor.scroll(place, mode="absolute")
-        try:
-            rows.append(cast(Row, cursor.fetchone()))
-        except UnicodeDecodeError:
-            assert cursor.pgresult is not None
-            unreadable.append(bytes(cursor.pgresult.get_value(place, 0) or b""))
-    return Rows(rows, unreadable)

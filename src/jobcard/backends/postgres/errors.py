@@ -39,8 +39,6 @@ class CannotConnectError(StoreUnavailableError):
 
 def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
-    if isinstance(error, UnicodeDecodeError):
-        return CorruptRecordError("a row of the store holds text that is not UTF-8")
     if isinstance(error, _NOT_A_VALUE):
         return InvalidJobError(f"PostgreSQL cannot store a value: {error}")
     if not isinstance(error, psycopg.Error):
@@ -81,7 +79,8 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
             return ConfigError(f"this PostgreSQL user may not do that: {said}")
         case "42P01" | "42703" | "3F000" | "42883":
             return StatementError(f"PostgreSQL refused a statement: {said}")
-        case "XX001" | "XX002":
+        case "XX001" | "XX002" | "22021":
+            # The last: text that is not UTF-8, in a database that takes any bytes. Ours is looked at before it is sent.
             return CorruptRecordError(f"the PostgreSQL server found damaged data: {said}")
     match state[:2]:
         case "08" | "53" | "57" | "58":  # connection, resources, intervention, system
@@ -95,6 +94,8 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
 
 def cannot_connect(error: psycopg.Error) -> JobcardError:
     """The jobcard error for a connection that could not be made."""
+    if isinstance(error, psycopg.ProgrammingError):
+        return ConfigError(f"the PostgreSQL library does not know an option of the store: {_first_line(error)}")
     # libpq gives no SQLSTATE here; what it knows is whether a password was asked for and none was there.
     if error.pgconn is not None and error.pgconn.needs_password:
         return ConfigError("PostgreSQL asks for a password: put one into the store URL, or into config")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
 from jobcard.backends.postgres import changes
-from jobcard.backends.postgres.connection import Connection, Row, Rows, Step
+from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import place_in_line, to_claimed
 from jobcard.backends.postgres.values import Numbers, Texts
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
@@ -125,7 +125,7 @@ class Exchange:
             self._ask(step)
         return bool(changed)
 
-    def _ask(self, step: Step) -> Rows:
+    def _ask(self, step: Step) -> list[Row]:
         return self._connection.ask(step)
 
     # -- the steps
@@ -194,9 +194,7 @@ class Exchange:
             next_due=None if due is None else max(0, due),
         )
 
-    def _sorted(self, rows: Rows) -> list[Claimed]:
-        if rows.unreadable:
-            self._quarantine([int.from_bytes(ref) for ref in rows.unreadable])
+    def _sorted(self, rows: Sequence[Row]) -> list[Claimed]:
         claimed = list(map(to_claimed, rows))
         claimed.sort(key=place_in_line)
         if len(self._want.queues) > 1:
@@ -234,27 +232,19 @@ class Exchange:
 
     # -- what cannot be read
 
-    def _quarantine(self, refs: list[int]) -> None:
-        """Take jobs out of the line that cannot be read, claimed by us or not yet."""
-        _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", refs)
-        step = Step(self._sql["quarantine"], {"refs": Numbers(refs), "owner": self._owner})
-        if self._connection.in_transaction:
-            self._ask(step)
-        else:
-            self._connection.run([step])
-
     def _take_out_damaged(self) -> bool:
-        """The server itself cannot read a job at the head of a line: find it there. False: there was none."""
+        """Find the jobs at the head of the line that the server cannot read, and put them aside. False: none."""
         damaged: list[int] = []
         for queue, most in self._want.queues:
-            values = {"queue": queue, "most": max(0, min(most, self._want.total))}
+            values = {"queue": queue, "limit": max(0, min(most, self._want.total))}
             for (ref,) in self._connection.execute(self._sql["candidates"], values):
                 try:
                     self._connection.execute(self._sql["get_ref"], {"ref": ref})
                 except CorruptRecordError:
                     damaged.append(ref)
         if damaged:
-            self._quarantine(damaged)
+            _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", damaged)
+            self._connection.execute(self._sql["quarantine"], {"refs": Numbers(damaged)})
         return bool(damaged)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from uuid import UUID
 
 from jobcard.backends.base import Bucket, Filter, Tally
-from jobcard.backends.postgres.connection import Connection, Rows, Step
-from jobcard.backends.postgres.rows import to_claimed, to_job
-from jobcard.backends.postgres.values import Id, Ids, Texts
+from jobcard.backends.postgres.connection import Connection, Row, Step
+from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
+from jobcard.backends.postgres.values import Id, Ids, Texts, encode
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.states import ENDED, JobState
-from jobcard.errors import CorruptRecordError
+from jobcard.errors import CorruptRecordError, InvalidJobError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -41,11 +40,9 @@ class _NobodyError(Exception):
 
 def can_be_stored(text: str) -> bool:
     """Whether PostgreSQL can hold this text: neither NUL nor half a surrogate pair."""
-    if "\x00" in text:
-        return False
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        encode(text)
+    except InvalidJobError:
         return False
     return True
 
@@ -121,42 +118,27 @@ def list_jobs(
     if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n = any(array({refs})) and {condition}"
-    rows = connection.execute(sql["list"].replace("{where}", condition), {**values, "limit": limit}, prepare=False)
-    return list(map(to_job, _noted(rows)))
+    values["limit"] = limit
+    try:
+        rows = connection.execute(sql["list"].replace("{where}", condition), values, prepare=False)
+    except CorruptRecordError:
+        found = connection.execute(sql["list_refs"].replace("{where}", condition), values, prepare=False)
+        rows = _readable(connection, sql["get_ref"], found)
+    return list(map(to_job, rows))
 
 
 def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[JobRow]:
     """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
     if not job_ids:
         return []
-    step = Step(sql["get"], {"ids": Ids(job_ids)})
-    if len(job_ids) == 1:
-        [rows] = connection.run([step])
-        if rows.unreadable:
-            raise CorruptRecordError("a row of the store holds text that is not UTF-8")
-        return list(map(to_job, rows))
+    values = {"ids": Ids(job_ids)}
     try:
-        return list(map(to_job, _noted(connection.run([step])[0])))
+        rows = connection.execute(sql["get"], values)
     except CorruptRecordError:
-        # The server cannot read one of them itself.
-        found: list[JobRow] = []
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                found += get_jobs(connection, sql, [job_id])
-            except CorruptRecordError:
-                _note(job_id)
-        return found
-
-
-def _noted(rows: Rows) -> Rows:
-    for key in rows.unreadable:
-        _note(key)
-    return rows
-
-
-def _note(key: bytes) -> None:
-    shown = str(UUID(bytes=key)) if len(key) == 16 else f"number {int.from_bytes(key)}"
-    _log.warning("a job cannot be read and was left out: %s", shown)
+        if len(job_ids) == 1:
+            raise
+        rows = _readable(connection, sql["get_ref"], connection.execute(sql["find_refs"], values))
+    return list(map(to_job, rows))
 
 
 def find_held(
@@ -165,7 +147,21 @@ def find_held(
     """The claims of some owners, and of anybody whose lease has run out; unreadable ones are left out and logged."""
     known = [owner for owner in owners if can_be_stored(owner)]
     values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "now": now}
-    return list(map(to_claimed, _noted(connection.execute(sql["held"], values))))
+    try:
+        rows = connection.execute(sql["held"].replace("{what}", CLAIMED_COLUMNS), values)
+    except CorruptRecordError:
+        rows = _readable(connection, sql["get_claimed"], connection.execute(sql["held"].replace("{what}", "n"), values))
+    return list(map(to_claimed, rows))
+
+
+def _readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:
+    found: list[Row] = []
+    for (ref,) in refs:
+        try:
+            found += connection.execute(statement, {"ref": ref})
+        except CorruptRecordError:
+            _log.warning("a job cannot be read and was left out: number %s", ref)
+    return found
 
 
 def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:

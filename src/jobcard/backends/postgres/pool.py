@@ -9,6 +9,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 
+import psycopg
+
 from jobcard.backends.postgres.connection import Connection
 from jobcard.errors import StoreError, StoreUnavailableError
 
@@ -82,7 +84,7 @@ class Pool:
     def in_child(self) -> None:
         """In a forked child: let go of the parent's sockets without a word to the server."""
         for connection in self._open:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, psycopg.Error):
                 os.close(connection.fileno)
         # Kept for ever: their destructors would speak to whatever has these descriptors by then.
         _left_behind.append((self._open, self._idle))

@@ -32,6 +32,16 @@ def _head(item_type: int, count: int) -> bytes:
     return pack("!iiIii", 1, 1, item_type, count, 1)
 
 
+def encode(text: str) -> bytes:
+    """A text as it is sent; `InvalidJobError` when PostgreSQL has no such text."""
+    if "\x00" in text:
+        raise InvalidJobError("PostgreSQL cannot store a text with a NUL")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidJobError(f"PostgreSQL cannot store a text: {error.reason}") from error
+
+
 class Numbers(bytes):
     """A column of whole numbers: `bigint[]`."""
 
@@ -62,10 +72,7 @@ class Texts(bytes):
             if text is None:
                 parts.append(_NULL)
             else:
-                try:
-                    encoded = text.encode()
-                except UnicodeEncodeError as error:
-                    raise InvalidJobError(f"PostgreSQL cannot store a text: {error.reason}") from error
+                encoded = encode(text)
                 parts += (_length(len(encoded)), encoded)
         return super().__new__(cls, _head(_TEXT, count) + b"".join(parts))
 

@@ -55,6 +55,10 @@ create table {prefix}jobs (
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05
 );
 
+-- A partial index serves every query that implies its condition, and with statistics of a quiet moment all of them
+-- look empty to the planner, so it may take any. Each condition therefore holds something that only the queries it is
+-- made for say. (Measured: a claim that sorted the whole line; outcomes that each walked all claims, ten times slower.)
+
 create unique index {bare}jobs_id on {prefix}jobs (id);
 
 -- The line itself, in claim order; nothing in it may not be claimed.
@@ -67,16 +71,14 @@ create index {bare}jobs_due on {prefix}jobs (hold, available_at, queue)
 
 -- Jobs that wait, by when they came: for whoever asks what is new.
 create index {bare}jobs_created on {prefix}jobs (created_at)
-    where state = 'waiting';
+    where state = 'waiting' and created_at >= 0;
 
--- Its condition must not name the states: it would then fit the compare-and-set of every outcome, and with
--- statistics of a quiet moment be taken instead of the number (measured: ten times slower).
 create index {bare}jobs_held on {prefix}jobs (claimed_by)
     where claimed_by is not null;
 
 -- Nearly always empty; read in every exchange.
-create index {bare}jobs_cancels on {prefix}jobs (claimed_by)
-    where cancel_requested is not null and claimed_by is not null;
+create index {bare}jobs_cancels on {prefix}jobs (n)
+    where cancel_requested is not null;
 
 -- By queue before time: counts by queue and state then never touch the table.
 create index {bare}jobs_finished on {prefix}jobs (state, queue, finished_at)

@@ -3,4 +3,4 @@
 select n from {prefix}jobs
  where queue = %(queue)s and state = 'waiting' and hold is null
  order by rank, order_at, id
- limit %(most)s
+ limit %(limit)s

@@ -11,7 +11,7 @@ with recursive line (state, queue) as (
 ),
 stamps (state, stamp) as (
     select state, created_at from {prefix}jobs
-     where state = 'waiting' and created_at >= %(first)s and created_at < %(end)s
+     where state = 'waiting' and created_at >= 0 and created_at >= %(first)s and created_at < %(end)s
     union all
     select state, coalesce(started_at, claimed_at, created_at) from {prefix}jobs
      where claimed_by is not null and state in ('claimed', 'running')

@@ -5,8 +5,8 @@ select (select settings from {prefix}meta),
          where state = 'waiting' and hold is not null and hold = 'delay'
          order by available_at limit 1) - {now},
        array(select n from {prefix}jobs
-              where claimed_by = %(owner)s and claimed_by is not null and cancel_requested is not null
+              where cancel_requested is not null and claimed_by is not distinct from %(owner)s
               order by n),
        array(select cancel_requested from {prefix}jobs
-              where claimed_by = %(owner)s and claimed_by is not null and cancel_requested is not null
+              where cancel_requested is not null and claimed_by is not distinct from %(owner)s
               order by n)

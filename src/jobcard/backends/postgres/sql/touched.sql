@@ -1,6 +1,6 @@
 -- The refs of jobs to which something happened at an instant or later, along indexes; stands inside a condition.
 -- Only reads; of the jobs that have ended, those that did so earlier are not looked at.
-select n from {prefix}jobs where state = 'waiting' and created_at >= %(touched_since)s
+select n from {prefix}jobs where state = 'waiting' and created_at >= 0 and created_at >= %(touched_since)s
 union all
 select n from {prefix}jobs
  where claimed_by is not null
