@@ -7,6 +7,8 @@ import pytest
 from helpers.postgres import postgres_harness
 from jobcard.conformance import BackendSuite, Harness, run_histories
 
+pytestmark = pytest.mark.slow
+
 
 class TestPostgres(BackendSuite):
     @pytest.fixture

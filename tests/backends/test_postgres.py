@@ -39,6 +39,8 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3t"
 
 

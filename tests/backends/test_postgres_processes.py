@@ -29,6 +29,8 @@ from jobcard.conformance.races import at_once
 from jobcard.core import states
 from jobcard.errors import StoreError, StoreUnavailableError
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 10.0
 
 

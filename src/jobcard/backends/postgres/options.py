@@ -106,7 +106,8 @@ _KEEP_ALIVE: Mapping[str, str | int] = {
 }
 
 _OF_OURS = {each.name for each in fields(Options)} - {"connection", "lock_timeout"}
-_KNOWN = _OF_OURS | _FOR_LIBPQ.keys()
+KNOWN = _OF_OURS | _FOR_LIBPQ.keys()
+"""Every option of a URL."""
 
 
 def read_options(url: object, given: Mapping[str, Any], *, patience: float | None = None) -> Options:
@@ -118,9 +119,9 @@ def read_options(url: object, given: Mapping[str, Any], *, patience: float | Non
     from_code = {name: value for name, value in given.items() if value is not None}
     unsafe = flag("the PostgreSQL option unsafe_url_options", from_code.get("unsafe_url_options", False))
     _refuse_unsafe(parts.options, shown, allowed=unsafe)
-    known = _KNOWN | _UNSAFE if unsafe else _KNOWN
+    known = KNOWN | _UNSAFE if unsafe else KNOWN
     check_names(dict(parts.options), known, f"the store URL {shown!r}")
-    check_names(from_code, _KNOWN | _UNSAFE, "the PostgreSQL store")
+    check_names(from_code, KNOWN | _UNSAFE, "the PostgreSQL store")
     merged = {**_places(parts, shown), **parts.options, **from_code}
     ours = {name: _checked(_CHECKS, name, value) for name, value in merged.items() if name in _OF_OURS}
     libpq = {name: _checked(_FOR_LIBPQ, name, value) for name, value in merged.items() if name not in _OF_OURS}

@@ -1,0 +1,78 @@
+"""An application on PostgreSQL, from outside: the same few lines as on SQLite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from helpers.apps import App
+from helpers.postgres import new_prefix
+
+pytestmark = pytest.mark.slow
+
+SHOP = """
+    import os, signal
+    from jobcard import Jobcard, JobFailedError
+
+    jobs = Jobcard()
+
+    @jobs.job(max_attempts=3)
+    def thumbnail(path: str, width: int = 200) -> str:
+        return f"{path}@{width}"
+
+    @jobs.job(max_attempts=1)
+    def broken() -> None:
+        raise ValueError("it broke")
+
+    @jobs.job(max_attempts=2, max_crashes=1)
+    def crashes() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @jobs.job
+    def outer(n: int) -> str:
+        return thumbnail.enqueue("inner", n).id.hex
+
+    if __name__ == "__main__":
+        with jobs.running():
+            handles = jobs.enqueue_many([thumbnail.call("cat.jpg", width) for width in range(300)])
+            assert [handle.result(timeout=60) for handle in handles] == [f"cat.jpg@{width}" for width in range(300)]
+            assert jobs.handle(outer.enqueue(7).result(timeout=60)).result(timeout=60) == "inner@7"
+            for job, reason in ((broken, "error"), (crashes, "crash")):
+                handle = job.enqueue()
+                try:
+                    handle.result(timeout=60)
+                except JobFailedError as error:
+                    assert error.reason == reason, error
+                else:
+                    raise AssertionError(f"{job} did not fail")
+        health = jobs.health()
+        assert health.ok and health.store == "postgresql", health
+        print(dict(jobs.count()))
+"""
+
+
+def test_an_application_runs_its_jobs_there(tmp_path: Path, postgres_url: str) -> None:
+    """Results, failures, a crash and jobs enqueued by jobs: all is in the tables when the program has ended."""
+    app = App(tmp_path)
+    app.write("shop.py", SHOP)
+    env = {"JOBCARD_URL": f"{postgres_url}?prefix={new_prefix()}"}
+    ran = app.python("shop.py", env=env, timeout=120)
+    assert ran.code == 0, ran.err
+    assert "'completed': 302" in ran.out and "'failed': 2" in ran.out, ran.out
+    stats = app.jobcard("stats", "--json", env=env)
+    assert json.loads(stats.out)["completed"] == 302, stats
+    secret = postgres_url.partition("@")[0].rpartition(":")[2]
+    assert secret not in ran.out + ran.err + stats.out + stats.err
+
+
+def test_the_bench_leaves_nothing_behind(tmp_path: Path, postgres_url: str) -> None:
+    """`jobcard bench --url` measures on a prefix of its own, and takes its tables away."""
+    app = App(tmp_path)
+    ran = app.jobcard("bench", "--url", postgres_url, "--jobs", "500", "--json", timeout=120)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["jobs"] == 500
+    with psycopg.connect(postgres_url) as beside:
+        assert beside.execute("select count(*) from pg_class where relname like 'bench%%'", []).fetchone() == (0,)
