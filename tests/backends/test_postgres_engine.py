@@ -50,7 +50,33 @@ SHOP = """
                     raise AssertionError(f"{job} did not fail")
         health = jobs.health()
         assert health.ok and health.store == "postgresql", health
-        print(dict(jobs.count()))
+        print({str(state): number for state, number in jobs.count().items()})
+"""
+
+UNDER_FIRE = """
+    import os, time
+    import psycopg
+    from jobcard import Jobcard
+
+    jobs = Jobcard()
+
+    @jobs.job
+    def work(n: int) -> int:
+        time.sleep(0.005)
+        return n
+
+    if __name__ == "__main__":
+        ours = "select pg_terminate_backend(pid, 5000) from pg_stat_activity" \\
+            " where application_name = 'jobcard' and datname = current_database()"
+        with psycopg.connect(os.environ["SERVER"], autocommit=True) as admin, jobs.running():
+            handles = []
+            for round_ in range(6):
+                handles += [work.enqueue(n) for n in range(10)]
+                handles += jobs.enqueue_many([work.call(n) for n in range(40)])
+                assert handles[-1].result(timeout=60) == 39
+                admin.execute(ours)
+            assert sorted(handle.result(timeout=60) for handle in handles) == sorted([*range(10), *range(40)] * 6)
+            print("ended", len(jobs.list(state="completed", limit=1000)), jobs.count()["completed"])
 """
 
 
@@ -66,6 +92,15 @@ def test_an_application_runs_its_jobs_there(tmp_path: Path, postgres_url: str) -
     assert json.loads(stats.out)["completed"] == 302, stats
     secret = postgres_url.partition("@")[0].rpartition(":")[2]
     assert secret not in ran.out + ran.err + stats.out + stats.err
+
+
+def test_connections_that_are_cut_lose_nothing(tmp_path: Path, postgres_url: str) -> None:
+    """While an administrator ends every connection again and again, each job runs to its end."""
+    app = App(tmp_path)
+    app.write("shop.py", UNDER_FIRE)
+    env = {"JOBCARD_URL": f"{postgres_url}?prefix={new_prefix()}", "SERVER": postgres_url}
+    ran = app.python("shop.py", env=env, timeout=120)
+    assert (ran.code, ran.out) == (0, "ended 300 300\n"), ran.err
 
 
 def test_the_bench_leaves_nothing_behind(tmp_path: Path, postgres_url: str) -> None:

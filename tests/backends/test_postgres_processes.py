@@ -112,6 +112,25 @@ class TestWakeUps:
         assert is_hinted(waker.fd)
         waker.close()
 
+    def test_no_ring_comes_before_what_it_tells_of(
+        self, postgres_store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ring that waited while its job was being stored is rung when the job can be seen."""
+        rung_while_storing = threading.Event()
+        ring, run = postgres_store._bell._ring, Connection.run
+        monkeypatch.setattr(postgres_store._bell, "_ring", lambda: (ring(), rung_while_storing.set()))
+
+        def run_slowly(self: Connection, steps: list[Step], **given: Step | None) -> object:
+            if "unnest(" in steps[0].sql:
+                rung_while_storing.wait(20 * wake.GAP)
+            return run(self, steps, **given)
+
+        monkeypatch.setattr(Connection, "run", run_slowly)
+        assert postgres_store._bell.may_ring()
+        factory.enqueue(postgres_store)
+        assert not rung_while_storing.is_set()
+        assert rung_while_storing.wait(PATIENCE)
+
     def test_closing_rings_what_is_to_be_rung(self, postgres_store: PostgresBackend, postgres_url: str) -> None:
         """A producer that ends right after its enqueue leaves no job to the next poll."""
         waker = postgres_store.waker()
@@ -419,7 +438,9 @@ class TestPooler:
         kept = raw(store, "select name from pg_settings where source in ('session', 'client') and name like 'enable%%'")
         assert kept == []
         assert raw(store, "show statement_timeout") == [("0",)]
-        assert raw(store, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+        assert raw(store, "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()") == [
+            (0,)
+        ]
         with store._pool.use() as lent:
             steps = [Step("show jit"), Step("show enable_seqscan"), Step("show statement_timeout")]
             assert lent.run(steps) == [[("off",)], [("off",)], [("15s",)]]

@@ -123,8 +123,12 @@ class PostgresBackend:
         """Store up to 1,000 jobs in one commit; one answer each, in order."""
         if not jobs:
             return []
+        ring = self._ring_step()
         with self._pool.use() as connection:
-            return Enqueue(connection, self._sql, jobs, now=self._now()).run(ring=self._ring_step())
+            answers = Enqueue(connection, self._sql, jobs, now=self._now()).run(ring=ring)
+        if ring is None and self._options.listen:
+            self._bell.ring_later()
+        return answers
 
     # -- holding
 
@@ -393,8 +397,12 @@ class PostgresBackend:
         return Step(self._sql["notify"], {"channel": self._channel})
 
     def _ring(self) -> None:
-        if self._options.listen and self._bell.may_ring():
+        if not self._options.listen:
+            return
+        if self._bell.may_ring():
             self._ring_now()
+        else:
+            self._bell.ring_later()
 
     def _ring_now(self) -> None:
         with self._pool.use() as connection:

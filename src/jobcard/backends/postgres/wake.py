@@ -31,7 +31,7 @@ def channel_of(tables: Tables) -> str:
 
 
 class Bell:
-    """Says when a process may ring: at once, or a little later if it has just done so. Never is one left out."""
+    """Says when a process may ring: at once, or a little later if it has just done so. No change goes unrung."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
@@ -41,20 +41,26 @@ class Bell:
         self._lock = threading.Lock()
 
     def may_ring(self) -> bool:
-        """True: the caller rings now. False: the bell will ring by itself soon."""
+        """True: whoever asks rings. False: it is too soon, and `ring_later` is to be called when all is stored."""
+        with self._here():
+            if self._later is not None or time.monotonic() < self._rung_at + GAP:
+                return False
+            self._rung_at = time.monotonic()
+            return True
+
+    def ring_later(self) -> None:
+        """Ring once the gap is over. Not to be called before a commit: the engines would look too early."""
+        with self._here():
+            if self._later is None:
+                self._later = threading.Timer(max(0.0, self._rung_at + GAP - time.monotonic()), self._ring_later)
+                self._later.name = "jobcard-bell"
+                self._later.start()
+
+    def _here(self) -> threading.Lock:
         if self._process != os.getpid():
             # A forked child: the parent's lock may be held and its timer is not here.
             self._lock, self._later, self._process = threading.Lock(), None, os.getpid()
-        with self._lock:
-            left = self._rung_at + GAP - time.monotonic()
-            if left <= 0:
-                self._rung_at = time.monotonic()
-                return True
-            if self._later is None:
-                self._later = threading.Timer(left, self._ring_later)
-                self._later.name = "jobcard-bell"
-                self._later.start()
-            return False
+        return self._lock
 
     def _ring_later(self) -> None:
         with self._lock:
