@@ -154,7 +154,18 @@ class TestImports:
 
     def test_import_jobcard_loads_nothing_heavy(self) -> None:
         """An application that only enqueues now and then starts as fast as before."""
-        heavy = ["asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "multiprocessing", "hypothesis", "pytest"]
+        heavy = [
+            "asyncio",
+            "msgspec",
+            "click",
+            "rich",
+            "apsw",
+            "sqlite3",
+            "psycopg",
+            "multiprocessing",
+            "hypothesis",
+            "pytest",
+        ]
         loaded = f"import sys, jobcard; print(*[name for name in {heavy} if name in sys.modules])"
         ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60)
         assert ran.stdout.split() == []
