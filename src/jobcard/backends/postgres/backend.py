@@ -174,10 +174,13 @@ class PostgresBackend:
         return [ref for (ref,) in self._execute("renew", values)]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
-        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
+        first = after if isinstance(after, int) else 0
         with self._pool.use() as connection:
-            return lookup.find_held(connection, self._sql, owners, lapsed=lapsed, limit=limit, now=self._now())
+            return lookup.find_held(
+                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=first, now=self._now()
+            )
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:

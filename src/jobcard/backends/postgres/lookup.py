@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from jobcard.backends.base import Bucket, Filter, Tally
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
-from jobcard.backends.postgres.values import Id, Ids, Texts, encode
+from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError
@@ -142,15 +142,28 @@ def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list
 
 
 def find_held(
-    connection: Connection, sql: Sql, owners: Sequence[str], *, lapsed: bool, limit: int, now: int | None
+    connection: Connection,
+    sql: Sql,
+    owners: Sequence[str],
+    *,
+    lapsed: bool,
+    limit: int,
+    after: int,
+    now: int | None,
 ) -> list[Claimed]:
-    """The claims of some owners, and of anybody whose lease has run out; unreadable ones are left out and logged."""
+    """The claims of some owners, and of anybody whose lease has run out, by number.
+
+    Unreadable ones are left out and logged; those whose lease has run out go under hold `broken`.
+    """
     known = [owner for owner in owners if can_be_stored(owner)]
-    values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "now": now}
+    values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "after": after, "now": now}
     try:
         rows = connection.execute(sql["held"].replace("{what}", CLAIMED_COLUMNS), values)
     except CorruptRecordError:
-        rows = _readable(connection, sql["get_claimed"], connection.execute(sql["held"].replace("{what}", "n"), values))
+        refs = connection.execute(sql["held"].replace("{what}", "n"), values)
+        rows = _readable(connection, sql["get_claimed"], refs)
+        broken = {ref for (ref,) in refs} - {row[0] for row in rows}
+        connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
     return list(map(to_claimed, rows))
 
 
