@@ -45,9 +45,11 @@ ROOMS = {
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.ready": room("backends.base errors"),
+    "backends.checks": room("errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
     "backends.redis": room("backends.base backends.url core errors", "redis msgspec"),
+    "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
@@ -166,7 +168,18 @@ class TestImports:
 
     def test_import_jobcard_loads_nothing_heavy(self) -> None:
         """An application that only enqueues now and then starts as fast as before."""
-        heavy = ["asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "multiprocessing", "hypothesis", "pytest"]
+        heavy = [
+            "asyncio",
+            "msgspec",
+            "click",
+            "rich",
+            "apsw",
+            "sqlite3",
+            "psycopg",
+            "multiprocessing",
+            "hypothesis",
+            "pytest",
+        ]
         loaded = f"import sys, jobcard; print(*[name for name in {heavy} if name in sys.modules])"
         ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60)
         assert ran.stdout.split() == []

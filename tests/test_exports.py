@@ -10,7 +10,17 @@ import pytest
 
 import jobcard
 
-HEAVY = ("asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "jobcard.backends.sqlite", "concurrent.futures")
+HEAVY = (
+    "asyncio",
+    "msgspec",
+    "click",
+    "rich",
+    "apsw",
+    "psycopg",
+    "sqlite3",
+    "jobcard.backends.sqlite",
+    "concurrent.futures",
+)
 
 
 def run(code: str) -> str:

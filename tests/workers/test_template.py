@@ -274,7 +274,7 @@ UNFIT = {
     ),
     "exits": (ONLY_HERE + "sys.exit(3)\n", "SystemExit"),
     "dies": (ONLY_HERE + "import os; os._exit(3)\n", "ended with code 3"),
-    "closes everything": (ONLY_HERE + "import os; os.closerange(3, 100)\n", "ended with code"),
+    "closes everything": (ONLY_HERE + "import os; os.closerange(3, 10_000)\n", "ended with code"),
 }
 
 

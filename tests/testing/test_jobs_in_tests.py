@@ -71,7 +71,7 @@ def test_follow_ups_come_with_success_only(jobs: Jobcard, mode: Any) -> None:
         build_async.enqueue()
         t.drain()
         assert sorted(ran) == ["after", "after async"]
-        child = t.assert_enqueued(note, "after") if mode == "inline" else jobs.list(name=note.name)[-1]
+        [child] = jobs.list(name=note.name, args=["after"])
         assert child.parent_id == parent.id
         assert jobs.count(name=note.name).completed == 2
 
