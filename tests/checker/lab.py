@@ -46,6 +46,13 @@ class Tree:
         """What was written to standard error so far."""
         return self._errors.read_text(errors="replace")
 
+    @property
+    def owner(self) -> str:
+        """The name in which its newest engine holds jobs."""
+        return (
+            [line for line in self.errors.splitlines() if line.startswith("ready: engine ")][-1].split()[2].strip(",")
+        )
+
     def find_engine(self) -> int | None:
         """The engine's process id; None while there is none."""
         for child in _children(self.keeper):

@@ -80,10 +80,10 @@ def _clear(url: str) -> None:
     store.close()
 
 
-def mark_of_an_exchange(kind: str) -> bytes | None:
-    """What stands in every exchange on its way to a server; None: nothing that could be told."""
+def mark_of_an_exchange(kind: str, owner: str) -> bytes:
+    """What stands in every exchange of an engine on its way to a server, and in little else."""
     if kind in ("redis", "valkey"):
         from jobcard.backends.redis import scripts
 
         return scripts.script("exchange").sha.encode()
-    return None
+    return owner.encode()

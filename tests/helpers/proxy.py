@@ -8,6 +8,7 @@ Each connection is two threads, one for each direction, that take what comes and
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -30,8 +31,8 @@ class Proxy:
         self._refuses = False
         self._delay = 0.0
         self._mark: bytes | None = None
-        self._every = 0
-        self._asked = 0
+        self._share = 0.0
+        self._chance = random.Random(11)
         self.lost = 0
         """How many replies were lost so far."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -72,16 +73,17 @@ class Proxy:
         """Everything takes this much longer, each way."""
         self._delay = seconds
 
-    def lose_replies(self, mark: bytes | None, *, every: int) -> None:
+    def lose_replies(self, mark: bytes | None, *, share: float) -> None:
         """Let the server do what it was asked, and reset the connection instead of passing its answer on.
 
-        mark: only answers to what has these bytes in it; None: to anything. every: one of so many.
+        mark: only answers to what has these bytes in it; None: to anything. share: of them, by chance:
+        what is counted would sooner or later keep step with what a client does.
         """
-        self._mark, self._every = mark, every
+        self._mark, self._share = mark, share
 
     def heal(self) -> None:
         """All is well again."""
-        self._refuses, self._delay, self._every = False, 0.0, 0
+        self._refuses, self._delay, self._share = False, 0.0, 0.0
         self._passes.set()
 
     # -------------------------------------------------------------- at work
@@ -133,10 +135,7 @@ class Proxy:
         pair.shut()
 
     def _loses(self, asked: bytes) -> bool:
-        if not self._every or (self._mark is not None and self._mark not in asked):
-            return False
-        self._asked += 1
-        return self._asked % self._every == 0
+        return bool(self._share) and (self._mark or b"") in asked and self._chance.random() < self._share
 
 
 class _Pair:

@@ -32,12 +32,12 @@ def after(seconds: float) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_answers_lost_after_the_commit_are_asked_for_again(far: Far) -> None:
-    """200 times the store does what an exchange says and nobody hears of it: nothing runs again, nothing is stuck."""
+    """200 times the store does what it is asked and nobody hears of it: nothing runs again, nothing is stuck."""
     lab, proxy, place = far
     app = lab.app("load")
     tree = lab.start("load")
     lab.enqueue(app, [app.note.call() for _ in range(500)])
-    proxy.lose_replies(mark_of_an_exchange(place.kind), every=3)
+    proxy.lose_replies(mark_of_an_exchange(place.kind, tree.owner), share=0.3)
 
     def lost_enough() -> bool:
         if app.jobs.count()["waiting"] < 300:
