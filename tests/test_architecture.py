@@ -47,6 +47,7 @@ ROOMS = {
     "backends.ready": room("backends.base errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
+    "backends.mongodb": room("backends.base backends.url core errors", "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
