@@ -18,7 +18,7 @@ def own_store(url: str | None) -> Iterator[str]:
 
     Beside a SQLite file it is another file, so that the same disk is measured; elsewhere a prefix.
     """
-    if url is not None and parse(url, several_hosts=True).scheme != "sqlite":
+    if url is not None and parse(url).scheme != "sqlite":
         with _own_prefix(url) as own:
             yield own
         return
