@@ -33,7 +33,7 @@ def new_prefix(url: str) -> str:
 def forget(url: str, prefix: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
-        for name in ("jobs", "loads", "records", "meta"):
+        for name in ("jobs", "loads", "records"):
             database.drop_collection(f"{prefix}.{name}")
 
 

@@ -289,7 +289,9 @@ class MongoBackend:
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
         store = self._store
-        meta = next(iter(store.meta.aggregate([{"$match": {"_id": records.STORE}}, {"$set": {"now": store.now}}])), {})
+        meta = next(
+            iter(store.records.aggregate([{"$match": {"_id": records.STORE}}, {"$set": {"now": store.now}}])), {}
+        )
         status = self._ask("serverStatus", {"connections": 1, "storageEngine": 1}, admin=True)
         size = self._ask("dbStats", {}, admin=False).get("totalSize")
         return Facts(

@@ -94,7 +94,7 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
             )
         )
     found: Look | None = None
-    for row in store.meta.aggregate(stages):
+    for row in store.records.aggregate(stages):
         match row["what"]:
             case "store":
                 found = Look(now=int(row["now"]), settings=int(row["settings"]), due=None)

@@ -36,15 +36,13 @@ class Store:
 
     {prefix}.jobs      one document for each job, with its tries and its log lines
     {prefix}.loads     which loads of several jobs are in, and which were given up; see loads.py
-    {prefix}.records   small records
-    {prefix}.meta      one document: schema, identity, settings, seal
+    {prefix}.records   small records, and one document about the store: schema, identity, settings, seal
     """
 
     client: MongoClient[Document]
     jobs: Collection[Document]
     loads: Collection[Document]
     records: Collection[Document]
-    meta: Collection[Document]
     clock: Clock | None
 
     @property
@@ -102,8 +100,8 @@ class Connections:
             self._options.database, write_concern=_SAFE, read_preference=ReadPreference.PRIMARY
         )
         prefix = self._options.prefix
-        jobs, loads, records, meta = (database[f"{prefix}.{name}"] for name in ("jobs", "loads", "records", "meta"))
-        return Store(client, jobs, loads, records, meta, self._clock)
+        jobs, loads, records = (database[f"{prefix}.{name}"] for name in ("jobs", "loads", "records"))
+        return Store(client, jobs, loads, records, self._clock)
 
     def _client(self, **others: Any) -> MongoClient[Document]:
         options = self._options

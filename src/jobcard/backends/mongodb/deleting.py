@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobcard.backends.mongodb import loads
 from jobcard.backends.mongodb.connection import Document, Expression, Store
-from jobcard.backends.mongodb.records import raise_settings
+from jobcard.backends.mongodb.records import STORE, raise_settings
 from jobcard.core.states import ENDED
 
 _ENDED = frozenset(state.value for state in ENDED)
@@ -33,7 +33,7 @@ def prune(store: Store, states: Sequence[str], finished_before: int | None, age:
 
 def _now(store: Store) -> int:
     # Conditions on an index need the time as a number, not as something to be worked out for each job.
-    [answer] = store.meta.aggregate([{"$limit": 1}, {"$project": {"now": store.now}}])
+    [answer] = store.records.aggregate([{"$match": {"_id": STORE}}, {"$project": {"now": store.now}}])
     return int(answer["now"])
 
 
@@ -69,5 +69,5 @@ def truncate(store: Store) -> None:
     while ids := [one["_id"] for one in store.jobs.find({}, {"_id": True}).sort([("_id", 1)]).limit(10 * _AT_ONCE)]:
         store.jobs.delete_many({"_id": {"$lte": ids[-1]}})
     store.loads.delete_many({"fate": "in"})
-    store.records.delete_many({})
+    store.records.delete_many({"_id": {"$ne": STORE}})
     raise_settings(store)

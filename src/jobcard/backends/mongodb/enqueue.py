@@ -35,16 +35,9 @@ def enqueue(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
 
 def _open_line(store: Store, queues: set[str]) -> None:
     """See in one look that there is a schema, no seal, and a record for each queue."""
-    names = [name_of(RecordKind.QUEUE, queue) for queue in queues]
-    records = [{"$match": {"_id": {"$in": names}, "untold": None}}, {"$project": {"key": 1}}]
+    names = [STORE, *(name_of(RecordKind.QUEUE, queue) for queue in queues)]
     found = list(
-        store.meta.aggregate(
-            [
-                {"$match": {"_id": STORE}},
-                {"$project": {"schema": 1, "seal": 1}},
-                {"$unionWith": {"coll": store.records.name, "pipeline": records}},
-            ]
-        )
+        store.records.find({"_id": {"$in": names}, "untold": None}, dict.fromkeys(("key", "schema", "seal"), True))
     )
     facts = next((one for one in found if one["_id"] == STORE), {})
     check_version(facts.get("schema", 0))

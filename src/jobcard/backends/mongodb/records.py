@@ -12,7 +12,7 @@ from jobcard.backends.mongodb.connection import Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, code_of
 
 STORE = "store"
-"""The id of the one document of `meta`."""
+"""The id of the one document that is about the store itself."""
 
 
 def open_queues(store: Store, queues: Iterable[str], known: Iterable[str] = ()) -> None:
@@ -59,7 +59,7 @@ def _tell(store: Store, ids: Sequence[str]) -> None:
 
 def raise_settings(store: Store) -> None:
     """Make running engines read the records again."""
-    store.meta.update_one({"_id": STORE}, {"$inc": {"settings": 1}})
+    store.records.update_one({"_id": STORE}, {"$inc": {"settings": 1}})
 
 
 def name_of(kind: RecordKind, key: str) -> str:

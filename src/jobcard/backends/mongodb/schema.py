@@ -51,11 +51,11 @@ def wanted() -> int:
 
 def version(store: Store) -> int:
     """The version found; 0: there is none."""
-    found = store.meta.find_one({"_id": STORE}, {"schema": True})
+    found = store.records.find_one({"_id": STORE}, {"schema": True})
     number = 0 if found is None else found.get("schema")
     if not isinstance(number, int):
         raise ConfigError(
-            f"the collection {store.meta.full_name} holds no schema version: it is damaged or not jobcard's"
+            f"the collection {store.records.full_name} holds no schema version: it is damaged or not jobcard's"
         )
     return int(number)
 
@@ -75,7 +75,7 @@ def migrate(store: Store) -> list[int]:
         return []
     first = {"schema": 0, "settings": 0, "identity": secrets.token_hex(16)}
     with contextlib.suppress(DuplicateKeyError):  # made by another at the same moment
-        store.meta.update_one({"_id": STORE}, {"$setOnInsert": first}, upsert=True)
+        store.records.update_one({"_id": STORE}, {"$setOnInsert": first}, upsert=True)
     applied = []
     with pymongo.timeout(_SECONDS):
         for migration in known():
@@ -83,7 +83,7 @@ def migrate(store: Store) -> list[int]:
                 # Whoever comes second finds each step done; only one of them moves the version.
                 migration.steps.up(store)
                 moved = {"_id": STORE, "schema": migration.number - 1}
-                if store.meta.update_one(moved, {"$set": {"schema": migration.number}}).modified_count:
+                if store.records.update_one(moved, {"$set": {"schema": migration.number}}).modified_count:
                     applied.append(migration.number)
     return applied
 
@@ -98,9 +98,9 @@ def rollback(store: Store) -> int | None:
     with pymongo.timeout(_SECONDS):
         known()[found - 1].steps.down(store)
         if found > 1:
-            store.meta.update_one({"_id": STORE, "schema": found}, {"$set": {"schema": found - 1}})
+            store.records.update_one({"_id": STORE, "schema": found}, {"$set": {"schema": found - 1}})
         else:
-            store.meta.drop()
+            store.records.delete_one({"_id": STORE})
     return found
 
 

@@ -69,13 +69,13 @@ class Listener:
             os.close(self._in)
 
     def _watch(self) -> DatabaseChangeStream[Document]:
-        jobs, meta = self._store.jobs, self._store.meta
+        jobs, records = self._store.jobs, self._store.records
         news = [
             {"ns.coll": jobs.name, "operationType": "insert", "fullDocument.line": {"$exists": True}},
             {"ns.coll": jobs.name, "updateDescription.updatedFields.line": {"$exists": True}},
             {"ns.coll": jobs.name, "updateDescription.updatedFields.cancel_requested": {"$exists": True}},
             {"ns.coll": jobs.name, "operationType": "replace", "fullDocument.line": {"$exists": True}},
-            {"ns.coll": meta.name},
+            {"ns.coll": records.name, "documentKey._id": STORE},
         ]
         only_that: list[Document] = [{"$match": {"$or": news}}, {"$project": {"_id": 1}}]
         return jobs.database.watch(only_that, max_await_time_ms=1_000)
@@ -122,7 +122,7 @@ def watch(store: Callable[[], Store]) -> Waker:
         now = store()
         with driver_errors:
             last = now.jobs.find_one({}, {"load": True, "version": True}, sort=[("$natural", -1)])
-            settings = now.meta.find_one({"_id": STORE}, {"settings": True})
+            settings = now.records.find_one({"_id": STORE}, {"settings": True})
         before = seen[:]
         # One that is loading is a sign too early; it is another when it is in.
         seen[:] = [None if last is None else (last["_id"], "load" in last), settings]

@@ -11,6 +11,7 @@ from pymongo.errors import OperationFailure
 
 from jobcard.backends.mongodb.connection import Store
 from jobcard.backends.mongodb.errors import COLLECTION_EXISTS
+from jobcard.backends.mongodb.records import STORE
 
 
 def _index(name: str, *fields: str, there: str, unique: bool = False) -> IndexModel:
@@ -59,6 +60,7 @@ def up(store: Store) -> None:
 
 
 def down(store: Store) -> None:
-    """Take the collections away, and the jobs in them."""
-    for collection in (store.jobs, store.loads, store.records):
-        collection.drop()
+    """Take the jobs and all that belongs to them away."""
+    store.jobs.drop()
+    store.loads.drop()
+    store.records.delete_many({"_id": {"$ne": STORE}})
