@@ -83,7 +83,7 @@ def parse(url: object, *, several_hosts: bool = False) -> StoreURL:
         port=port,
         path=_decode(path, "path", shown),
         options=_options(query, shown),
-        others=[_server(text, shown) for text in further],
+        others=tuple(_server(text, shown) for text in further),
     )
 
 

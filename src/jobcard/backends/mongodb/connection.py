@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import pymongo
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
@@ -26,6 +27,9 @@ Expression = Any
 _SAFE = WriteConcern(w="majority", j=True)
 
 _SERVER_TIME: Expression = {"$multiply": [{"$toLong": "$$NOW"}, 1_000]}
+
+_GOODBYE = 0.5
+"""Seconds for telling the servers that we go; they notice without."""
 
 _left_behind: list[object] = []  # a parent's clients in a forked child: never touched, never closed
 
@@ -63,6 +67,7 @@ class Connections:
         self._options = options
         self._clock = clock
         self._timeout = options.socket_timeout if patience is None else min(options.socket_timeout, max(patience, 0.05))
+        self._connect_timeout = min(options.connect_timeout, self._timeout)
         self._lock = threading.Lock()
         self._pid = 0
         self._store: Store | None = None
@@ -70,8 +75,15 @@ class Connections:
     def store(self) -> Store:
         """The store as this process reaches it."""
         store = self._store
-        if store is not None and self._pid == os.getpid():
-            return store
+        if store is None or self._pid != os.getpid():
+            store = self._open()
+        if not store.client.topology_description.has_writable_server():
+            # A call may take its time while a new primary is elected; a server that was never there is away sooner.
+            with pymongo.timeout(self._connect_timeout):
+                store.client.admin.command("ping")
+        return store
+
+    def _open(self) -> Store:
         with self._lock:
             if self._store is not None and self._pid != os.getpid():
                 # Closing the parent's sockets politely would end its connections.
@@ -90,7 +102,8 @@ class Connections:
         """Let go of every connection of this process."""
         with self._lock:
             if self._store is not None and self._pid == os.getpid():
-                self._store.client.close()
+                with pymongo.timeout(_GOODBYE):
+                    self._store.client.close()
             elif self._store is not None:
                 _left_behind.append(self._store)
             self._store = None
@@ -105,12 +118,11 @@ class Connections:
 
     def _client(self, **others: Any) -> MongoClient[Document]:
         options = self._options
-        connect = min(options.connect_timeout, self._timeout)
         arguments: dict[str, Any] = {
             "username": self._url.user,
             "password": self._url.password,
-            "serverSelectionTimeoutMS": round(1e3 * connect),
-            "connectTimeoutMS": round(1e3 * connect),
+            "serverSelectionTimeoutMS": round(1e3 * self._connect_timeout),
+            "connectTimeoutMS": round(1e3 * self._connect_timeout),
             "timeoutMS": round(1e3 * self._timeout),
             "waitQueueTimeoutMS": round(1e3 * options.pool_timeout),
             "maxPoolSize": options.pool_size,

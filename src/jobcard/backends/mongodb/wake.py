@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 
+import pymongo
 from pymongo.change_stream import DatabaseChangeStream
 from pymongo.errors import PyMongoError
 
@@ -17,6 +18,7 @@ from jobcard.backends.mongodb.records import STORE
 
 _BETWEEN_LOOKS = 0.025
 _AGAIN_AFTER = 1.0
+_GOODBYE = 0.5
 
 
 def has_change_streams(store: Store) -> bool:
@@ -63,7 +65,7 @@ class Listener:
             self._closed = True
             self._heard.set()
             # The thread may be in the middle of a call: that ends with the connection.
-            with contextlib.suppress(PyMongoError):
+            with contextlib.suppress(PyMongoError), pymongo.timeout(_GOODBYE):
                 self._store.client.close()
             os.close(self.fd)
             os.close(self._in)
