@@ -17,7 +17,7 @@ from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
 from jobcard.backends.base import Want
-from jobcard.backends.mongodb.connection import Document, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.records import STORE
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
 from jobcard.core.job import Claimed, Ref
@@ -119,6 +119,7 @@ def release(store: Store, now: int) -> None:
         store.jobs.update_many(
             {"_id": {"$in": sorted(refs)}, **due},
             [{"$set": {"hold": "$$REMOVE", "line": "$queue", "version": {"$add": ["$version", 1]}}}],
+            hint=BY_ID,
         )
 
 
@@ -187,7 +188,8 @@ class Claim:
             "taken": mark,
             "line": "$$REMOVE",
         }
-        number = self._store.jobs.update_many({"_id": {"$in": ids}, **_CLAIMABLE}, [{"$set": update}]).modified_count
+        which = {"_id": {"$in": ids}, **_CLAIMABLE}
+        number = self._store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count
         if number < len(ids):
             self._pull_out(ids)
         return self._read_back(ids, mark) if number else []
@@ -213,17 +215,17 @@ class Claim:
         """Take what stands in line and can never be claimed out of it."""
         cannot = {"_id": {"$in": ids}, **_IN_LINE, "$nor": [_CLAIMABLE]}
         update = [{"$set": {"hold": Hold.BROKEN.value, "line": "$$REMOVE"}}]
-        if number := self._store.jobs.update_many(cannot, update).modified_count:
+        if number := self._store.jobs.update_many(cannot, update, hint=BY_ID).modified_count:
             _log.error("%d jobs cannot be read: taken out of the line, their fields kept", number)
 
 
 def read_each(store: Store, which: Document) -> list[tuple[bytes, Document]]:
     """Jobs as the claims of them need them; one whose bytes are no document comes as an empty one."""
     try:
-        return [(one["_id"], one) for one in store.jobs.find(which, WITHOUT_ENDINGS)]
+        return [(one["_id"], one) for one in store.jobs.find(which, WITHOUT_ENDINGS).hint(BY_ID)]
     except InvalidBSON:
         found = []
-        for job_id in [one["_id"] for one in store.jobs.find(which, {"_id": True})]:
+        for job_id in [one["_id"] for one in store.jobs.find(which, {"_id": True}).hint(BY_ID)]:
             try:
                 one = store.jobs.find_one({"_id": job_id}, WITHOUT_ENDINGS)
             except InvalidBSON:
@@ -249,4 +251,4 @@ def quarantine(store: Store, refs: Sequence[Ref]) -> None:
         **dict.fromkeys(gone, "$$REMOVE"),
     }
     which = {"_id": {"$in": list(refs)}, "claimed_by": {"$exists": True}}
-    store.jobs.update_many(which, [{"$set": update}])
+    store.jobs.update_many(which, [{"$set": update}], hint=BY_ID)

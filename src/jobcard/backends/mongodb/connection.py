@@ -26,6 +26,9 @@ Expression = Any
 # up to 100 ms for each write. On a standalone server a majority is the server itself.
 _SAFE = WriteConcern(w="majority", j=True)
 
+BY_ID = "_id_"
+"""The index for what names its jobs. A server left alone first tries others too: it looked at hundreds of jobs."""
+
 _SERVER_TIME: Expression = {"$multiply": [{"$toLong": "$$NOW"}, 1_000]}
 
 _GOODBYE = 0.5

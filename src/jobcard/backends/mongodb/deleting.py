@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobcard.backends.mongodb import loads
-from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.records import STORE, raise_settings
 from jobcard.core.states import ENDED
 
@@ -45,7 +45,8 @@ def _prune(store: Store, which: Document, index: str, limit: int) -> int:
         ids = sorted(one["_id"] for one in found)
         if ids:
             # Looked at again: whoever runs one again in this moment keeps it.
-            total += store.jobs.delete_many({"_id": {"$in": ids}, "then": None, **which}).deleted_count
+            again = {"_id": {"$in": ids}, "then": None, **which}
+            total += store.jobs.delete_many(again, hint=BY_ID).deleted_count
         if len(ids) < most:
             break
     return total
@@ -58,7 +59,7 @@ def delete(store: Store, job_ids: Sequence[bytes]) -> int:
     ids = sorted(job_ids)
     loads.finish_parents(store, ids)
     gone: Expression = {"_id": {"$in": ids}, "state": {"$in": sorted(_ENDED)}, "then": None}
-    return store.jobs.delete_many(gone).deleted_count
+    return store.jobs.delete_many(gone, hint=BY_ID).deleted_count
 
 
 def truncate(store: Store) -> None:

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
 from jobcard.backends.mongodb.changes import STATES_AT_WORK, expiry
 from jobcard.backends.mongodb.claim import Claim, look, release
-from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.outcomes import apply
 from jobcard.core.job import Ref
@@ -114,7 +114,7 @@ def _write(store: Store, part: list[_Returned], mark: ObjectId) -> int:
         "settled": mark,
         **dict.fromkeys(("claimed_by", "lease_until", "cancel_requested", "line", "key"), "$$REMOVE"),
     }
-    return store.jobs.update_many(which, [{"$set": update}]).modified_count
+    return store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count
 
 
 def _picked(column: Sequence[object], at: Expression) -> Expression:

@@ -8,7 +8,7 @@ from bson.objectid import ObjectId
 
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.claim import read_each
-from jobcard.backends.mongodb.connection import Document, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.core.job import Ref
 
 
@@ -29,9 +29,9 @@ def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int)
     }
     # A mark of its own: an exchange beside this looks for the one it has left.
     update = {"$set": {"lease_until": {"$add": [now, lease]}, "beat": mark}}
-    if store.jobs.update_many(still_held, [update]).matched_count == len(rows):
+    if store.jobs.update_many(still_held, [update], hint=BY_ID).matched_count == len(rows):
         return []
-    found = store.jobs.find({"_id": {"$in": refs}, "beat": mark}, {"claim_token": True})
+    found = store.jobs.find({"_id": {"$in": refs}, "beat": mark}, {"claim_token": True}).hint(BY_ID)
     renewed = {(one["_id"], one["claim_token"]) for one in found}
     return [ref for ref, token in held if (ref, token) not in renewed]
 

@@ -26,7 +26,7 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
-from jobcard.backends.mongodb.connection import Document, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE
 from jobcard.backends.mongodb.records import open_queues
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter
@@ -207,7 +207,7 @@ def drop(store: Store, loads: Sequence[bytes]) -> None:
     """Take the jobs of loads away that can never be in; what stands under another load too stays for that one."""
     if loads:
         theirs = {"load": {"$in": list(loads)}, "state": LOADING}
-        store.jobs.update_many(theirs, {"$pull": {"load": {"$in": list(loads)}}})
+        store.jobs.update_many(theirs, {"$pull": {"load": {"$in": list(loads)}}}, hint="load")
     store.jobs.delete_many({"load": {"$size": 0}, "state": LOADING}, hint="load")
 
 
@@ -218,6 +218,7 @@ def close(store: Store, parents: Mapping[bytes, Sequence[bytes]]) -> None:
     store.jobs.update_many(
         {"_id": {"$in": sorted(parents)}, "then": {"$in": every}},
         [{"$set": {"then": {"$cond": [{"$eq": [left, []]}, "$$REMOVE", left]}}}],
+        hint=BY_ID,
     )
 
 
