@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from jobcard.backends.base import Backend, Outcome, Record, RecordKind
 from jobcard.core import clock, states
-from jobcard.core.job import Claimed
+from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
-from jobcard.errors import CorruptRecordError, StoreError
+from jobcard.errors import CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
 
@@ -35,14 +35,10 @@ class Routine:
     next_at: float
 
     def run_if_due(self, now: float, jitter: float) -> None:
-        """Call it if it is time. Engines must not all do so in step, hence the jitter (0..1)."""
-        if now < self.next_at:
-            return
-        self.next_at = now + self.interval * (0.75 + 0.5 * jitter)
-        try:
+        """Call it if it is time; raises what it raises. Engines must not all do so in step, hence the jitter (0..1)."""
+        if now >= self.next_at:
+            self.next_at = now + self.interval * (0.75 + 0.5 * jitter)
             self.call()
-        except StoreError as error:
-            log.warning("%s: %s", self.name, error)
 
 
 def sweep_interval(lease: float) -> float:
@@ -57,10 +53,12 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
     """
     most = backend.capabilities.max_batch
     total = 0
+    ours: list[Claimed] = []
+    after: Ref | None = None
     while True:
-        held = backend.find_held(list(dead), lapsed=True, limit=most)
+        held = backend.find_held(list(dead), lapsed=True, limit=most, after=after)
         others = [claim for claim in held if claim.claimed_by != owner]
-        ours = [claim for claim in held if claim.claimed_by == owner]
+        ours += [claim for claim in held if claim.claimed_by == owner]
         outcomes = []
         for claim in others:
             change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
@@ -72,8 +70,10 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
         for (dead_owner, state), count in taken.items():
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
         total += taken.total()
-        if len(held) < most or not taken:
+        if len(held) < most:
             return total, ours
+        # Those behind: what is ours, or was refused just now, would be found again at the front for ever.
+        after = held[-1].ref
 
 
 def prune(backend: Backend, settings: Settings) -> int:
@@ -100,6 +100,19 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
     return queues
 
 
+def read_order(backend: Backend, owner: str) -> str | None:
+    """What an operator told this engine: quiet, work or stop; None: nothing."""
+    record = _record(backend.read_records(RecordKind.ORDER), owner)
+    if record is None:
+        return None
+    try:
+        order = json.loads(record.value)["order"]
+    except (ValueError, TypeError, KeyError):
+        log.error("the order for engine %s cannot be read; it goes on as before", owner)
+        return None
+    return str(order)
+
+
 def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:
     """Write what code says about its queues, where it says something new."""
     for queue in declared:
@@ -122,10 +135,15 @@ def write_engine(backend: Backend, owner: str, about: dict[str, object]) -> None
 
 
 def clear_dead_engines(backend: Backend) -> None:
-    """Remove the records of engines that have not been heard of for a day."""
-    for record in backend.read_records(RecordKind.ENGINE):
+    """Remove the records of engines that have not been heard of for a day, and orders to them."""
+    engines = backend.read_records(RecordKind.ENGINE)
+    for record in engines:
         if record.age > DEAD_ENGINE:
             backend.remove_record(RecordKind.ENGINE, record.key)
+    for record in backend.read_records(RecordKind.ORDER):
+        # What nobody will obey any more, for example an order that came after the engine's end.
+        if record.age > DEAD_ENGINE and record.key not in {engine.key for engine in engines}:
+            backend.remove_record(RecordKind.ORDER, record.key)
 
 
 def _record(records: Sequence[Record], key: str) -> Record | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+from jobcard.backends.checks import Check, flag, matching, seconds, text, whole
 from jobcard.backends.url import StoreURL, mask, parse
+from jobcard.core import clock
 from jobcard.core.settings import check_names
 from jobcard.errors import ConfigError
 
 SCHEMES = ("mongodb", "mongodb+srv")
-_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -40,92 +40,56 @@ class Options:
     """What the driver is told as it is: replica set, login, TLS."""
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"the MongoDB option {name} must be a whole number from {low:,} to {high:,}")
-    return value
-
-
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value):
-        value = float(value)
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
-        raise ConfigError(f"the MongoDB option {name} must be more than 0 and at most 86400 seconds")
-    return float(value)
-
-
-def _flag(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("0", "1", "true", "false"):
-        return value.lower() in ("1", "true")
-    raise ConfigError(f"the MongoDB option {name} must be 0 or 1")
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"the MongoDB option {name} must be text and not empty")
-    return value
-
-
-def _prefix(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _PREFIX.fullmatch(value) or value == "system":
-        raise ConfigError(f"the MongoDB option {name} must be 1 to 40 letters, digits, _ and -, not a digit first")
-    return value
-
-
-def _only(allowed: str, why: str) -> Any:
-    def check(name: str, value: object) -> str:
+def _only(allowed: str, why: str) -> Check:
+    def check(what: str, value: object) -> str:
         if str(value).lower() != allowed:
-            raise ConfigError(f"the MongoDB option {name} must be {allowed}: {why}")
+            raise ConfigError(f"{what} must be {allowed}: {why}")
         return allowed
 
     return check
 
 
-_OURS: Mapping[str, Any] = {
-    "prefix": _prefix,
-    "pool_size": lambda name, value: _whole(name, value, 1, 1_000),
-    "pool_timeout": _seconds,
-    "pool_recycle": _seconds,
-    "connect_timeout": _seconds,
-    "socket_timeout": _seconds,
-    "unsafe_url_options": _flag,
+_OURS: Mapping[str, Check] = {
+    "prefix": matching(
+        r"(?!system$)[A-Za-z_][A-Za-z0-9_-]{0,39}", "1 to 40 letters, digits, _ and -, not a digit first"
+    ),
+    "pool_size": whole(1, 1_000),
+    "pool_timeout": seconds(0.001, 3600),
+    "pool_recycle": seconds(1, 10 * clock.DAY / clock.SECOND),
+    "connect_timeout": seconds(0.001, 3600),
+    "socket_timeout": seconds(0.001, 3600),
+    "unsafe_url_options": flag,
 }
 
-_FOR_DRIVER: Mapping[str, Any] = {
-    "replicaSet": _text,
-    "directConnection": _flag,
-    "authSource": _text,
-    "authMechanism": _text,
-    "tls": _flag,
-    "tlsCAFile": _text,
-    "tlsCertificateKeyFile": _text,
-    "tlsCertificateKeyFilePassword": _text,
-    "compressors": _text,
-    "appName": _text,
-    "retryWrites": _flag,
-    "loadBalanced": _flag,
-    "srvServiceName": _text,
-    "srvMaxHosts": lambda name, value: _whole(name, value, 0, 1_000),
+_FOR_DRIVER: Mapping[str, Check] = {
+    "replicaSet": text,
+    "directConnection": flag,
+    "authSource": text,
+    "authMechanism": text,
+    "tls": flag,
+    "tlsCAFile": text,
+    "tlsCertificateKeyFile": text,
+    "tlsCertificateKeyFilePassword": text,
+    "compressors": text,
+    "appName": text,
+    "retryWrites": flag,
+    "loadBalanced": flag,
+    "srvServiceName": text,
+    "srvMaxHosts": whole(0, 1_000),
 }
 
 # Many a URL says so, as its provider wrote it. Nothing else may be said here.
-_AS_IT_IS: Mapping[str, Any] = {
+_AS_IT_IS: Mapping[str, Check] = {
     "w": _only("majority", "what was acknowledged must outlive a fail-over"),
     "journal": _only("true", "what was acknowledged must outlive the server's death"),
     "readPreference": _only("primary", "only the primary knows who holds a job"),
 }
 
-_UNSAFE: Mapping[str, Any] = {
-    "tlsInsecure": _flag,
-    "tlsAllowInvalidCertificates": _flag,
-    "tlsAllowInvalidHostnames": _flag,
-    "authMechanismProperties": _text,
+_UNSAFE: Mapping[str, Check] = {
+    "tlsInsecure": flag,
+    "tlsAllowInvalidCertificates": flag,
+    "tlsAllowInvalidHostnames": flag,
+    "authMechanismProperties": text,
 }
 
 
@@ -142,13 +106,15 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
     if parsed.path and not _DATABASE.fullmatch(parsed.path):
         raise ConfigError(f"the database in the store URL {shown!r} must be 1 to 60 letters, digits, _ and -")
     from_code = {name: value for name, value in given.items() if value is not None}
-    _refuse_unsafe(
-        parsed.options, shown, allowed=_flag("unsafe_url_options", from_code.get("unsafe_url_options", False))
-    )
+    unsafe = flag("the MongoDB option unsafe_url_options", from_code.get("unsafe_url_options", False))
+    _refuse_unsafe(parsed.options, shown, allowed=unsafe)
     checks = {**_OURS, **_FOR_DRIVER, **_AS_IT_IS, **_UNSAFE}
     check_names(dict(parsed.options), set(checks), f"the store URL {shown!r}")
     check_names(from_code, set(checks), "the MongoDB store")
-    merged = {name: checks[name](name, value) for name, value in {**parsed.options, **from_code}.items()}
+    merged: dict[str, Any] = {
+        name: checks[name](f"the MongoDB option {name}", value)
+        for name, value in {**parsed.options, **from_code}.items()
+    }
     ours = {name: value for name, value in merged.items() if name in {each.name for each in fields(Options)}}
     driver = {name: value for name, value in merged.items() if name in _FOR_DRIVER or name in _UNSAFE}
     if parsed.path:
