@@ -29,6 +29,9 @@ from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed
 from jobcard.errors import ConfigError, CorruptRecordError, StoreMovedError
 
+# A history is hundreds of writes, each of which waits for a journal.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 _made: deque[tuple[str, str]] = deque()
 _AT_ONCE = 8
 

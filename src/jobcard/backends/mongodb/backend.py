@@ -42,7 +42,7 @@ from jobcard.backends.url import mask
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
-from jobcard.errors import CorruptRecordError, DuplicateJobError
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -336,7 +336,10 @@ class MongoBackend:
     def waker(self) -> Waker:
         """Hints by a change stream on a connection of its own; on a standalone server by asking."""
         if wake.has_change_streams(self._store):
-            return wake.listen(self._connections.listener)
+            try:
+                return wake.listen(self._connections.listener)
+            except ConfigError as error:
+                _log.warning("no wake-ups by a change stream: %s; asking instead", error)
         return wake.watch(self._connections.store)
 
 

@@ -16,7 +16,7 @@ from jobcard.backends.mongodb.connection import Document, Store
 from jobcard.backends.mongodb.errors import driver_errors
 from jobcard.backends.mongodb.records import STORE
 
-_BETWEEN_LOOKS = 0.025
+_BETWEEN_LOOKS = 0.02
 _AGAIN_AFTER = 1.0
 _GOODBYE = 0.5
 
