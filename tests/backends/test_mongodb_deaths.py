@@ -480,10 +480,11 @@ def test_a_password_never_shows(tmp_path: Path) -> None:
             no_canary(refused.value, store)
     finally:
         server.kill()
+    lonely = MongoBackend(server.url.replace("//", "//jobs:canary-right@"), connect_timeout=0.2)
     with pytest.raises(StoreUnavailableError) as away:
-        MongoBackend(server.url.replace("//", "//jobs:canary-right@"), connect_timeout=0.2).facts()
-    no_canary(away.value, right)
-    for store in (right, wrong, nobody):
+        lonely.facts()
+    no_canary(away.value, lonely)
+    for store in (right, wrong, nobody, lonely):
         store.close()
 
 
