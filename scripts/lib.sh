@@ -41,6 +41,11 @@ apt_install() {
     "${get[@]}" install --no-install-recommends "$@" >&2
 }
 
+# ensure_library NAME PACKAGE: a shared library that a program needs which no package manager brought.
+ensure_library() {
+    [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *"$1"* ]] || apt_install "$2"
+}
+
 _can_make_environments() { "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 # Sets PYTHON to one that can make environments; installs what is missing for that.

@@ -37,7 +37,7 @@ def open_backend(
     if backend is not None:
         cls = load_backend_class(backend)
     else:
-        parsed = urls.parse(url)
+        parsed = urls.parse(url, several_hosts=True)
         cls = _find(parsed.scheme, urls.mask(url))
         twice = sorted(options.keys() & parsed.options.keys())
         if twice:

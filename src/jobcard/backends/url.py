@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -45,12 +45,15 @@ class StoreURL:
     port: int | None = None
     path: str = ""
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    others: Sequence[tuple[str, int | None]] = ()
+    """Further servers of one store, behind commas in the URL."""
 
 
-def parse(url: object) -> StoreURL:
+def parse(url: object, *, several_hosts: bool = False) -> StoreURL:
     """Take a store URL apart; `ConfigError` names the part that is wrong and hides the password.
 
     Escapes: `%20` is a space, `%40` an @, in UTF-8. A raw space, `#` or a lone `%` is refused.
+    several_hosts: the store may have several servers, `host:port,host:port`.
     """
     if not isinstance(url, str):
         raise ConfigError(f"the store URL must be text, not {type(url).__name__}")
@@ -66,6 +69,11 @@ def parse(url: object) -> StoreURL:
         raise ConfigError(f"the store URL {shown!r} holds a '#': write it as %23")
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
+    further: list[str] = []
+    if several_hosts:
+        login, at, places = authority.rpartition("@")
+        first, *further = places.split(",")
+        authority = login + at + first
     user, password, host, port = _authority(authority, shown)
     return StoreURL(
         scheme=scheme.lower(),
@@ -75,7 +83,15 @@ def parse(url: object) -> StoreURL:
         port=port,
         path=_decode(path, "path", shown),
         options=_options(query, shown),
+        others=tuple(_server(text, shown) for text in further),
     )
+
+
+def _server(text: str, shown: str) -> tuple[str, int | None]:
+    _, _, host, port = _authority(text, shown)
+    if host is None:
+        raise ConfigError(f"one of the hosts in the store URL {shown!r} is empty")
+    return host, port
 
 
 def _authority(text: str, shown: str) -> tuple[str | None, str | None, str | None, int | None]:

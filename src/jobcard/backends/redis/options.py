@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import timedelta
 from typing import Any
 
+from jobcard.backends.checks import Check, flag, matching, seconds, text, whole
 from jobcard.backends.url import StoreURL, mask, parse
 from jobcard.core.settings import check_names
 from jobcard.errors import ConfigError
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys")
-_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,54 +34,16 @@ class Options:
     ssl_check_hostname: bool = True
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"the Redis option {name} must be a whole number from {low:,} to {high:,}")
-    return value
-
-
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value):
-        value = float(value)
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
-        raise ConfigError(f"the Redis option {name} must be more than 0 and at most 3600 seconds")
-    return float(value)
-
-
-def _flag(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value in ("0", "1", "true", "false"):
-        return value in ("1", "true")
-    raise ConfigError(f"the Redis option {name} must be 0 or 1")
-
-
-def _prefix(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _PREFIX.fullmatch(value):
-        raise ConfigError(f"the Redis option {name} must be 1 to 60 letters, digits and _.:-")
-    return value
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"the Redis option {name} must be text and not empty")
-    return value
-
-
-_CHECKS: Mapping[str, Any] = {
-    "prefix": _prefix,
-    "pool_size": lambda name, value: _whole(name, value, 1, 1_000),
-    "pool_timeout": _seconds,
-    "connect_timeout": _seconds,
-    "socket_timeout": _seconds,
-    "db": lambda name, value: _whole(name, value, 0, 9_999),
-    "cluster": _flag,
-    "ssl_ca_certs": _text,
-    "ssl_check_hostname": _flag,
+_CHECKS: Mapping[str, Check] = {
+    "prefix": matching(r"[A-Za-z0-9_.:-]{1,60}", "1 to 60 letters, digits and _.:-"),
+    "pool_size": whole(1, 1_000),
+    "pool_timeout": seconds(0, 3600),
+    "connect_timeout": seconds(0.001, 3600),
+    "socket_timeout": seconds(0.001, 3600),
+    "db": whole(0, 9_999),
+    "cluster": flag,
+    "ssl_ca_certs": text,
+    "ssl_check_hostname": flag,
 }
 
 
@@ -101,4 +61,5 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
         if "db" in merged:
             raise ConfigError(f"the database stands twice in {shown!r}; give it once")
         merged["db"] = parsed.path
-    return parsed, Options(**{name: _CHECKS[name](name, value) for name, value in merged.items()})
+    checked: dict[str, Any] = {name: _CHECKS[name](f"the Redis option {name}", value) for name, value in merged.items()}
+    return parsed, Options(**checked)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import timedelta
 from typing import Any
 
+from jobcard.backends.checks import Check, choice, flag, matching, seconds, whole
 from jobcard.backends.url import StoreURL, mask, parse
 from jobcard.core import clock
 from jobcard.core.settings import check_names
@@ -15,9 +14,7 @@ from jobcard.errors import ConfigError
 
 MEMORY = ":memory:"
 
-_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
-_DURATION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-_WHOLE = re.compile(r"-?[0-9]{1,10}")
+_NAME = matching(r"[A-Za-z_][A-Za-z0-9_]{0,39}", "1 to 40 letters, digits and _, not a digit first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,67 +40,26 @@ class Options:
     prefix: str = "jobcard_"
 
 
-def _choice(*allowed: str) -> Callable[[str, object], str]:
-    def check(name: str, value: object) -> str:
-        text = value.lower() if isinstance(value, str) else None
-        if text not in allowed:
-            raise ConfigError(f"the SQLite option {name} must be one of {', '.join(allowed)}")
-        return text
-
-    return check
+def _prefix(what: str, value: object) -> str:
+    name = _NAME(what, value)
+    if str(name).lower().startswith("sqlite_"):
+        raise ConfigError(f"{what} must not begin with sqlite_: SQLite keeps such names for itself")
+    return str(name)
 
 
-def _whole(low: int, high: int) -> Callable[[str, object], int]:
-    def check(name: str, value: object) -> int:
-        if isinstance(value, str) and _WHOLE.fullmatch(value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"the SQLite option {name} must be a whole number from {low:,} to {high:,}")
-        return value
-
-    return check
-
-
-def _seconds(low: float, high: float) -> Callable[[str, object], float]:
-    def check(name: str, value: object) -> float:
-        if isinstance(value, str) and _DURATION.fullmatch(value):
-            value = float(value)
-        if isinstance(value, timedelta):
-            value = value.total_seconds()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise ConfigError(f"the SQLite option {name} must be {low:g} to {high:g} seconds")
-        return float(value)
-
-    return check
-
-
-def _flag(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value in ("0", "1", "true", "false"):
-        return value in ("1", "true")
-    raise ConfigError(f"the SQLite option {name} must be 0 or 1")
-
-
-def _prefix(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _PREFIX.fullmatch(value) or value.lower().startswith("sqlite_"):
-        raise ConfigError(f"the SQLite option {name} must be 1 to 40 letters, digits and _, not a digit first")
-    return value
-
-
-_CHECKS: Mapping[str, Callable[[str, object], object]] = {
-    "library": _choice("apsw", "sqlite3"),
-    "busy_timeout": _seconds(0, 3600),
-    "synchronous": _choice("off", "normal", "full", "extra"),
+_CHECKS: Mapping[str, Check] = {
+    "library": choice("apsw", "sqlite3"),
+    "busy_timeout": seconds(0, 3600),
+    "synchronous": choice("off", "normal", "full", "extra"),
     # Not memory or off: a process that dies in the middle of a commit would then damage the file.
-    "journal_mode": _choice("wal", "delete", "truncate", "persist"),
-    "cache_size": _whole(-(1 << 31), (1 << 31) - 1),
-    "temp_store": _choice("default", "file", "memory"),
-    "wal_autocheckpoint": _whole(0, 1_000_000),
-    "readonly": _flag,
-    "pool_size": _whole(1, 64),
-    "pool_timeout": _seconds(0, 3600),
-    "pool_recycle": _seconds(1, 10 * clock.DAY / clock.SECOND),
+    "journal_mode": choice("wal", "delete", "truncate", "persist"),
+    "cache_size": whole(-(1 << 31), (1 << 31) - 1),
+    "temp_store": choice("default", "file", "memory"),
+    "wal_autocheckpoint": whole(0, 1_000_000),
+    "readonly": flag,
+    "pool_size": whole(1, 64),
+    "pool_timeout": seconds(0, 3600),
+    "pool_recycle": seconds(1, 10 * clock.DAY / clock.SECOND),
     "prefix": _prefix,
 }
 
@@ -115,7 +71,9 @@ def read_options(url_or_path: object, given: Mapping[str, Any]) -> tuple[str, Op
     check_names(dict(in_url), known, f"the store URL {mask(url_or_path)!r}")
     check_names(dict(given), known, "the SQLite store")
     merged = {**in_url, **{name: value for name, value in given.items() if value is not None}}
-    checked: dict[str, Any] = {name: _CHECKS[name](name, value) for name, value in merged.items()}
+    checked: dict[str, Any] = {
+        name: _CHECKS[name](f"the SQLite option {name}", value) for name, value in merged.items()
+    }
     if path == MEMORY and checked.get("readonly"):
         raise ConfigError("a store in memory cannot be read-only: it is empty when it is opened")
     return path, Options(**checked)

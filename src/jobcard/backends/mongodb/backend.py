@@ -1,0 +1,346 @@
+"""Jobs in MongoDB 5.0 or newer: every move is one guarded update of one document, without transactions."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from jobcard.backends import base
+from jobcard.backends.base import (
+    NO_COMPLETIONS,
+    NOTHING,
+    Bucket,
+    Capabilities,
+    Completions,
+    Ended,
+    Enqueued,
+    Exchanged,
+    Facts,
+    Filter,
+    Outcome,
+    Record,
+    RecordKind,
+    Tally,
+    Waker,
+    Want,
+)
+from jobcard.backends.mongodb import changes, claim, deleting, leases, loads, lookup, records, schema, wake
+from jobcard.backends.mongodb.connection import Connections, Store
+from jobcard.backends.mongodb.enqueue import enqueue
+from jobcard.backends.mongodb.errors import CommandError, driver_errors
+from jobcard.backends.mongodb.exchange import exchange
+from jobcard.backends.mongodb.options import read_options
+from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_claimed, to_job
+from jobcard.backends.url import mask
+from jobcard.core.clock import Clock
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import ENDED, Change
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError
+
+_log = logging.getLogger("jobcard.store")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_ENDED = sorted(state.value for state in ENDED)
+
+
+def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn the driver's errors into ours, log how long a verb took, and name the schema found if it is another."""
+
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        started = time.perf_counter()
+        try:
+            with driver_errors:
+                return method(*args, **kwargs)
+        except CommandError:
+            cast(MongoBackend, args[0]).check_schema()
+            raise
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
+
+    return call
+
+
+class MongoBackend:
+    """Jobs in one MongoDB database: of a replica set, a cluster or a standalone server."""
+
+    capabilities = Capabilities(max_batch=400, own_thread=True, one_commit_exchange=False, shared_by_hosts=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        parsed, self._options = read_options(url, options)
+        self._shown = mask(url)
+        self._connections = Connections(parsed, self._options, clock, patience)
+        self._sweeper = loads.Sweeper()
+
+    def __repr__(self) -> str:
+        return f"MongoBackend({self._shown!r})"
+
+    @property
+    def _store(self) -> Store:
+        return self._connections.store()
+
+    # -- schema
+
+    @_verb
+    def migrate(self) -> list[int]:
+        """Make what is missing; each step may run twice, and several processes may do it at once."""
+        return schema.migrate(self._store)
+
+    @_verb
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        return schema.rollback(self._store)
+
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        with driver_errors:
+            schema.check_version(schema.version(self._store))
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._connections.close()
+
+    # -- producing
+
+    @_verb
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs, all or none of them; one answer each, in order."""
+        return enqueue(self._store, jobs) if jobs else []
+
+    # -- holding
+
+    @_verb
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Settle what ended, release due jobs, claim what is wanted, in few round trips."""
+        return exchange(self._store, owner, completions, tuple(outcomes), want, lease)
+
+    @_verb
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
+        return leases.renew(self._store, owner, held, lease)
+
+    @_verb
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
+        if lapsed:
+            # Whoever rescues jobs also finishes what dead producers and engines have begun.
+            self._sweeper.sweep(self._store)
+        claims, broken = [], []
+        for job_id, document in leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after):
+            try:
+                claims.append(to_claimed(document))
+            except CorruptRecordError:
+                broken.append(job_id)
+        if broken:
+            claim.quarantine(self._store, broken)
+        return claims
+
+    @_verb
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        store = self._store
+        is_later = {"$gt": ["$available_at", store.now]}
+        update = {
+            "hold": {"$cond": [is_later, "delay", "$$REMOVE"]},
+            "line": {"$cond": [is_later, "$$REMOVE", "$queue"]},
+            "version": {"$add": ["$version", 1]},
+        }
+        parked = {"hold": "parked", "name": {"$in": list(names)}}
+        return store.jobs.update_many(parked, [{"$set": update}], hint="hold").modified_count if names else 0
+
+    # -- operators
+
+    @_verb
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+        store = self._store
+        update = changes.update(change, store.now)
+        while True:
+            try:
+                found = store.jobs.find_one_and_update(
+                    {"_id": job_id, **changes.fits(change, store.now)},
+                    update,
+                    projection=WITHOUT_HISTORY,
+                    return_document=ReturnDocument.AFTER,
+                )
+            except DuplicateKeyError as error:
+                asked = store.jobs.find_one({"_id": job_id}, {"unique_key": True}) or {}
+                holder = store.jobs.find_one({"key": asked.get("unique_key", "")}, {"_id": True})
+                if holder is None:
+                    continue  # it has ended since: the key is free again
+                existing = UUID(bytes=holder["_id"])
+                raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key") from error
+            return None if found is None else to_job(found)
+
+    @_verb
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many."""
+        return deleting.prune(self._store, states, finished_before, age, limit)
+
+    @_verb
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        return deleting.delete(self._store, list(dict.fromkeys(job_ids)))
+
+    @_verb
+    def truncate(self) -> None:
+        """Delete every job and record; the schema and the store's identity stay."""
+        deleting.truncate(self._store)
+
+    # -- looking up
+
+    @_verb
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
+        return lookup.get_jobs(self._store, job_ids) if job_ids else []
+
+    @_verb
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        return [
+            Attempt(job_id, int(one["attempt"]), int(one["at"]), one["error"])
+            for job_id, tries in self._history(job_ids, "attempts")
+            for one in tries
+        ]
+
+    @_verb
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, oldest first."""
+        return [
+            LogLine(job_id, int(one["at"]), one["text"])
+            for job_id, lines in self._history(job_ids, "lines")
+            for one in lines
+        ]
+
+    def _history(self, job_ids: Sequence[bytes], name: str) -> list[tuple[bytes, list[dict[str, Any]]]]:
+        if not job_ids:
+            return []
+        found = self._store.jobs.find({"_id": {"$in": list(job_ids)}, name: {"$exists": True}}, {name: True})
+        return [(one["_id"], one[name]) for one in found]
+
+    @_verb
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended."""
+        if not job_ids:
+            return []
+        store = self._store
+        which = {"_id": {"$in": list(job_ids)}, "state": {"$in": _ENDED}}
+        found = store.settled(store.jobs).find(which, {"state": True, "result": True, "reason": True})
+        return [Ended(one["_id"], one["state"], one.get("result"), one.get("reason")) for one in found]
+
+    @_verb
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
+        return lookup.list_jobs(self._store, where, limit=limit, before_id=before_id)
+
+    @_verb
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state; limit: stop counting a (queue, state) there."""
+        return lookup.count_jobs(self._store, where, limit=limit)
+
+    @_verb
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first."""
+        return lookup.chart(self._store, first=first, step=step, buckets=buckets)
+
+    @_verb
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        return lookup.tally(self._store)
+
+    # -- small records
+
+    @_verb
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        return records.read(self._store, kind)
+
+    @_verb
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        return records.write(self._store, kind, key, value, expect=expect)
+
+    @_verb
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+        return records.remove(self._store, kind, key)
+
+    # -- itself
+
+    @_verb
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        store = self._store
+        meta = next(
+            iter(store.records.aggregate([{"$match": {"_id": records.STORE}}, {"$set": {"now": store.now}}])), {}
+        )
+        status = self._ask("serverStatus", {"connections": 1, "storageEngine": 1}, admin=True)
+        size = self._ask("dbStats", {}, admin=False).get("totalSize")
+        return Facts(
+            store="mongodb",
+            version=f"MongoDB {store.client.server_info()['version']}",
+            schema_version=int(meta.get("schema", 0)),
+            identity=str(meta.get("identity", "")),
+            size_bytes=None if size is None else int(size),
+            connections=status.get("connections", {}).get("current"),
+            now=int(meta["now"]) if meta else 0,
+            problems=self._problems(status),
+        )
+
+    def _ask(self, command: str, more: dict[str, Any], *, admin: bool) -> dict[str, Any]:
+        """What a command tells, {} when this user may not ask."""
+        client = self._store.client
+        database = client.admin if admin else client[self._options.database]
+        try:
+            return dict(database.command(command, **more))
+        except OperationFailure:
+            return {}
+
+    def _problems(self, status: dict[str, Any]) -> Sequence[str]:
+        found = []
+        engine = status.get("storageEngine", {})
+        if engine.get("persistent") is False:
+            found.append(f"the storage engine {engine.get('name')} keeps jobs in memory only: use wiredTiger")
+        settings = self._ask("replSetGetConfig", {}, admin=True).get("config", {})
+        if settings.get("writeConcernMajorityJournalDefault") is False:
+            found.append(
+                "writeConcernMajorityJournalDefault is false: what a majority has may not be on disk; "
+                "set it to true by rs.reconfig()"
+            )
+        if sum(not member.get("arbiterOnly") for member in settings.get("members", ())) == 2:
+            found.append("a replica set with two data members accepts no write when one is down; add a third")
+        started = self._ask("getCmdLineOpts", {}, admin=True).get("parsed", {})
+        if started.get("storage", {}).get("journal", {}).get("enabled") is False:
+            found.append("the journal is off: jobs of the last minute are lost when the server dies; start it with it")
+        return found
+
+    @_verb
+    def waker(self) -> Waker:
+        """Hints by a change stream on a connection of its own; on a standalone server by asking."""
+        if wake.has_change_streams(self._store):
+            try:
+                return wake.listen(self._connections.listener)
+            except ConfigError as error:
+                _log.warning("no wake-ups by a change stream: %s; asking instead", error)
+        return wake.watch(self._connections.store)
+
+
+_CONTRACT: type[base.Backend] = MongoBackend

@@ -1,0 +1,102 @@
+"""A `Change` of core as one guarded update of one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jobcard.backends.mongodb.connection import Document, Expression
+from jobcard.backends.mongodb.rows import SETTABLE
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Ref
+from jobcard.core.states import AT_WORK, ENDED, After, Change, JobState, Now
+from jobcard.errors import InvalidJobError
+
+STATES_AT_WORK = sorted(state.value for state in AT_WORK)
+
+
+def fits(change: Change, now: Expression) -> Document:
+    """What a job must be like for the change to apply."""
+    condition: Document = {"state": {"$in": sorted(state.value for state in change.sources)}}
+    if change.hold is not None:
+        condition["hold"] = change.hold.value
+    if change.lapsed:
+        condition["$expr"] = {"$and": [{"$gt": ["$lease_until", None]}, {"$lte": ["$lease_until", now]}]}
+    return condition
+
+
+def held_by(ref: Ref, token: int) -> Document:
+    """The one job of a claim."""
+    return {"_id": ref, "claim_token": token}
+
+
+def update(change: Change, now: Expression, **marks: object) -> list[Document]:
+    """The update of a change; `InvalidJobError` when it sets what no change may."""
+    sets: Document = {"state": change.target.value, "version": {"$add": ["$version", 1]}}
+    for name, value in change.sets.items():
+        if name not in SETTABLE:
+            raise InvalidJobError(f"a change may not set {name}")
+        sets[name] = _value(value, now)
+    if change.takes:
+        sets["claim_token"] = {"$add": ["$claim_token", 1]}
+    if change.target in ENDED and "expires_at" not in change.sets:
+        sets["expires_at"] = expiry(now)
+    if change.error is not None:
+        tried = {"attempt": change.attempt, "at": now, "error": {"$literal": change.error}}
+        sets["attempts"] = {"$slice": [_appended("attempts", [tried]), -LAST_ATTEMPTS]}
+    if change.lines:
+        sets |= _lines(change, now)
+    sets |= {name: {"$literal": value} for name, value in marks.items()}
+    stages: list[Document] = [{"$set": sets}]
+    if change.lines:
+        stages.append({"$set": {"lines": _LAST_OF_LINES}})
+    stages.append({"$set": _PLACES[change.target]})
+    return stages
+
+
+def expiry(now: Expression) -> Expression:
+    """When a job that ends now is no longer kept; none without a `keep` of its own."""
+    return {"$cond": [{"$gt": ["$keep", None]}, {"$add": [now, "$keep"]}, "$$REMOVE"]}
+
+
+def then_let_in(load: bytes) -> Document:
+    """What makes a change the commit of its follow-ups."""
+    return {"$set": {"then": _appended("then", [{"$literal": load}])}}
+
+
+def _value(value: object, now: Expression) -> Expression:
+    if value is None:
+        return "$$REMOVE"
+    if isinstance(value, Now):
+        return now
+    if isinstance(value, After):
+        return {"$add": [now, value.delay]}
+    return {"$literal": str(value) if isinstance(value, str) else value}
+
+
+def _appended(name: str, values: list[Expression]) -> Expression:
+    return {"$concatArrays": [{"$ifNull": [f"${name}", []]}, values]}
+
+
+def _lines(change: Change, now: Expression) -> Document:
+    """New lines behind the old ones, each with how much the job has said up to its end."""
+    said = {"$ifNull": ["$said", 0]}
+    lines, size = [], 0
+    for ago, text in change.lines:
+        size += len(text)
+        lines.append({"at": {"$subtract": [now, ago]}, "text": {"$literal": text}, "end": {"$add": [said, size]}})
+    return {"lines": {"$slice": [_appended("lines", lines), -LAST_LINES]}, "said": {"$add": [said, size]}}
+
+
+_LAST_OF_LINES: Expression = {
+    "$filter": {"input": "$lines", "cond": {"$gt": ["$$this.end", {"$subtract": ["$said", LINES_TEXT]}]}}
+}
+
+# Which indexes a job stands in follows from its state.
+_GONE: Document = {"line": "$$REMOVE", "key": "$$REMOVE"}
+_HELD: Document = {"line": "$$REMOVE"}
+_WAITS: Document = {
+    "line": {"$cond": [{"$gt": ["$hold", None]}, "$$REMOVE", "$queue"]},
+    "key": {"$ifNull": ["$unique_key", "$$REMOVE"]},
+}
+_PLACES: Mapping[JobState, Document] = {
+    state: _GONE if state in ENDED else _HELD if state in AT_WORK else _WAITS for state in JobState
+}

@@ -1,0 +1,74 @@
+"""Deleting jobs: those kept long enough, those named, all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobcard.backends.mongodb import loads
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.records import STORE, raise_settings
+from jobcard.core.states import ENDED
+
+_ENDED = frozenset(state.value for state in ENDED)
+_AT_ONCE = 1_000
+
+
+def prune(store: Store, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+    """Delete at most `limit` ended jobs in these states, in pieces."""
+    total = 0
+    for state in map(str, states):
+        if state not in _ENDED:
+            continue
+        looks: list[tuple[Document, str]] = []
+        if finished_before is not None:
+            looks.append(({"finished_at": {"$lt": finished_before}}, "ended"))
+        if age is not None:
+            now = _now(store)
+            looks.append(({"finished_at": {"$lt": now - age}, "keep": None}, "ended"))
+            looks.append(({"expires_at": {"$lte": now}}, "expiry"))
+        for which, index in looks:
+            total += _prune(store, {"state": state, **which}, index, limit - total)
+    return total
+
+
+def _now(store: Store) -> int:
+    # Conditions on an index need the time as a number, not as something to be worked out for each job.
+    [answer] = store.records.aggregate([{"$match": {"_id": STORE}}, {"$project": {"now": store.now}}])
+    return int(answer["now"])
+
+
+def _prune(store: Store, which: Document, index: str, limit: int) -> int:
+    total = 0
+    while total < limit:
+        most = min(_AT_ONCE, limit - total)
+        found = store.jobs.find({**which, "then": None}, {"_id": True}).hint(index).limit(most)
+        ids = sorted(one["_id"] for one in found)
+        if ids:
+            # Looked at again: whoever runs one again in this moment keeps it.
+            again = {"_id": {"$in": ids}, "then": None, **which}
+            total += store.jobs.delete_many(again, hint=BY_ID).deleted_count
+        if len(ids) < most:
+            break
+    return total
+
+
+def delete(store: Store, job_ids: Sequence[bytes]) -> int:
+    """Delete these jobs if they have ended, what they let in first."""
+    if not job_ids:
+        return 0
+    ids = sorted(job_ids)
+    loads.finish_parents(store, ids)
+    gone: Expression = {"_id": {"$in": ids}, "state": {"$in": sorted(_ENDED)}, "then": None}
+    return store.jobs.delete_many(gone, hint=BY_ID).deleted_count
+
+
+def truncate(store: Store) -> None:
+    """Delete every job and record, and whatever is on its way in."""
+    # First no load that is under way may be committed any more: else a part of it would stay.
+    for load in store.jobs.distinct("load", {"load": {"$exists": True}}):
+        loads.give_up(store, load)
+    while ids := [one["_id"] for one in store.jobs.find({}, {"_id": True}).sort([("_id", 1)]).limit(10 * _AT_ONCE)]:
+        store.jobs.delete_many({"_id": {"$lte": ids[-1]}})
+    store.loads.delete_many({"fate": "in"})
+    store.records.delete_many({"_id": {"$ne": STORE}})
+    raise_settings(store)

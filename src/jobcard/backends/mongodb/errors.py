@@ -1,0 +1,130 @@
+"""What MongoDB says when it fails, in jobcard's words; by the code of the error, never by its text."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
+from pymongo import errors as mongo
+
+from jobcard.errors import (
+    ConfigError,
+    CorruptRecordError,
+    InvalidJobError,
+    JobcardError,
+    SchemaVersionError,
+    StoreError,
+    StoreFullError,
+    StoreMovedError,
+    StoreUnavailableError,
+)
+
+DUPLICATE = 11000
+NO_SUCH_INDEX = 2  # also any other value a command cannot take
+COLLECTION_EXISTS = 48
+NO_SUCH_COLLECTION = 26
+
+_NOT_ALLOWED = frozenset({13, 18, 33, 334})
+_NOT_NOW = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        24,  # LockTimeout
+        46,  # LockBusy
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        79,  # UnknownReplWriteConcern
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        112,  # WriteConflict
+        133,  # FailedToSatisfyReadPreference
+        134,  # ReadConcernMajorityNotAvailableYet
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        262,  # ExceededTimeLimit
+        9001,  # SocketException
+        10058,  # LegacyNotPrimary
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11602,  # InterruptedDueToReplStateChange
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+    }
+)
+_FULL = frozenset({14031, 12501})
+_SEALED = 121  # DocumentValidationFailure: a sealed store takes no new job
+
+_UNWRITABLE = (InvalidDocument, InvalidStringData, UnicodeEncodeError, OverflowError, mongo.DocumentTooLarge)
+
+
+class NoSchemaError(SchemaVersionError):
+    """Nothing of ours is in this database under this prefix."""
+
+
+class CommandError(StoreError):
+    """The server cannot take a command as it is: something that we rely on may be missing, an index or a collection."""
+
+
+def code_of(error: BaseException) -> int | None:
+    """The server's code for an error; of several the first that is not about a key that was taken."""
+    if isinstance(error, mongo.BulkWriteError):
+        problems: list[dict[str, Any]] = [
+            *error.details.get("writeErrors", ()),
+            *error.details.get("writeConcernErrors", ()),
+        ]
+        codes = [problem.get("code") for problem in problems]
+        return next((code for code in codes if code != DUPLICATE), codes[0] if codes else None)
+    return error.code if isinstance(error, mongo.OperationFailure) else None
+
+
+def translate(error: BaseException) -> JobcardError | None:
+    """The jobcard error for a driver's; None: it is none of the driver's."""
+    if isinstance(error, _UNWRITABLE):
+        return InvalidJobError(f"MongoDB cannot store a value: {type(error).__name__}")
+    if isinstance(error, InvalidBSON):
+        return CorruptRecordError("a record of the store cannot be read")
+    if not isinstance(error, mongo.PyMongoError):
+        return None
+    if isinstance(error, (mongo.ConfigurationError, mongo.InvalidURI)):
+        return ConfigError(f"MongoDB cannot be reached as its URL and options say: {type(error).__name__}")
+    code = code_of(error)
+    if code in _NOT_ALLOWED:
+        return ConfigError(f"MongoDB does not let us in, or not do this: code {code}")
+    if code in _FULL:
+        return StoreFullError("MongoDB has no room left; nothing was stored")
+    if code == _SEALED:
+        return StoreMovedError("this store was sealed: its jobs live elsewhere now")
+    if code in _NOT_NOW or error.has_error_label("RetryableWriteError"):
+        return StoreUnavailableError(f"MongoDB cannot take this now: code {code}")
+    if isinstance(error, (mongo.ConnectionFailure, mongo.ExecutionTimeout, mongo.WTimeoutError)) or error.timeout:
+        return StoreUnavailableError(f"MongoDB does not answer: {type(error).__name__}")
+    if code in (NO_SUCH_INDEX, NO_SUCH_COLLECTION):
+        return CommandError(f"MongoDB cannot do this: code {code}")
+    return StoreError(f"MongoDB failed: {type(error).__name__}, code {code}")
+
+
+def is_about_a_value(error: BaseException) -> bool:
+    """Whether an update failed for what it was to write, or for what stood there: others may go on without it."""
+    ours = translate(error)
+    return isinstance(ours, InvalidJobError) or (
+        isinstance(error, mongo.OperationFailure) and type(ours) in (StoreError, CommandError)
+    )
+
+
+class _Translated:
+    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, JobcardError) and (ours := translate(error)) is not None:
+            raise ours from error
+
+
+driver_errors = _Translated()

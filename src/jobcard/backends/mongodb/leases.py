@@ -1,0 +1,53 @@
+"""Holding claims for longer, and finding those that nobody holds any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bson.objectid import ObjectId
+
+from jobcard.backends.mongodb.changes import STATES_AT_WORK
+from jobcard.backends.mongodb.claim import read_each
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.core.job import Ref
+
+
+def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int) -> list[Ref]:
+    """Hold claims for longer, in one update; the refs of those that are gone."""
+    if not held:
+        return []
+    rows = sorted(held, key=lambda row: row[0])
+    refs = [ref for ref, _ in rows]
+    tokens = [token for _, token in rows]
+    now, mark = store.now, ObjectId()
+    picked = {"$arrayElemAt": [{"$literal": tokens}, {"$indexOfArray": [{"$literal": refs}, "$_id"]}]}
+    still_held: Document = {
+        "_id": {"$in": refs},
+        "claimed_by": owner,
+        "state": {"$in": STATES_AT_WORK},
+        "$expr": {"$and": [{"$gt": ["$lease_until", now]}, {"$eq": ["$claim_token", picked]}]},
+    }
+    # A mark of its own: an exchange beside this looks for the one it has left.
+    update = {"$set": {"lease_until": {"$add": [now, lease]}, "beat": mark}}
+    if store.jobs.update_many(still_held, [update], hint=BY_ID).matched_count == len(rows):
+        return []
+    found = store.jobs.find({"_id": {"$in": refs}, "beat": mark}, {"claim_token": True}).hint(BY_ID)
+    renewed = {(one["_id"], one["claim_token"]) for one in found}
+    return [ref for ref, token in held if (ref, token) not in renewed]
+
+
+def find_held(
+    store: Store, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None
+) -> list[tuple[bytes, Document]]:
+    """Claims of some owners, and with `lapsed` those of anybody whose lease has run out: by ref, behind `after`."""
+    which: Document = {"claimed_by": {"$in": list(owners)}}
+    if lapsed:
+        run_out = {"$expr": {"$lte": ["$lease_until", store.now]}}
+        which = {"claimed_by": {"$exists": True}, "$or": [which, run_out]}
+    if after is not None:
+        which["_id"] = {"$gt": after}
+    # The ids first: all claims of everybody may have to be looked at, but not with all their texts.
+    found = store.settled(store.jobs).find(which, {"_id": True}).sort([("_id", 1)]).hint("held").limit(limit)
+    ids = [one["_id"] for one in found]
+    whole = read_each(store, {"_id": {"$in": ids}, "claimed_by": {"$exists": True}}) if ids else []
+    return sorted(whole, key=lambda one: one[0])

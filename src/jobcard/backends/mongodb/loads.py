@@ -1,0 +1,270 @@
+"""Several jobs stored all or not at all, on a server without transactions.
+
+Jobs enter as `loading`, under the name of their load; nobody sees them. Then one write of one document says that the
+load is in: that is the commit. Then they are let in, which anybody may do, any number of times.
+
+    enqueue      the commit is a record of the load, `in`
+    follow-ups   the commit is the change they follow: it puts the name of the load into the parent's `then`
+
+Whoever meets a load that was left behind finishes it: `in`, and it is let in; else the opposite record is written,
+`out`, and from then on its producer cannot commit it. A load of follow-ups needs no record: once the parent's claim
+is over without it, its commit cannot happen any more. Two loads may bring the same job: then it stands under both
+names, and the first that is in lets it in.
+
+Unique keys are taken by jobs that are in, never by one that is loading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from pymongo import DeleteOne, ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from jobcard.backends.mongodb.changes import STATES_AT_WORK
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.errors import DUPLICATE
+from jobcard.backends.mongodb.records import open_queues
+from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter
+from jobcard.core.job import NewJob
+from jobcard.errors import StoreUnavailableError
+
+_log = logging.getLogger("jobcard.store")
+
+ABANDONED = 60.0
+"""Seconds for which a load must have been seen without its commit before it is given up."""
+
+_OF_ENQUEUE = b"E"
+_OF_CHANGE = b"C"
+_TRIES = 10
+
+Joins = Callable[[Document, Document], bool]
+"""Whether a new job may stand for one that is loading under the same id: (the one there, the new one)."""
+
+
+def name_of_enqueue() -> bytes:
+    """A name for a load; one that was given up is never used again."""
+    return _OF_ENQUEUE + secrets.token_bytes(12)
+
+
+def name_of_follow_ups(parent: bytes, token: int, jobs: Sequence[NewJob]) -> bytes:
+    """The same name for the same follow-ups of the same claim, so that a repeat commits what an earlier call stored."""
+    digest = hashlib.blake2b(b"".join(job.id for job in jobs), digest_size=8).digest()
+    return _OF_CHANGE + parent + token.to_bytes(8, "big", signed=True) + digest
+
+
+def _claim_of(load: bytes) -> tuple[bytes, int]:
+    return load[1:17], int.from_bytes(load[17:25], "big", signed=True)
+
+
+# ------------------------------------------------------------------ storing
+
+
+def same_content(there: Document, new: Document) -> bool:
+    """Whether two documents are the same job to an enqueue."""
+    return all(there.get(name) == new.get(name) for name in CONTENT)
+
+
+def put(store: Store, load: bytes, documents: Iterable[Document], *, joins: Joins) -> dict[bytes, Document]:
+    """Store jobs under a load; by id what stands there instead of those that were not stored.
+
+    One that is loading already, and that the new one may stand for, is put under this load too: it is among those
+    returned, and will be in if either is.
+    """
+    there: dict[bytes, Document] = {}
+    missing = [{**document, "load": [load]} for document in documents]
+    for _ in range(_TRIES):
+        missing = _insert(store, missing)
+        if not missing:
+            return there
+        found = _standing(store, missing)
+        again = []
+        for document in missing:
+            job_id = document["_id"]
+            other = found.get(job_id)
+            if other is None:
+                again.append(document)
+            elif other["state"] != LOADING or not joins(other, document):
+                there[job_id] = other
+            elif load not in other["load"]:
+                if _join(store, load, job_id):
+                    there[job_id] = other
+                else:
+                    again.append(document)
+        missing = again
+    raise StoreUnavailableError("other producers store and drop the same jobs all the time")
+
+
+def _insert(store: Store, documents: Sequence[Document]) -> list[Document]:
+    """Store documents; those whose id was there."""
+    if not documents:
+        return []
+    try:
+        store.jobs.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        problems = error.details.get("writeErrors", [])
+        if error.details.get("writeConcernErrors") or any(problem["code"] != DUPLICATE for problem in problems):
+            raise
+        return [documents[problem["index"]] for problem in problems]
+    return []
+
+
+def _standing(store: Store, documents: Sequence[Document]) -> dict[bytes, Document]:
+    wanted = dict.fromkeys((*CONTENT, "state", "load"), True)
+    found = store.jobs.find({"_id": {"$in": [document["_id"] for document in documents]}}, wanted)
+    return {document["_id"]: document for document in found}
+
+
+def _join(store: Store, load: bytes, job_id: bytes) -> bool:
+    still_loading = {"_id": job_id, "state": LOADING, "load.0": {"$exists": True}}
+    return store.jobs.update_one(still_loading, {"$addToSet": {"load": load}}).matched_count > 0
+
+
+# ------------------------------------------------------------------ committing
+
+
+def commit(store: Store, load: bytes) -> bool:
+    """Say that a load of an enqueue is in; False: it was given up."""
+    try:
+        store.loads.insert_one({"_id": load, "fate": "in"})
+    except DuplicateKeyError:
+        return _fate(store, load) == "in"
+    return True
+
+
+def _fate(store: Store, load: bytes) -> str | None:
+    found = store.loads.find_one({"_id": load})
+    return None if found is None else found["fate"]
+
+
+def give_up(store: Store, load: bytes) -> bool:
+    """Say that a load of an enqueue is out, unless it is in; whether it is out now."""
+    # Kept for some days (an index on `at` sees to it): a producer that was frozen for hours must not commit it.
+    out = [
+        {
+            "$set": {
+                "at": {"$cond": [{"$eq": ["$fate", "in"]}, "$$REMOVE", "$$NOW"]},
+                "fate": {"$ifNull": ["$fate", "out"]},
+            }
+        }
+    ]
+    while True:
+        try:
+            found = store.loads.find_one_and_update(
+                {"_id": load}, out, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        except DuplicateKeyError:
+            continue  # made by another at the same moment
+        return found is not None and found["fate"] == "out"
+
+
+# ------------------------------------------------------------------ letting in, dropping
+
+
+def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None = None, keyed: bool = True) -> None:
+    """Let the jobs of loads in that are committed; those whose unique key is taken are dropped.
+
+    queues: all there can be among them. keyed: whether any can have a unique key.
+    """
+    theirs = {"load": {"$in": list(loads)}, "state": LOADING}
+    if queues is None:
+        queues = store.jobs.distinct("queue", theirs)
+    open_queues(store, queues)
+    # With a key one by one: each takes its own, or is dropped. In the order in which they were given.
+    if keyed:
+        wanted = {**theirs, "unique_key": {"$exists": True}}
+        found = store.jobs.find(wanted, {"born.place": True}).hint("load")
+        _let_in_keyed(store, [one["_id"] for one in sorted(found, key=lambda one: one["born"].get("place", 0))])
+    store.jobs.update_many({**theirs, "unique_key": None}, enter(store.now), hint="load")
+
+
+def _let_in_keyed(store: Store, job_ids: Sequence[bytes]) -> None:
+    if not job_ids:
+        return
+    update = enter(store.now)
+    try:
+        store.jobs.bulk_write(
+            [UpdateOne({"_id": job_id, "state": LOADING}, update) for job_id in job_ids], ordered=False
+        )
+    except BulkWriteError as error:
+        problems = error.details.get("writeErrors", [])
+        if error.details.get("writeConcernErrors") or any(problem["code"] != DUPLICATE for problem in problems):
+            raise
+        taken = [job_ids[problem["index"]] for problem in problems]
+        store.jobs.bulk_write([DeleteOne({"_id": job_id, "state": LOADING}) for job_id in taken], ordered=False)
+
+
+def forget(store: Store, load: bytes) -> None:
+    """Remove the record of a load whose jobs are all in."""
+    store.loads.delete_one({"_id": load, "fate": "in"})
+
+
+def drop(store: Store, loads: Sequence[bytes]) -> None:
+    """Take the jobs of loads away that can never be in; what stands under another load too stays for that one."""
+    if loads:
+        theirs = {"load": {"$in": list(loads)}, "state": LOADING}
+        store.jobs.update_many(theirs, {"$pull": {"load": {"$in": list(loads)}}}, hint="load")
+    store.jobs.delete_many({"load": {"$size": 0}, "state": LOADING}, hint="load")
+
+
+def close(store: Store, parents: Mapping[bytes, Sequence[bytes]]) -> None:
+    """Take the names of loads that are all in from the parents that committed them."""
+    every = [load for loads in parents.values() for load in loads]
+    left = {"$setDifference": ["$then", {"$literal": every}]}
+    store.jobs.update_many(
+        {"_id": {"$in": sorted(parents)}, "then": {"$in": every}},
+        [{"$set": {"then": {"$cond": [{"$eq": [left, []]}, "$$REMOVE", left]}}}],
+        hint=BY_ID,
+    )
+
+
+# ------------------------------------------------------------------ finishing what others left
+
+
+class Sweeper:
+    """Finishes loads whose producer or engine died in between."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, float] = {}
+
+    def sweep(self, store: Store, *, patience: float = ABANDONED) -> None:
+        """Let in what is committed; give up what nobody has committed for so long."""
+        finish_parents(store)
+        open_loads: list[bytes] = store.jobs.distinct("load", {"load": {"$exists": True}})
+        now = time.monotonic()
+        self._seen = {load: self._seen.get(load, now) for load in open_loads}
+        for load, since in list(self._seen.items()):
+            if load.startswith(_OF_CHANGE):
+                _finish_follow_ups(store, load)
+            elif _fate(store, load) == "in" or (now - since >= patience and not give_up(store, load)):
+                let_in(store, [load])
+                forget(store, load)
+            elif now - since >= patience or _fate(store, load) == "out":
+                _log.warning("gave up jobs of an enqueue that never ended")
+                drop(store, [load])
+        if store.jobs.find_one({"load": {"$size": 0}}, {"_id": True}, hint="load"):
+            drop(store, [])
+
+
+def finish_parents(store: Store, job_ids: Sequence[bytes] | None = None) -> None:
+    """Let in the follow-ups that a change has committed and its engine left behind."""
+    which: Document = {"then": {"$exists": True}}
+    if job_ids is not None:
+        which["_id"] = {"$in": list(job_ids)}
+    for parent in store.jobs.find(which, {"then": True}).hint("then"):
+        let_in(store, parent["then"])
+        close(store, {parent["_id"]: parent["then"]})
+
+
+def _finish_follow_ups(store: Store, load: bytes) -> None:
+    parent_id, token = _claim_of(load)
+    parent = store.jobs.find_one({"_id": parent_id}, {"then": True, "claim_token": True, "state": True})
+    if parent is not None and load in parent.get("then", ()):
+        let_in(store, [load])
+        close(store, {parent_id: [load]})
+    elif parent is None or parent["claim_token"] != token or parent["state"] not in STATES_AT_WORK:
+        drop(store, [load])

@@ -1,0 +1,273 @@
+"""Looking up: filters as conditions, counts along the indexes, lists that leave unreadable jobs out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from bson.errors import InvalidBSON
+
+from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
+from jobcard.core.job import JobRow
+from jobcard.core.states import ENDED, JobState
+from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
+
+_FEW = 5_000
+_PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
+
+
+class _Part(NamedTuple):
+    """Jobs that one index holds. queue: the field of their queue; by_queue: the index finds one of them at once."""
+
+    state: str
+    hint: str
+    which: Document
+    queue: str
+    by_queue: bool
+    stamp: Expression
+
+
+_CREATED = "$created_at"
+_BEGUN = {"$ifNull": ["$started_at", {"$ifNull": ["$claimed_at", "$created_at"]}]}
+
+# Conditions that say the least value, not only that there is one: so an index answers alone.
+_PARTS = (
+    _Part(JobState.WAITING.value, "line", {"line": {"$gte": ""}}, "line", True, _CREATED),
+    _Part(JobState.WAITING.value, "hold", {"hold": {"$gte": ""}}, "queue", False, _CREATED),
+    *(
+        _Part(state.value, "held", {"claimed_by": {"$gte": ""}, "state": state.value}, "queue", False, _BEGUN)
+        for state in (JobState.CLAIMED, JobState.RUNNING)
+    ),
+    *(
+        _Part(state.value, "ended", {"state": state.value, "finished_at": {"$gte": 0}}, "queue", True, "$finished_at")
+        for state in sorted(ENDED)
+    ),
+)
+
+
+# ------------------------------------------------------------------ conditions
+
+
+def condition(where: Filter, before_id: bytes | None = None) -> Document:
+    """A filter as the server's condition, all but a search in ids."""
+    parts: list[Document] = []
+    for name, wanted in (("state", where.states), ("queue", where.queues), ("name", where.names)):
+        if wanted:
+            parts.append({name: {"$in": list(map(str, wanted))}})
+    if where.tags:
+        parts.append({"labels": {"$all": list(where.tags)}})
+    for name in ("args", "error_kind", "batch_id"):
+        if (value := getattr(where, name)) is not None:
+            parts.append({name: value})
+    if where.after is not None:
+        parts.append({"created_at": {"$gte": where.after}})
+    if where.before is not None:
+        parts.append({"created_at": {"$lt": where.before}})
+    if where.touched_since is not None:
+        parts.append(_touched(where.touched_since))
+    if where.search and not _may_be_of_an_id(where):
+        parts.append({"name": {"$regex": re.escape(where.search)}})
+    if before_id is not None:
+        parts.append({"_id": {"$lt": before_id}})
+    return {"$and": parts} if parts else {}
+
+
+def _touched(since: int) -> Document:
+    return {"$or": [{f"{name}_at": {"$gte": since}} for name in ("created", "claimed", "started", "finished")]}
+
+
+def _may_be_of_an_id(where: Filter) -> bool:
+    return bool(where.search) and _PART_OF_AN_ID.fullmatch(where.search or "") is not None
+
+
+def _matches_search(document: Document, where: Filter) -> bool:
+    # The server cannot turn the bytes of an id into text.
+    if not _may_be_of_an_id(where):
+        return True
+    text = where.search or ""
+    return text in document.get("name", "") or text.lower() in str(UUID(bytes=document["_id"]))
+
+
+def _parts_for(where: Filter) -> list[_Part]:
+    parts = [part for part in _PARTS if not where.states or part.state in where.states]
+    if where.touched_since is not None:
+        parts = [
+            part._replace(which={**part.which, "finished_at": {"$gte": where.touched_since}})
+            if part.hint == "ended"
+            else part
+            for part in parts
+        ]
+    return parts
+
+
+def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
+    """The parts that hold all jobs that can fit, if these are few; [] if they are many, or may be all.
+
+    Few are sorted in no time; among many, a walk down the ids soon meets enough.
+    """
+    if not where.states and where.touched_since is None:
+        return []
+    parts = _parts_for(where)
+    touched = {} if where.touched_since is None else _touched(where.touched_since)
+    left = _FEW
+    for part in parts:
+        left -= store.jobs.count_documents({**part.which, **touched}, limit=left + 1, hint=part.hint)
+        if left < 0:
+            return []
+    return parts
+
+
+# ------------------------------------------------------------------ jobs
+
+
+def get_jobs(store: Store, job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    ids = list(dict.fromkeys(job_ids))
+    which = {"_id": {"$in": ids}, "state": {"$ne": LOADING}}
+    if len(ids) == 1:
+        return [to_job(one) for one in store.settled(store.jobs).find(which, WITHOUT_HISTORY)]
+    return list(_rows(_readable(store, lambda fields: store.settled(store.jobs).find(which, fields))))
+
+
+def _rows(documents: Iterator[Document]) -> Iterator[JobRow]:
+    for document in documents:
+        try:
+            yield to_job(document)
+        except CorruptRecordError as error:
+            _log.warning("a job cannot be read and was left out: %s", error)
+
+
+def _readable(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> Iterator[Document]:
+    """What a query finds; a job whose bytes are no document is left out and logged."""
+    try:
+        found = list(find(WITHOUT_HISTORY))
+    except InvalidBSON:
+        found = []
+        for job_id in [one["_id"] for one in find({"_id": True})]:
+            try:
+                found += store.jobs.find({"_id": job_id}, WITHOUT_HISTORY)
+            except InvalidBSON:
+                _log.warning("a job cannot be read and was left out: %s", job_id.hex())
+    return iter(found)
+
+
+def list_jobs(store: Store, where: Filter, *, limit: int, before_id: bytes | None) -> Sequence[JobRow]:
+    """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
+    asked = condition(where, before_id)
+    if _may_be_of_an_id(where):
+        ids = [one["_id"] for one, _ in zip(_walk(store, where, asked), range(limit), strict=False)]
+        rows = {row.id: row for row in get_jobs(store, ids)}
+        return [rows[job_id] for job_id in ids if job_id in rows]
+
+    def find(which: Document, index: str) -> list[JobRow]:
+        both = {"$and": [which, asked]} if asked else which
+        order = [("_id", -1)]
+        return list(
+            _rows(_readable(store, lambda fields: store.jobs.find(both, fields).sort(order).limit(limit).hint(index)))
+        )
+
+    if parts := _parts_of_few(store, where):
+        found = {row.id: row for part in parts for row in find(part.which, part.hint)}
+        return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+    return find({"load": None}, "_id_")
+
+
+def _walk(store: Store, where: Filter, asked: Document) -> Iterator[Document]:
+    """Id, name, queue and state of jobs, newest first, looked through here."""
+    fields = dict.fromkeys(("name", "queue", "state"), True)
+    which = {"$and": [{"load": None}, asked]} if asked else {"load": None}
+    for one in store.jobs.find(which, fields).sort([("_id", -1)]).hint("_id_"):
+        if _matches_search(one, where):
+            yield one
+
+
+# ------------------------------------------------------------------ figures
+
+
+def count_jobs(store: Store, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
+    """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
+    counts: dict[str, dict[str, int]] = {}
+    for queue, state, number in _counted(store, where, limit):
+        by_state = counts.setdefault(queue, {})
+        total = by_state.get(state, 0) + number
+        by_state[state] = total if limit is None else min(limit, total)
+    return counts
+
+
+def _counted(store: Store, where: Filter, limit: int | None) -> Iterator[tuple[str, str, int]]:
+    asked = condition(where)
+    if _may_be_of_an_id(where):
+        for one in _walk(store, where, asked):
+            yield one["queue"], one["state"], 1
+        return
+    for part in _parts_for(where):
+        both = {"$and": [part.which, asked]} if asked else part.which
+        if limit is None or not part.by_queue:
+            stages: list[Document] = [{"$match": both}, {"$group": {"_id": f"${part.queue}", "number": {"$sum": 1}}}]
+            for one in store.jobs.aggregate(stages, hint=part.hint):
+                yield one["_id"], part.state, one["number"]
+        else:
+            for queue in _queues_in(store, part):
+                of_queue = (
+                    {"$and": [part.which, {part.queue: queue}, asked]} if asked else {**part.which, part.queue: queue}
+                )
+                if number := store.jobs.count_documents(of_queue, limit=limit, hint=part.hint):
+                    yield queue, part.state, number
+
+
+def _queues_in(store: Store, part: _Part) -> Iterator[str]:
+    """The queues of a part, from one to the next along its index."""
+    last = ""
+    order = [(name, 1) for name in (("state", "queue") if part.hint == "ended" else ("line",))]
+    while True:
+        behind = {**part.which, part.queue: {"$gt": last}}
+        found = store.jobs.find_one(behind, {part.queue: True}, sort=order, hint=part.hint)
+        if found is None:
+            return
+        last = found[part.queue]
+        yield last
+
+
+def chart(store: Store, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    """Jobs by present state in slices of time, each at its latest stamp."""
+    end = first + step * buckets
+    slices: list[dict[str, int]] = [{} for _ in range(buckets)]
+    for part in _PARTS:
+        which = {**part.which, "finished_at": {"$gte": first, "$lt": end}} if part.hint == "ended" else part.which
+        ago = {"$subtract": [part.stamp, first]}
+        stages: list[Document] = [
+            {"$match": which},
+            {"$project": {"_id": 0, "ago": ago}},
+            {"$match": {"ago": {"$gte": 0, "$lt": end - first}}},
+            {"$group": {"_id": {"$subtract": ["$ago", {"$mod": ["$ago", step]}]}, "number": {"$sum": 1}}},
+        ]
+        for one in store.jobs.aggregate(stages, hint=part.hint):
+            counts = slices[int(one["_id"]) // step]
+            counts[part.state] = counts.get(part.state, 0) + one["number"]
+    return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
+
+
+def tally(store: Store) -> Tally:
+    """The whole store's figures."""
+    counts = {state.value: 0 for state in JobState}
+    for by_state in count_jobs(store, Filter(), limit=None).values():
+        for state, number in by_state.items():
+            counts[state] += number
+    stages: list[Document] = [
+        {"$match": {"line": {"$gte": ""}}},
+        {"$group": {"_id": None, "first": {"$min": "$available_at"}}},
+        {"$project": {"age": {"$subtract": [store.now, "$first"]}}},
+    ]
+    oldest = next(iter(store.jobs.aggregate(stages, hint="line")), None)
+    return Tally(
+        counts=counts,
+        delayed=store.jobs.count_documents({"hold": "delay"}, hint="hold"),
+        oldest_waiting=None if oldest is None else max(0, int(oldest["age"])),
+    )

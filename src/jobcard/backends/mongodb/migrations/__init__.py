@@ -1,0 +1,1 @@
+"""Steps of the schema: `m<number>_<what>.py`, each with `up` and `down`. Older engines go on unless it says not."""

@@ -1,0 +1,152 @@
+"""Between a document of the jobs and the records of `core/job.py`.
+
+A document has the fields of a job by their names, `_id` for its id, and leaves out what is None. Beside them:
+
+    line      its queue, while it may be claimed: the line itself is an index on it
+    key       its unique key, while it lives
+    labels    its tags, for looking up
+    load      loads that may let it in, while it is `loading`; `born`: what its entry needs to know then
+    then      follow-ups that its last change let in and that may not be in yet
+    attempts  its last tries · lines, said: its last log lines, and how many characters it ever logged
+    settled, taken, beat   marks of the calls that settled, claimed and renewed it last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import bson
+from bson.int64 import Int64
+
+from jobcard.backends.mongodb.connection import Document, Expression
+from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.errors import CorruptRecordError
+
+LOADING = "loading"
+"""The state of a job that is stored and not in yet; nobody but loads.py knows it."""
+
+_ENTRY = frozenset({"id", "order_offset", "delay", "at"})
+_STORED = tuple(name for name in NewJob._fields if name not in _ENTRY)
+CONTENT = ("name", "init", "args", "kwargs")
+"""What makes a repeated enqueue the same."""
+
+# What a change may set: everything but what names the job and what a store keeps itself.
+SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
+
+WITHOUT_HISTORY = {"attempts": False, "lines": False}
+WITHOUT_ENDINGS = {**WITHOUT_HISTORY, "result": False, "progress": False, "labels": False}
+
+
+# ------------------------------------------------------------------ to the store
+
+
+def to_document(job: NewJob, place: int = 0) -> Document:
+    """A new job that is not in yet; `enter` lets it in. place: in its load."""
+    document: Document = {"_id": job.id, "state": LOADING}
+    for name in _STORED:
+        value = getattr(job, name)
+        if value is not None:
+            document[name] = value
+    document |= {"claim_token": 0, "attempt": 0, "crashes": 0, "interrupts": 0, "version": 1}
+    if labels := _labels(job.tags):
+        document["labels"] = labels
+    document["born"] = {"delay": job.delay, "at": job.at, "offset": job.order_offset, "place": place}
+    return document
+
+
+def enter(now: Expression) -> list[Document]:
+    """The update that puts a job in line, or among the delayed ones, by the store's time."""
+    due = {"$lte": ["$available_at", "$created_at"]}
+    return [
+        {"$set": {"created_at": now, "available_at": {"$ifNull": ["$born.at", {"$add": [now, "$born.delay"]}]}}},
+        {
+            "$set": {
+                "state": "waiting",
+                "order_at": {"$add": ["$available_at", "$born.offset"]},
+                "hold": {"$cond": [due, "$$REMOVE", "delay"]},
+                "line": {"$cond": [due, "$queue", "$$REMOVE"]},
+                "key": {"$ifNull": ["$unique_key", "$$REMOVE"]},
+            }
+        },
+        {"$unset": ["born", "load"]},
+    ]
+
+
+def check_writable(values: Iterable[object]) -> None:
+    """Raise the driver's own error for what it could not send."""
+    bson.encode({"values": list(values)})
+
+
+def _labels(tags: str | None) -> list[str]:
+    try:
+        found = json.loads(tags) if tags else []
+    except ValueError:
+        return []
+    return [label for label in found if isinstance(label, str)] if isinstance(found, list) else []
+
+
+# ------------------------------------------------------------------ from the store
+
+_WHOLE = {
+    "priority", "rank", "order_at", "attempt", "max_attempts", "crashes", "max_crashes", "interrupts", "available_at",
+    "created_at", "claim_token", "version", "token",
+}  # fmt: skip
+_WHOLE_OR_NONE = {"timeout", "keep", "claimed_at", "started_at", "finished_at", "expires_at", "lease_until"}
+_TEXT = {"queue", "name", "args", "kwargs", "state", "backoff", "claimed_by"}
+
+_STORED_AS = {"id": "_id", "ref": "_id", "token": "claim_token"}
+
+
+def _kinds(names: Iterable[str], optional: Iterable[str]) -> tuple[tuple[str, type, bool], ...]:
+    """(the field of the document, its type, whether it must be there) for each field of a record."""
+    found = []
+    for name in names:
+        kind: type = str
+        if name in _WHOLE or name in _WHOLE_OR_NONE:
+            kind = int
+        elif name in ("id", "ref", "batch_id", "parent_id"):
+            kind = bytes
+        needed = name in _WHOLE or name in _TEXT or name in ("id", "ref")
+        found.append((_STORED_AS.get(name, name), kind, needed and name not in optional))
+    return tuple(found)
+
+
+_JOB = _kinds(JobRow._fields, optional=("claimed_by",))
+_CLAIMED = _kinds(Claimed._fields, optional=())
+_CLAIMED = tuple((name, kind, needed or name == "claimed_at") for name, kind, needed in _CLAIMED)
+
+
+def _values(document: Document, kinds: tuple[tuple[str, type, bool], ...]) -> Iterable[Any]:
+    get = document.get
+    for name, kind, needed in kinds:
+        value = get(name)
+        if type(value) is kind:
+            yield value
+        elif type(value) is Int64 and kind is int:
+            yield int(value)
+        elif value is None and not needed:
+            yield None
+        else:
+            raise CorruptRecordError(f"job {_shown(document)} holds {name} of the wrong kind")
+
+
+def _shown(document: Document) -> str:
+    found = document.get("_id")
+    return found.hex() if isinstance(found, bytes) else repr(found)[:80]
+
+
+def to_job(document: Document) -> JobRow:
+    """A job; `CorruptRecordError` when its document is not as jobcard writes them."""
+    return JobRow._make(_values(document, _JOB))
+
+
+def to_claimed(document: Document) -> Claimed:
+    """A claim; `CorruptRecordError` when its document is not as jobcard writes them."""
+    return Claimed._make(_values(document, _CLAIMED))
+
+
+def place_in_line(claim: Claimed) -> tuple[int, int, bytes]:
+    """Where a claim stood in the line of its queue."""
+    return claim.rank, claim.order_at, claim.id
