@@ -66,9 +66,6 @@ class Server:
         """How tests reach it."""
         raise NotImplementedError
 
-    def settle(self, port: int) -> None:
-        """What else it takes, once it listens, until tests may use it."""
-
     def user(self) -> str | None:
         """Who it runs as; None: whoever runs the tests."""
         return None
@@ -385,7 +382,6 @@ def _supervise(server: Server, shared: Path) -> None:
             server.prepare(folder)
             process, port = _start(server, folder)
             try:
-                server.settle(port)
                 (shared / "url").write_text(server.url(folder, port))
                 _say(url=True)
                 _wait_for_the_last(shared, process, server.stop_signal)
