@@ -403,8 +403,8 @@ def _attempt(store: MongoBackend, claims: Sequence[Claimed]) -> Any:
 
 
 def test_a_server_that_hangs_is_given_up_in_time(own_server: OwnServer) -> None:
-    """A stopped server answers nobody: every call ends within its patience, and goes on when the server does."""
-    store = MongoBackend(own_server.url, patience=1)
+    """A stopped server answers nobody: every call ends within its timeout, and goes on when the server does."""
+    store = MongoBackend(own_server.url, socket_timeout=1)
     store.migrate()
     factory.enqueue(store)
     own_server.signal(signal.SIGSTOP)

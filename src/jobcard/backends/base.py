@@ -260,8 +260,8 @@ class Backend(Protocol):
     """A store of jobs. Everything is in the domain's verbs; no method is optional.
 
     A class for it takes `(url, *, clock=None, patience=None, **options)`. clock: where it tells the time by the
-    host, tests give their own. patience: seconds a call may wait for a store that is busy, before
-    `StoreUnavailableError`; an engine's is short. Connections must survive a fork: the child opens its own.
+    host, tests give their own. patience: seconds a call may wait for what others hold locked, before
+    `StoreUnavailableError`; an engine's is short. A server that is slow, or far away, has its own timeouts. Connections must survive a fork: the child opens its own.
     """
 
     capabilities: Capabilities

@@ -77,9 +77,10 @@ class MongoBackend:
     capabilities = Capabilities(max_batch=400, own_thread=True, one_commit_exchange=False, shared_by_hosts=True)
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
         self._shown = mask(url)
-        self._connections = Connections(parsed, self._options, clock, patience)
+        self._connections = Connections(parsed, self._options, clock)
         self._sweeper = loads.Sweeper()
 
     def __repr__(self) -> str:

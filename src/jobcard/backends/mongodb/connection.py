@@ -65,12 +65,11 @@ class Store:
 class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
-    def __init__(self, url: StoreURL, options: Options, clock: Clock | None, patience: float | None) -> None:
+    def __init__(self, url: StoreURL, options: Options, clock: Clock | None) -> None:
         self._url = url
         self._options = options
         self._clock = clock
-        self._timeout = options.socket_timeout if patience is None else min(options.socket_timeout, max(patience, 0.05))
-        self._connect_timeout = min(options.connect_timeout, self._timeout)
+        self._connect_timeout = min(options.connect_timeout, options.socket_timeout)
         self._lock = threading.Lock()
         self._pid = 0
         self._store: Store | None = None
@@ -126,7 +125,7 @@ class Connections:
             "password": self._url.password,
             "serverSelectionTimeoutMS": round(1e3 * self._connect_timeout),
             "connectTimeoutMS": round(1e3 * self._connect_timeout),
-            "timeoutMS": round(1e3 * self._timeout),
+            "timeoutMS": round(1e3 * options.socket_timeout),
             "waitQueueTimeoutMS": round(1e3 * options.pool_timeout),
             "maxPoolSize": options.pool_size,
             "appName": "jobcard",
