@@ -261,7 +261,8 @@ class Backend(Protocol):
 
     A class for it takes `(url, *, clock=None, patience=None, **options)`. clock: where it tells the time by the
     host, tests give their own. patience: seconds a call may wait for what others hold locked, before
-    `StoreUnavailableError`; an engine's is short. A server that is slow, or far away, has its own timeouts. Connections must survive a fork: the child opens its own.
+    `StoreUnavailableError`; an engine's is short. For a server that is slow, or far away, its options say how long.
+    Connections must survive a fork: the child opens its own.
     """
 
     capabilities: Capabilities
