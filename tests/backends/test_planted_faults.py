@@ -7,7 +7,7 @@ code) and 14 (cut-over) are planted where those live.
 from collections.abc import Callable
 
 import pytest
-from broken import claiming, fencing, storing
+from broken import claiming, fencing, following, storing
 from hypothesis import Phase, settings
 
 from jobcard.backends.base import Backend
@@ -80,10 +80,71 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     ),
     storing.ShowsThePageBeforeAgain: ("check_pages_follow_each_other",),
     storing.CountsEndedJobsTwice: ("check_counts_follow_every_move",),
+    # What comes with a change
+    following.FollowsWhatWasRefused: (
+        "check_follow_ups_of_a_lost_claim_are_not_stored",
+        "check_follow_ups_of_a_rescued_job_are_not_stored",
+        "check_follow_ups_of_a_refused_change_are_not_stored",
+        "check_a_refused_follow_up_refuses_the_change",
+    ),
+    following.FollowsItsOwnRepeatsAgain: (
+        "check_a_repeat_stores_no_follow_up_again",
+        "check_a_follow_up_dropped_once_is_not_stored_later",
+    ),
+    following.FollowsInASecondStep: ("check_a_refused_follow_up_refuses_the_change",),
+    following.FollowsNobody: ("check_follow_ups_are_stored_with_the_change", "check_many_follow_ups_are_all_stored"),
+    following.FollowsOverWhatIsThere: (
+        "check_a_follow_up_that_is_there_is_left_as_it_is",
+        "check_a_job_does_not_follow_itself",
+    ),
+    following.FollowsBeforeTheChange: ("check_a_follow_up_may_take_over_its_parents_key",),
+    following.FollowsIntoATakenKey: (
+        "check_a_follow_up_with_a_taken_key_is_dropped",
+        "check_two_parents_race_for_one_follow_up",
+    ),
+    following.FollowsIntoQueuesWithoutRecord: ("check_a_follow_up_opens_its_queue",),
+    following.LosesLines: ("check_lines_are_stored_with_their_change", "check_any_change_may_bring_lines"),
+    following.KeepsTheLatestLinesOnly: (
+        "check_lines_come_in_the_order_they_were_stored",
+        "check_changes_of_one_exchange_bring_their_lines_in_order",
+    ),
+    following.KeepsEveryLine: (
+        "check_the_last_thousand_lines_are_kept",
+        "check_the_text_of_a_jobs_lines_is_bounded",
+    ),
+    following.KeepsTheFirstLines: (
+        "check_the_last_thousand_lines_are_kept",
+        "check_the_text_of_a_jobs_lines_is_bounded",
+    ),
+    following.LinesOutliveTheirJob: ("check_lines_are_deleted_with_their_job",),
+    following.LinesOfWhatWasRefused: (
+        "check_lines_of_a_change_that_does_not_apply_are_not_stored",
+        "check_a_note_for_a_job_that_ended_changes_nothing",
+        "check_a_note_needs_the_token",
+    ),
+    following.NotesWakeTheDead: (
+        "check_a_note_for_a_job_that_ended_changes_nothing",
+        "check_no_move_starts_from_a_job_that_ended",
+    ),
+    following.NotesClearWhatTheyDoNotSay: ("check_only_what_a_note_gives_changes",),
+    following.TouchesByCreation: (
+        "check_jobs_touched_since_are_those_something_happened_to",
+        "check_pages_of_touched_jobs_follow_each_other",
+    ),
+    following.FindsTheFirstClaimsAgain: ("check_held_claims_come_page_by_page",),
+    following.TellsNobodyOfOrders: ("check_settings_rise_with_the_records_engines_obey",),
 }
 
 # What one thread alone can never show, or what histories do not do.
-ONLY_BY_CHECKS = {claiming.SelectsThenClaims, storing.ChecksKeysThenInserts, storing.StoresHalfACall}
+ONLY_BY_CHECKS = {
+    claiming.SelectsThenClaims,
+    storing.ChecksKeysThenInserts,
+    storing.StoresHalfACall,
+    following.FollowsIntoQueuesWithoutRecord,
+    following.LinesOutliveTheirJob,
+    following.KeepsEveryLine,  # somewhat more than asked is allowed, and how much that is only a check says
+    following.TellsNobodyOfOrders,
+}
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.
 HISTORIES = settings(CI, max_examples=2_000, database=None, report_multiple_bugs=False, phases=[Phase.generate])

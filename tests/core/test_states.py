@@ -47,7 +47,6 @@ HOLDERS: dict[str, Callable[[Claimed], Change]] = {
     "hand_back": states.hand_back,
     "interrupt": lambda held: states.interrupt(held, error=ERROR),
     "park": states.park,
-    "quarantine": states.quarantine,
     "start": lambda held: states.start(held, ago=5),
     "rescue": lambda held: rescue(held),
 }
@@ -160,7 +159,7 @@ def test_an_attempt_is_returned_or_spent(name: str, job: Claimed | None, change:
     if job is None:
         return
     spent = change.sets.get("attempt", job.attempt)
-    returned = name in ("snooze", "hand_back", "park", "quarantine")
+    returned = name in ("snooze", "hand_back", "park")
     # One that may start only once has started; and nobody is interrupted for ever.
     returned |= name == "interrupt" and job.interrupts < states.MAX_INTERRUPTS and job.max_attempts > 1
     returned |= name == "rescue" and job.state == "claimed"
@@ -238,11 +237,10 @@ def test_ten_interrupts_are_free_then_they_cost() -> None:
     assert states.interrupt(claim(interrupts=10, attempt=5), error=ERROR).target is FAILED
 
 
-def test_a_parked_or_broken_job_is_held() -> None:
+def test_a_parked_job_is_held() -> None:
     """It waits under a hold, so nobody claims it until the hold is lifted."""
-    for change, hold in ((states.park(claim()), Hold.PARKED), (states.quarantine(claim()), Hold.BROKEN)):
-        assert (change.target, change.sets["hold"]) == (JobState.WAITING, hold)
-    assert states.quarantine(claim()).sets["reason"] == "broken"
+    change = states.park(claim())
+    assert (change.target, change.sets["hold"]) == (JobState.WAITING, Hold.PARKED)
 
 
 def test_a_late_start_is_dated_back() -> None:

@@ -24,9 +24,10 @@ from typing import Any
 
 from jobcard.backends.base import Backend, Capabilities, Exchanged, RecordKind
 from jobcard.conformance.factory import new_job
-from jobcard.conformance.model import ModelBackend, ModelStore, claim_order
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.conformance.rules import claim_order
 from jobcard.core import clock, states
-from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.job import Claimed, JobRow, NewJob, Ref
 from jobcard.core.queue import Queue, queue_to_text
 from jobcard.core.retry import Backoff
 from jobcard.core.settings import Settings
@@ -804,9 +805,11 @@ class _Remembering:
         self._store = store
         self._held: Sequence[Claimed] | None = held
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> Sequence[Claimed]:
+    def find_held(
+        self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None
+    ) -> Sequence[Claimed]:
         held, self._held = self._held, None
-        return self._store.find_held(owners, lapsed=lapsed, limit=limit) if held is None else held
+        return self._store.find_held(owners, lapsed=lapsed, limit=limit, after=after) if held is None else held
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._store, verb)

@@ -15,7 +15,8 @@ import pytest
 from simulator import NO_FAULTS, Faults, simulate
 
 from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Outcome, Want
-from jobcard.conformance.model import ModelBackend, is_at_work
+from jobcard.conformance.model import ModelBackend
+from jobcard.conformance.rules import is_at_work
 from jobcard.core.job import Claimed, Ref
 from jobcard.engine.plan import Plan
 from jobcard.workers.messages import Exit
@@ -100,11 +101,11 @@ class RescuesQuietly(ModelBackend):
 class RescuesTheLiving(ModelBackend):
     """A rescue looks at how long a job has been at work, not at its lease."""
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
         if not lapsed:
-            return super().find_held(owners, lapsed=lapsed, limit=limit)
+            return super().find_held(owners, lapsed=lapsed, limit=limit, after=after)
         old = {row.claimed_by for row in self._rows() if is_at_work(row) and row.claimed_by is not None}
-        return super().find_held([*owners, *old], lapsed=True, limit=limit)
+        return super().find_held([*owners, *old], lapsed=True, limit=limit, after=after)
 
     def exchange(self, owner: str, *, outcomes: Sequence[Outcome] = (), **said: Any) -> Exchanged:
         bold = [outcome._replace(change=replace(outcome.change, lapsed=False)) for outcome in outcomes]

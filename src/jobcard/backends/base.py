@@ -88,8 +88,10 @@ class Completions(NamedTuple):
 class Outcome(NamedTuple):
     """One move of a held job, with the proof of holding it.
 
-    then: jobs stored in the same atomic step, if and only if the change applies now. One whose id is there is left
-    as it is; one whose unique key is taken is not stored. A move that was ours before (`MINE`) has stored them.
+    then: jobs stored in the same atomic step, after the change, if and only if it applies now. One whose id is there
+    is left as it is; one whose unique key is taken is not stored. A move that was ours before (`MINE`) has stored
+    them; one that the store cannot take refuses the whole outcome. Queues unknown so far get a record, and whoever
+    waits for jobs is woken, as by `enqueue`. A sealed store: `StoreMovedError`, nothing of the exchange is stored.
     """
 
     ref: Ref
@@ -163,7 +165,8 @@ class Filter:
     search: str | None = None
     """This text, taken literally, stands in the name or in the id as text."""
     touched_since: int | None = None
-    """Created, claimed, started or finished at this instant or later. Cheap: no look at jobs that ended before."""
+    """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
+    no look at jobs that ended before."""
 
 
 class Ended(NamedTuple):
@@ -304,10 +307,11 @@ class Backend(Protocol):
 
         One bad outcome never takes others with it. A completion or outcome whose token matches but whose
         state moved on was ours before: `MINE`. A job that ends gets `expires_at` = now + its `keep`, if it
-        has one. An empty `want` settles only.
+        has one. An empty `want` settles only. A change's `lines` are kept with the job, the last `LAST_LINES` of
+        them and no more than `LINES_TEXT` characters, or somewhat more; the oldest go first.
 
         After an unknown answer repeat it with an empty `want`: what it claimed is found by `find_held`. A job
-        handed back and claimed since by another is `LOST`.
+        handed back and claimed since by another is `LOST`. A start or note applies again: its lines then stand twice.
         """
         ...
 
@@ -319,11 +323,14 @@ class Backend(Protocol):
         """
         ...
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out.
 
+        By ascending ref, at most `limit`, above `after`: the last ref of a full answer leads to the next ones.
+
         What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies. What is read here
-        may be old by then: a lapsed claim is taken only by a change with `lapsed`.
+        may be old by then: a lapsed claim is taken only by a change with `lapsed`. A record among them that cannot
+        be read is left out; if its lease has run out, it is taken from its holder and goes under hold `broken`.
         """
         ...
 
@@ -367,7 +374,7 @@ class Backend(Protocol):
         ...
 
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
-        """The log lines of these jobs, oldest first; deleted with their job."""
+        """The log lines of these jobs, each job's oldest first; deleted with their job."""
         ...
 
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
@@ -383,7 +390,10 @@ class Backend(Protocol):
         ...
 
     def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
-        """Jobs by present state, each at its latest stamp (finished, started, claimed, created), oldest first."""
+        """Jobs by present state, each at its latest stamp (finished, started, claimed, created), oldest first.
+
+        Its cost grows with the jobs that are counted and those at work, not with all that are stored.
+        """
         ...
 
     def tally(self) -> Tally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jobcard.backends.base import Backend, Completions, Outcome, RecordKind, Refusal, Verdict, Want
+from jobcard.backends.base import Backend, Completions, Outcome, Refusal, Verdict, Want
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once
@@ -282,24 +282,6 @@ def check_cancels_reach_the_holder_and_nobody_else(backend: Backend) -> None:
     done = Outcome(mine.ref, mine.token, states.cancel_at_work(mine, reason="canceled"))
     assert backend.exchange("mine", outcomes=[done]).cancels == []
     assert factory.row_of(backend, untouched.id).cancel_requested is None
-
-
-def check_settings_rise_with_queue_and_schedule_records(backend: Backend) -> None:
-    """Every write or removal of a queue or schedule record raises `settings`; nothing else lowers it."""
-    seen = [backend.exchange("e").settings]
-    for kind in (RecordKind.QUEUE, RecordKind.SCHEDULE):
-        backend.write_record(kind, "x", "{}")
-        seen.append(backend.exchange("e").settings)
-        backend.write_record(kind, "x", "{}")
-        seen.append(backend.exchange("e").settings)
-        backend.remove_record(kind, "x")
-        seen.append(backend.exchange("e").settings)
-    assert seen == sorted(set(seen))
-    assert backend.write_record(RecordKind.QUEUE, "x", "{}", expect=7) is None
-    assert backend.remove_record(RecordKind.QUEUE, "nowhere") is False
-    backend.write_record(RecordKind.ENGINE, "e", "{}")
-    factory.complete(backend, factory.claimed_job(backend, queue="default"))
-    assert backend.exchange("e").settings >= seen[-1]
 
 
 def check_next_due_says_how_long_until_a_delayed_job(backend: Backend, clock: FrozenClock) -> None:

@@ -74,7 +74,7 @@ def check_unparking_leaves_all_others_alone(backend: Backend) -> None:
     others = [_parked(backend, name=name).id for name in ("b", "A", "aa")]
     others.append(factory.enqueue(backend, name="a", delay=micros(9)))
     broken = factory.claimed_job(backend, name="a")
-    factory.settle(backend, broken, states.quarantine(broken))
+    factory.settle(backend, broken, factory.quarantine(broken))
     others += [broken.id, factory.claimed_job(backend, name="a").id]
     before = factory.rows_of(backend, others)
     assert backend.unpark([]) == 0
@@ -99,7 +99,7 @@ def check_a_snoozed_parked_job_waits_for_both(backend: Backend, clock: FrozenClo
 
 def check_a_job_taken_out_of_the_line_is_its_holders_no_more(backend: Backend) -> None:
     """Whoever parked or quarantined a job can do nothing more to it."""
-    for move in (states.park, states.quarantine):
+    for move in (states.park, factory.quarantine):
         claim = factory.claimed_job(backend)
         factory.settle(backend, claim, move(claim))
         before = factory.row_of(backend, claim.id)
@@ -111,7 +111,7 @@ def check_a_job_taken_out_of_the_line_is_its_holders_no_more(backend: Backend) -
 def check_an_unreadable_job_stays_out_with_its_bytes(backend: Backend, clock: FrozenClock) -> None:
     """A quarantined job is claimed no more and keeps every text it had."""
     claim = factory.claimed_job(backend, queue="default", args="not json {", kwargs="\t")
-    assert factory.settle(backend, claim, states.quarantine(claim)) == []
+    assert factory.settle(backend, claim, factory.quarantine(claim)) == []
     clock.advance(86_400)
     assert factory.claim_some(backend, 5) == []
     assert backend.unpark([claim.name]) == 0

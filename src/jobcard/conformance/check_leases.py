@@ -179,6 +179,27 @@ def check_no_more_held_claims_than_asked(backend: Backend, clock: FrozenClock) -
     assert seen == ids
 
 
+def check_held_claims_come_page_by_page(backend: Backend, clock: FrozenClock) -> None:
+    """Behind the last ref of a full answer come the next, each claim once, though nothing is settled between."""
+    factory.enqueue_several(backend, 23)
+    claims = factory.claim_some(backend, 13, owner="a", lease=micros(10)) + factory.claim_some(backend, 10, owner="b")
+    clock.advance(11)
+
+    def pages(*owners: str, lapsed: bool) -> list[bytes]:
+        seen: list[Claimed] = []
+        while held := backend.find_held(owners, lapsed=lapsed, limit=4, after=seen[-1].ref if seen else None):
+            assert len(held) <= 4
+            seen += held
+        assert len(seen) == len({claim.ref for claim in seen})
+        assert seen == sorted(seen, key=lambda claim: claim.ref)
+        return sorted(claim.id for claim in seen)
+
+    everybody = sorted(claim.id for claim in claims)
+    lapsed = sorted(claim.id for claim in claims if claim.claimed_by == "a")
+    assert (pages("a", "b", lapsed=False), pages("b", lapsed=True)) == (everybody, everybody)
+    assert (pages("a", "nobody", lapsed=True), pages(lapsed=True)) == (lapsed, lapsed)
+
+
 def check_looking_for_claims_changes_nothing(backend: Backend, clock: FrozenClock) -> None:
     """Finding is not taking."""
     claim = factory.claimed_job(backend)

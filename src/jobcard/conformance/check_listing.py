@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Ended, Filter
 from jobcard.conformance import factory
+from jobcard.conformance.check_counts import EVERY_STATE, counts_of
 from jobcard.conformance.harness import micros
+from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import JobRow
 
@@ -179,3 +182,87 @@ def check_filters_and_pages_go_together(backend: Backend) -> None:
     first = backend.list(Filter(queues=["b"]), limit=4)
     second = backend.list(Filter(queues=["b"]), limit=4, before_id=first[-1].id)
     assert [row.id for row in [*first, *second]] == wanted[::-1]
+
+
+def check_jobs_touched_since_are_those_something_happened_to(backend: Backend, clock: FrozenClock) -> None:
+    """A job counts when it was created, claimed, started or ended at the instant or later, the instant included."""
+    moments: list[int] = []
+
+    def next_moment() -> None:
+        clock.advance(10)
+        moments.append(clock.now())
+
+    next_moment()
+    old = {state: factory.job_in_state(backend, state) for state in EVERY_STATE}
+    claimed, started, ended, back = (factory.enqueue(backend, queue=name) for name in ("c", "s", "e", "b"))
+    next_moment()
+    claims = {queue: factory.claim_one(backend, queue=queue) for queue in ("c", "s", "e", "b")}
+    next_moment()
+    factory.settle(backend, claims["s"], states.start(claims["s"], ago=0))
+    next_moment()
+    factory.complete(backend, claims["e"])
+    factory.settle(backend, claims["b"], states.hand_back(claims["b"]))
+    next_moment()
+    new = factory.enqueue(backend)
+    everything = {*old.values(), claimed, started, ended, back, new}
+    since = [_ids(backend, Filter(touched_since=moment)) for moment in moments]
+    assert since == [everything, {claimed, started, ended, new}, {started, ended, new}, {ended, new}, {new}]
+    assert _ids(backend, Filter(touched_since=moments[3] + 1_000)) == {new}
+    assert _ids(backend, Filter(touched_since=moments[4] + 1_000)) == set()
+
+
+def check_of_a_job_that_ended_only_the_end_counts_as_touched(backend: Backend, clock: FrozenClock) -> None:
+    """A job that ended before the instant was not touched since, though the clock stepped back after its creation."""
+    clock.advance(100)
+    ended, waiting = factory.claimed_job(backend), factory.enqueue(backend)
+    clock.step(-60)
+    factory.complete(backend, ended)
+    assert _ids(backend, Filter(touched_since=clock.now())) == {ended.id, waiting}
+    assert _ids(backend, Filter(touched_since=clock.now() + micros(30))) == {waiting}
+
+
+def check_touched_since_goes_with_other_filters(backend: Backend, clock: FrozenClock) -> None:
+    """States, queues, names, tags, search and the range of creation narrow what was touched, in lists and counts."""
+    for state in EVERY_STATE:
+        factory.job_in_state(backend, state)
+    clock.advance(60)
+    moment = clock.now()
+    jobs = {
+        (state, name): factory.job_in_state(backend, state, queue=f"q-{state}", name=name, tags='["t"]')
+        for state in EVERY_STATE
+        for name in ("a", "b")
+    }
+    clock.advance(60)
+    late = factory.job_in_state(backend, "failed", queue="q-failed", name="a")
+    since = partial(Filter, touched_since=moment)
+    assert _ids(backend, since()) == {*jobs.values(), late}
+    for state in EVERY_STATE:
+        assert _ids(backend, since(states=[state], names=["b"])) == {jobs[state, "b"]}
+        assert _ids(backend, since(states=[state], tags=["t"])) == {jobs[state, "a"], jobs[state, "b"]}
+    assert _ids(backend, since(states=["waiting", "failed"], queues=["q-failed"])) == {
+        jobs["failed", "a"],
+        jobs["failed", "b"],
+        late,
+    }
+    assert _ids(backend, since(error_kind="ValueError", before=clock.now())) == {
+        jobs["failed", "a"],
+        jobs["failed", "b"],
+    }
+    for nothing in (since(search="no such name"), since(states=["claimed"], queues=["x"])):
+        assert _ids(backend, nothing) == set()
+    counts = {"q-failed": {"failed": 2}, "q-running": {"running": 1}}
+    assert counts_of(backend.count(since(states=["failed", "running"], names=["a"]), limit=None)) == counts
+    assert counts_of(backend.count(since(), limit=1)) == {f"q-{state}": {state: 1} for state in EVERY_STATE}
+
+
+def check_pages_of_touched_jobs_follow_each_other(backend: Backend, clock: FrozenClock) -> None:
+    """Touched jobs come newest id first, page by page, however long ago they were created."""
+    ids = factory.enqueue_several(backend, 40)
+    clock.advance(60)
+    moment = clock.now()
+    touched = [claim.id for claim in factory.claim_some(backend, 12)]
+    touched += factory.enqueue_several(backend, 7)
+    seen: list[bytes] = []
+    while page := backend.list(Filter(touched_since=moment), limit=5, before_id=seen[-1] if seen else None):
+        seen += [row.id for row in page]
+    assert seen == sorted(touched, reverse=True) and len(ids) == 40

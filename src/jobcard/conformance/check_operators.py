@@ -9,8 +9,8 @@ from types import MappingProxyType
 from jobcard.backends.base import Backend, Verdict, Want
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
-from jobcard.conformance.model import changed
 from jobcard.conformance.races import at_once, both_at_once
+from jobcard.conformance.rules import changed
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import JobRow

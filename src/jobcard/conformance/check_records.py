@@ -1,10 +1,10 @@
-"""The small records beside the jobs: queues, schedules, engines."""
+"""The small records beside the jobs: queues, schedules, engines, orders."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from jobcard.backends.base import Backend, Record, RecordKind
+from jobcard.backends.base import SETTINGS, Backend, Record, RecordKind
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once
@@ -21,7 +21,7 @@ def check_a_record_is_written_and_read(backend: Backend, clock: FrozenClock) -> 
 
 def check_no_records_are_none(backend: Backend) -> None:
     """A new store has no records of any kind."""
-    assert [list(backend.read_records(kind)) for kind in RecordKind] == [[], [], []]
+    assert not any(list(backend.read_records(kind)) for kind in RecordKind)
 
 
 def check_each_write_raises_the_version_and_resets_the_age(backend: Backend, clock: FrozenClock) -> None:
@@ -58,7 +58,30 @@ def check_kinds_are_kept_apart(backend: Backend) -> None:
         backend.write_record(kind, "x", f'"{kind}"')
     backend.remove_record(RecordKind.ENGINE, "x")
     found = {kind: [record.value for record in backend.read_records(kind)] for kind in RecordKind}
-    assert found == {RecordKind.QUEUE: ['"queue"'], RecordKind.SCHEDULE: ['"schedule"'], RecordKind.ENGINE: []}
+    assert found == {kind: [] if kind is RecordKind.ENGINE else [f'"{kind}"'] for kind in RecordKind}
+
+
+def check_settings_rise_with_the_records_engines_obey(backend: Backend) -> None:
+    """Every write or removal of a queue, schedule or order raises `settings`, so that running engines read it."""
+    seen = [backend.exchange("e").settings]
+    for kind in sorted(SETTINGS):
+        for _ in range(2):
+            backend.write_record(kind, "x", "{}")
+            seen.append(backend.exchange("e").settings)
+        backend.remove_record(kind, "x")
+        seen.append(backend.exchange("e").settings)
+    assert seen == sorted(set(seen))
+
+
+def check_other_records_do_not_lower_settings(backend: Backend) -> None:
+    """What changes nothing for engines, and a write that was refused, leaves `settings` where it was or higher."""
+    backend.write_record(RecordKind.ORDER, "e", '{"order": "quiet"}')
+    before = backend.exchange("e").settings
+    assert backend.write_record(RecordKind.QUEUE, "x", "{}", expect=7) is None
+    assert backend.remove_record(RecordKind.ORDER, "nobody") is False
+    backend.write_record(RecordKind.ENGINE, "e", "{}")
+    factory.complete(backend, factory.claimed_job(backend, queue="default"))
+    assert backend.exchange("e").settings >= before
 
 
 def check_records_come_by_key(backend: Backend) -> None:

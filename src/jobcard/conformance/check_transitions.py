@@ -8,7 +8,7 @@ from types import MappingProxyType
 from jobcard.backends.base import Backend, Verdict
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
-from jobcard.conformance.model import changed
+from jobcard.conformance.rules import changed
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed
@@ -37,8 +37,11 @@ MOVES: Mapping[str, Callable[[Claimed], Change]] = MappingProxyType(
         "hand back": lambda claim: states.hand_back(claim),
         "interrupt": lambda claim: states.interrupt(claim, error=ERROR),
         "park": lambda claim: states.park(claim),
-        "quarantine": lambda claim: states.quarantine(claim),
+        "quarantine": lambda claim: factory.quarantine(claim),
         "start": lambda claim: states.start(claim, ago=micros(0.3)),
+        "note": lambda claim: states.note(claim, ago=micros(0.3), progress='"p"', checkpoint='"c"', lines=((0, "l"),)),
+        "note without a start": lambda claim: states.note(claim, ago=None, progress='"p"'),
+        "suspect": lambda claim: states.suspect(claim, error=ERROR),
         "rescue of one not started": lambda claim: states.rescue(
             claim._replace(state="claimed"), error=ERROR, lapsed=False
         ),

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from jobcard.backends.base import Backend, Waker
+from jobcard.backends.base import Backend, RecordKind, Waker
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness
+from jobcard.core import states
 
 PATIENCE = 10.0
 """Seconds after which a hint counts as missing."""
@@ -39,6 +40,24 @@ def check_a_waker_hints_at_a_new_job(harness: Harness) -> None:
         for _ in range(3):
             factory.enqueue(producer)
             assert _hint_comes(waker)
+    finally:
+        waker.close()
+        harness.close()
+
+
+def check_a_waker_hints_at_a_follow_up(harness: Harness) -> None:
+    """A job stored with the end of another is hinted at like one that was enqueued, and so is an order."""
+    backend, other = harness.ready(), harness.open()
+    claims = [factory.claimed_job(backend) for _ in range(3)]
+    waker = backend.waker()
+    try:
+        if waker.fd is None and waker.changed is None:
+            pytest.skip("this store has nothing to listen to: its engines poll")
+        for claim in claims:
+            assert factory.settle(other, claim, states.complete("1"), then=[factory.new_job()]) == []
+            assert _hint_comes(waker)
+        other.write_record(RecordKind.ORDER, "engine", '{"order": "quiet"}')
+        assert _hint_comes(waker)
     finally:
         waker.close()
         harness.close()

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from jobcard.conformance.model import is_at_work, is_ended
+from jobcard.conformance import factory
+from jobcard.conformance.rules import is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import SECOND
 from jobcard.core.job import Claimed, JobRow, NewJob
@@ -65,8 +66,8 @@ job_specs = st.fixed_dictionaries(
 Spec = dict[str, Any]
 
 kinds = st.sampled_from(
-    ["start", "start", "complete", "fail", "retry", "retry", "crash", "snooze", "cancel", "hand back", "interrupt",
-     "park", "park", "quarantine"]
+    ["start", "note", "note", "long note", "complete", "fail", "retry", "retry", "crash", "suspect", "snooze",
+     "cancel", "hand back", "interrupt", "park", "park", "quarantine"]
 )  # fmt: skip
 operations = st.sampled_from(["cancel", "ask", "ask", "retry", "retry", "run now", "snooze", "snooze"])
 
@@ -106,6 +107,12 @@ def change_of(kind: str, claim: Claimed, delay: int) -> Change:
     match kind:
         case "start":
             return states.start(claim, ago=delay)
+        case "note":
+            lines = ((delay, "said then"), (0, "said now"))[: delay % 7]
+            return states.note(claim, ago=delay or None, progress=f'"{delay}"', lines=lines)
+        case "long note":
+            lines = tuple((place, f"{place}".ljust(6_000, "é")) for place in range(12))
+            return states.note(claim, ago=None, checkpoint=f'"{delay}"', lines=lines)
         case "complete":
             return states.complete('"as a change"')
         case "fail":
@@ -122,9 +129,11 @@ def change_of(kind: str, claim: Claimed, delay: int) -> Change:
             return states.hand_back(claim)
         case "interrupt":
             return states.interrupt(claim, error=ERROR)
+        case "suspect":
+            return states.suspect(claim, error=ERROR)
         case "park":
             return states.park(claim)
-    return states.quarantine(claim)
+    return factory.quarantine(claim)
 
 
 def change_by_operator(kind: str, row: JobRow, delay: int) -> Change | None:

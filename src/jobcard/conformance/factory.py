@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Outcome, Refusal, Want
 from jobcard.conformance.harness import micros
 from jobcard.core.ids import IdSource
 from jobcard.core.job import Claimed, JobRow, NewJob
-from jobcard.core.states import Change, JobState, cancel_waiting, fail, start
+from jobcard.core.states import Change, Hold, JobState, cancel_waiting, fail, park, start
 
 LEASE = micros(60)
 ERROR = '{"kind": "error", "message": "it broke"}'
+NO_TEXT = '"\ud800"'
+"""Half of a surrogate pair: it has no bytes in UTF-8, so no store can take it."""
 
 _ids = IdSource()
 
@@ -101,9 +104,17 @@ def running_job(backend: Backend, *, owner: str = "engine", lease: int = LEASE, 
     return claim._replace(state="running")
 
 
-def settle(backend: Backend, claim: Claimed, change: Change, *, owner: str = "engine") -> list[Refusal]:
-    """Apply one holder's change; what was refused."""
-    return backend.exchange(owner, outcomes=[Outcome(claim.ref, claim.token, change)]).refusals
+def settle(
+    backend: Backend, claim: Claimed, change: Change, *, owner: str = "engine", then: Sequence[NewJob] = ()
+) -> list[Refusal]:
+    """Apply one holder's change and store the jobs that follow it; what was refused."""
+    return backend.exchange(owner, outcomes=[Outcome(claim.ref, claim.token, change, then)]).refusals
+
+
+def quarantine(claim: Claimed) -> Change:
+    """What a store does by itself to a record that it cannot read: out of the line, its bytes kept."""
+    change = park(claim)
+    return replace(change, verb="quarantine", sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"})
 
 
 def complete(
@@ -165,8 +176,9 @@ def job_in_state(backend: Backend, state: str, **given: Any) -> bytes:
 
 def row_of(backend: Backend, job_id: bytes) -> JobRow:
     """The job as it is stored; it must exist."""
-    [row] = backend.get([job_id])
-    return row
+    rows = backend.get([job_id])
+    assert len(rows) == 1, f"of the job {job_id.hex()} there are {len(rows)}"
+    return rows[0]
 
 
 def without_version(row: JobRow) -> JobRow:

@@ -1,7 +1,7 @@
 """Long random histories: the same moves on the model and on the store under test, compared after each.
 
 What must hold after every step:
-    I1   every job of the store equals the model's, field by field, its recorded tries too
+    I1   every job of the store equals the model's, field by field, its recorded tries and log lines too
     I2   at work ⇔ it has an owner and a lease
     I3   a token never falls, and rises with every claim
     I4   0 ≤ attempt ≤ max_attempts
@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 )
 
 from jobcard.backends.base import Backend, Enqueued, Fate, Filter, RecordKind, Want
+from jobcard.conformance import factory
 from jobcard.conformance.drawing import (
     CI,
     ENDED_STATES,
@@ -57,11 +58,12 @@ from jobcard.conformance.drawing import (
     texts,
 )
 from jobcard.conformance.harness import Harness
-from jobcard.conformance.model import ModelBackend, ModelStore, is_alive, is_at_work, is_ended
-from jobcard.conformance.pair import Holding, Pair, plain, without_zeros
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.conformance.pair import Holding, Pair, Said, plain, without_zeros
+from jobcard.conformance.rules import is_alive, is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import DAY, SECOND
-from jobcard.core.job import JobRow, NewJob
+from jobcard.core.job import JobRow, LogLine, NewJob
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
@@ -77,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = self.harness.clock
         self.pair = Pair(self.harness)
         self.jobs: dict[bytes, NewJob] = {}
-        self.last_exchange: tuple[str, list[Holding], list[Change]] | None = None
+        self.last_exchange: tuple[str, list[Said]] | None = None
         self.seen: dict[bytes, JobRow] = {}
 
     def teardown(self) -> None:
@@ -170,8 +172,10 @@ class Machine(RuleBasedStateMachine):
         total = len(plan)
         self.pair.exchange(engine, want=Want([(queue, total) for queue in QUEUES], total))
         held = [holding for holding in self.held() if holding.owner == engine][-total:]
-        changes = [change_of(kind, one.model, delay) for one, (kind, delay) in zip(held, plan, strict=False)]
-        self.settle(engine, held, changes)
+        self.settle(
+            engine,
+            [Said(one, change_of(kind, one.model, delay)) for one, (kind, delay) in zip(held, plan, strict=False)],
+        )
 
     @precondition(lambda self: self.held())
     @rule(number=picks, result=texts, ago=moments, several=st.integers(1, 4))
@@ -185,28 +189,57 @@ class Machine(RuleBasedStateMachine):
     def move(self, number: int, kind: str, delay: int) -> None:
         held = self.held()
         holding = held[number % len(held)]
-        self.settle(holding.owner, [holding], [change_of(kind, holding.model, delay)])
+        self.settle(holding.owner, [Said(holding, change_of(kind, holding.model, delay))])
 
-    def settle(self, owner: str, holdings: list[Holding], changes: list[Change]) -> None:
+    @precondition(lambda self: self.held())
+    @rule(number=picks, kind=kinds, delay=moments, specs=st.lists(job_specs, max_size=3), trouble=st.integers(0, 6))
+    def move_and_follow(self, number: int, kind: str, delay: int, specs: list[Spec], trouble: int) -> None:
+        """A holder's move with jobs that follow it; now and then one is there already, or cannot be stored."""
+        held = self.held()
+        holding = held[number % len(held)]
+        then = [self.new_job(spec) for spec in specs]
+        if trouble < 2:
+            there = self.pick(number)
+            assert there is not None
+            then.insert(0, self.jobs[there.id]._replace(args='"other"'))
+        if trouble in (2, 3) and then:
+            then.append(then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT))
+        if trouble > 3 and then:
+            # Free again if this move ends the job.
+            then[0] = then[0]._replace(unique_key=self.pair.rows[holding.model.id].unique_key)
+        self.settle(holding.owner, [Said(holding, change_of(kind, holding.model, delay), then)])
+
+    @precondition(lambda self: self.held())
+    @rule(number=picks, ago=moments)
+    def note_twice(self, number: int, ago: int) -> None:
+        """What a job says of itself adds up: the second note leaves what the first one said."""
+        held = self.held()
+        holding = held[number % len(held)]
+        first = states.note(holding.model, ago=ago, checkpoint=f'"{number}"', lines=((ago, "a"), (0, "b")))
+        second = states.note(holding.model, ago=None, progress=f'"{number}"', lines=((0, "c"),))
+        self.settle(holding.owner, [Said(holding, first), Said(holding, second)])
+
+    def settle(self, owner: str, outcomes: list[Said]) -> None:
         """Moves of a holder, remembered so that they can be repeated."""
-        self.pair.exchange(owner, outcomes=list(zip(holdings, changes, strict=True)))
-        self.last_exchange = (owner, holdings, changes)
+        self.pair.exchange(owner, outcomes=outcomes)
+        self.last_exchange = (owner, outcomes)
 
     @precondition(lambda self: self.last_exchange is not None)
-    @rule()
-    def repeat_after_a_lost_answer(self) -> None:
+    @rule(spec=job_specs)
+    def repeat_after_a_lost_answer(self, spec: Spec) -> None:
+        """The same again, and one more follow-up each: with a move that was ours before, none is stored."""
         assert self.last_exchange is not None
-        owner, holdings, changes = self.last_exchange
-        self.settle(owner, holdings, changes)
+        owner, outcomes = self.last_exchange
+        self.settle(owner, [said._replace(then=[*said.then, self.new_job(spec)]) for said in outcomes])
 
     @precondition(lambda self: self.stale())
-    @rule(number=picks, kind=kinds, delay=moments)
-    def move_with_old_token(self, number: int, kind: str, delay: int) -> None:
+    @rule(number=picks, kind=kinds, delay=moments, spec=job_specs)
+    def move_with_old_token(self, number: int, kind: str, delay: int, spec: Spec) -> None:
         stale = self.stale()
         holding = stale[-1 - number % len(stale)]
         before = self.pair.rows.get(holding.model.id)
-        change = change_of(kind, holding.model, delay)
-        answer = self.pair.exchange(holding.owner, complete=[(holding, '"late"', 0)], outcomes=[(holding, change)])
+        late = Said(holding, change_of(kind, holding.model, delay), [self.new_job(spec)])
+        answer = self.pair.exchange(holding.owner, complete=[(holding, '"late"', 0)], outcomes=[late])
         assert len(answer.refusals) == 2
         after = self.pair.rows.get(holding.model.id)
         assert before == after or (before and before.hold == "delay")  # due by now, and released by any exchange
@@ -219,7 +252,7 @@ class Machine(RuleBasedStateMachine):
         self.pair.exchange(
             engine,
             complete=[(another, '"done"', 1_000), (bad, '"late"', 0)],
-            outcomes=[(good, change_of(kind, good.model, 0)), (bad, change_of(other_kind, bad.model, 0))],
+            outcomes=[Said(good, change_of(kind, good.model, 0)), Said(bad, change_of(other_kind, bad.model, 0))],
             want=Want([(queue, total) for queue in QUEUES], total),
         )
 
@@ -230,7 +263,7 @@ class Machine(RuleBasedStateMachine):
         mine = [holding for holding in self.held() if holding.owner == engine]
         self.pair.exchange(
             engine,
-            outcomes=[(holding, states.hand_back(holding.model)) for holding in mine],
+            outcomes=[Said(holding, states.hand_back(holding.model)) for holding in mine],
             want=Want([(queue, 20) for queue in QUEUES], 20),
         )
 
@@ -255,8 +288,7 @@ class Machine(RuleBasedStateMachine):
     # -- what an engine's death brings
 
     def _rescue(self, held: Sequence[Holding], *, lapsed: bool) -> None:
-        rescues = [states.rescue(one.model, error=ERROR, lapsed=lapsed) for one in held]
-        self.settle("rescuer", list(held), rescues)
+        self.settle("rescuer", [Said(one, states.rescue(one.model, error=ERROR, lapsed=lapsed)) for one in held])
 
     @precondition(lambda self: self.held())
     @rule(passing=st.sampled_from([0, LEASE - 1_000, LEASE, LEASE]))
@@ -389,6 +421,7 @@ class Machine(RuleBasedStateMachine):
         tags=st.sampled_from([[], [], ["a"], ["b", "a"]]),
         search=st.sampled_from([None, None, "ai", "%", "-0000-"]),
         since=st.sampled_from([None, None, 0, LEASE]),
+        touched=st.sampled_from([None, None, 0, LEASE]),
         error_kind=st.sampled_from([None, None, "X", "lost"]),
         limit=st.integers(1, 30),
         number=picks,
@@ -401,6 +434,7 @@ class Machine(RuleBasedStateMachine):
         tags: list[str],
         search: str | None,
         since: int | None,
+        touched: int | None,
         error_kind: str | None,
         limit: int,
         number: int,
@@ -412,6 +446,7 @@ class Machine(RuleBasedStateMachine):
             tags=tags,
             search=search,
             after=None if since is None else self.clock.now() - since,
+            touched_since=None if touched is None else self.clock.now() - touched,
             error_kind=error_kind,
         )
         below = self.pick(number, lambda row: True) if number % 2 else None
@@ -422,6 +457,12 @@ class Machine(RuleBasedStateMachine):
         if below is not None:
             self.pair.on_both(lambda backend: list(map(plain, backend.list(Filter(), limit=limit, before_id=below.id))))
             self.pair.on_both(lambda backend: backend.attempts([below.id]))
+
+    @rule(since=st.sampled_from([0, 1_000, SECOND, LEASE, DAY]), limit=st.integers(1, 30))
+    def list_touched(self, since: int, limit: int) -> None:
+        where = Filter(touched_since=self.clock.now() - since)
+        self.pair.on_both(lambda backend: list(map(plain, backend.list(where, limit=limit))))
+        self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
 
     @rule(step=st.sampled_from([SECOND, LEASE, DAY]), buckets=st.integers(1, 5))
     def chart(self, step: int, buckets: int) -> None:
@@ -472,6 +513,12 @@ class Machine(RuleBasedStateMachine):
         for attempt in self.pair.real.attempts(ids):
             tries.setdefault(attempt.job_id, []).append(attempt)
         assert tries == {job_id: several for job_id, several in self.pair.model.store.attempts.items() if several}
+        lines: dict[bytes, list[LogLine]] = {}
+        for line in self.pair.real.log_lines(ids):
+            lines.setdefault(line.job_id, []).append(line)
+        kept = {job_id: several for job_id, several in self.pair.model.store.lines.items() if several}
+        # A store may keep somewhat more: the model's are the last of them.
+        assert {job_id: several[-len(kept.get(job_id, several)) :] for job_id, several in lines.items()} == kept
         self._check_each(found)
         self.seen = found
 

@@ -7,13 +7,11 @@ A job's `ref` is its id.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID, uuid4
 
 from jobcard.backends.base import (
@@ -38,9 +36,26 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
+from jobcard.conformance.rules import (
+    allows,
+    can_be_stored,
+    changed,
+    claim_order,
+    claimed_of,
+    has_lapsed,
+    is_alive,
+    is_at_work,
+    is_ended,
+    kept_lines,
+    latest_stamp,
+    matches,
+    may_be_pruned,
+    row_of,
+    same_content,
+)
 from jobcard.core.clock import Clock
-from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, NewJob, Ref
-from jobcard.core.states import ALIVE, AT_WORK, ENDED, After, Change, Hold, JobState, Now, complete
+from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import ALIVE, After, Change, complete
 from jobcard.errors import DuplicateJobError, InvalidJobError, SchemaVersionError
 
 VERSIONS = (1,)
@@ -53,159 +68,12 @@ class ModelStore:
     clock: Clock
     rows: dict[bytes, JobRow] = field(default_factory=dict)
     attempts: defaultdict[bytes, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    lines: defaultdict[bytes, list[LogLine]] = field(default_factory=lambda: defaultdict(list))
     records: dict[tuple[RecordKind, str], tuple[str, int, int]] = field(default_factory=dict)
     settings: int = 0
     applied: list[int] = field(default_factory=list)
     identity: str = field(default_factory=lambda: str(uuid4()))
     lock: threading.RLock = field(default_factory=threading.RLock)
-
-
-# ------------------------------------------------------------------ rules as functions of a row
-
-
-def is_at_work(row: JobRow) -> bool:
-    """Somebody holds the job."""
-    return row.state in AT_WORK
-
-
-def is_alive(row: JobRow) -> bool:
-    """The job has not ended."""
-    return row.state in ALIVE
-
-
-def is_ended(row: JobRow) -> bool:
-    """The job has ended."""
-    return row.state in ENDED
-
-
-def has_lapsed(row: JobRow, now: int) -> bool:
-    """The job is at work and its lease has run out; at the last instant it has."""
-    return is_at_work(row) and row.lease_until is not None and row.lease_until <= now
-
-
-def claim_order(row: JobRow) -> tuple[int, int, bytes]:
-    """The place in its queue's line."""
-    return (row.rank, row.order_at, row.id)
-
-
-def row_of(job: NewJob, now: int) -> JobRow:
-    """A new job as it is stored at `now`."""
-    available_at = job.at if job.at is not None else now + job.delay
-    given = {name: value for name, value in job._asdict().items() if name in JobRow._fields}
-    return JobRow(
-        **given,
-        result=None,
-        order_at=available_at + job.order_offset,
-        hold="delay" if available_at > now else None,
-        state="waiting",
-        attempt=0,
-        crashes=0,
-        interrupts=0,
-        available_at=available_at,
-        created_at=now,
-        claimed_at=None,
-        started_at=None,
-        finished_at=None,
-        expires_at=None,
-        claimed_by=None,
-        claim_token=0,
-        lease_until=None,
-        cancel_requested=None,
-        reason=None,
-        error_kind=None,
-        progress=None,
-        checkpoint=None,
-        version=1,
-    )
-
-
-def same_content(row: JobRow, job: NewJob) -> bool:
-    """The stored job is this one: same name and arguments, those of its constructor too."""
-    return (row.name, row.init, row.args, row.kwargs) == (job.name, job.init, job.args, job.kwargs)
-
-
-def changed(row: JobRow, change: Change, now: int) -> JobRow:
-    """The row after a change that may be applied to it."""
-    sets: dict[str, Any] = {name: _filled_in(value, now) for name, value in change.sets.items()}
-    row = row._replace(**sets)._replace(state=str(change.target))
-    if change.takes:
-        row = row._replace(claim_token=row.claim_token + 1)
-    if is_ended(row) and row.keep is not None:
-        row = row._replace(expires_at=now + row.keep)
-    return row
-
-
-def _filled_in(value: object, now: int) -> object:
-    match value:
-        case Now():
-            return now
-        case After(delay=delay):
-            return now + delay
-        case JobState() | Hold():
-            return str(value)
-    return value
-
-
-def allows(row: JobRow, change: Change, now: int) -> bool:
-    """The job is in a state, under a hold and with a lease that the change may start from."""
-    return (
-        row.state in change.sources
-        and (change.hold is None or row.hold == change.hold)
-        and (not change.lapsed or has_lapsed(row, now))
-    )
-
-
-def claimed_of(row: JobRow) -> Claimed:
-    """What an engine gets of a job at work."""
-    given = {name: value for name, value in row._asdict().items() if name in Claimed._fields}
-    return Claimed(**given, ref=row.id, token=row.claim_token)
-
-
-def matches(row: JobRow, where: Filter) -> bool:
-    """Everything given in the filter holds for the row."""
-    return (
-        (not where.states or row.state in where.states)
-        and (not where.queues or row.queue in where.queues)
-        and (not where.names or row.name in where.names)
-        and set(where.tags) <= set(_tags_of(row))
-        and (where.args is None or row.args == where.args)
-        and (where.error_kind is None or row.error_kind == where.error_kind)
-        and (where.batch_id is None or row.batch_id == where.batch_id)
-        and (where.after is None or row.created_at >= where.after)
-        and (where.before is None or row.created_at < where.before)
-        and (where.search is None or where.search in row.name or where.search in str(UUID(bytes=row.id)))
-    )
-
-
-def _tags_of(row: JobRow) -> Sequence[str]:
-    return json.loads(row.tags) if row.tags else []
-
-
-def may_be_pruned(
-    row: JobRow, *, states: Sequence[str], finished_before: int | None, age: int | None, now: int
-) -> bool:
-    """`prune` may delete this job."""
-    if not is_ended(row) or row.state not in states or row.finished_at is None:
-        return False
-    if finished_before is not None and row.finished_at < finished_before:
-        return True
-    if age is None:
-        return False
-    if row.expires_at is not None:
-        return row.expires_at <= now
-    return row.finished_at < now - age
-
-
-def latest_stamp(row: JobRow) -> int:
-    """When the job came into its present state, as charts show it."""
-    return next(
-        stamp for stamp in (row.finished_at, row.started_at, row.claimed_at, row.created_at) if stamp is not None
-    )
-
-
-def can_be_stored(values: Iterable[object]) -> bool:
-    """Text that no store can take: half of a surrogate pair has no bytes in UTF-8."""
-    return not any(isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value) for value in values)
 
 
 # ------------------------------------------------------------------ the store
@@ -308,7 +176,7 @@ class ModelBackend:
                 )
                 refusals += self._settle(ref, token, done, now)
             for outcome in outcomes:
-                refusals += self._settle(outcome.ref, outcome.token, outcome.change, now)
+                refusals += self._settle(outcome.ref, outcome.token, outcome.change, now, outcome.then)
             claimed = self._claim(owner, want, lease, now)
             delayed = [row.available_at for row in self._rows() if row.hold == "delay"]
             return Exchanged(
@@ -333,8 +201,8 @@ class ModelBackend:
             if row.state == "waiting" and row.hold == "delay" and row.available_at <= now:
                 self._put(row._replace(hold=None))
 
-    def _settle(self, ref: Ref, token: int, change: Change, now: int) -> list[Refusal]:
-        """Apply one holder's change; nothing to report when it applied."""
+    def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
+        """Apply one holder's change and store what follows it; nothing to report when it applied."""
         row = self.store.rows.get(ref) if isinstance(ref, bytes) else None
         if row is None or row.claim_token != token:
             return [Refusal(ref, token, Verdict.LOST)]
@@ -342,10 +210,17 @@ class ModelBackend:
             return [Refusal(ref, token, Verdict.MINE)]
         if not allows(row, change, now):
             return [Refusal(ref, token, Verdict.LOST)]
-        if not can_be_stored([*change.sets.values(), change.error]):
+        texts = [text for _, text in change.lines]
+        if not can_be_stored([*change.sets.values(), change.error, *texts, *(value for job in then for value in job)]):
             return [Refusal(ref, token, Verdict.REFUSED, "a text has no bytes in UTF-8")]
         self._apply(row, change, now)
+        self._follow(then, now)
         return []
+
+    def _follow(self, then: Sequence[NewJob], now: int) -> None:
+        """Store the jobs that follow a move that has just been applied; one that is there or taken is passed over."""
+        for job in then:
+            self._store_one(job, now)
 
     def _apply(self, row: JobRow, change: Change, now: int) -> JobRow:
         after = self._put(changed(row, change, now))
@@ -353,7 +228,12 @@ class ModelBackend:
             tries = self.store.attempts[row.id]
             tries.append(Attempt(row.id, change.attempt, now, change.error))
             del tries[:-LAST_ATTEMPTS]
+        self._keep_lines(row.id, [LogLine(row.id, now - ago, text) for ago, text in change.lines])
         return after
+
+    def _keep_lines(self, job_id: bytes, lines: Sequence[LogLine]) -> None:
+        if lines:
+            self.store.lines[job_id] = kept_lines([*self.store.lines[job_id], *lines])
 
     def _claim(self, owner: str, want: Want, lease: int, now: int) -> list[Claimed]:
         found: list[JobRow] = []
@@ -388,14 +268,14 @@ class ModelBackend:
         self._put(row._replace(lease_until=now + lease))
         return True
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
         with self._step() as now:
             found = [
                 claimed_of(row)
-                for row in self._rows()
+                for row in sorted(self._rows(), key=lambda row: row.id)
                 if is_at_work(row) and (row.claimed_by in owners or (lapsed and self._is_lost(row, now)))
             ]
-            return found[:limit]
+            return [claim for claim in found if not isinstance(after, bytes) or claim.id > after][:limit]
 
     def _is_lost(self, row: JobRow, now: int) -> bool:
         return has_lapsed(row, now)
@@ -437,6 +317,7 @@ class ModelBackend:
         for row in rows:
             del self.store.rows[row.id]
             self.store.attempts.pop(row.id, None)
+            self.store.lines.pop(row.id, None)
         return len(rows)
 
     def truncate(self) -> None:
@@ -447,6 +328,7 @@ class ModelBackend:
     def _forget(self) -> None:
         self.store.rows.clear()
         self.store.attempts.clear()
+        self.store.lines.clear()
         self.store.records.clear()
 
     # -- looking up
@@ -463,6 +345,10 @@ class ModelBackend:
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         with self._step():
             return [attempt for row in self._rows(job_ids) for attempt in self.store.attempts[row.id]]
+
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        with self._step():
+            return [line for row in self._rows(job_ids) for line in self.store.lines[row.id]]
 
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         with self._step():

@@ -10,7 +10,7 @@ from jobcard.backends.base import NOTHING, Backend, Completions, Exchanged, Outc
 from jobcard.conformance.drawing import LEASE
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.model import ModelBackend, ModelStore
-from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.job import Claimed, JobRow, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import JobcardError
 
@@ -23,6 +23,14 @@ class Holding(NamedTuple):
     owner: str
     real: Claimed
     model: Claimed
+
+
+class Said(NamedTuple):
+    """One outcome of a history: who says it, what shall become of the job, and which jobs follow."""
+
+    holding: Holding
+    change: Change
+    then: Sequence[NewJob] = ()
 
 
 class Pair:
@@ -79,7 +87,7 @@ class Pair:
         owner: str,
         *,
         complete: Sequence[tuple[Holding, str, int]] = (),
-        outcomes: Sequence[tuple[Holding, Change]] = (),
+        outcomes: Sequence[Said] = (),
         want: Want = NOTHING,
     ) -> Exchanged:
         """The same exchange on both; answers are compared, claims remembered. Gives the model's answer."""
@@ -93,7 +101,10 @@ class Pair:
                     results=[result for _, result, _ in complete],
                     started_ago=[ago for _, _, ago in complete],
                 ),
-                outcomes=[Outcome(proof(holding).ref, proof(holding).token, change) for holding, change in outcomes],
+                outcomes=[
+                    Outcome(proof(said.holding).ref, proof(said.holding).token, said.change, said.then)
+                    for said in outcomes
+                ],
                 want=want,
                 lease=LEASE,
             )
@@ -118,14 +129,16 @@ class Pair:
         assert Counter(self._refs[ref] for ref in found) == Counter(gone)
 
     def find_held(self, owners: Sequence[str], *, lapsed: bool) -> list[Holding]:
-        """The same claims are found on both, and a short look finds some of them."""
+        """The same claims are found on both, by ascending ref, at once and in short looks."""
         expected = {claim.id: claim for claim in self.model.find_held(owners, lapsed=lapsed, limit=1_000)}
         found = {claim.id: claim for claim in self.real.find_held(owners, lapsed=lapsed, limit=1_000)}
         assert found.keys() == expected.keys()
         for job_id, claim in found.items():
             assert claim._replace(ref=b"") == expected[job_id]._replace(ref=b"")
-        few = self.real.find_held(owners, lapsed=lapsed, limit=2)
-        assert len(few) == min(2, len(expected)) and {claim.id for claim in few} <= expected.keys()
+        seen: list[Claimed] = []
+        while len(few := self.real.find_held(owners, lapsed=lapsed, limit=5, after=seen[-1].ref if seen else None)) > 0:
+            seen += few
+        assert [claim.ref for claim in seen] == [claim.ref for claim in found.values()]
         return [Holding("rescuer", found[job_id], expected[job_id]) for job_id in found]
 
 

@@ -144,11 +144,6 @@ class Backoff:
         return self.function is not None
 
 
-def is_custom_text(text: str) -> bool:
-    """Whether stored text says that a function of the application decides."""
-    return text.endswith(',"custom":true}')
-
-
 def _parsed(text: str) -> Backoff:
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise ValueError("no back-off is that long")

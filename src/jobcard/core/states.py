@@ -239,12 +239,6 @@ def park(claim: Claimed) -> Change:
     return replace(change, sets={**change.sets, "hold": Hold.PARKED})
 
 
-def quarantine(claim: Claimed) -> Change:
-    """This record is unreadable: out of the line, its bytes kept."""
-    change = _back(claim, "quarantine", delay=None, attempt=claim.attempt - 1)
-    return replace(change, sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"})
-
-
 def start(claim: Claimed, *, ago: int) -> Change:
     """The job began `ago` microseconds before now. Written late, and only for jobs that take a while."""
     return Change(verb="start", sources=AT_WORK, target=JobState.RUNNING, sets={"started_at": After(-ago)})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from jobcard.backends.base import Backend, Outcome, Record, RecordKind
 from jobcard.core import clock, states
-from jobcard.core.job import Claimed
+from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
@@ -57,10 +57,12 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
     """
     most = backend.capabilities.max_batch
     total = 0
+    ours: list[Claimed] = []
+    after: Ref | None = None
     while True:
-        held = backend.find_held(list(dead), lapsed=True, limit=most)
+        held = backend.find_held(list(dead), lapsed=True, limit=most, after=after)
         others = [claim for claim in held if claim.claimed_by != owner]
-        ours = [claim for claim in held if claim.claimed_by == owner]
+        ours += [claim for claim in held if claim.claimed_by == owner]
         outcomes = []
         for claim in others:
             change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
@@ -72,8 +74,10 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
         for (dead_owner, state), count in taken.items():
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
         total += taken.total()
-        if len(held) < most or not taken:
+        if len(held) < most:
             return total, ours
+        # Those behind: what is ours, or was refused just now, would be found again at the front for ever.
+        after = held[-1].ref
 
 
 def prune(backend: Backend, settings: Settings) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 
 from broken.meeting import Meeting
 from jobcard.backends.base import NOTHING, Exchanged, Want
-from jobcard.conformance.model import ModelBackend, ModelStore, claim_order, is_ended
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.conformance.rules import claim_order, is_ended
 from jobcard.core.job import Claimed, JobRow
 
 _meeting = Meeting()

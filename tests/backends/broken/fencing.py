@@ -1,19 +1,21 @@
 """Faults in the fence: who may write to a job."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jobcard.backends.base import Refusal, Verdict
-from jobcard.conformance.model import ModelBackend, has_lapsed, is_at_work
-from jobcard.core.job import JobRow, Ref
+from jobcard.conformance.model import ModelBackend
+from jobcard.conformance.rules import has_lapsed, is_at_work
+from jobcard.core.job import JobRow, NewJob, Ref
 from jobcard.core.states import Change, JobState
 
 
 class FinishesWithoutToken(ModelBackend):
     """Fault 1: an outcome is applied whatever its token."""
 
-    def _settle(self, ref: Ref, token: int, change: Change, now: int) -> list[Refusal]:
+    def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
         row = self.store.rows.get(ref) if isinstance(ref, bytes) else None
-        return super()._settle(ref, row.claim_token if row else token, change, now)
+        return super()._settle(ref, row.claim_token if row else token, change, now, then)
 
 
 class RenewsWithoutToken(ModelBackend):
@@ -34,18 +36,18 @@ class RescuesWithoutRaisingTheToken(ModelBackend):
 class CompletesWhatWasCanceled(ModelBackend):
     """Fault 13: a completion asks for the token only, so it overwrites an end."""
 
-    def _settle(self, ref: Ref, token: int, change: Change, now: int) -> list[Refusal]:
+    def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
         row = self.store.rows.get(ref) if isinstance(ref, bytes) else None
         if row and row.claim_token == token and change.verb == "complete":
             change = replace(change, sources=frozenset(JobState))
-        return super()._settle(ref, token, change, now)
+        return super()._settle(ref, token, change, now, then)
 
 
 class ReportsItsOwnRepeatsAsLost(ModelBackend):
     """A repeated write is refused as if somebody else had the job."""
 
-    def _settle(self, ref: Ref, token: int, change: Change, now: int) -> list[Refusal]:
-        return [refusal._replace(verdict=Verdict.LOST) for refusal in super()._settle(ref, token, change, now)]
+    def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
+        return [refusal._replace(verdict=Verdict.LOST) for refusal in super()._settle(ref, token, change, now, then)]
 
 
 class ClaimsWithoutRaisingTheToken(ModelBackend):
@@ -71,8 +73,8 @@ class RenewsALeaseThatRanOut(ModelBackend):
 class TakesALeaseThatHolds(ModelBackend):
     """A change for lapsed leases is applied to one that was renewed."""
 
-    def _settle(self, ref: Ref, token: int, change: Change, now: int) -> list[Refusal]:
-        return super()._settle(ref, token, replace(change, lapsed=False), now)
+    def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
+        return super()._settle(ref, token, replace(change, lapsed=False), now, then)
 
 
 class SweepsByAge(ModelBackend):

@@ -6,7 +6,8 @@ from typing import Any
 
 from broken.meeting import Meeting
 from jobcard.backends.base import Enqueued, Fate, Filter, RecordKind
-from jobcard.conformance.model import ModelBackend, is_ended, row_of
+from jobcard.conformance.model import ModelBackend
+from jobcard.conformance.rules import is_ended, row_of
 from jobcard.core.job import Attempt, JobRow, NewJob
 from jobcard.core.states import Change
 from jobcard.errors import InvalidJobError

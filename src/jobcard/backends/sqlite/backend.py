@@ -26,7 +26,6 @@ from jobcard.backends.base import (
     Enqueued,
     Exchanged,
     Facts,
-    Fate,
     Filter,
     Outcome,
     Record,
@@ -35,10 +34,10 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.sqlite import changes, files, lookup, wake
+from jobcard.backends.sqlite import changes, files, lookup, storing, wake
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import StatementError, UniqueKeyError
-from jobcard.backends.sqlite.exchange import Exchange, record_try
+from jobcard.backends.sqlite.exchange import Exchange, keep_records
 from jobcard.backends.sqlite.files import FileConnection, NoFileError
 from jobcard.backends.sqlite.options import MEMORY, read_options
 from jobcard.backends.sqlite.pool import Pool
@@ -46,9 +45,9 @@ from jobcard.backends.sqlite.rows import to_job
 from jobcard.backends.sqlite.schema import Schema
 from jobcard.backends.sqlite.statements import marks, statements
 from jobcard.core.clock import Clock, SystemClock
-from jobcard.core.job import Attempt, Claimed, JobRow, NewJob, Ref
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
-from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError, StoreMovedError
+from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -157,54 +156,10 @@ class SQLiteBackend:
         """Store up to 1,000 jobs in one commit; one answer each, in order."""
         if not jobs:
             return []
-        now = self._clock.now()
         with self._write() as connection:
-            # Where keys may collide, one by one at once; else all in one go, and again if one was there already.
-            answers = None
-            if len(jobs) > 1 and all(job.unique_key is None for job in jobs):
-                answers = self._enqueue_all(connection, jobs, now)
-            if answers is None:
-                answers = self._enqueue_singly(connection, jobs, now)
+            answers = storing.enqueue(connection, self._sql, jobs, self._clock.now())
         self._ring()
         return answers
-
-    def _enqueue_all(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> list[Enqueued] | None:
-        stored = Fate.STORED
-        end = (now,)
-        try:
-            with connection.transaction():
-                self._open_line(connection, jobs, now)
-                if connection.change_many(self._sql["enqueue"], [job + end for job in jobs]) != len(jobs):
-                    raise _TakenError
-        except _TakenError:
-            return None
-        return [Enqueued(stored, job.id) for job in jobs]
-
-    def _enqueue_singly(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
-        with connection.transaction():
-            self._open_line(connection, jobs, now)
-            return [
-                Enqueued(Fate.STORED, job.id)
-                if connection.change(self._sql["enqueue"], (*job, now))
-                else self._find_taken(connection, job)
-                for job in jobs
-            ]
-
-    def _open_line(self, connection: Connection, jobs: Sequence[NewJob], now: int) -> None:
-        [(seal,)] = connection.execute(self._sql["seal"])
-        if seal is not None:
-            raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
-        for queue in {job.queue for job in jobs}:
-            if connection.change(self._sql["add_queue"], (queue, "{}", now)):
-                connection.execute(self._sql["raise_settings"])
-
-    def _find_taken(self, connection: Connection, job: NewJob) -> Enqueued:
-        found = connection.execute(self._sql["find_id"], (job.id,))
-        if found:
-            same = found[0] == (job.name, job.init, job.args, job.kwargs)
-            return Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
-        [(existing,)] = connection.execute(self._sql["find_unique_key"], (job.unique_key,))
-        return Enqueued(Fate.KEY_TAKEN, existing)
 
     # -- holding
 
@@ -220,7 +175,7 @@ class SQLiteBackend:
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one commit."""
         with self._write() as connection:
-            return Exchange(
+            exchange = Exchange(
                 connection,
                 self._sql,
                 owner=owner,
@@ -229,7 +184,11 @@ class SQLiteBackend:
                 outcomes=tuple(outcomes),
                 want=want,
                 lease=lease,
-            ).run()
+            )
+            answer = exchange.run()
+        if exchange.has_stored:
+            self._ring()
+        return answer
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
@@ -246,15 +205,16 @@ class SQLiteBackend:
             return [row[1] for row in rows if not connection.change(sql, row)]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int) -> list[Claimed]:
-        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
-        found: dict[Ref, Claimed] = {}
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
+        now = self._clock.now()
         with self._read() as connection:
-            for owner in owners:
-                found |= lookup.held(connection, self._sql, "held_by", (owner, limit))
-            if lapsed:
-                found |= lookup.held(connection, self._sql, "lapsed", (self._clock.now(), limit))
-        return list(found.values())[:limit]
+            looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
+            found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
+        if broken and not self._options.readonly:
+            with self._write() as connection, connection.transaction():
+                connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
+        return found
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -279,7 +239,7 @@ class SQLiteBackend:
             except UniqueKeyError as error:
                 raise self._duplicate(connection, job_id) from error
             for ref, *_ in rows:
-                record_try(connection, self._sql, ref, change, now)
+                keep_records(connection, self._sql, ref, change, now)
         if not rows:
             return None
         self._ring()
@@ -318,13 +278,14 @@ class SQLiteBackend:
     def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
         keys = [(ref,) for ref in refs]
         connection.change_many(self._sql["delete_attempts"], keys)
+        connection.change_many(self._sql["delete_lines"], keys)
         return connection.change_many(self._sql["delete"], keys)
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
         with self._write() as connection, connection.transaction():
-            for name in ("truncate_attempts", "truncate_jobs", "truncate_records", "raise_settings"):
+            for name in ("truncate_attempts", "truncate_lines", "truncate_jobs", "truncate_records", "raise_settings"):
                 connection.execute(self._sql[name])
         self._ring()
 
@@ -341,6 +302,12 @@ class SQLiteBackend:
         """The recorded tries of these jobs, oldest first."""
         with self._read() as connection:
             return [Attempt._make(row) for row in self._by_ids(connection, "attempts", job_ids)]
+
+    @_verb
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, each job's oldest first."""
+        with self._read() as connection:
+            return [LogLine._make(row) for row in self._by_ids(connection, "log_lines", job_ids)]
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
@@ -536,10 +503,6 @@ class SQLiteBackend:
     def _ring(self) -> None:
         if name := self._wake_name():
             self._bell.ring(name)
-
-
-class _TakenError(Exception):
-    """An id of the batch is there already; the batch is stored again one by one."""
 
 
 _CONTRACT: type[base.Backend] = SQLiteBackend

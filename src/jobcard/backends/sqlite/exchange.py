@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sqlite import changes
+from jobcard.backends.sqlite import changes, storing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import place_in_line, to_claimed
-from jobcard.core.job import LAST_ATTEMPTS, Claimed, Ref
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
 from jobcard.core.states import AT_WORK, Change, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, JobcardError
 
@@ -45,6 +45,8 @@ class Exchange:
         self._want = want
         self._lease = lease
         self._refusals: list[Refusal] = []
+        self.has_stored = False
+        """Jobs that follow others were stored: whoever waits for jobs wants to know."""
 
     def run(self) -> Exchanged:
         """All of it in one commit; without the write lock when there is nothing to do."""
@@ -59,6 +61,7 @@ class Exchange:
     def _in_one_step(self, complete: Callable[[], None], apply: Callable[[Outcome], None]) -> Exchanged:
         while True:
             self._refusals.clear()
+            self.has_stored = False
             try:
                 with self._connection.transaction():
                     self._connection.execute(self._sql["release"], (self._now,))
@@ -124,7 +127,9 @@ class Exchange:
         sql, values = changes.bind(self._sql["apply"], outcome.change, self._now)
         if not self._connection.change(sql, (*values, outcome.ref, outcome.token)):
             return False
-        record_try(self._connection, self._sql, outcome.ref, outcome.change, self._now)
+        keep_records(self._connection, self._sql, outcome.ref, outcome.change, self._now)
+        if outcome.then and storing.follow(self._connection, self._sql, outcome.then, self._now):
+            self.has_stored = True
         return True
 
     def _settle_alone(self, ref: Ref, token: int, sources: frozenset[JobState], write: Callable[[], bool]) -> None:
@@ -174,9 +179,24 @@ class Exchange:
         return found
 
 
-def record_try(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:
-    """Keep the error of a change as a record of its own, and only the newest of them."""
-    if change.error is None:
-        return
-    connection.execute(sql["add_attempt"], (ref, change.attempt, now, change.error))
-    connection.execute(sql["trim_attempts"], (ref, LAST_ATTEMPTS))
+def keep_records(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:
+    """Keep what a change brings beside the job, in its transaction: the error of a try, log lines; only the newest."""
+    if change.error is not None:
+        connection.execute(sql["add_attempt"], (ref, change.attempt, now, change.error))
+        connection.execute(sql["trim_attempts"], (ref, LAST_ATTEMPTS))
+    if change.lines:
+        _keep_lines(connection, sql, ref, [(now - ago, text) for ago, text in change.lines])
+
+
+def _keep_lines(connection: Connection, sql: Mapping[str, str], ref: Ref, lines: Sequence[tuple[int, str]]) -> None:
+    # Each line says how much text stands before it, so that nobody has to read a thousand lines to drop the first.
+    place = size = 0
+    for last, before, text in connection.execute(sql["last_line"], (ref,)):
+        place, size = last, before + len(text)
+    rows = []
+    for at, text in lines:
+        place += 1
+        rows.append((ref, place, size, at, text))
+        size += len(text)
+    connection.change_many(sql["add_line"], rows)
+    connection.execute(sql["trim_lines"], (ref, place - LAST_LINES, size - LINES_TEXT))

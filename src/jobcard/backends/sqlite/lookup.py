@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from jobcard.backends.base import Bucket, Filter, Tally
 from jobcard.backends.sqlite.connection import Connection, Row
-from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, to_claimed, to_job
+from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
 from jobcard.backends.sqlite.statements import marks
 from jobcard.core.job import Claimed, JobRow, Ref
-from jobcard.core.states import ENDED, JobState
+from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
@@ -34,6 +34,10 @@ _PARTS: tuple[tuple[str, str], ...] = (
 )
 _BY_QUEUE = frozenset({_IN_LINE, *(part for state, part in _PARTS if state in ENDED)})
 """Those whose index finds one queue at once; the others are counted as a whole."""
+
+
+# Of a job that ended only the end counts; whatever waits or is at work has no end.
+_TOUCHED = "(finished_at >= ? or finished_at is null and (created_at >= ? or claimed_at >= ? or started_at >= ?))"
 
 
 def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list[object]]:
@@ -60,6 +64,8 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
         add("created_at >= ?", where.after)
     if where.before is not None:
         add("created_at < ?", where.before)
+    if where.touched_since is not None:
+        add(_TOUCHED, *[where.touched_since] * 4)
     if where.search:
         # instr and not like: nothing in the text means anything but itself.
         add(f"(instr(name, ?) > 0 or instr({_ID_WITH_DASHES}, ?) > 0)", where.search, where.search.lower())
@@ -69,6 +75,7 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
 
 
 _FEW = 5_000
+_ABOVE_ALL = b"\xff" * 17
 
 
 def _parts_of_few(connection: Connection, sql: Mapping[str, str], where: Filter) -> list[str]:
@@ -90,16 +97,52 @@ def list_jobs(
     connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int, before_id: bytes | None
 ) -> Sequence[JobRow]:
     """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
+    if where.touched_since is not None:
+        return _list_touched(connection, sql, where, limit=limit, before_id=before_id)
     condition, values = conditions(where, before_id)
-    values.append(limit)
     if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n in ({refs}) and {condition}"
+    return _page(connection, sql, sql["list"].replace("{where}", condition), [*values, limit])
+
+
+def _page(connection: Connection, sql: Mapping[str, str], statement: str, values: Sequence[object]) -> list[JobRow]:
     try:
-        return list(map(to_job, connection.execute(sql["list"].replace("{where}", condition), values)))
+        return list(map(to_job, connection.execute(statement.replace("{what}", JOB_COLUMNS), values)))
     except CorruptRecordError:
-        found = connection.execute(sql["list_refs"].replace("{where}", condition), values)
-        return list(map(to_job, _readable(connection, sql["get_ref"], [ref for (ref,) in found])))
+        refs = connection.execute(statement.replace("{what}", "n"), values)
+        return list(map(to_job, _readable(connection, sql["get_ref"], [ref for (ref,) in refs])))
+
+
+def touched(sql: Mapping[str, str], where: Filter) -> tuple[str, list[object]]:
+    """A statement for the refs of all jobs touched in time, in the states wanted, and its values."""
+    since, wanted = where.touched_since, where.states or tuple(JobState)
+    parts: list[tuple[str, list[object]]] = []
+    if JobState.WAITING in wanted:
+        parts.append((sql["touched_waiting"], [since]))
+    if not AT_WORK.isdisjoint(wanted):
+        parts.append((sql["touched_at_work"], [since] * 3))
+    parts += [(sql["touched_ended"], [state.value, since]) for state in sorted(ENDED) if state in wanted]
+    return " union all ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+
+
+def _list_touched(
+    connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int, before_id: bytes | None
+) -> Sequence[JobRow]:
+    condition, values = conditions(where, before_id)
+    refs, since = touched(sql, where)
+    if not refs:
+        return []
+    [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, _FEW + 1])
+    if number > _FEW:
+        # Too many to sort for every page. Most of them are young, so a short walk down the ids meets enough.
+        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, _FEW + 10 * limit))
+        bound, lowest = ("id >= ? and ", below[0]) if below else ("", ())
+        page = _page(connection, sql, sql["list"].replace("{where}", bound + condition), [*lowest, *values, limit])
+        if len(page) == limit or not below:
+            return page
+    statement = sql["list_touched"].replace("{touched}", refs).replace("{where}", condition)
+    return _page(connection, sql, statement, [*since, *values, limit])
 
 
 def get_jobs(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[JobRow]:
@@ -126,14 +169,28 @@ def _readable(connection: Connection, statement: str, keys: Sequence[object]) ->
     return found
 
 
-def held(connection: Connection, sql: Mapping[str, str], name: str, values: Sequence[object]) -> dict[Ref, Claimed]:
-    """The claims that a statement finds, by ref; unreadable ones are left out and logged."""
-    try:
-        rows = connection.execute(sql[name].replace("{what}", CLAIMED_COLUMNS), values)
-    except CorruptRecordError:
-        refs = connection.execute(sql[name].replace("{what}", "n"), values)
-        rows = _readable(connection, sql["get_claimed"], [ref for (ref,) in refs])
-    return {row[0]: to_claimed(row) for row in rows}
+def held(
+    connection: Connection,
+    sql: Mapping[str, str],
+    looks: Sequence[tuple[str, object]],
+    *,
+    limit: int,
+    after: Ref | None,
+) -> tuple[list[Claimed], list[Ref]]:
+    """The first claims behind `after` that any of these statements finds, and the numbers of unreadable ones."""
+    found: dict[int, Row] = {}
+    broken: list[Ref] = []
+    for name, value in looks:
+        values = (value, limit, after or 0)
+        try:
+            rows = connection.execute(sql[name].replace("{what}", CLAIMED_COLUMNS), values)
+        except CorruptRecordError:
+            refs = [ref for (ref,) in connection.execute(sql[name].replace("{what}", "n"), values)]
+            rows = _readable(connection, sql["get_claimed"], refs)
+            readable = {row[0] for row in rows}
+            broken += [ref for ref in refs if ref not in readable]
+        found |= {row[0]: row for row in rows}
+    return [to_claimed(found[ref]) for ref in sorted(found)[:limit]], broken
 
 
 def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -147,6 +204,12 @@ def count_jobs(
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
     counts: dict[str, dict[str, int]] = {}
     condition, values = conditions(where)
+    if where.touched_since is not None:
+        refs, since = touched(sql, where)
+        statement = sql["count_touched"].replace("{touched}", refs).replace("{where}", condition)
+        for queue, state, number in connection.execute(statement, [*since, *values]) if refs else ():
+            counts.setdefault(queue, {})[state] = number if limit is None else min(limit, number)
+        return counts
     for state, part in _PARTS:
         if where.states and state not in where.states:
             continue

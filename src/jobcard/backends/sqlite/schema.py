@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import StatementError
-from jobcard.backends.sqlite.statements import migrations, statements
+from jobcard.backends.sqlite.statements import marks, migrations, statements
 from jobcard.errors import ConfigError, SchemaVersionError
 
-TABLES = ("jobs", "attempts", "records", "meta")
+TABLES = {1: ("jobs", "attempts", "records", "meta"), 2: ("lines",)}
+"""What each migration makes."""
 
 
 class Schema:
@@ -16,13 +19,13 @@ class Schema:
     def __init__(self, prefix: str) -> None:
         self._sql = statements(prefix)
         self._migrations = migrations(prefix)
-        self._tables = tuple(prefix + name for name in TABLES)
+        self._tables = {number: tuple(prefix + name for name in names) for number, names in TABLES.items()}
         self._meta = prefix + "meta"
         self.wanted = self._migrations[-1].number
 
     def version(self, connection: Connection) -> int:
         """The version found, 0 when there are no tables."""
-        if self._meta not in self._tables_found(connection):
+        if self._meta not in self._tables_found(connection, self._tables[1]):
             return 0
         try:
             rows = connection.execute(self._sql["schema_version"])
@@ -50,8 +53,7 @@ class Schema:
                 found = self.version(connection)
                 if found >= migration.number:
                     continue
-                if found == 0:
-                    self._refuse_foreign_tables(connection)
+                self._refuse_foreign_tables(connection, self._tables.get(migration.number, ()))
                 for statement in migration.up:
                     connection.execute(statement)
                 connection.execute(self._sql["set_schema_version"], (migration.number,))
@@ -72,10 +74,10 @@ class Schema:
                 connection.execute(self._sql["set_schema_version"], (found - 1,))
             return found
 
-    def _tables_found(self, connection: Connection) -> set[str]:
-        names = connection.execute("select name from sqlite_schema where name in (?, ?, ?, ?)", self._tables)
-        return {name for (name,) in names}
+    def _tables_found(self, connection: Connection, names: Sequence[str]) -> set[str]:
+        found = connection.execute(self._sql["tables"].replace("{marks}", marks(len(names))), names)
+        return {name for (name,) in found}
 
-    def _refuse_foreign_tables(self, connection: Connection) -> None:
-        if taken := sorted(self._tables_found(connection)):
+    def _refuse_foreign_tables(self, connection: Connection, names: Sequence[str]) -> None:
+        if taken := sorted(self._tables_found(connection, names)):
             raise ConfigError(f"the file has a table {taken[0]!r} that is not jobcard's: choose another prefix")

@@ -1,3 +1,3 @@
--- Jobs of a filter, newest id first; {where} comes from lookup.py and holds only places for values.
--- Only reads.
-select {columns} from {prefix}jobs where {where} order by id desc limit ?
+-- Jobs of a filter, newest id first, whole or only their refs; {where} comes from lookup.py.
+-- Only reads; the filter holds only places for values.
+select {what} from {prefix}jobs where {where} order by id desc limit ?
