@@ -250,31 +250,29 @@ class MySQLBackend:
     ) -> int:
         refs: dict[int, None] = {}
         with connection.transaction():
-            [moment, *queues] = connection.run(
-                [
-                    Step(self._sql["moment"], {"now": self._now()}),
-                    *(Step(self._sql["queues_of_ended"], {"state": state}) for state in states),
-                ]
+            moment, ends = connection.run(
+                [Step(self._sql["moment"], {"now": self._now()}), Step(self._sql["queues_of_ended"])]
             )
             now: int = only_row(moment)[0]
-            for step in self._looks(dict(zip(states, queues, strict=True)), now, before, age):
+            for step in self._looks(states, ends, now, before, age):
                 if len(refs) < limit:
                     left = {**step.values, "limit": limit - len(refs)}
                     refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
             return self._delete(connection, list(refs))
 
-    def _looks(self, queues: Mapping[str, Rows], now: int, before: int | None, age: int | None) -> list[Step]:
-        """Where jobs that may be pruned are looked for, one queue and rule after the other."""
+    def _looks(self, states: Sequence[str], ends: Rows, now: int, before: int | None, age: int | None) -> list[Step]:
+        """Where jobs that may be pruned are looked for, one state, queue and rule after the other."""
         steps = []
-        for state in queues:
-            for (queue,) in queues[state]:
+        finished_before, expired = self._sql["finished_before"], self._sql["expired"]
+        for state in states:
+            for queue in (queue for ended, queue in ends if ended == state):
                 place: dict[str, object] = {"state": state, "queue": queue}
                 if before is not None:
-                    steps.append(Step(self._sql["finished_before"], {**place, "before": before, "kept": True}))
+                    steps.append(Step(finished_before, {**place, "before": before, "kept": True}))
                 if age is not None:
-                    steps.append(Step(self._sql["finished_before"], {**place, "before": now - age, "kept": False}))
+                    steps.append(Step(finished_before, {**place, "before": now - age, "kept": False}))
             if age is not None:
-                steps.append(Step(self._sql["expired"], {"state": state, "now": now}))
+                steps.append(Step(expired, {"state": state, "now": now}))
         return steps
 
     @_verb

@@ -91,6 +91,7 @@ class Connection:
             [
                 Step(f"set names utf8mb4 collate {self.collation}"),
                 Step(f"set session sql_mode = '{_MODES}'"),
+                Step("set session autocommit = 1"),
                 Step("set session transaction isolation level read committed"),
                 Step(f"set session innodb_lock_wait_timeout = {max(1, round(self._wait))}"),
                 # A client that vanished in the middle of something must not keep its locks for hours.

@@ -209,7 +209,7 @@ class _MySQLClientBody:
             **_security_of_client(options),
             **options.unsafe,
         )
-        self.fileno: int | None = None  # it does not say
+        self.fileno: int | None = self._raw.fileno()
 
     def query(self, text: bytes) -> list[Result]:
         cursor = self._raw.cursor()

@@ -106,24 +106,22 @@ def _touched(connection: Connection, sql: Sql, prefix: str, since: int) -> tuple
     """A source of the jobs touched since an instant; no look at jobs that ended before."""
     values: dict[str, object] = {"touched_since": since}
     refs = [sql["touched_waiting"], sql["touched_at_work"]]
-    ends, of_ends = _ends(connection, sql, sorted(ENDED))
+    ends, of_ends = _ends(connection, sql)
     if ends:
         refs.append(sql["touched_ended"].replace("{ends}", ends))
     return _found_in(prefix, refs), {**values, **of_ends}
 
 
-def _ends(connection: Connection, sql: Sql, wanted: Sequence[JobState]) -> tuple[str, dict[str, object]]:
+def _ends(connection: Connection, sql: Sql) -> tuple[str, dict[str, object]]:
     """Every (state, queue) in which jobs have ended, as a table with places for its values; "": there is none.
 
     Found here and not in the statement that uses it: the server would walk all that ended to find the queues.
     """
-    steps = [Step(sql["queues_of_ended"], {"state": state}) for state in wanted]
-    rows: list[str] = []
+    rows = []
     values: dict[str, object] = {}
-    for state, queues in zip(wanted, connection.run(steps), strict=True):
-        for (queue,) in queues:
-            values[f"end_{len(rows)}"] = queue
-            rows.append(f"select '{state.value}' as state, %(end_{len(rows)})s as queue")
+    for place, (state, queue) in enumerate(connection.execute(sql["queues_of_ended"])):
+        values |= {f"end_{place}": state, f"queue_{place}": queue}
+        rows.append(f"select %(end_{place})s as state, %(queue_{place})s as queue")
     return " union all ".join(rows), values
 
 
@@ -253,7 +251,7 @@ def _queues_of(connection: Connection, sql: Sql, part: Part) -> list[str] | None
     if part is _IN_LINE:
         return [queue for (queue,) in connection.execute(sql["queues_in_line"])]
     if part.state in ENDED:
-        return [queue for (queue,) in connection.execute(sql["queues_of_ended"], {"state": part.state})]
+        return [queue for state, queue in connection.execute(sql["queues_of_ended"]) if state == part.state]
     return None
 
 
@@ -262,7 +260,7 @@ def chart(connection: Connection, sql: Sql, *, first: int, step: int, buckets: i
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
     values: dict[str, object] = {"first": first, "step": step, "end": first + step * buckets}
     steps = [Step(sql["chart_alive"], values)]
-    ends, of_ends = _ends(connection, sql, sorted(ENDED))
+    ends, of_ends = _ends(connection, sql)
     if ends:
         steps.append(Step(sql["chart_ended"].replace("{ends}", ends), {**values, **of_ends}))
     for rows in connection.run(steps):

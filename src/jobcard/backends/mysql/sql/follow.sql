@@ -2,4 +2,4 @@
 -- Safe at once with others: both keys are unique indexes, and whoever comes second waits.
 insert into {prefix}jobs ({new_columns})
 values %(rows)s
-on duplicate key update n = n
+on duplicate key update version = version

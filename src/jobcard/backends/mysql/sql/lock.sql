@@ -1,3 +1,4 @@
 -- Locks the jobs an exchange is about to change, in one order for everybody, and says how they stand.
 -- Safe at once with others: whoever comes second waits.
-select n, state, claim_token, hold, lease_until from {prefix}jobs where n in (%(refs)s) order by n for update
+select n, state, claim_token, hold, lease_until from {prefix}jobs force index (primary)
+ where n in (%(refs)s) order by n for update
