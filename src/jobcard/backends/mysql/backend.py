@@ -250,17 +250,17 @@ class MySQLBackend:
     ) -> int:
         refs: dict[int, None] = {}
         with connection.transaction():
-            moment, ends = connection.run(
-                [Step(self._sql["moment"], {"now": self._now()}), Step(self._sql["queues_of_ended"])]
-            )
-            now: int = only_row(moment)[0]
+            now: int = only_row(connection.execute(self._sql["moment"], {"now": self._now()}))[0]
+            ends = lookup.ends(connection, self._sql, states)
             for step in self._looks(states, ends, now, before, age):
                 if len(refs) < limit:
                     left = {**step.values, "limit": limit - len(refs)}
                     refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
             return self._delete(connection, list(refs))
 
-    def _looks(self, states: Sequence[str], ends: Rows, now: int, before: int | None, age: int | None) -> list[Step]:
+    def _looks(
+        self, states: Sequence[str], ends: Sequence[tuple[str, str]], now: int, before: int | None, age: int | None
+    ) -> list[Step]:
         """Where jobs that may be pruned are looked for, one state, queue and rule after the other."""
         steps = []
         finished_before, expired = self._sql["finished_before"], self._sql["expired"]

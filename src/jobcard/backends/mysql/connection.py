@@ -143,12 +143,12 @@ class Connection:
 
     def run(self, steps: Sequence[Step]) -> list[Rows]:
         """Run statements in one trip; the rows of each. When one fails those behind it are not run."""
-        return [self._rows(result) for result in self._send(steps)]
+        return self._read(self._send(steps))
 
     def run_and_count(self, steps: Sequence[Step]) -> tuple[list[Rows], list[int]]:
         """The same; the rows of each, and how many rows each found."""
         results = self._send(steps)
-        return [self._rows(result) for result in results], [result.found for result in results]
+        return self._read(results), [result.found for result in results]
 
     def _send(self, steps: Sequence[Step]) -> list[Result]:
         with driver_errors:
@@ -192,14 +192,10 @@ class Connection:
         self._used_at = time.monotonic()
         return results
 
-    def _rows(self, result: Result) -> Rows:
+    def _read(self, results: Sequence[Result]) -> list[Rows]:
         if not self._body.found_unreadable():
-            return Rows(result.rows)
-        good: list[Row] = []
-        bad: list[Row] = []
-        for row in result.rows:
-            (bad if any(type(value) is drivers.Unreadable for value in row) else good).append(row)
-        return Rows(good, [row[0] for row in bad])
+            return [Rows(result.rows) for result in results]
+        return [_sifted(result) for result in results]
 
     # -- transactions
 
@@ -222,7 +218,7 @@ class Connection:
             return []
         results = self._send([*last, Step("commit")])
         self._begun = None
-        return [self._rows(result) for result in results[:-1]]
+        return self._read(results[:-1])
 
     def _roll_back(self) -> None:
         if self._begun and not self._broken:
@@ -258,6 +254,14 @@ class Connection:
         self._broken = True
         with contextlib.suppress(Exception):
             self._body.close()
+
+
+def _sifted(result: Result) -> Rows:
+    good: list[Row] = []
+    bad: list[Row] = []
+    for row in result.rows:
+        (bad if any(type(value) is drivers.Unreadable for value in row) else good).append(row)
+    return Rows(good, [row[0] for row in bad])
 
 
 def only_row(rows: Rows) -> Row:

@@ -16,16 +16,12 @@ def problems(variables: Mapping[str, str]) -> Sequence[str]:
     told = {name.lower(): value.upper() for name, value in variables.items()}
     flush = told.get("innodb_flush_log_at_trx_commit", "1")
     if flush == "0":
-        found.append(
-            "innodb_flush_log_at_trx_commit=0: the jobs of the last second may be lost when the server dies; set it to 1"
-        )
+        found.append("innodb_flush_log_at_trx_commit=0: the last second may be lost when the server dies; set it to 1")
     elif flush != "1":
-        found.append(
-            f"innodb_flush_log_at_trx_commit={flush}: the jobs of the last second may be lost with the power; set it to 1"
-        )
+        found.append(f"innodb_flush_log_at_trx_commit={flush}: the last second may be lost with the power; set it to 1")
     if told.get("log_bin") == "ON" and told.get("sync_binlog", "1") != "1":
         found.append(
-            f"sync_binlog={told['sync_binlog']}: after a crash of the host the binary log may lack jobs that the server "
+            f"sync_binlog={told['sync_binlog']}: after a crash of the host the binary log may lack what the server "
             "has, or the other way round; set it to 1"
         )
     if told.get("innodb_doublewrite") in ("OFF", "0", "DETECT_ONLY"):

@@ -106,23 +106,22 @@ def _touched(connection: Connection, sql: Sql, prefix: str, since: int) -> tuple
     """A source of the jobs touched since an instant; no look at jobs that ended before."""
     values: dict[str, object] = {"touched_since": since}
     refs = [sql["touched_waiting"], sql["touched_at_work"]]
-    ends, of_ends = _ends(connection, sql)
-    if ends:
-        refs.append(sql["touched_ended"].replace("{ends}", ends))
-    return _found_in(prefix, refs), {**values, **of_ends}
+    for place, (state, queue) in enumerate(ends(connection, sql, sorted(ENDED))):
+        values |= {f"state_{place}": state, f"queue_{place}": queue}
+        refs.append(sql["touched_ended"].replace("{state}", f"state_{place}").replace("{queue}", f"queue_{place}"))
+    return _found_in(prefix, refs), values
 
 
-def _ends(connection: Connection, sql: Sql) -> tuple[str, dict[str, object]]:
-    """Every (state, queue) in which jobs have ended, as a table with places for its values; "": there is none.
-
-    Found here and not in the statement that uses it: the server would walk all that ended to find the queues.
-    """
-    rows = []
-    values: dict[str, object] = {}
-    for place, (state, queue) in enumerate(connection.execute(sql["queues_of_ended"])):
-        values |= {f"end_{place}": state, f"queue_{place}": queue}
-        rows.append(f"select %(end_{place})s as state, %(queue_{place})s as queue")
-    return " union all ".join(rows), values
+def ends(connection: Connection, sql: Sql, wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """Every one of these states with each queue in which jobs have ended so."""
+    found: list[tuple[str, str]] = []
+    at = {str(state): "" for state in wanted}
+    while at:
+        steps = [Step(sql["next_ended"], {"state": state, "queue": queue}) for state, queue in at.items()]
+        answers = connection.run(steps)
+        at = {state: rows[0][0] for state, rows in zip(at, answers, strict=True) if rows}
+        found += at.items()
+    return sorted(found)
 
 
 def list_jobs(
@@ -249,9 +248,12 @@ def _count_part(
 def _queues_of(connection: Connection, sql: Sql, part: Part) -> list[str] | None:
     """The queues of a part whose index finds one queue at once; None: it is counted as a whole."""
     if part is _IN_LINE:
-        return [queue for (queue,) in connection.execute(sql["queues_in_line"])]
+        found: list[str] = []
+        while rows := connection.execute(sql["next_in_line"], {"queue": found[-1] if found else ""}):
+            found.append(rows[0][0])
+        return found
     if part.state in ENDED:
-        return [queue for state, queue in connection.execute(sql["queues_of_ended"]) if state == part.state]
+        return [queue for _, queue in ends(connection, sql, [part.state])]
     return None
 
 
@@ -260,12 +262,11 @@ def chart(connection: Connection, sql: Sql, *, first: int, step: int, buckets: i
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
     values: dict[str, object] = {"first": first, "step": step, "end": first + step * buckets}
     steps = [Step(sql["chart_alive"], values)]
-    ends, of_ends = _ends(connection, sql)
-    if ends:
-        steps.append(Step(sql["chart_ended"].replace("{ends}", ends), {**values, **of_ends}))
+    for state, queue in ends(connection, sql, sorted(ENDED)):
+        steps.append(Step(sql["chart_ended"], {**values, "state": state, "queue": queue}))
     for rows in connection.run(steps):
         for state, place, number in rows:
-            slices[place][state] = number
+            slices[place][state] = slices[place].get(state, 0) + number
     return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
 
 

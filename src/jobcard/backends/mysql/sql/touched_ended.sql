@@ -1,5 +1,4 @@
--- Refs of jobs that ended in some states and queues at an instant or later; stands inside other statements.
--- Only reads; {ends} comes from lookup.py: each queue in which jobs ended in that state.
-select job.n
-  from ({ends}) as end_of straight_join {prefix}jobs as job force index (by_end)
- where job.ended = end_of.state and job.queue = end_of.queue and job.finished_at >= %(touched_since)s
+-- Refs of jobs that ended in one state and queue at an instant or later; stands inside other statements.
+-- Only reads. {state} and {queue} name places for values: joined with a list of them the server walks all that ended.
+select n from {prefix}jobs force index (by_end)
+ where ended = %({state})s and queue = %({queue})s and finished_at >= %(touched_since)s
