@@ -45,14 +45,21 @@ ROOMS = {
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.ready": room("backends.base errors"),
+    "backends.checks": room("errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
+    "backends.redis": room("backends.base backends.url core errors", "redis msgspec"),
+    "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
-    "engine.keeper": room("workers.death"),
+    "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
+    "engine.notify": room(),
     "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
     "conformance": room("backends.base core errors", "pytest hypothesis"),
+    # For those who use jobcard: names to annotate tests with, and a fixture.
+    "testing": room("client"),
+    "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
         "client engine engine.keeper workers backends.base backends.registry backends.url core errors version",
@@ -60,7 +67,7 @@ ROOMS = {
     ),
 }
 # Rooms that stand inside another one, but keep rules of their own.
-INNER = ("engine.keeper",)
+INNER = ("engine.keeper", "engine.notify")
 # The driver's module in the standard library, for the one store that may use it.
 STANDARD_DRIVERS = {"sqlite3": "backends.sqlite"}
 
@@ -144,15 +151,35 @@ class TestImports:
         assert {room_of(module) for module in modules} <= ROOMS.keys()
 
     def test_the_keeper_is_tiny(self) -> None:
-        """Of jobcard, the keeper imports one small module; so nothing a job or a store does can hurt it."""
+        """Of jobcard, the keeper imports two small modules and two of figures; so nothing a job does can hurt it."""
         ours = {target for _, target in imports_of(SOURCES / "engine" / "keeper.py") if target.startswith("jobcard")}
-        assert ours == {"jobcard.workers.death"}
-        death = {target.split(".")[0] for _, target in imports_of(SOURCES / "workers" / "death.py")}
-        assert death <= sys.stdlib_module_names
+        small = ("workers/death.py", "engine/notify.py")
+        assert ours == {
+            "jobcard.workers.death",
+            "jobcard.engine.exits",
+            "jobcard.engine.notify",
+            "jobcard.engine.shares",
+        }
+        for figures in ("exits", "shares"):
+            assert not list(imports_of(SOURCES / "engine" / f"{figures}.py"))
+        for path in small:
+            theirs = {target.split(".")[0] for _, target in imports_of(SOURCES / path)}
+            assert theirs <= sys.stdlib_module_names
 
     def test_import_jobcard_loads_nothing_heavy(self) -> None:
         """An application that only enqueues now and then starts as fast as before."""
-        heavy = ["asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "multiprocessing", "hypothesis", "pytest"]
+        heavy = [
+            "asyncio",
+            "msgspec",
+            "click",
+            "rich",
+            "apsw",
+            "sqlite3",
+            "psycopg",
+            "multiprocessing",
+            "hypothesis",
+            "pytest",
+        ]
         loaded = f"import sys, jobcard; print(*[name for name in {heavy} if name in sys.modules])"
         ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60)
         assert ran.stdout.split() == []

@@ -16,6 +16,7 @@ import pytest
 
 from helpers.apps import App
 from jobcard import errors
+from jobcard.backends.postgres import options as postgres_options
 from jobcard.backends.sqlite.options import Options
 from jobcard.cli.main import cli
 from jobcard.client.declare import DeclareOptions
@@ -105,6 +106,10 @@ class TestNothingIsLeftOut:
     def test_sqlite_options(self) -> None:
         """docs/sqlite.md has every option of the store's URL."""
         assert {field.name for field in fields(Options)} - names_in("sqlite.md") == set()
+
+    def test_postgresql_options(self) -> None:
+        """docs/postgresql.md has every option of the store's URL."""
+        assert postgres_options.KNOWN - names_in("postgresql.md") == set()
 
     def test_job_options(self) -> None:
         """docs/jobs.md has every option of `@jobs.job` and of `options`."""

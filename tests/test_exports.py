@@ -10,7 +10,17 @@ import pytest
 
 import jobcard
 
-HEAVY = ("asyncio", "msgspec", "click", "rich", "apsw", "sqlite3", "jobcard.backends.sqlite", "concurrent.futures")
+HEAVY = (
+    "asyncio",
+    "msgspec",
+    "click",
+    "rich",
+    "apsw",
+    "psycopg",
+    "sqlite3",
+    "jobcard.backends.sqlite",
+    "concurrent.futures",
+)
 
 
 def run(code: str) -> str:
@@ -24,9 +34,10 @@ def test_the_public_names_are_these() -> None:
     assert set(jobcard.__all__) == {
         "Backoff", "Cancel", "Fail", "Job", "JobClass", "JobContext", "JobGroup", "JobHandle", "JobState", "Jobcard",
         "Queue", "Retry", "Snooze", "current_job",
-        "Bucket", "Counts", "Engine", "Health", "Page", "Stats",
+        "Bucket", "Counts", "Engine", "EngineJob", "Enqueuing", "Event", "Events", "Health", "Page", "Reason", "Stats",
         "BackupError", "ClaimLostError", "ConfigError", "CorruptRecordError", "DuplicateJobError",
-        "EnqueueUnknownError", "InvalidJobError", "JobFailedError", "JobNotFoundError", "JobcardError",
+        "EngineNotFoundError", "EnqueueUnknownError", "InvalidJobError", "JobFailedError", "JobNotFoundError",
+        "JobcardError",
         "NotFoundError", "QueueNotFoundError", "ResultTimeoutError", "ScheduleNotFoundError", "SchemaVersionError",
         "SerializationError", "StoreError", "StoreFullError", "StoreMovedError", "StoreUnavailableError",
         "TransitionError", "UnknownJobError",

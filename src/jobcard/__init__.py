@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
     from jobcard.client.classes import JobClass
+    from jobcard.client.events import Event, Events
+    from jobcard.client.explain import Reason
     from jobcard.client.groups import JobGroup
     from jobcard.client.handles import JobHandle
     from jobcard.client.health import Health, Stats
-    from jobcard.client.live_engines import Engine
+    from jobcard.client.hooks import Enqueuing
+    from jobcard.client.live_engines import Engine, EngineJob
     from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.job import Job
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorruptRecordError,
         DuplicateJobError,
+        EngineNotFoundError,
         EnqueueUnknownError,
         InvalidJobError,
         JobcardError,
@@ -55,7 +59,12 @@ __all__ = [
     "Counts",
     "DuplicateJobError",
     "Engine",
+    "EngineJob",
+    "EngineNotFoundError",
     "EnqueueUnknownError",
+    "Enqueuing",
+    "Event",
+    "Events",
     "Fail",
     "Health",
     "InvalidJobError",
@@ -73,6 +82,7 @@ __all__ = [
     "Page",
     "Queue",
     "QueueNotFoundError",
+    "Reason",
     "ResultTimeoutError",
     "Retry",
     "ScheduleNotFoundError",
@@ -96,6 +106,10 @@ _HOMES = {
     "Cancel": "core.signals",
     "Counts": "client.lookup",
     "Engine": "client.live_engines",
+    "EngineJob": "client.live_engines",
+    "Enqueuing": "client.hooks",
+    "Event": "client.events",
+    "Events": "client.events",
     "Fail": "core.signals",
     "Health": "client.health",
     "Job": "core.job",
@@ -107,6 +121,7 @@ _HOMES = {
     "Jobcard": "client",
     "Page": "client.lookup",
     "Queue": "core.queue",
+    "Reason": "client.explain",
     "Retry": "core.signals",
     "Snooze": "core.signals",
     "Stats": "client.health",

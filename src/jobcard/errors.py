@@ -5,7 +5,8 @@
     ├── InvalidJobError (ValueError)    this job was not stored: bad name, delay, size …
     │   └── SerializationError (TypeError)   arguments or result do not survive the round trip
     ├── UnknownJobError                 no such name in the registry
-    ├── JobNotFoundError, QueueNotFoundError, ScheduleNotFoundError
+    ├── NotFoundError
+    │   └── JobNotFoundError, QueueNotFoundError, ScheduleNotFoundError, EngineNotFoundError
     ├── DuplicateJobError               carries the existing job's id
     ├── TransitionError                 carries verb, state found, states allowed
     │   └── ClaimLostError              the claim is no longer ours; drop the outcome
@@ -85,6 +86,14 @@ class ScheduleNotFoundError(NotFoundError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"no schedule is named {name!r}")
+
+
+class EngineNotFoundError(NotFoundError):
+    """No live engine has this id."""
+
+    def __init__(self, engine_id: object) -> None:
+        self.engine_id = str(engine_id)[:200]
+        super().__init__(f"no live engine has the id {self.engine_id[:80]!r}")
 
 
 class DuplicateJobError(JobcardError):

@@ -1,4 +1,4 @@
-"""A SQLite store in a file, for the tests of what only SQLite has."""
+"""Stores for the tests of what only one of them has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import postgres
+from jobcard.backends.postgres import PostgresBackend
 from jobcard.backends.sqlite import SQLiteBackend
 
 
@@ -19,6 +21,28 @@ def path(tmp_path: Path) -> Path:
 def store(path: Path) -> Iterator[SQLiteBackend]:
     """A store in a file, its schema in place."""
     with_schema = SQLiteBackend(path)
+    with_schema.migrate()
+    yield with_schema
+    with_schema.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_urls() -> Iterator[tuple[str, str]]:
+    """Two databases of this test process; in the second a commit does not wait for the disk."""
+    with postgres.databases() as urls:
+        yield urls
+
+
+@pytest.fixture
+def postgres_url(postgres_urls: tuple[str, str]) -> str:
+    """A PostgreSQL database."""
+    return postgres_urls[0]
+
+
+@pytest.fixture
+def postgres_store(postgres_url: str) -> Iterator[PostgresBackend]:
+    """A store in PostgreSQL, its schema in place."""
+    with_schema = PostgresBackend(postgres_url, prefix=postgres.new_prefix())
     with_schema.migrate()
     yield with_schema
     with_schema.close()

@@ -1,11 +1,12 @@
 """The model store passes the suite that other stores are compared with it by."""
 
+import inspect
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from jobcard.conformance import BackendSuite, Harness
+from jobcard.conformance import CHECKS, BackendSuite, Harness
 from jobcard.conformance.drawing import CI
 from jobcard.conformance.model import ModelStore, open_model
 
@@ -18,3 +19,12 @@ class TestModel(BackendSuite):
         harness = Harness(lambda clock: open_model(ModelStore(clock)))
         yield harness
         harness.close()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_says_its_rule(name: str) -> None:
+    """Its docstring is a sentence or two that the author of a store can read as the contract."""
+    rule = inspect.getdoc(CHECKS[name]) or ""
+    assert len(rule.split()) >= 4
+    assert rule[0].isupper() or rule[0] == "`"
+    assert rule[-1] == "."

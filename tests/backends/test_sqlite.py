@@ -6,13 +6,14 @@ import logging
 import os
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.stores import LIBRARIES, in_fork, raw
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
-from jobcard.backends.sqlite import SQLiteBackend, lookup
+from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.core import states
@@ -110,6 +111,20 @@ class TestFile:
             other.close()
             with pytest.raises(ConfigError, match=f"{table}.*choose another prefix"):
                 SQLiteBackend(path).migrate()
+
+    def test_a_newer_step_leaves_the_jobs_alone(self, store: SQLiteBackend, path: Path) -> None:
+        """Back to the first version and up again, jobs and tries stay; a table in the way stops it, nothing is done."""
+        ids = [factory.job_in_state(store, state) for state in ("waiting", "running", "failed")]
+        before, tries = factory.rows_of(store, ids), store.attempts(ids)
+        assert store.rollback() == 2
+        with pytest.raises(SchemaVersionError):
+            store.check_schema()
+        raw(store, "create table jobcard_lines (a)")
+        with pytest.raises(ConfigError, match=r"jobcard_lines.*choose another prefix"):
+            store.migrate()
+        raw(store, "drop table jobcard_lines")
+        assert store.migrate() == [2]
+        assert (factory.rows_of(store, ids), store.attempts(ids)) == (before, tries)
 
     def test_prefixes_part_stores_in_one_file(self, store: SQLiteBackend, path: Path) -> None:
         """Two prefixes in one file are two stores."""
@@ -263,6 +278,38 @@ class TestRows:
         assert store.read_records(RecordKind.QUEUE) == []
 
     @pytest.mark.parametrize("library", LIBRARIES)
+    def test_an_unreadable_record_hides_no_other(self, path: Path, library: str) -> None:
+        """An end, a try or a log line that cannot be read is an error for who asks for it alone, else left out."""
+        store = SQLiteBackend(path, library=library)
+        store.migrate()
+        claims = [factory.claimed_job(store) for _ in range(3)]
+        for claim in claims:
+            failed = states.fail(claim, reason="error", error=factory.ERROR, kind="X")
+            assert factory.settle(store, claim, replace(failed, lines=((0, "said"),))) == []
+        ids = [claim.id for claim in claims]
+        bad = claims[1]
+        raw(store, "update jobcard_jobs set reason = cast(x'ff' as text) where n = ?", bad.ref)
+        raw(store, "update jobcard_attempts set error = cast(x'ff' as text) where n = ?", bad.ref)
+        raw(store, "update jobcard_lines set text = cast(x'ff' as text) where n = ?", bad.ref)
+        assert [end.id for end in store.ended(ids)] == [ids[0], ids[2]]
+        assert [attempt.job_id for attempt in store.attempts(ids)] == [ids[0], ids[2]]
+        assert [line.job_id for line in store.log_lines(ids)] == [ids[0], ids[2]]
+        for verb in (store.ended, store.attempts, store.log_lines):
+            with pytest.raises(CorruptRecordError):
+                verb([bad.id])
+        store.close()
+
+    def test_nothing_follows_in_a_sealed_store(self, store: SQLiteBackend) -> None:
+        """Follow-ups would be lost with it: an exchange that brings some stores nothing; any other goes on."""
+        claims = [factory.claimed_job(store) for _ in range(2)]
+        raw(store, "update jobcard_meta set value = 'elsewhere' where key = 'seal'")
+        brings = Outcome(claims[0].ref, claims[0].token, states.complete("1"), [factory.new_job()])
+        with pytest.raises(StoreMovedError):
+            store.exchange("engine", completions=factory.completions_of(claims[1:]), outcomes=[brings])
+        assert (store.tally().counts["waiting"], store.tally().counts["claimed"]) == (0, 2)
+        assert factory.complete(store, claims) == []
+
+    @pytest.mark.parametrize("library", LIBRARIES)
     def test_an_unreadable_row_stops_nobody(self, path: Path, library: str, caplog: pytest.LogCaptureFixture) -> None:
         """It is an error alone, left out of lists, taken out of the line; its bytes are kept."""
         store = SQLiteBackend(path, library=library)
@@ -279,6 +326,46 @@ class TestRows:
         raw(store, "update jobcard_jobs set meta = cast(x'ff' as text) where id = ?", last)
         assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9)] == [good]
         assert raw(store, "select hold, hex(args) from jobcard_jobs where id = ?", bad) == [("broken", "22FF22")]
+        store.close()
+
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_an_unreadable_claim_is_not_held_for_ever(self, path: Path, library: str) -> None:
+        """Once its lease has run out it is taken from its holder and set aside, its bytes kept; others are found."""
+        clock = FrozenClock()
+        store = SQLiteBackend(path, library=library, clock=clock)
+        store.migrate()
+        bad = [factory.claimed_job(store, lease=micros(60)), factory.running_job(store, lease=micros(60))]
+        good, other = factory.running_job(store, lease=micros(60)), factory.claimed_job(store, owner="b", lease=1)
+        raw(store, "update jobcard_jobs set tags = cast(x'5bff' as text) where n in (?, ?)", *(one.ref for one in bad))
+        clock.advance(60)
+        assert [one.id for one in store.find_held(["engine"], lapsed=True, limit=1)] == [good.id]
+        assert [one.id for one in store.find_held(["engine"], lapsed=True, limit=9)] == [good.id, other.id]
+        left = "select state, hold, reason, attempt, claim_token, claimed_by, hex(tags) from jobcard_jobs where id = ?"
+        for claim, attempt in zip(bad, (0, 1), strict=True):
+            assert raw(store, left, claim.id) == [
+                ("waiting", "broken", "broken", attempt, claim.token + 1, None, "5BFF")
+            ]
+        assert [refusal.verdict for refusal in factory.complete(store, bad)] == [Verdict.LOST] * 2
+        assert store.renew("engine", [(one.ref, one.token) for one in bad], lease=1) == [one.ref for one in bad]
+        assert factory.claim_some(store, 9, queues=[one.queue for one in bad]) == []
+        assert store.tally().counts["waiting"] == 2
+        store.close()
+
+    def test_an_unreadable_claim_with_a_lease_is_its_holders(self, path: Path) -> None:
+        """While the lease holds it is only left out: its holder may still end it."""
+        clock = FrozenClock()
+        store = SQLiteBackend(path, clock=clock)
+        store.migrate()
+        claim = factory.running_job(store, lease=micros(60))
+        raw(store, "update jobcard_jobs set meta = cast(x'ff' as text)")
+        clock.advance(59)
+        assert store.find_held(["engine"], lapsed=True, limit=9) == []
+        looker = SQLiteBackend(f"sqlite:///{path}?readonly=1", clock=clock)
+        clock.advance(1)
+        assert looker.find_held(["engine"], lapsed=True, limit=9) == []
+        looker.close()
+        assert factory.complete(store, claim) == []
+        assert raw(store, "select state, hold from jobcard_jobs") == [("completed", None)]
         store.close()
 
     def test_rows_that_make_no_sense_cannot_be_stored(self, store: SQLiteBackend) -> None:
@@ -322,54 +409,3 @@ class TestRows:
         fates = [answer.fate for answer in store.enqueue([taken, *jobs, jobs[7]])]
         assert fates == [Fate.ID_TAKEN, Fate.REPEATED, *[Fate.STORED] * 299, Fate.REPEATED]
         assert store.tally().counts["waiting"] == 300
-
-
-# ------------------------------------------------------------------ plans
-
-
-class TestPlans:
-    def plan(self, store: SQLiteBackend, sql: str, values: int) -> str:
-        return "; ".join(row[3] for row in raw(store, f"explain query plan {sql}", *[None] * values))
-
-    @pytest.mark.parametrize(
-        ("name", "values", "index"),
-        [
-            ("claim", 5, "jobs_claim"),
-            ("claimable", 1, "jobs_claim"),
-            ("release", 1, "jobs_due"),
-            ("cancels", 1, "jobs_cancels"),
-            ("news", 0, "jobs_due"),
-            ("held_by", 3, "jobs_held"),
-            ("touched_waiting", 1, "jobs_created"),
-            ("touched_ended", 2, "jobs_finished"),
-            ("chart_alive", 3, "jobs_created"),
-            ("expired", 3, "jobs_expiry"),
-            ("finished_before", 4, "jobs_finished"),
-            ("chart_finished", 4, "jobs_finished"),
-            ("find_unique_key", 1, "jobs_unique"),
-            ("find_id", 1, "jobs_id"),
-        ],
-    )
-    def test_each_statement_walks_its_index(self, store: SQLiteBackend, name: str, values: int, index: str) -> None:
-        """No statement of the engine walks the table, and what it takes first it need not sort."""
-        plan = self.plan(store, store._sql[name].replace("{what}", "*"), values)
-        assert f"INDEX jobcard_{index}" in plan
-        assert "SCAN jobcard" not in plan
-        assert "ORDER BY" not in plan
-
-    @pytest.mark.parametrize("name", ["complete", "renew"])
-    def test_a_holders_write_goes_by_number(self, store: SQLiteBackend, name: str) -> None:
-        """Settling and renewing look a job up by its number and nothing else."""
-        assert self.plan(store, store._sql[name], 5) == "SEARCH jobcard_jobs USING INTEGER PRIMARY KEY (rowid=?)"
-
-    @pytest.mark.parametrize("part", [part for _, part in lookup._PARTS])
-    def test_counts_walk_indexes(self, store: SQLiteBackend, part: str) -> None:
-        """Counting one queue in one state never walks the table."""
-        plan = self.plan(store, store._sql["count_queue"].replace("{where}", part), 2)
-        assert "SEARCH jobcard_jobs USING" in plan
-        assert "SCAN jobcard" not in plan
-
-    def test_those_who_wait_for_the_end_ask_by_id(self, store: SQLiteBackend) -> None:
-        """`ended` is asked often: one look at the index of ids for each."""
-        plan = self.plan(store, store._sql["ended"].replace("{marks}", "?, ?"), 2)
-        assert plan == "SEARCH jobcard_jobs USING INDEX jobcard_jobs_id (id=?)"

@@ -74,12 +74,13 @@ class History:
         return [name for name in names if not name.startswith(f"{os.getpid()}-") and is_alive(name)]
 
     def _open(self) -> None:
-        self._pid = os.getpid()
+        pid, fd = os.getpid(), -1
         folder = self._folder or os.environ.get(VARIABLE)
-        if folder is None:
-            return
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(Path(folder) / f"{process_name(self._pid)}.log", flags, 0o600)
+        if folder is not None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            fd = os.open(Path(folder) / f"{process_name(pid)}.log", flags, 0o600)
+        # At once: the job that writes may be told to end at any moment, and the next one writes here too.
+        self._pid, self._fd = pid, fd
 
 
 def read_history(folder: Path) -> list[Event]:

@@ -64,7 +64,19 @@ class Tree:
     def workers(self) -> list[psutil.Process]:
         """The worker processes of the engine and whatever they started."""
         engine = self.find_engine()
-        return [] if engine is None else _children(engine, recursive=True)
+        if engine is None:
+            return []
+        template = self.template()
+        return [process for process in _children(engine, recursive=True) if process.pid != template]
+
+    def template(self) -> int | None:
+        """The process that workers are forked from; None while there is none."""
+        engine = self.find_engine()
+        for child in [] if engine is None else _children(engine):
+            # Workers forked from it have its command line too, but another parent.
+            if "jobcard.workers.template" in _command(child.pid):
+                return child.pid
+        return None
 
     def wait_ready(self) -> Tree:
         """Wait for the line that says so."""
@@ -76,6 +88,10 @@ class Tree:
 
         wait_until(said, "an engine that is ready", timeout=READY_SECONDS)
         return self
+
+    def wait_stopping(self) -> None:
+        """Wait until the engine has heard that it shall stop: two signals that wait together may be one."""
+        wait_until(lambda: "engine.stop" in self.errors, "an engine that stops")
 
     def signal(self, number: int) -> None:
         """Send a signal to the keeper."""
@@ -159,12 +175,29 @@ class Lab:
         }
         return {**kept, **ours, **more}
 
-    def start(self, app: str, *options: str, ready: bool = True, env: dict[str, str] | None = None) -> Tree:
-        """`jobcard start APP:jobs …` in a process group of its own."""
+    def start(
+        self,
+        app: str,
+        *options: str,
+        ready: bool = True,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Tree:
+        """`jobcard start APP:jobs …` in a process group of its own. prefix: a command that runs it."""
         errors = self.folder / f"errors-{len(self.trees)}.txt"
         with errors.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobcard.cli", "start", app if ":" in app else f"{app}:jobs", *options],
+                [
+                    *prefix,
+                    sys.executable,
+                    "-m",
+                    "jobcard.cli",
+                    "start",
+                    app if ":" in app else f"{app}:jobs",
+                    "--log-level",
+                    "info",
+                    *options,
+                ],
                 cwd=self.folder,
                 env=self.environment(**(env or {})),
                 stdin=subprocess.DEVNULL,

@@ -13,17 +13,20 @@ import sys
 import termios
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from helpers.apps import App, Ran
 from helpers.waiting import PATIENCE
 
+PROGRAM = str(Path(sys.executable).with_name("jobcard"))
+"""The installed command."""
+
+# Of its own session, with this terminal as the one whose Ctrl-C it hears.
 _ON_TERMINAL = """
-import fcntl, signal, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-sys.argv[0] = "jobcard"
-from jobcard.cli.main import main
-main()
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where tests run in the background
+os.execv(sys.argv[1], sys.argv[1:])
 """
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -33,13 +36,15 @@ def on_terminal(
     *arguments: str,
     columns: int,
     answer: str = "",
+    until: str = "",
     env: Mapping[str, str] | None = None,
     color: bool = False,
     timeout: float = PATIENCE,
 ) -> Ran:
     """What `jobcard …` shows on a terminal, standard output and error together.
 
-    answer: typed when it asks something.
+    answer: typed when it asks something, and the same again at the next question. until: what must have been shown
+    for `answer` to be typed, once, instead of a question.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -48,8 +53,7 @@ def on_terminal(
         settings.pop("NO_COLOR", None)
     settings.pop("COLUMNS", None)
     process = subprocess.Popen(
-        # Of its own session, with this terminal as the one whose Ctrl-C it hears.
-        [sys.executable, "-c", _ON_TERMINAL, *arguments],
+        [sys.executable, "-I", "-S", "-c", _ON_TERMINAL, PROGRAM, *arguments],
         cwd=app.directory,
         env=settings,
         stdin=slave,
@@ -59,20 +63,26 @@ def on_terminal(
     )
     os.close(slave)
     shown = bytearray()
-    until = time.monotonic() + timeout
+    end = time.monotonic() + timeout
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < end:
             heard = select.select((master,), (), (), 0.5)[0]
             if heard:
                 # Linux answers with EIO when nobody has the other side open any more.
                 shown += os.read(master, 1 << 16)
-            if answer and shown.endswith((b": ", b"^C")) and not (heard and shown.endswith(b"^C")):
+            if until:
+                if until.encode() in shown:
+                    os.write(master, answer.encode())
+                    answer = until = ""
+            elif answer and shown.endswith((b": ", b"^C")) and not (heard and shown.endswith(b"^C")):
                 # Again after a silence: a Ctrl-C right between its prompt and its read is not heard by Python.
                 os.write(master, answer.encode())
     except OSError:
         pass
     finally:
         os.close(master)
+        if time.monotonic() >= end:
+            process.kill()
     text = shown.decode("utf-8", "replace").replace("\r\n", "\n")
     return Ran(process.wait(PATIENCE), text, "")
 

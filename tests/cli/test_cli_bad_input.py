@@ -40,6 +40,14 @@ class TestUsage:
             (["demo", "--files", "none"], "'--files'"),
             (["demo", "--url", "foo://x"], "foo://"),
             (["start"], "Missing argument 'APP'"),
+            (["dev"], "Missing argument 'APP'"),
+            (["check"], "Missing argument 'APP'"),
+            (["dev", "missing.py"], "missing.py"),
+            (["stats", "--interval", "0"], "'--interval'"),
+            (["stats", "--log-level", "loud"], "'--log-level'"),
+            (["jobs", "list", "--after", "yesterday'"], "ISO 8601"),
+            (["queues", "set"], "Missing argument 'NAME'"),
+            (["engines", "explode"], "No such command 'explode'"),
             (["start", "shop.py:"], "colon"),
             (["start", "missing.py"], "missing.py"),
             (["start", "a b"], "module:attribute"),
@@ -103,7 +111,7 @@ class TestApplications:
             ("import sys\nsys.exit(0)", "SystemExit", 2),
         ],
     )
-    @pytest.mark.parametrize("command", ["start", "enqueue"])
+    @pytest.mark.parametrize("command", ["start", "enqueue", "check"])
     def test_not_importable_says_file_and_line(
         self, command: str, source: str, said: str, line: int, bare: App
     ) -> None:
@@ -131,12 +139,12 @@ class TestApplications:
 
 
 class TestNotFound:
-    @pytest.mark.parametrize("verb", ["show", "retry", "cancel"])
+    @pytest.mark.parametrize("verb", ["show", "explain", "retry", "cancel", "delete --yes", "replay --app shop"])
     def test_an_id_is_taken_literally(self, verb: str, shop: App) -> None:
         """Exit code 4, a short line, no job touched."""
         before = listed(shop)
         for job_id in ("*", "%", "1 OR 1=1", "../../etc/passwd", "", UNKNOWN_ID, "x" * 100_000, "é\x1b[2J"):
-            assert len(complaint(shop.jobcard("jobs", verb, job_id), 4)) < 200
+            assert len(complaint(shop.jobcard("jobs", *verb.split(), job_id), 4)) < 200
         assert listed(shop) == before
 
     def test_a_cursor_is_one_of_ours(self, shop: App) -> None:

@@ -11,28 +11,11 @@ from answers import complaint, listed, succeeded
 
 from helpers.apps import App
 
-COMMANDS = ("start", "enqueue", "jobs", "stats", "migrate", "rollback", "bench", "demo")
-"""All there are."""
-
 
 class TestHelp:
     def test_the_version_is_one_line(self, bare: App) -> None:
         """`--version` says the name and the version."""
         assert succeeded(bare.jobcard("--version")).out.startswith("jobcard 0.")
-
-    def test_help_lists_every_command_and_examples(self, bare: App) -> None:
-        """What there is stands in `--help`, and how it is used."""
-        text = succeeded(bare.jobcard("--help")).out
-        assert all(f"\n  {command} " in text for command in COMMANDS)
-        assert "Examples:" in text
-
-    @pytest.mark.parametrize("command", [*COMMANDS, "jobs list", "jobs show", "jobs retry", "jobs cancel"])
-    def test_each_command_has_help(self, command: str, bare: App) -> None:
-        """`--help` behind any command explains it, and nothing is done."""
-        text = succeeded(bare.jobcard(*command.split(), "--help")).out
-        assert text.startswith(f"Usage: jobcard {command}")
-        assert command.startswith("jobs ") or "Example" in text
-        assert not (bare.directory / "jobcard.db").exists()
 
     def test_no_command_shows_the_help(self, bare: App) -> None:
         """Without a command there is nothing to do: the help, and the exit code of a usage error."""

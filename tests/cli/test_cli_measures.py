@@ -10,6 +10,8 @@ from answers import listed, succeeded
 from terminal import on_terminal, without_styles
 
 from helpers.apps import App
+from jobcard.backends import registry
+from jobcard.backends.base import Capabilities
 from jobcard.cli.demo_run import find_sources
 from jobcard.cli.figures import percentile
 from jobcard.cli.own_store import own_store
@@ -30,7 +32,7 @@ class TestBench:
     def test_it_prints_its_figures(self, bare: App) -> None:
         """The five figures, in jobs a second and milliseconds; the store of --url is left as it was."""
         succeeded(bare.jobcard("migrate"))
-        command = ("bench", "--jobs", "300", "--url", "sqlite:///jobcard.db", "--json")
+        command = ("bench", "--jobs", "60", "--url", "sqlite:///jobcard.db", "--json")
         figures = json.loads(succeeded(bare.jobcard(*command, timeout=SLOW)).out)
         assert set(figures) == {
             *("jobs", "drain_per_s", "enqueue_per_s", "enqueue_many_per_s", "pickup_p50_ms", "pickup_p99_ms"),
@@ -84,11 +86,10 @@ class TestDemo:
 
 class TestOwnStore:
     def test_without_a_url_it_is_a_temporary_file(self) -> None:
-        """Written through to the disk, and gone afterwards."""
+        """Of the kind a Jobcard has by itself, and gone afterwards."""
         with own_store(None) as url:
             assert url.startswith("sqlite:////")
-            assert url.endswith("?synchronous=full")
-            folder = Path(url.removeprefix("sqlite:///").partition("?")[0]).parent
+            folder = Path(url.removeprefix("sqlite:///")).parent
             assert folder.is_dir()
         assert not folder.exists()
 
@@ -101,13 +102,37 @@ class TestOwnStore:
             assert len(list(folder.iterdir())) == 1
         assert list(folder.iterdir()) == []
 
-    def test_elsewhere_it_is_a_prefix(self) -> None:
-        """In a store that is no file; one that is not installed is refused when it is opened."""
-        with (
-            pytest.raises(ConfigError, match="no store is installed"),
-            own_store("postgresql://db/x?pool_size=2") as url,
-        ):
-            assert url.startswith("postgresql://db/x?pool_size=2&prefix=bench_")
+    def test_in_a_store_that_hosts_share_it_is_a_prefix(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The store says itself which it is; what was made under the prefix is taken back."""
+        taken_back: list[str] = []
+
+        class Shared:
+            """A store on a server."""
+
+            capabilities = Capabilities(
+                max_batch=1, own_thread=True, one_commit_exchange=True, shared_by_hosts=True, survives_process=True
+            )
+
+            def __init__(self, url: str, **_: object) -> None:
+                self.url = url
+
+            def rollback(self) -> int | None:
+                taken_back.append(self.url)
+                return None
+
+            def close(self) -> None:
+                return
+
+        monkeypatch.setattr(registry, "_find", lambda scheme, shown: Shared)
+        with own_store("shared://db/x?pool_size=2") as url:
+            assert url.startswith("shared://db/x?pool_size=2&prefix=bench_")
+            assert taken_back == []
+        assert taken_back == [url]
+
+    def test_one_that_is_not_installed_is_refused(self) -> None:
+        """Before anything is made."""
+        with pytest.raises(ConfigError, match="no store is installed"), own_store("nowhere://db/x"):
+            pytest.fail("never here")
 
 
 class TestFigures:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from answers import listed, succeeded
+from terminal import PROGRAM
 
 from helpers.apps import App
 from helpers.waiting import PATIENCE, wait_until
@@ -80,15 +81,17 @@ def works(tmp_path: Path) -> App:
 def start(works: App) -> Iterator[Start]:
     """Starts `jobcard start …` there; whatever still runs at the end is killed."""
     with ExitStack() as stack:
-        yield lambda *arguments, command=("-m", "jobcard.cli"): stack.enter_context(_started(works, arguments, command))
+        yield lambda *arguments, command=(sys.executable, "-m", "jobcard.cli"), verb="start": stack.enter_context(
+            _started(works, (*command, verb, *arguments))
+        )
 
 
 @contextmanager
-def _started(app: App, arguments: tuple[str, ...], command: tuple[str, ...]) -> Iterator[Started]:
+def _started(app: App, command: tuple[str, ...]) -> Iterator[Started]:
     log = app.directory / "start.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *command, "start", *arguments],
+            command,
             cwd=app.directory,
             env=app.environment(),
             stdin=subprocess.DEVNULL,
@@ -187,9 +190,77 @@ class TestStart:
 
     def test_the_installed_command_does_the_same(self, works: App, start: Start) -> None:
         """`jobcard start works` of the environment's own scripts imports from the current directory too."""
-        engine = start("works", command=(str(Path(sys.executable).with_name("jobcard")),))
+        engine = start("works", command=(PROGRAM,))
         engine.wait_until_ready()
         assert engine.stop() == 0
+
+
+class TestReload:
+    def test_a_changed_file_starts_the_engine_anew(self, works: App, start: Start) -> None:
+        """The same job, enqueued again, runs the new code; the engine before it was drained."""
+        engine = start("works", "--reload")
+        engine.wait_until_ready()
+        assert wait_until_ended(works, enqueue(works, "works.letter"))["result"] == "sent"
+        works.write("works.py", WORKS.replace('return "sent"', 'return "sent better"'))
+        wait_until(lambda: engine.said().count("ready") == 2, "the engine of the new code", timeout=4 * PATIENCE)
+        assert "reloading: ./works.py" in engine.said()
+        assert wait_until_ended(works, enqueue(works, "works.letter"))["result"] == "sent better"
+        assert engine.stop() == 0
+
+    def test_code_that_cannot_be_imported_is_waited_for(self, works: App, start: Start) -> None:
+        """It says why, and tries again at the next change."""
+        works.write("works.py", "def broken(:\n")
+        engine = start("works", "--reload")
+        wait_until(lambda: "waiting for a change" in engine.said(), timeout=4 * PATIENCE)
+        assert "works.py, line 1)" in engine.said()
+        works.write("works.py", WORKS)
+        engine.wait_until_ready()
+        assert engine.stop(signal.SIGINT) == 0
+
+    def test_a_second_signal_ends_it_at_once(self, works: App, start: Start) -> None:
+        """As without --reload: exit code 130, the job goes back."""
+        enqueue(works, "works.until_told")
+        engine = start("works", "--reload", "--log-level", "info")
+        wait_until((works.directory / "begun").exists, timeout=4 * PATIENCE)
+        engine.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "engine.stop" in engine.said())
+        assert engine.stop() == 130
+        (job,) = listed(works)
+        assert (job["state"], job["attempt"]) == ("waiting", 0)
+
+    def test_its_processes_end_with_it(self, works: App, start: Start) -> None:
+        """Killed, it leaves no engine behind."""
+        engine = start("works", "--reload")
+        engine.wait_until_ready()
+        (keeper,) = children(engine.process.pid)
+        engine.process.kill()
+        wait_until(lambda: not Path(f"/proc/{keeper}").exists(), "the end of the keeper")
+
+
+class TestDev:
+    def test_each_job_that_ends_is_a_line(self, works: App, start: Start) -> None:
+        """Also one that waited before: how it ended, after how long, which one, and why it failed."""
+        before = enqueue(works, "works.letter")
+        works.write(
+            "fails.py", "from works import jobs\n@jobs.job(max_attempts=1)\ndef fails(): raise ValueError('no')\n"
+        )
+        engine = start("fails:jobs", command=(PROGRAM,), verb="dev")
+        wait_until(lambda: before in engine.said(), "the job that waited", timeout=4 * PATIENCE)
+        failed = succeeded(works.jobcard("enqueue", "fails:jobs", "fails.fails")).out.strip()
+        wait_until(lambda: failed in engine.said(), "the job that fails", timeout=4 * PATIENCE)
+        assert engine.stop() == 0
+        told = [line.split()[1:] for line in engine.said().splitlines() if before in line or failed in line]
+        assert [(state, unit, name) for state, _, unit, name, *_ in told] == [
+            ("completed", "s", "works.letter"),
+            ("failed", "s", "fails.fails"),
+        ]
+        assert told[1][4:] == [failed, "ValueError:", "no"]
+        assert "engine.start" in engine.said()
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()]
 
 
 class TestTheKeeper:

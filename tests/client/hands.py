@@ -31,9 +31,9 @@ class Hands:
         answer = self.store.exchange("hands", outcomes=[Outcome(claim.ref, claim.token, change)])
         assert answer.refusals == []
 
-    def complete(self, claim: Claimed, result: str | None = "null") -> None:
-        """The job returned this, as stored text."""
-        done = Completions(refs=[claim.ref], tokens=[claim.token], results=[result], started_ago=[1000])
+    def complete(self, claim: Claimed, result: str | None = "null", *, ago: int = 1000) -> None:
+        """The job returned this, as stored text. ago: microseconds since its start."""
+        done = Completions(refs=[claim.ref], tokens=[claim.token], results=[result], started_ago=[ago])
         assert self.store.exchange("hands", completions=done).refusals == []
 
     def fail(self, claim: Claimed, message: str = "it broke", reason: str = "error") -> None:

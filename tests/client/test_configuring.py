@@ -116,6 +116,13 @@ class TestOptions:
             {"migrate": "no"},
             {"strict_durability": 1},
             {"start_method": "fork"},
+            {"start_method": None},
+            {"worker_client": "pipe"},
+            {"worker_client": True},
+            {"cancel_grace": -1},
+            {"cancel_grace": "10"},
+            {"cancel_grace": None},
+            {"cancel_grace": float("inf")},
         ],
         ids=str,
     )

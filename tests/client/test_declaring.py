@@ -94,6 +94,8 @@ class TestFunctions:
             {"priority": 1 << 31}, {"priority": 1.5}, {"priority": True}, {"max_attempts": 0}, {"max_attempts": 10**9},
             {"max_crashes": 0}, {"timeout": 0}, {"timeout": -1}, {"timeout": 1e-9}, {"timeout": float("inf")},
             {"timeout": "5"}, {"memory_limit": 5}, {"memory_limit": 1.5}, {"backoff": 5}, {"isolation": "thread"},
+            {"isolation": 5}, {"isolation": ["shared"]}, {"isolation": ""}, {"on_lost_lease": "ask"},
+            {"on_lost_lease": None}, {"on_lost_lease": True}, {"max_crashes": "3"}, {"max_crashes": 10**9},
             {"keep": -1}, {"tags": "a"}, {"tags": ["a b"]}, {"tags": [str(n) for n in range(11)]}, {"tags": 5},
         ],
         ids=str,
@@ -106,6 +108,29 @@ class TestFunctions:
         with pytest.raises(ConfigError):
             jobs.job(**options)(job)
         assert len(jobs.registry) == 0
+
+    @pytest.mark.parametrize("grouped", [False, True])
+    def test_isolation_follows_from_the_function(self, jobs: Jobcard, grouped: bool) -> None:
+        """A coroutine shares its worker, a function has it to itself, unless the declaration says otherwise."""
+        declares: Any = JobGroup() if grouped else jobs
+        if grouped:
+            jobs.include(declares)
+
+        async def coroutine() -> None: ...
+
+        def function() -> None: ...
+
+        declares.job(name="coroutine")(coroutine)
+        declares.job(name="function", isolation=None)(function)
+        for isolation in ("process", "fresh", "shared"):
+            declares.job(name=isolation, isolation=isolation, on_lost_lease="tell", max_crashes=7)(coroutine)
+        found = {job.name: job for job in jobs.registry}
+        assert (found["coroutine"].isolation, found["function"].isolation) == ("shared", "process")
+        assert found["coroutine"].options.on_lost_lease == "kill"
+        for isolation in ("process", "fresh", "shared"):
+            options = found[isolation].options
+            assert found[isolation].isolation == isolation
+            assert (options.on_lost_lease, options.max_crashes) == ("tell", 7)
 
     def test_what_cannot_be_a_job_is_refused(self, jobs: Jobcard) -> None:
         """A generator never runs to its end, a lambda has no name, a job is not declared twice."""

@@ -14,7 +14,7 @@ from hands import Hands
 from jobcard import ConfigError, CorruptRecordError, Job, Jobcard, JobNotFoundError, JobState
 from jobcard.backends.registry import open_backend
 from jobcard.client.lookup import Counts
-from jobcard.core import clock
+from jobcard.core import clock, states
 
 
 @pytest.fixture
@@ -53,6 +53,26 @@ class TestGet:
         assert ended.error is not None and ended.error["message"] == "it broke" and ended.error["at"].tzinfo is UTC
         with pytest.raises(AttributeError):
             ended.state = JobState.WAITING  # type: ignore[misc]
+
+    def test_what_a_job_says_of_itself_is_shown(self, known: Jobcard, hands: Hands) -> None:
+        """Its progress everywhere, its log lines where one job is read; they outlive its end."""
+        handle = known.enqueue("a", [1])
+        assert (handle.refresh().log, handle.refresh().progress) == ([], None)
+        (claim,) = hands.claim()
+        progress = '{"value":0.25,"text":"rows","at":1800000000000000}'
+        lines = ((2_000_000, "first"), (0, "second <b>"))
+        hands.end(claim, states.note(claim, ago=0, progress=progress, checkpoint="[7]", lines=lines))
+        job = handle.refresh()
+        assert job.progress is not None and (job.progress.value, job.progress.text) == (0.25, "rows")
+        assert job.progress.at == datetime(2027, 1, 15, 8, tzinfo=UTC)
+        assert (job.state, job.checkpoint, [text for _at, text in job.log]) == ("running", [7], ["first", "second <b>"])
+        (first, _), (second, _) = job.log
+        assert second - first == timedelta(seconds=2) and first.tzinfo is UTC
+        (listed,) = known.list()
+        assert (listed.log, listed.progress, listed.checkpoint) == ([], job.progress, [7])
+        hands.fail(claim)
+        assert known.get(handle.id).log == job.log
+        assert known.retry(handle.id).log == job.log
 
     def test_an_unreadable_record_is_told(self, known: Jobcard, hands: Hands) -> None:
         """It is an error of ours that names the job."""

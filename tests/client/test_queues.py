@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def test_lists_are_in_the_order_asked_for(jobs: Jobcard) -> None:
             jobs.queues.list(wrong)  # type: ignore[arg-type]
 
 
+def test_weight_and_ageing_are_kept(jobs: Jobcard) -> None:
+    """They are made, changed, read and listed like the other fields; ageing may be a timedelta."""
+    assert jobs.queues.create("mail", weight=3, ageing=2.5) == Queue("mail", weight=3, ageing=2.5)
+    assert jobs.queues.update("mail", ageing=timedelta(minutes=1)) == Queue("mail", weight=3, ageing=60)
+    assert jobs.queues.pause("mail") == Queue("mail", weight=3, ageing=60, paused=True)
+    assert jobs.queues.update("mail", weight=9, ageing=None) == Queue("mail", weight=9, paused=True)
+    jobs.queues.create("fast", ageing=1)
+    jobs.queues.create("slow", ageing=9)
+    assert [queue.name for queue in jobs.queues.list("ageing")] == ["fast", "slow", "mail"]
+    assert [queue.name for queue in jobs.queues.list("-weight")] == ["mail", "fast", "slow"]
+
+
 def test_a_missing_queue_is_told(jobs: Jobcard) -> None:
     """Only `create` makes one."""
     for call in (jobs.queues.get, jobs.queues.pause, jobs.queues.resume, jobs.queues.update):
@@ -54,6 +67,8 @@ def test_a_missing_queue_is_told(jobs: Jobcard) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"concurrency": 0}, {"concurrency": -1}, {"concurrency": 1.5}, {"concurrency": "5"}, {"priority": 1 << 31},
+     {"weight": 0}, {"weight": 1001}, {"weight": 1.5}, {"weight": True}, {"weight": None}, {"ageing": 0},
+     {"ageing": -5}, {"ageing": "5"}, {"ageing": True}, {"ageing": float("nan")}, {"ageing": 10**6},
      {"paused": 1}, {"concurency": 5}, {"name": "x"}],
     ids=str,
 )  # fmt: skip

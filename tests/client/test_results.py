@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from hands import Hands
+from test_engines import BASE
 
 from helpers.waiting import wait_until
 from jobcard import ConfigError, Jobcard, JobFailedError, JobNotFoundError, ResultTimeoutError
@@ -136,10 +138,7 @@ class TestTimeout:
         return str(caught.value)
 
     def alive(self, hands: Hands) -> None:
-        about = (
-            '{"pid":1,"keeper_pid":2,"host":"h","version":"1","started_at":0,"heartbeat":5,"queues":[],"workers":[]}'
-        )
-        hands.store.write_record(RecordKind.ENGINE, "e", about)
+        hands.store.write_record(RecordKind.ENGINE, "e", json.dumps(BASE))
 
     def test_it_says_what_the_job_waits_for(self, jobs: Jobcard, add: Any, hands: Hands) -> None:
         """One sentence for each state of things."""

@@ -100,6 +100,10 @@ UserName = NewType("UserName", Path)
 USER = User("ann", Colour.RED, Path("/home/ann"), date(2000, 1, 1), [Point(1)], {"a": Point(2, 2)}, Point(3))
 
 
+def rebuilt(stored: object, annotation: object) -> Any:
+    return codec.loads(json.dumps(stored), what="value", shape=shape_of(annotation))
+
+
 def there_and_back(annotation: object, value: object) -> Any:
     shape = shape_of(annotation)
     text = codec.dumps(value, what="value", shape=shape)
@@ -249,28 +253,27 @@ def test_what_would_come_back_otherwise_is_refused(annotation: object, value: ob
 def test_what_cannot_be_rebuilt_is_refused(annotation: object, stored: object, says: str) -> None:
     """Stored data that does not fit the class is told with its place."""
     with pytest.raises(SerializationError, match=says):
-        codec.convert(stored, annotation, what="value")
+        rebuilt(stored, annotation)
 
 
 def test_plain_data_may_be_given_for_a_class() -> None:
     """A caller that lacks the class gives its fields; the worker gets the class."""
-    convert = codec.convert
-    assert convert({"x": 1}, Point, what="value") == Point(1)
-    assert convert({"x": 1}, Point | None, what="value") == Point(1)
-    assert convert([[1, 2], "x"], tuple[tuple[int, ...], str], what="value") == ((1, 2), "x")
-    assert convert(["Bonn", {"x": 1}], Place, what="value") == Place("Bonn", Point(1))
-    assert convert([1, 2], tuple[int, ...], what="value") == (1, 2)
-    assert convert([1, 2], set[int], what="value") == {1, 2}
-    assert convert("a/b", Path, what="value") == Path("a/b")
+    assert rebuilt({"x": 1}, Point) == Point(1)
+    assert rebuilt({"x": 1}, Point | None) == Point(1)
+    assert rebuilt([[1, 2], "x"], tuple[tuple[int, ...], str]) == ((1, 2), "x")
+    assert rebuilt(["Bonn", {"x": 1}], Place) == Place("Bonn", Point(1))
+    assert rebuilt([1, 2], tuple[int, ...]) == (1, 2)
+    assert rebuilt([1, 2], set[int]) == {1, 2}
+    assert rebuilt("a/b", Path) == Path("a/b")
     for annotation in (Point, Colour, Path, Order, Struct, set[int], list[Point], tuple[Point, int], dict[str, Point]):
-        assert convert(None, annotation, what="value") is None
+        assert rebuilt(None, annotation) is None
     for annotation in (set[int], list[Point], tuple[Point, int], dict[str, Point], Order):
-        assert convert("other", annotation, what="value") == "other"
+        assert rebuilt("other", annotation) == "other"
 
 
 def test_a_class_may_grow() -> None:
     """A field that an older release did not store takes its default."""
-    assert codec.convert({"x": 1}, Point, what="value") == Point(1, 0.5)
+    assert rebuilt({"x": 1}, Point) == Point(1, 0.5)
 
 
 def test_deep_and_cyclic_objects_are_refused() -> None:
@@ -283,11 +286,9 @@ def test_deep_and_cyclic_objects_are_refused() -> None:
     for value in (cyclic, deep):
         with pytest.raises(SerializationError, match="100 levels"):
             there_and_back(Tree, value)
-    stored: dict[str, Any] = {"value": 0}
-    for _ in range(50_000):
-        stored = {"value": 0, "children": [stored]}
+    stored = '{"value": 0, "children": [' * 50_000 + '{"value": 0}' + "]}" * 50_000
     with pytest.raises(SerializationError, match="too deeply"):
-        codec.convert(stored, Tree, what="value")
+        codec.loads(stored, what="value", shape=shape_of(Tree))
 
 
 def test_code_of_a_class_that_fails_is_a_refusal() -> None:
@@ -302,7 +303,7 @@ def test_code_of_a_class_that_fails_is_a_refusal() -> None:
                 raise ValueError("no")
 
     with pytest.raises(SerializationError, match=r"making the .*Picky raised ValueError"):
-        codec.convert({"x": -1}, Picky, what="value")
+        rebuilt({"x": -1}, Picky)
     value = Picky(1)
     del value.x
     with pytest.raises(SerializationError, match=r"reading x of this .*Picky raised AttributeError"):
@@ -401,9 +402,9 @@ def test_attrs_classes_come_back() -> None:
     value = Item(Point(1), 5, Colour.PAIR)
     assert there_and_back(Item, value) == value
     assert there_and_back(list[Item] | None, [value]) == [value]
-    assert codec.convert({"at": {"x": 1}}, Item, what="value") == Item(Point(1))
+    assert rebuilt({"at": {"x": 1}}, Item) == Item(Point(1))
     with pytest.raises(SerializationError, match="needs at"):
-        codec.convert({}, Item, what="value")
+        rebuilt({}, Item)
 
 
 def test_pydantic_models_come_back() -> None:
@@ -426,4 +427,4 @@ def test_pydantic_models_come_back() -> None:
     assert there_and_back(Model, value) == value
     assert there_and_back(dict[str, Model | None], {"a": value, "b": None}) == {"a": value, "b": None}
     with pytest.raises(SerializationError, match=r"making the .*Model raised"):
-        codec.convert({"at": "never"}, Model, what="value")
+        rebuilt({"at": "never"}, Model)

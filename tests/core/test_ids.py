@@ -7,11 +7,11 @@ import threading
 import time
 from itertools import pairwise
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 
-from jobcard.core.ids import IdSource, parse_id
+from jobcard.core.ids import IdSource, follow_up_id, parse_id
 from jobcard.errors import JobNotFoundError
 
 
@@ -148,3 +148,25 @@ def test_what_is_no_id_is_not_found(given: object) -> None:
     with pytest.raises(JobNotFoundError) as caught:
         parse_id(given)
     assert len(str(caught.value)) < 200
+
+
+class TestFollowUps:
+    def test_the_same_place_has_the_same_id(self) -> None:
+        """A job that runs again names the same follow-ups, so that none is stored twice."""
+        [parent] = IdSource().take(1)
+        assert follow_up_id(parent, 3) == follow_up_id(parent, 3)
+
+    def test_all_places_of_all_parents_differ(self) -> None:
+        """No follow-up takes another one's id."""
+        parents = IdSource().take(50)
+        ids = {follow_up_id(parent, place) for parent in parents for place in range(200)}
+        assert len(ids | set(parents)) == 50 * 200 + 50
+
+    def test_it_is_a_uuid_of_its_parents_time(self) -> None:
+        """So it stands beside its parent in a list, and stores see nothing new."""
+        [parent] = IdSource().take(1)
+        for place in range(100):
+            found = UUID(bytes=follow_up_id(parent, place))
+            assert (found.version, found.variant) == (7, RFC_4122)
+            assert found.bytes[:6] == parent[:6]
+        assert UUID(bytes=follow_up_id(uuid4().bytes, 1)).version == 7

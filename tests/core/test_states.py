@@ -48,6 +48,8 @@ HOLDERS: dict[str, Callable[[Claimed], Change]] = {
     "interrupt": lambda held: states.interrupt(held, error=ERROR),
     "park": states.park,
     "start": lambda held: states.start(held, ago=5),
+    "note": lambda held: states.note(held, ago=5, progress="{}", checkpoint="1", lines=((3, "text"),)),
+    "suspect": lambda held: states.suspect(held, error=ERROR),
     "rescue": lambda held: rescue(held),
 }
 OPERATORS: dict[str, Callable[[], Change]] = {
@@ -110,7 +112,7 @@ def test_a_move_goes_between_states_that_are_drawn(name: str, job: Claimed | Non
     else:
         assert change.sources in (WAITING, {JobState.RUNNING})
         assert change.target in change.sources | {CANCELED}
-    assert (change.target is JobState.RUNNING) == (name in ("start", "ask_to_cancel"))
+    assert (change.target is JobState.RUNNING) == (name in ("start", "note", "ask_to_cancel"))
     assert change.target is not JobState.CLAIMED
 
 
@@ -162,6 +164,7 @@ def test_an_attempt_is_returned_or_spent(name: str, job: Claimed | None, change:
     returned = name in ("snooze", "hand_back", "park")
     # One that may start only once has started; and nobody is interrupted for ever.
     returned |= name == "interrupt" and job.interrupts < states.MAX_INTERRUPTS and job.max_attempts > 1
+    returned |= name == "suspect" and job.max_attempts > 1
     returned |= name == "rescue" and job.state == "claimed"
     assert spent == job.attempt - returned
     if change.error is not None:
@@ -247,6 +250,33 @@ def test_a_late_start_is_dated_back() -> None:
     """The start is written when the job has run a while, with the time it began."""
     change = states.start(claim(), ago=300_000)
     assert (change.target, change.sets) == (JobState.RUNNING, {"started_at": After(-300_000)})
+
+
+def test_a_note_changes_only_what_it_says() -> None:
+    """Progress, checkpoint and lines, each alone; and the start, when nobody has stamped it."""
+    assert states.note(claim(), ago=None, progress="{}").sets == {"progress": "{}"}
+    assert states.note(claim(), ago=None, checkpoint="[1]").sets == {"checkpoint": "[1]"}
+    change = states.note(claim(), ago=300_000, lines=((7, "earlier"), (0, "now")))
+    assert change.sets == {"started_at": After(-300_000)}
+    assert (change.target, change.lines, change.error) == (JobState.RUNNING, ((7, "earlier"), (0, "now")), None)
+
+
+def test_a_suspect_is_not_blamed_but_runs_alone_in_the_end() -> None:
+    """Near one crash after the other it keeps its attempt and its place, and never fails by that alone."""
+    job = claim(attempt=5, crashes=0)
+    for crashes in range(1, 6):
+        assert states.must_run_alone(job) == (crashes > 3)
+        change = states.suspect(job, error=ERROR)
+        assert (change.target, change.sets["attempt"], change.sets["crashes"]) == (JobState.WAITING, 4, crashes)
+        assert change.sets.keys().isdisjoint({"available_at", "order_at", "hold"})
+        assert (change.error, change.attempt) == (ERROR, 5)
+        job = job._replace(crashes=crashes)
+
+
+def test_a_suspect_that_may_start_only_once_has_failed() -> None:
+    """It may have run."""
+    change = states.suspect(claim(max_attempts=1, attempt=1), error=ERROR)
+    assert (change.target, change.sets["reason"]) == (FAILED, "interrupted")
 
 
 # ------------------------------------------------------------------ rescue

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from checker.history import alive
+from checker.history import process_name
 from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
 from jobcard import Job
@@ -191,7 +191,7 @@ def test_a_slot_is_back_soon_after_a_kill(lab: Lab, warm: bool) -> None:
         follower = app.begins.enqueue()
         if warm:
             # A job at work has a spare beside it that has imported the application.
-            wait_until(lambda: len(alive(event.process for event in lab.events("imported"))) >= 2, "a spare")
+            wait_until(lambda: len(_with_the_application(lab, tree)) >= 2, "a spare")
             gate.touch()
         began = follower.result(timeout=60)
         died = next(event.at for event in lab.events("dies") if event.facts[0] == victim.id.hex)
@@ -223,6 +223,16 @@ def test_a_timeout_of_a_fast_job_behind_a_slow_one_counts_from_its_own_start(lab
     assert [handle.result(timeout=60) for handle in handles] == [1] * 5
     assert time.monotonic() - began > 1.9
     assert tree.stop() == 0
+
+
+def _with_the_application(lab: Lab, tree: Tree) -> list[int]:
+    """The workers that have imported the application, or were forked from a process that has."""
+    imported, template = {event.process for event in lab.events("imported")}, tree.template()
+    return [
+        worker.pid
+        for worker in tree.workers()
+        if process_name(worker.pid) in imported or (template is not None and worker.ppid() == template)
+    ]
 
 
 def _command(pid: int) -> bytes:

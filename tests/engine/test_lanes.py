@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobcard.engine.lanes import Lane, Lanes
+from jobcard.engine.lanes import CALLS, EXCHANGE, RENEW, ROUTINE, Lanes
 from jobcard.errors import StoreUnavailableError
 
 
@@ -31,9 +31,9 @@ def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
     lanes = Lanes(selector, threaded=True)
     hangs = threading.Event()
     heard: list[Any] = []
-    lanes.run(Lane.EXCHANGE, lambda: hangs.wait(30), heard.append, heard.append)
-    lanes.run(Lane.EXCHANGE, lambda: "next", heard.append, heard.append)
-    lanes.run(Lane.RENEW, lambda: "renewed", heard.append, heard.append)
+    lanes.run(EXCHANGE, lambda: hangs.wait(30), heard.append, heard.append)
+    lanes.run(EXCHANGE, lambda: "next", heard.append, heard.append)
+    lanes.run(RENEW, lambda: "renewed", heard.append, heard.append)
     hear(selector, heard, 1)
     assert heard == ["renewed"]
     hangs.set()
@@ -52,14 +52,14 @@ def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) ->
     def note(value: object) -> None:
         heard.append((value, threading.current_thread()))
 
-    lanes.run(Lane.ROUTINE, lambda: 7, note, note)
-    lanes.run(Lane.ROUTINE, fail, note, note)
+    lanes.run(ROUTINE, lambda: 7, note, note)
+    lanes.run(ROUTINE, fail, note, note)
     hear(selector, heard, 2)
     assert heard[0] == (7, threading.current_thread())
     assert isinstance(heard[1][0], StoreUnavailableError)
     assert heard[1][1] is threading.current_thread()
     with pytest.raises(ZeroDivisionError):
-        lanes.run(Lane.ROUTINE, lambda: 1 // 0, note, note)
+        lanes.run(ROUTINE, lambda: 1 // 0, note, note)
         hear(selector, heard, 3)
     lanes.close()
 
@@ -70,7 +70,7 @@ def test_thousands_of_answers_at_once_are_all_heard() -> None:
     lanes = Lanes(selector, threaded=True)
     heard: list[int] = []
     for number in range(100_000):
-        lanes.run(Lane.CALL, lambda number=number: number, heard.append, lambda _: None)  # type: ignore[misc]
+        lanes.run(CALLS[0], lambda number=number: number, heard.append, lambda _: None)  # type: ignore[misc]
     hear(selector, heard, 100_000)
     assert heard == list(range(100_000))
     lanes.close()

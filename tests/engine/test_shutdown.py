@@ -71,7 +71,7 @@ def test_a_job_that_ends_in_time_completes(lab: Lab) -> None:
     tree = lab.start("load")
     handles = busy(lab, app)
     tree.signal(signal.SIGTERM)
-    wait_until(lambda: len(tree.workers()) <= 2, "the end of idle workers")
+    tree.wait_stopping()
     (lab.folder / "gate").touch()
     assert wait_code(tree)[0] == 0
     assert [handle.refresh().state for handle in handles] == ["completed"] * 2
@@ -132,7 +132,7 @@ def test_a_second_signal_ends_it_at_once(lab: Lab, first: int) -> None:
     tree = lab.start("load")
     handles = busy(lab, app)
     tree.signal(first)
-    wait_until(lambda: len(tree.workers()) <= 2, "the end of idle workers")
+    tree.wait_stopping()
     assert tree.process.poll() is None
     tree.signal(first)
     code, took = wait_code(tree)
@@ -163,7 +163,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_keeper_alone(lab: Lab) -> None:
     tree = lab.start("load")
     handles = busy(lab, app)
     os.killpg(tree.keeper, signal.SIGINT)
-    wait_until(lambda: len(tree.workers()) <= 2, "the end of idle workers")
+    tree.wait_stopping()
     (lab.folder / "gate").touch()
     assert wait_code(tree)[0] == 0
     assert [handle.refresh().state for handle in handles] == ["completed"] * 2

@@ -7,7 +7,7 @@ JOBCARD_SIMULATION_BASE    the first one (0); a longer run takes others, and wha
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchange
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_at_work
 from jobcard.core.job import Claimed, Ref
+from jobcard.engine.commands import Command, Reply, Tell
+from jobcard.engine.held import Told
 from jobcard.engine.plan import Plan
 from jobcard.workers.messages import Exit
 
@@ -46,8 +48,10 @@ def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
         Faults(engine_crashes=10, host_losses=4, worker_crashes=0.2),
         Faults(cancels=60, worker_crashes=0.1),
         Faults(queue_pauses=20, error=0.05),
+        Faults(orders=20, cancels=20),
+        Faults(error=0.2, lost=0.2, late=0.05, cancels=20),
     ],
-    ids=["stopped", "answers lost", "slow store", "crashes", "cancels", "queues paused"],
+    ids=["stopped", "answers lost", "slow store", "crashes", "cancels", "queues paused", "orders", "notes"],
 )
 def test_much_of_one_kind_of_fault_breaks_nothing(faults: Faults) -> None:
     """What is rare in a mixture gets its own runs."""
@@ -151,7 +155,7 @@ class RepeatsNothing(Plan):
     """What was said in an exchange that failed is forgotten."""
 
     def store_failed(self, now: float) -> None:
-        batch = self._in_flight
+        batch = self._talk.in_flight
         super().store_failed(now)
         if batch is not None:
             self._words.take(len(batch.done) + len(batch.moves), NOTHING, now)
@@ -165,6 +169,83 @@ class NeverFinishes(Plan):
         self._kill_at = float("inf")
 
 
+class TellsNobody(Plan):
+    """A job that is canceled is killed after the grace, and hears nothing before."""
+
+    def turn(self, now: float) -> list[Command]:
+        return [command for command in super().turn(now) if not isinstance(command, Tell)]
+
+
+class WaitsForTheDeaf(Plan):
+    """A job that does not end when it is told to is waited for."""
+
+    def _cancel(self, now: float) -> None:
+        super()._cancel(now)
+        for worker in self.workers.values():
+            if worker.told is not None:
+                worker.told = worker.told._replace(kill_at=float("inf"))
+
+
+class LosesLastWords(Plan):
+    """What a job logged just before its end is dropped."""
+
+    def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
+        for page in self._notes.pages.values():
+            page.waiting = None
+        return super().done(number, seq, started, ended, result)
+
+
+class EndsBeforeTheNote(Plan):
+    """A job's end is said at once, its own words after it."""
+
+    def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
+        pages, self._notes.pages = self._notes.pages, {}
+        believed = super().done(number, seq, started, ended, result)
+        self._notes.pages = pages
+        return believed
+
+
+class AnswersTooEarly(Plan):
+    """A checkpoint is called stored as soon as it is heard of."""
+
+    def noted(self, number: int, seq: int, said: Mapping[str, Any], call: int | None, now: float) -> None:
+        super().noted(number, seq, said, None, now)
+        if call is not None:
+            self._commands.append(Reply(number, call, None))
+
+
+class BlamesTheNeighbours(Plan):
+    """All jobs of a process that crashed are to blame."""
+
+    def worker_gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float) -> None:
+        sharer = self._sharing.sharers.get(number)
+        if sharer is not None and sharer.killed is None:
+            sharer.killed = "guilty"
+            sharer.guilty = set(sharer.jobs)
+            for seq, job in sharer.jobs.items():
+                job.told = Told(seq, "crash", "", now)
+        super().worker_gone(number, unstarted, exit, now)
+
+
+class NeverQuiet(Plan):
+    """An order to be quiet changes nothing, but that the engine says so."""
+
+    def _speak(self, now: float) -> None:
+        quiet, self.quiet = self.quiet, False
+        super()._speak(now)
+        self.quiet = quiet
+
+
+class SharesUsedWorkers(Plan):
+    """Any idle worker will do."""
+
+    def turn(self, now: float) -> list[Command]:
+        if self._sharing.ahead:
+            for worker in self.workers.values():
+                worker.served = 0
+        return super().turn(now)
+
+
 PLANTED: list[Any] = [
     pytest.param({"store_class": ForgetsTokens}, Faults(pauses=10, slow=0.05), id="token not checked"),
     pytest.param({"store_class": RescuesQuietly}, Faults(engine_crashes=6), id="rescue keeps the token"),
@@ -175,6 +256,14 @@ PLANTED: list[Any] = [
     pytest.param({"plan_class": KeepsStrays}, Faults(lost=0.1), id="strays kept"),
     pytest.param({"plan_class": RepeatsNothing}, Faults(error=0.1), id="words not repeated"),
     pytest.param({"plan_class": NeverFinishes}, Faults(stops=6), id="stop has no end"),
+    pytest.param({"plan_class": TellsNobody}, Faults(cancels=60), id="told by nobody"),
+    pytest.param({"plan_class": WaitsForTheDeaf}, Faults(cancels=60), id="grace has no end"),
+    pytest.param({"plan_class": LosesLastWords}, NO_FAULTS, id="last words lost"),
+    pytest.param({"plan_class": EndsBeforeTheNote}, NO_FAULTS, id="end before the note"),
+    pytest.param({"plan_class": AnswersTooEarly}, Faults(error=0.1), id="checkpoint not stored"),
+    pytest.param({"plan_class": BlamesTheNeighbours}, Faults(worker_crashes=0.2), id="neighbours blamed"),
+    pytest.param({"plan_class": NeverQuiet}, Faults(orders=20), id="never quiet"),
+    pytest.param({"plan_class": SharesUsedWorkers}, NO_FAULTS, id="used worker shares"),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -68,21 +67,6 @@ def test_ready_means_that_jobs_are_taken(lab: Lab) -> None:
     assert str(tree.engine()) in line
     assert app.note.enqueue().result(timeout=30) == 1
     assert tree.stop() == 0
-
-
-def test_ready_is_told_to_systemd(lab: Lab) -> None:
-    """With $NOTIFY_SOCKET the service manager hears READY=1, and STOPPING=1 at the end."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        address = str(lab.folder / "notify")
-        manager.bind(address)
-        manager.settimeout(30)
-        tree = lab.start("load", env={"NOTIFY_SOCKET": address})
-        assert manager.recv(100) == b"READY=1"
-        tree.signal(signal.SIGTERM)
-        assert manager.recv(100) == b"STOPPING=1"
-        assert tree.wait() == 0
 
 
 def test_what_was_enqueued_before_is_run_first(lab: Lab) -> None:
@@ -213,7 +197,9 @@ def test_a_store_of_a_newer_jobcard_is_refused(lab: Lab) -> None:
 
 def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab, monkeypatch: Any) -> None:
     """When new workers cannot import the application any more the engine says where, waits, and goes on by itself."""
-    write(lab, APP, url=lab.url)
+    # Workers of a template would go on with the application as it was.
+    spawning = APP.replace("stop_timeout=3", "stop_timeout=3, start_method='spawn'")
+    write(lab, spawning, url=lab.url)
     module = use(monkeypatch, lab)
     tree = lab.start("small")
     engine = tree.engine()
@@ -225,7 +211,7 @@ def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab,
     wait_until(lambda: "half a deployment" in tree.errors, "the reason", timeout=60)
     assert "small.py" in tree.errors and "line 3" in tree.errors
     assert handle.refresh().attempt == 0
-    write(lab, APP, url=lab.url)
+    write(lab, spawning, url=lab.url)
     assert handle.result(timeout=60) != first
     assert handle.refresh().attempt == 1
     assert tree.engine() == engine

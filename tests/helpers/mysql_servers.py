@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-from helpers.servers import KINDS, _free_port, _wait_for_port
+from helpers.servers import KINDS, _free_port, _wait_until_up
 from jobcard.backends.url import parse
 
 
@@ -42,7 +42,7 @@ class OwnServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-        _wait_for_port(self._process, self._port)
+        _wait_until_up(self._kind, self._process, self._port)
 
     def kill(self) -> None:
         if self._process is not None:

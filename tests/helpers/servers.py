@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import importlib.util
 import json
 import os
@@ -68,6 +67,12 @@ class Server:
         """Who it runs as; None: whoever runs the tests."""
         return None
 
+    def is_up(self, port: int) -> bool:
+        """Whether it can be used."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
 
 class Postgres(Server):
     """PostgreSQL with a password, `fsync` on as in real life, and deadlocks found soon."""
@@ -75,7 +80,7 @@ class Postgres(Server):
     name = "postgres"
     variable = "JOBCARD_TEST_POSTGRES"
     stop_signal = signal.SIGINT  # the fast shutdown
-    _folders = "/usr/lib/postgresql/*/bin"
+    _folders = "usr/lib/postgresql/*/bin"
 
     def prepare(self, folder: Path) -> None:
         password = folder / "password"
@@ -117,8 +122,14 @@ class Postgres(Server):
                 return pwd.getpwnam(name).pw_name
         raise MissingServerError("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' here")
 
+    def is_up(self, port: int) -> bool:
+        """It opens its port before it has started."""
+        return super().is_up(port) and not subprocess.call(
+            [self._program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)], cwd="/"
+        )
+
     def _program(self, name: str) -> str:
-        for folder in sorted(glob.glob(self._folders), key=_number_in, reverse=True):
+        for folder in sorted(map(str, Path("/").glob(self._folders)), key=_number_in, reverse=True):
             if os.access(Path(folder) / name, os.X_OK):
                 return str(Path(folder) / name)
         if found := shutil.which(name):
@@ -372,7 +383,7 @@ def _start(server: Server, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
                 **_as_user(server.user()),  # type: ignore[call-overload]
             )
         try:
-            _wait_for_port(process, port)
+            _wait_until_up(server, process, port)
         except MissingServerError as error:
             _end(process, signal.SIGKILL)
             if last == 1:
@@ -383,10 +394,10 @@ def _start(server: Server, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     raise AssertionError("not reached")
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_up(server: Server, process: subprocess.Popen[bytes], port: int) -> None:
     until = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        if server.is_up(port):
             return
         time.sleep(0.01)
     raise MissingServerError("the server did not come up")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 from jobcard import (
@@ -13,6 +14,10 @@ from jobcard import (
     Bucket,
     Counts,
     Engine,
+    EngineJob,
+    Enqueuing,
+    Event,
+    Events,
     Fail,
     Health,
     Job,
@@ -24,14 +29,20 @@ from jobcard import (
     JobState,
     Page,
     Queue,
+    Reason,
     Retry,
     Snooze,
     Stats,
     current_job,
 )
+from jobcard.testing import Testing
 
 jobs = Jobcard("sqlite:///jobs.db", queues=[Queue("mail", concurrency=5)], imports=["shop.jobs"], lease=timedelta(60))
-jobs.configure(max_concurrent_jobs=4)
+jobs.configure(
+    max_concurrent_jobs=4, worker_client="direct", start_method="template", cancel_grace=timedelta(seconds=5)
+)
+Jobcard(worker_client="pipe", start_method="fork")  # type: ignore[arg-type]
+Jobcard(cancel_grace="10")  # type: ignore[arg-type]
 Jobcard(max_concurrent_job=4)  # type: ignore[call-arg]
 Jobcard(max_concurrent_jobs="4")  # type: ignore[arg-type]
 
@@ -65,6 +76,15 @@ def misspelt() -> None: ...
 
 @jobs.job(isolation="thread")  # type: ignore[call-overload,untyped-decorator]
 def unknown_isolation() -> None: ...
+
+
+@jobs.job(isolation="shared", on_lost_lease="tell", max_crashes=2)
+def shares(a: int) -> int:
+    return a
+
+
+@jobs.job(on_lost_lease="ask")  # type: ignore[call-overload,untyped-decorator]
+def asks() -> None: ...
 
 
 assert_type(add(1, 2), int)
@@ -159,6 +179,42 @@ jobs.enqueue("mail.welcome", args=["x"], kwargs={}, priority=3, strict=False)
 jobs.enqueue("mail.welcome", priority="high")  # type: ignore[arg-type]
 
 
+# ------------------------------------------------------------------ hooks
+
+
+@jobs.before_enqueue
+def trace(job: Enqueuing) -> None:
+    job.options["meta"] = {**(job.options.get("meta") or {}), "trace": job.name}
+    job.args = [*job.args, 1]
+    job.options["priority"] = "high"  # type: ignore[typeddict-item]
+    job.name = "other"  # type: ignore[misc]
+
+
+@jobs.before_enqueue  # type: ignore[type-var]
+def takes_a_context(ctx: JobContext) -> None: ...
+
+
+@jobs.around_run
+def timed(ctx: JobContext) -> Iterator[None]:
+    yield
+
+
+@jobs.around_run
+@contextmanager
+def managed(ctx: JobContext) -> Iterator[int]:
+    yield ctx.attempt
+
+
+@jobs.around_run
+async def connected(ctx: JobContext) -> AsyncIterator[Any]:
+    yield ctx.job
+
+
+@jobs.around_run  # type: ignore[type-var]
+def unmanaged(ctx: JobContext) -> int:
+    return ctx.attempt
+
+
 # ------------------------------------------------------------------ looking up, changing
 
 page = jobs.list(state=[JobState.FAILED, "canceled"], queue="mail", after=datetime.now(UTC), limit=10)
@@ -180,10 +236,52 @@ assert_type((jobs.health(), jobs.stats()), tuple[Health, Stats])
 jobs.list(stat="failed")  # type: ignore[call-arg]
 jobs.list(limit="10")  # type: ignore[arg-type]
 jobs.queues.update("mail", concurency=3)  # type: ignore[call-arg]
+jobs.queues.create("mail", weight=3, ageing=timedelta(minutes=1))
+jobs.queues.update("mail", weight=3.5)  # type: ignore[arg-type]
+assert_type(jobs.explain(page[0].id), list[Reason])
+assert_type([engine.jobs for engine in jobs.engines.list()], list[tuple[EngineJob, ...]])
+jobs.engines.quiet("id")
+jobs.engines.stop(5)  # type: ignore[arg-type]
+
+with jobs.events(since=datetime.now(UTC)) as events:
+    assert_type(events, Events)
+    assert_type(next(events), Event)
+    for event in events:
+        assert_type((event.job_id, event.state, event.cursor), tuple[UUID, JobState, str])
+jobs.events(since=5)  # type: ignore[arg-type]
+
+
+async def listening() -> None:
+    async with jobs.events(since=events.cursor) as stream:
+        async for event in stream:
+            assert_type(event.at, datetime)
+
 
 context = current_job()
 if context is not None:
     assert_type(context.deadline, datetime | None)
 
-with jobs.running() as running:
+with jobs.running() as running, jobs.running(in_process=True):
     assert_type(running, Jobcard)
+jobs.start(another=True)
+jobs.start(True)  # type: ignore[call-arg]
+assert_type(jobs.run(in_process=True, until_empty=True), int)
+
+
+# ------------------------------------------------------------------ testing
+
+with jobs.testing("inline"), jobs.testing() as t:
+    assert_type(t, Testing)
+    assert_type(t.assert_enqueued(add, 1, b=2, queue="mail"), Job)
+    t.assert_enqueued(Report.with_("eu"), today)
+    t.assert_enqueued(Report)
+    t.refute_enqueued("mail.welcome")
+    t.refute_enqueued(add.call(1))
+    t.refute_enqueued(fetch)
+    t.refute_enqueued(welcome, "x")
+    t.refute_enqueued(len)  # type: ignore[arg-type]
+    assert_type(t.all_enqueued(), list[Job])
+    assert_type(t.drain(with_scheduled=True).completed, int)
+    t.advance(60)
+    t.advance(timedelta(minutes=1))
+jobs.testing("auto")  # type: ignore[arg-type]

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from jobcard.core.definition import JobDefinition, check_options
+from jobcard.core.job import Claimed
 from jobcard.core.signals import Cancel, Fail
 from jobcard.errors import StoreError
-from jobcard.workers import link, messages, runtime
+from jobcard.workers import link, messages, words
 from jobcard.workers.board import Board
 from jobcard.workers.messages import Inbox
-from jobcard.workers.runtime import Pipes
+from jobcard.workers.pipes import Pipes
 
 CLAIM = (
     *(b"ref", 1, "claimed", bytes(16), "default", "noop", None, "[]", "{}", 0, 0, 0, 1, 5, 0, 3, 0, "", None),
@@ -104,12 +105,12 @@ def test_threads_that_ask_at_once_each_get_their_own_answer(engine: Engine) -> N
 def test_what_a_job_says_about_its_end_always_fits_the_pipe(signal: BaseException) -> None:
     """Text that is no text is spelled out, and a flood of it is cut."""
     definition = JobDefinition(len, check_options(), name="noop")
-    word = runtime._ended_by(signal, definition, messages_claim())
+    word = words.ended_by(signal, definition, messages_claim())
     assert len(messages.encode([messages.ENDED, 1, 0.0, 0.0, word])) < 64 << 10
 
 
-def messages_claim() -> runtime.Claimed:
-    return runtime.Claimed(*CLAIM)
+def messages_claim() -> Claimed:
+    return Claimed(*CLAIM)
 
 
 @pytest.mark.parametrize("packed", [b"", b"\xc1", messages._pack({"job_ids": 5}), messages._pack({"nonsense": 1})])

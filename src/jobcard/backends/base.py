@@ -88,10 +88,11 @@ class Completions(NamedTuple):
 class Outcome(NamedTuple):
     """One move of a held job, with the proof of holding it.
 
-    then: jobs stored in the same atomic step, after the change, if and only if it applies now. One whose id is there
-    is left as it is; one whose unique key is taken is not stored. A move that was ours before (`MINE`) has stored
-    them; one that the store cannot take refuses the whole outcome. Queues unknown so far get a record, and whoever
-    waits for jobs is woken, as by `enqueue`. A sealed store: `StoreMovedError`, nothing of the exchange is stored.
+    then: up to 1,000 jobs stored in the same atomic step, after the change, if and only if it applies now. One whose
+    id is there is left as it is; one whose unique key is taken is not stored. A move that was ours before (`MINE`) has
+    stored them; one that the store cannot take refuses the whole outcome. Queues unknown so far get a record, and
+    whoever waits for jobs is woken, as by `enqueue`. A sealed store: `StoreMovedError`, nothing of the exchange is
+    stored.
     """
 
     ref: Ref

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from jobcard.client import Jobcard
 
 APP_HELP = "APP is module:attribute, a module with one Jobcard, or a script: shop:jobs, shop, shop.py, shop.py:jobs."
+
+
+def chosen_app(text: str | None, what: str = "Missing argument 'APP'") -> AppReference:
+    """`APP` as given, else as `[tool.jobcard] app` in pyproject.toml has it; a usage error when neither says."""
+    if text is None:
+        from jobcard.client.sources import find_in_project
+
+        text = find_in_project("app")
+    if text is None:
+        raise click.UsageError(f"{what}, and no [tool.jobcard] app in pyproject.toml stands in for it")
+    return parse_reference(text)
 
 
 def parse_reference(text: str) -> AppReference:
@@ -56,6 +68,16 @@ def load(reference: AppReference) -> Jobcard:
     except BaseException as error:
         why = f"{type(error).__name__}: {error}"
         raise ConfigError(f"the application cannot be imported: {why}{_place(error)}") from error
+    return app
+
+
+def load_for_reading(reference: AppReference, url: str | None) -> Jobcard:
+    """The application's `Jobcard`, of the store at `url` if one is given, which leaves the store's schema as it is."""
+    app = load(reference)
+    if url is not None:
+        app.configure(url)
+    with suppress(ConfigError):  # it used its store while it was imported: what that did to the schema is done
+        app.configure(migrate=False)
     return app
 
 

@@ -15,7 +15,7 @@ from jobcard.cli import output
 from jobcard.cli.options import common
 
 _SINGLES = 1_000  # enqueues of one job each
-_PICKUPS = 300
+_PICKUPS, _LEAST_PICKUPS = 300, 20  # fewer for who measures a few jobs only
 _PATIENCE = 300.0  # seconds for the drain, then something is wrong
 _LOOK_SECONDS = 0.01
 
@@ -31,7 +31,7 @@ Examples:
     "--jobs", "count", type=click.IntRange(1, 1_000_000), default=20_000, metavar="N", show_default=True, help="To run."
 )
 @common("Measure where this store is; else on a temporary SQLite file.")
-def bench(count: int, url: str | None, as_json: bool, no_color: bool) -> None:
+def bench(count: int, url: str | None, as_json: bool) -> None:
     """Measure enqueue, drain and pick-up with jobs that do nothing.
 
     One engine, jobs in processes of their own, on a file or prefix of its own: a temporary SQLite file with
@@ -67,9 +67,10 @@ def measure(count: int, url: str) -> dict[str, float]:
         ended = _wait_until_ended()
         first_start = min(job.started_at for job in jobs.iterate() if job.started_at is not None)
         drain = count / (ended - first_start).total_seconds()
-        _tell(f"enqueuing {_PICKUPS} more, one at a time, to see how soon each starts")
+        pickups = min(_PICKUPS, max(_LEAST_PICKUPS, count))
+        _tell(f"enqueuing {pickups} more, one at a time, to see how soon each starts")
         handles = []
-        for _ in range(_PICKUPS):
+        for _ in range(pickups):
             # At any point of whatever the engine does while it is idle, not always right behind the last job.
             time.sleep(random.uniform(0.001, 0.02))
             handles.append(nothing.enqueue())

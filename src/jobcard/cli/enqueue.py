@@ -20,7 +20,7 @@ _EXAMPLES = f"""{APP_HELP}
 \b
 Examples:
   jobcard enqueue shop:jobs shop.thumbnail --args '["cat.jpg"]'
-  jobcard enqueue shop.py mail.welcome --kwargs '{{"to": "ann@example.org"}}' --delay 60
+  jobcard enqueue shop.py mail.welcome --kwargs '{{"to": "ann"}}' --delay 60
 """
 
 
@@ -47,7 +47,6 @@ def enqueue(
     tags: tuple[str, ...],
     url: str | None,
     as_json: bool,
-    no_color: bool,
     **given: Any,
 ) -> None:
     """Store a job of an application and print its id."""

@@ -28,6 +28,7 @@ from jobcard.errors import (
 from jobcard.version import VERSION
 
 OK, FAILED, USAGE, STORE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
+COMPLETION = "_JOBCARD_COMPLETE"  # set by the script that `jobcard completion` prints
 BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
 
 _EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
@@ -43,6 +44,7 @@ _EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
 _EXAMPLES = """\b
 Examples:
   jobcard start shop:jobs                      run the jobs of shop.py
+  jobcard check shop:jobs                      would this code break jobs that are queued?
   jobcard enqueue shop:jobs shop.thumbnail --args '["cat.jpg"]'
   jobcard jobs list --state failed
   jobcard jobs show ID                         one job, its errors and what it printed
@@ -60,14 +62,20 @@ class Commands(click.Group):
     """The commands by name, each imported when it is asked for."""
 
     _places = {  # noqa: RUF012 - never changed
+        "init": "jobcard.cli.init:init",
         "start": "jobcard.cli.start:start",
+        "dev": "jobcard.cli.start:dev",
+        "check": "jobcard.cli.check:check",
         "enqueue": "jobcard.cli.enqueue:enqueue",
         "jobs": "jobcard.cli.jobs:jobs",
+        "queues": "jobcard.cli.queues:queues",
+        "engines": "jobcard.cli.engines:engines",
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
+        "completion": "jobcard.cli.completion:completion",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -141,13 +149,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # Whatever the locale says, a name or a traceback must not end the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = run(sys.argv[1:])
+    code = complete(asked) if (asked := os.environ.get(COMPLETION)) else run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or BROKEN_PIPE
     sys.exit(code)
+
+
+def complete(instruction: str) -> int:
+    """Answer a shell that asks how a command line may go on."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(cli, {}, "jobcard", COMPLETION, instruction)
 
 
 def _open_standard_streams() -> None:

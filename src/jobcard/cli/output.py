@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 NARROW = 60  # columns under which a table is printed as one block a row
 
@@ -57,6 +57,16 @@ def emit_json(value: object) -> None:
     emit(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
 
 
+def emit_line(value: object) -> None:
+    """One JSON document of several, each on a line of its own."""
+    emit(json.dumps(value))
+
+
+def flush() -> None:
+    """Let what was printed be seen now; a reader that left shows here."""
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """A line on standard error that is not part of the answer."""
     try:
@@ -72,18 +82,24 @@ def complain(text: str, name: str = "jobcard") -> None:
     note(f"{name}: {one_line(' '.join(text.split()))}")
 
 
-def wants_color(no_color: bool) -> bool:
-    """Whether to color what is printed: on a terminal, unless told not to."""
+_colors = {"allowed": True}
+
+
+def forbid_color() -> None:
+    """Color nothing from now on: `--no-color`."""
+    _colors["allowed"] = False
+
+
+def wants_color(stream: TextIO | None = None) -> bool:
+    """Whether to color what goes to a stream, standard output if none is given: on a terminal, unless told not to."""
     dumb = os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not (no_color or dumb or os.environ.get("NO_COLOR"))
+    return (stream or sys.stdout).isatty() and _colors["allowed"] and not dumb and not os.environ.get("NO_COLOR")
 
 
 # ------------------------------------------------------------------ tables
 
 
-def table(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, no_color: bool, spare: Sequence[str] = ()
-) -> None:
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, spare: Sequence[str] = ()) -> None:
     """Rows under headings. Without a terminal nothing is cut; on a very narrow one each row is a block.
 
     spare: columns that are left out, in this order, while the terminal is too narrow for all.
@@ -103,7 +119,7 @@ def table(
     for column in spare:
         if sum(widths.values()) + 2 * (len(widths) - 1) > width:
             del widths[column]
-    emit(_drawn(list(widths), shown, width, wants_color(no_color)))
+    emit(_drawn(list(widths), shown, width, wants_color()))
 
 
 def sheet(fields: Mapping[str, object]) -> None:
@@ -125,7 +141,9 @@ def _drawn(columns: Sequence[str], rows: Sequence[Mapping[str, str]], width: int
     )
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold", no_wrap=column == "id", min_width=36 if column == "id" else None)
+        # An id is there to be copied: it is never broken.
+        whole = max((len(row[column]) for row in rows), default=0) if column in ("id", "example") else None
+        drawn.add_column(column, overflow="fold", no_wrap=whole is not None, min_width=whole)
     for row in rows:
         drawn.add_row(
             *(

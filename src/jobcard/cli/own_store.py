@@ -9,28 +9,41 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
+from jobcard.backends.registry import open_backend
 from jobcard.backends.url import parse
+from jobcard.client.sources import DEFAULT_URL
 
 
 @contextmanager
 def own_store(url: str | None) -> Iterator[str]:
-    """The URL of a store of our own: a temporary SQLite file, or one where `url` is.
+    """The URL of a store of our own: a temporary file, or one where `url` is.
 
-    Beside a SQLite file it is another file, so that the same disk is measured; elsewhere a prefix.
+    Beside a file it is another file, so that the same disk is measured; in a store that hosts share, a prefix.
     """
-    if url is not None and parse(url).scheme != "sqlite":
+    if url is not None and _is_shared(url):
         with _own_prefix(url) as own:
             yield own
         return
-    place, _, options = (url or "").partition("?")
-    beside = None if url is None else Path(parse(place).path).absolute().parent
+    like = url or DEFAULT_URL
+    _, _, options = like.partition("?")
+    beside = None if url is None else Path(parse(url).path).absolute().parent
     with TemporaryDirectory(prefix="jobcard-", dir=beside) as directory:
-        yield f"{sqlite_url(Path(directory) / 'own.db')}?{options or 'synchronous=full'}"
+        own = file_url(Path(directory) / "own.db", like=like)
+        yield f"{own}?{options}" if options else own
 
 
-def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite file, wherever it is."""
-    return f"sqlite:///{quote(str(path.absolute()))}"
+def file_url(path: Path, like: str = DEFAULT_URL) -> str:
+    """The URL of a file as store, wherever it is, of the same kind as another one."""
+    return f"{parse(like).scheme}:///{quote(str(path.absolute()))}"
+
+
+def _is_shared(url: str) -> bool:
+    """Whether this store is none of this host's files. Nothing is opened to learn it."""
+    backend = open_backend(url)
+    try:
+        return backend.capabilities.shared_by_hosts
+    finally:
+        backend.close()
 
 
 @contextmanager

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from jobcard.cli import output
+from jobcard.cli.asking import agreed
 from jobcard.cli.options import common, open_store
 
 
 @click.command(epilog="Example: jobcard migrate --url sqlite:///jobs.db")
 @common()
-def migrate(url: str | None, as_json: bool, no_color: bool) -> None:
+def migrate(url: str | None, as_json: bool) -> None:
     """Bring the store's schema to the version this jobcard needs."""
     with open_store(url) as store:
         applied = store.migrate()
@@ -27,14 +26,10 @@ def migrate(url: str | None, as_json: bool, no_color: bool) -> None:
 @click.command(epilog="Example: jobcard rollback --url sqlite:///jobs.db --yes")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common()
-def rollback(yes: bool, url: str | None, as_json: bool, no_color: bool) -> int | None:
+def rollback(yes: bool, url: str | None, as_json: bool) -> int | None:
     """Take the newest migration of the store back; the first one takes every job with it."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("rollback may delete jobs and nobody can be asked here: say --yes")
-        if not click.confirm("Take the newest migration back? What it added is deleted, jobs too.", err=True):
-            output.note("nothing was changed")
-            return 1
+    if not agreed("Take the newest migration back? What it added is deleted, jobs too.", yes=yes):
+        return 1
     with open_store(url) as store:
         version = store.rollback_migration()
     if as_json:

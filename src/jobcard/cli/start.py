@@ -1,49 +1,108 @@
-"""`jobcard start`: this very process becomes the keeper, and an engine runs the application's jobs below it."""
+"""`jobcard start` and `jobcard dev`: this process becomes the keeper, or watches over one that starts anew."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from jobcard.cli import output
-from jobcard.cli.application import APP_HELP, parse_reference, search_here_first
+from jobcard.cli.application import APP_HELP, chosen_app, search_here_first
+from jobcard.cli.options import logging_options, plain
 
-_LEVELS = ("debug", "info", "warning", "error", "critical")
+F = TypeVar("F", bound=Callable[..., Any])
 
-_EXAMPLES = f"""{APP_HELP}
+_START_EXAMPLES = f"""{APP_HELP}
 
 \b
 Examples:
   jobcard start shop:jobs
   jobcard start shop.py --queues mail,default --processes 4
-  jobcard start shop:jobs --url sqlite:////var/lib/shop/jobs.db --log-format json
+  jobcard start shop:jobs --url sqlite:////srv/jobs.db --log-format json
 
 \b
-SIGTERM or Ctrl-C: what runs may end, then exit 0. A second one: at once, exit 130.
+SIGTERM or Ctrl-C: what runs may end, then exit 0.
+A second one: at once, exit 130.
 """
 
+_DEV_EXAMPLES = f"""{APP_HELP}
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("app")
-@click.option("--url", metavar="URL", help="The store; else the one the application names.")
-@click.option("--queues", metavar="A,B", help="Serve only these queues.")
-@click.option("--processes", type=click.IntRange(1, 10_000), metavar="N", help="Worker processes at most.")
-@click.option("--max-concurrent-jobs", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once at most.")
-@click.option("--lease", type=float, metavar="SECONDS", help="How long a claim holds without being renewed.")
-@click.option("--heartbeat", type=float, metavar="SECONDS", help="How often claims are looked after.")
-@click.option("--stop-timeout", type=float, metavar="SECONDS", help="How long jobs may still run after SIGTERM.")
-@click.option("--log-level", type=click.Choice(_LEVELS), metavar="LEVEL", help=f"{', '.join(_LEVELS)}.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), metavar="FORMAT", help="text or json.")
-def start(
-    app: str, queues: str | None, log_level: str | None, log_format: str | None, **overrides: str | float | None
+\b
+Examples:
+  jobcard dev shop:jobs
+  jobcard dev shop.py --queues mail --log-level debug
+"""
+
+_DEV_STOP_TIMEOUT = 5.0
+"""Seconds: who edits waits for the new code, and a job cut short is tried again with it."""
+
+
+def engine_options(command: F) -> F:
+    """What both commands tell an engine."""
+    for option in (
+        plain,
+        click.option(
+            "--stop-timeout", type=float, metavar="SECONDS", help="How long jobs may still run after SIGTERM."
+        ),
+        click.option("--heartbeat", type=float, metavar="SECONDS", help="How often claims are looked after."),
+        click.option("--lease", type=float, metavar="SECONDS", help="How long a claim holds without being renewed."),
+        click.option(
+            "--max-concurrent-jobs", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once at most."
+        ),
+        click.option("--processes", type=click.IntRange(1, 10_000), metavar="N", help="Worker processes at most."),
+        click.option("--queues", metavar="A,B", help="Serve only these queues."),
+        click.option("--url", metavar="URL", help="The store; else the one the application names."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(epilog=_START_EXAMPLES)
+@click.argument("app", required=False)
+@engine_options
+@click.option("--reload", is_flag=True, help="Start the engine anew when a .py file below this directory changes.")
+def start(app: str | None, queues: str | None, reload: bool, **overrides: str | float | None) -> int:
+    """Run the jobs of an application until told to stop.
+
+    Without APP, [tool.jobcard] app in pyproject.toml.
+    """
+    boot = _boot(app, queues, overrides, logging_options())
+    if not reload:
+        from jobcard.engine.keeper import Keeper
+
+        return Keeper(boot, report=_report).run()
+    from jobcard.cli.reload import run_reloading
+
+    return run_reloading(boot)
+
+
+@click.command(epilog=_DEV_EXAMPLES)
+@click.argument("app", required=False)
+@engine_options
+def dev(
+    app: str | None, queues: str | None, url: str | None, stop_timeout: float | None, **overrides: float | None
 ) -> int:
-    """Run the jobs of an application until told to stop."""
+    """Run the jobs of an application while you write them.
+
+    As `start --reload`, with a line for each job that ends, a more talkative log, and little patience with what
+    still runs when a file changes (--stop-timeout 5). Without APP, [tool.jobcard] app in pyproject.toml.
+    """
+    logging = {"level": "info", "format": "color" if output.wants_color(sys.stderr) else "text", **logging_options()}
+    patience = _DEV_STOP_TIMEOUT if stop_timeout is None else stop_timeout
+    boot = _boot(app, queues, {"url": url, "stop_timeout": patience, **overrides}, logging)
+    from jobcard.cli.feed import Feed
+    from jobcard.cli.reload import run_reloading
+
+    return run_reloading(boot, beside=lambda since: Feed(boot["reference"], url, since))
+
+
+def _boot(app: str | None, queues: str | None, overrides: dict[str, Any], logging: dict[str, str]) -> dict[str, Any]:
     from jobcard.core.settings import settings_from
     from jobcard.engine.control import boot_document
-    from jobcard.engine.keeper import Keeper
 
-    reference = parse_reference(app)
+    reference = chosen_app(app)
     settings: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     # One of the two may be the application's to say: until then, beside the other stands what any will do with.
     beside: dict[str, Any] = {}
@@ -53,13 +112,8 @@ def start(
         beside["lease"] = 86_400
     settings_from(**{**beside, **settings})
     search_here_first(reference)
-    boot = boot_document(
-        reference,
-        settings=settings,
-        only_queues=None if queues is None else _names(queues),
-        logging={name: value for name, value in (("level", log_level), ("format", log_format)) if value is not None},
-    )
-    return Keeper(boot, report=_report).run()
+    only_queues = None if queues is None else _names(queues)
+    return boot_document(reference, settings=settings, only_queues=only_queues, logging=logging)
 
 
 def _names(text: str) -> list[str]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from uuid import UUID
 
 from jobcard.client.declare import Declares
+from jobcard.client.explain import Reason, reasons
 from jobcard.client.filters import Filters
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
 from jobcard.client.health import Health, Stats, check_health, collect_stats
+from jobcard.client.hooks import A, B
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Bucket, Counts, Page
 from jobcard.client.options import EnqueueOptions
 from jobcard.client.parts import Parts
 from jobcard.client.queues import Queues
 from jobcard.client.store import JobcardOptions
-from jobcard.core import context, ids
+from jobcard.core import ids
 from jobcard.core.codec import Codec
 from jobcard.core.reference import AppReference, find_reference
 from jobcard.core.registry import Registry
@@ -29,7 +31,9 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.events import Events
     from jobcard.client.functions import Call
+    from jobcard.client.testing import Testing
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
 
@@ -117,6 +121,22 @@ class Jobcard(Declares):
         """The same as `enqueue_many`, awaitable."""
         return await self._parts.producer.enqueue_many_async(calls)
 
+    # ------------------------------------------------------------------ hooks
+
+    def before_enqueue(self, hook: B) -> B:
+        """`@jobs.before_enqueue`: call this with an `Enqueuing` wherever a job is enqueued, in order of declaration.
+
+        It may change the arguments and options; what it raises refuses the enqueue.
+        """
+        return self._parts.hooks.add_before_enqueue(hook)
+
+    def around_run(self, hook: A) -> A:
+        """`@jobs.around_run`: a function of the `JobContext` whose context manager, sync or async, wraps each run.
+
+        The first declared is the outermost. A generator function that yields once will do.
+        """
+        return self._parts.hooks.add_around_run(hook)
+
     # ------------------------------------------------------------------ looking up
 
     def handle(self, job_id: UUID | str) -> JobHandle[Any]:
@@ -159,6 +179,23 @@ class Jobcard(Declares):
         A job counts in its present state, when it ended, else started, else was claimed, else created.
         """
         return self._parts.lookup.count_over_time(span)
+
+    def explain(self, job_id: UUID | str) -> builtins.list[Reason]:
+        """Why a job does not run: every cause that holds now, or that it runs or has ended; none: it is its turn soon.
+
+        `JobNotFoundError` when there is none of this id.
+        """
+        return reasons(self._parts, self._parts.lookup.row(ids.parse_id(job_id)))
+
+    def events(self, since: datetime | str | None = None) -> Events:
+        """What happens to jobs from now on, or from `since` on: an iterator and async iterator of `Event`s.
+
+        since: an aware datetime, or the `cursor` of an event, to go on behind it. It waits for the next event, up to a
+        second after it happened, until `close()`; a `with` block closes it. `ConfigError` for another `since`.
+        """
+        from jobcard.client.events import Events
+
+        return Events(self._parts, since)
 
     def health(self) -> Health:
         """How the store is; a dead one is told, not raised."""
@@ -216,41 +253,68 @@ class Jobcard(Declares):
 
     # ------------------------------------------------------------------ engines
 
-    def start(self) -> None:
-        """Start an engine in processes of its own and return when it is ready; it ends with `stop()` or with us.
+    def start(self, *, another: bool = False) -> None:
+        """Start an engine in processes of its own, if none of this application runs on this host; return when it is
+        ready.
 
-        Inside a worker it does nothing, and neither does calling it twice. `ConfigError` when a worker cannot import
-        this object, or the store has no URL; `StoreError` when the engine cannot use the store.
+        However many processes call it at once, one starts it; the others stand by, and when that one ends the next
+        takes its place. It ends with `stop()` or with us. another: start one in any case.
+        Inside a job or a worker it does nothing, and neither does calling it twice. `ConfigError` when a worker cannot
+        import this object; `StoreError` when the engine cannot use the store.
         """
-        keeper = self._parts.keeper
-        if context.inside_worker is None and not (keeper and keeper.running):
-            from jobcard.engine.control import start_keeper
-
-            self._parts.keeper = start_keeper(self._engine_settings(), self.reference())
+        self._start(another=another, in_process=False)
 
     def stop(self) -> None:
-        """Stop the engine that `start()` started; running jobs get `stop_timeout` seconds to finish."""
-        self._parts.stop()
+        """Stop what `start()` started here, and stand by no more; running jobs get `stop_timeout` seconds to finish."""
+        self._parts.started.stop()
 
     @contextmanager
-    def running(self) -> Iterator[Self]:
-        """`with jobs.running(): …` starts an engine and stops it at the end; the errors are those of `start`."""
-        self.start()
+    def running(self, *, in_process: bool = False) -> Iterator[Self]:
+        """`with jobs.running(): …` starts an engine as `start` does and stops it at the end.
+
+        in_process: no child processes, jobs run on threads of this one and see what lives in it. Nothing can be killed
+        then: a job over its timeout is abandoned, not ended.
+        """
+        stop = self._start(another=False, in_process=in_process)
         try:
             yield self
         finally:
-            self.stop()
+            if stop is not None:
+                self._parts.started.stop(stop)
 
-    def run(self) -> int:
+    def run(self, *, in_process: bool = False, until_empty: bool = False) -> int:
         """Run an engine in the foreground until it is told to stop (SIGTERM, Ctrl-C); its exit code.
 
-        Running jobs get `stop_timeout` seconds to finish. `ConfigError` as `start`; inside a worker it does nothing.
+        Running jobs get `stop_timeout` seconds to finish. in_process: no child processes, as for `running`.
+        until_empty: return when no job is at work, and none waits that is due, in the queues that are not paused; jobs
+        due later do not count. `ConfigError` as `start`; inside a job or a worker it does nothing.
         """
-        if context.inside_worker is not None:
+        started = self._parts.started
+        if until_empty and not in_process:
+            raise ConfigError("until_empty=True needs in_process=True")
+        if started.does_nothing:
             return 0
-        from jobcard.engine.control import run_foreground
+        if in_process:
+            return started.run_in_process(self, until_empty=until_empty)
+        return started.run(self.reference)
 
-        return run_foreground(self._engine_settings(), self.reference())
+    def _start(self, *, another: bool, in_process: bool) -> Callable[[], None] | None:
+        started = self._parts.started
+        if started.does_nothing:
+            return None
+        if in_process:
+            return started.start_in_process(self)
+        return started.start(self.reference, another=another)
+
+    def testing(self, mode: Literal["manual", "inline"] = "manual") -> Testing:
+        """`with jobs.testing() as t: …` gives this object a private store in memory, whose clock stands still.
+
+        "manual": jobs are stored, `t.drain()` runs them here; "inline": enqueueing runs them at once. Starting an
+        engine does nothing meanwhile.
+        """
+        from jobcard.client.testing import Testing
+
+        return Testing(self._parts, mode)
 
     def reference(self) -> AppReference:
         """What a worker must import to find this object; `ConfigError` when it cannot be found."""
@@ -260,11 +324,6 @@ class Jobcard(Declares):
             job_modules=[definition.module for definition in self.registry],
             imports=self.settings.imports,
         )
-
-    def _engine_settings(self) -> Settings:
-        if self._parts.connection.own_backend is not None:
-            raise ConfigError("an engine opens the store by its URL in a process of its own: give url=, not backend=")
-        return self.settings
 
     # ------------------------------------------------------------------ the store
 

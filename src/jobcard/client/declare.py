@@ -27,6 +27,8 @@ class DeclareOptions(TypedDict, total=False):
     """What `@jobs.job(…)` takes; durations are seconds or a timedelta, memory_limit bytes.
 
     name: what it is stored under, "module.function" by itself. aliases: former names that are still run.
+    isolation: None is "shared" for `async def`, "process" for others. on_lost_lease: what becomes of a running job
+    whose engine could not renew its claim.
     """
 
     name: str | None
@@ -38,7 +40,8 @@ class DeclareOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     memory_limit: int | None
     backoff: Backoff | None
-    isolation: Literal["process", "fresh"]
+    isolation: Literal["process", "fresh", "shared"] | None
+    on_lost_lease: Literal["kill", "tell"]
     keep: float | timedelta | None
     tags: Iterable[str]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-from jobcard.client.options import EnqueueOptions, Template, check_enqueue_options, make_template
+from jobcard.client.options import EnqueueOptions, Template, check_enqueue_options, make_template, to_say_again
 
 if TYPE_CHECKING:
     from jobcard.client.handles import JobHandle
@@ -43,7 +43,7 @@ class Call(Generic[R]):
 class BoundJob(Generic[P, R]):
     """A job with options, ready to be enqueued any number of times."""
 
-    __slots__ = ("_given", "_init", "definition", "owner", "template")
+    __slots__ = ("_given", "_init", "_said", "definition", "owner", "template")
 
     def __init__(
         self,
@@ -52,12 +52,15 @@ class BoundJob(Generic[P, R]):
         *,
         init: str | None = None,
         given: Mapping[str, Any] | None = None,
+        said: Mapping[str, Any] | None = None,
     ) -> None:
+        """given: options, checked. said: the same as they were said."""
         self.owner = owner
         self.definition = definition
         self._init = init
         self._given = given or {}
-        self.template: Template = make_template(definition.name, definition.options, init, self._given)
+        self._said = said or {}
+        self.template: Template = make_template(definition.name, definition.options, init, self._given, self._said)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Store one job with these arguments; returns when it is safely stored.
@@ -77,13 +80,14 @@ class BoundJob(Generic[P, R]):
 
     def options(self, **given: Unpack[EnqueueOptions]) -> BoundJob[P, R]:
         """The same job with other options for its enqueues."""
-        checked = {**self._given, **check_enqueue_options(given)}
+        new = check_enqueue_options(given)
+        checked, said = {**self._given, **new}, {**self._said, **to_say_again(given, new)}
         # What was given last counts, of the two ways to say when.
-        if "delay" in given and "delay" in checked:
-            checked.pop("at", None)
-        elif "at" in given and "at" in checked:
-            checked.pop("delay", None)
-        return BoundJob(self.owner, self.definition, init=self._init, given=checked)
+        for last, other in (("delay", "at"), ("at", "delay")):
+            if last in new:
+                checked.pop(other, None)
+                said.pop(other, None)
+        return BoundJob(self.owner, self.definition, init=self._init, given=checked, said=said)
 
     def __repr__(self) -> str:
         return f"<BoundJob {self.definition.name}>"

@@ -1,24 +1,41 @@
-"""Which engines work on this store."""
+"""Which engines work on this store, and what an operator tells them."""
 
 from __future__ import annotations
 
 import builtins
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from jobcard.backends.base import Record, RecordKind
 from jobcard.client.store import Connection
 from jobcard.core import clock
-from jobcard.errors import CorruptRecordError
+from jobcard.errors import CorruptRecordError, EngineNotFoundError
 
 _BEATS = 3
 """An engine that missed this many heartbeats is not listed any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineJob:
+    """A job that a worker of an engine was running when the engine wrote its record. pid: the worker's."""
+
+    pid: int
+    job_id: UUID
+    name: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A live engine. queues: those it serves. workers: the pids of its worker processes."""
+    """A live engine, as it told of itself at its last heartbeat.
+
+    queues: those it serves. workers: the pids of its worker processes. quiet: it was told to claim nothing more.
+    app: what it runs, "module:attribute" or a script; None: an older engine, which does not say.
+    """
 
     id: str
     pid: int
@@ -29,6 +46,9 @@ class Engine:
     heartbeat_at: datetime
     queues: tuple[str, ...]
     workers: tuple[int, ...]
+    quiet: bool = False
+    app: str | None = None
+    jobs: tuple[EngineJob, ...] = ()
 
 
 class Engines:
@@ -44,10 +64,32 @@ class Engines:
             now = store.facts().now if records else 0
         return [engine for record in records if (engine := _alive(record, now))]
 
+    def quiet(self, engine_id: str) -> None:
+        """Let an engine claim nothing more and finish what it has; it stays. Within two seconds.
+
+        `EngineNotFoundError` when no live engine has this id.
+        """
+        self._order(engine_id, "quiet")
+
+    def work(self, engine_id: str) -> None:
+        """Let a quiet engine claim again; `EngineNotFoundError` when no live engine has this id."""
+        self._order(engine_id, "work")
+
+    def stop(self, engine_id: str) -> None:
+        """Stop an engine as SIGTERM would: it drains and ends. `EngineNotFoundError` when there is none of this id."""
+        self._order(engine_id, "stop")
+
+    def _order(self, engine_id: str, order: str) -> None:
+        if all(engine.id != engine_id for engine in self.list()):
+            raise EngineNotFoundError(engine_id)
+        with self._connection as store:
+            store.write_record(RecordKind.ORDER, engine_id, json.dumps({"order": order}))
+
 
 def _alive(record: Record, now: int) -> Engine | None:
     # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
-    #          two writings of this, "queues": [names], "workers": [pids]}
+    #          two writings of this, "queues": [names], "workers": [pids],
+    #          "quiet": bool, "app": text, "jobs": [[worker's pid, job's id, name, microseconds since 1970], …]}
     try:
         document = json.loads(record.value)
         if record.age >= _BEATS * clock.to_duration(document["heartbeat"]):
@@ -62,6 +104,16 @@ def _alive(record: Record, now: int) -> Engine | None:
             heartbeat_at=clock.to_datetime(now - record.age),
             queues=tuple(document["queues"]),
             workers=tuple(document["workers"]),
+            # Engines of an older version do not write these.
+            quiet=bool(document.get("quiet", False)),
+            app=document.get("app"),
+            jobs=tuple(map(_job, document.get("jobs", ()))),
         )
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptRecordError(f"the record of engine {record.key} cannot be read") from error
+
+
+def _job(told: Sequence[Any]) -> EngineJob:
+    # A newer engine may tell more.
+    pid, job_id, name, since, *_more = told
+    return EngineJob(pid=pid, job_id=UUID(job_id), name=name, since=clock.to_datetime(since))

@@ -119,10 +119,11 @@ class Lookup:
             return [error_of(attempt, self._codec) for attempt in store.attempts([job_id])]
 
     def view(self, row: JobRow) -> Job:
-        """A stored job as users see it."""
+        """A stored job as users see it, with its log."""
         with self._connection as store:
             tried = _tries(store, [row])
-        return job_from_row(row, tried.get(row.id, ()), self._codec)
+            lines = store.log_lines([row.id]) if row.claim_token else ()
+        return job_from_row(row, tried.get(row.id, ()), self._codec, lines=lines)
 
     def list(self, given: Mapping[str, Any], *, limit: int, cursor: str | None) -> Page:
         """One page of the jobs that fit; one that cannot be read is left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 from uuid import UUID
 
 from jobcard.core import ids, limits
@@ -51,6 +51,11 @@ def check_enqueue_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def to_say_again(said: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were really given, as they were said."""
+    return {name: value for name, value in said.items() if name in checked}
+
+
 def _check_id(value: object) -> bytes:
     try:
         return ids.parse_id(value)
@@ -91,10 +96,18 @@ class Template(NamedTuple):
     head: tuple[str, str, str | None]
     tail: tuple[Any, ...]
     id: bytes | None
+    declared: JobOptions
+    said: Mapping[str, Any]
+    """The options of the enqueue as they were said, for hooks to read and change."""
 
 
-def make_template(name: str, declared: JobOptions, init: str | None, given: Mapping[str, Any]) -> Template:
-    """What a job of this name is stored with, by its declaration and the checked options of the enqueue."""
+def make_template(
+    name: str, declared: JobOptions, init: str | None, given: Mapping[str, Any], said: Mapping[str, Any]
+) -> Template:
+    """What a job of this name is stored with, by its declaration and the options of the enqueue.
+
+    given: they, checked. said: they, as `to_say_again`.
+    """
     get = given.get
     priority = get("priority", declared.priority)
     tags = get("tags", declared.tags)
@@ -117,4 +130,16 @@ def make_template(name: str, declared: JobOptions, init: str | None, given: Mapp
         _codec.dumps(list(tags), what="tags") if tags else None,
         get("meta"),
     )
-    return Template((get("queue", declared.queue), name, init), tail, get("id"))
+    return Template((get("queue", declared.queue), name, init), tail, get("id"), declared, said)
+
+
+def options_of(template: Template) -> EnqueueOptions:
+    """The options of the enqueue as they were said, the caller's to change."""
+    said = dict(template.said)
+    *_rest, tags, meta = template.tail
+    # From what will be stored: the list and the dict that were given may have been used up, or changed since.
+    if "tags" in said:
+        said["tags"] = [] if tags is None else _codec.loads(tags)
+    if "meta" in said:
+        said["meta"] = _codec.loads(meta)
+    return cast(EnqueueOptions, said)

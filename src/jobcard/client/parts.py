@@ -6,11 +6,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jobcard.client import living
+from jobcard.client.ageing import Ageing
+from jobcard.client.hooks import Hooks
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Lookup
 from jobcard.client.moves import Moves
 from jobcard.client.producer import Producer
 from jobcard.client.queues import Queues
+from jobcard.client.started import Started
 from jobcard.client.store import Connection
 from jobcard.client.watcher import Watcher
 from jobcard.core.codec import Codec
@@ -18,7 +21,6 @@ from jobcard.core.registry import Registry
 
 if TYPE_CHECKING:
     from jobcard.client.threads import Threads
-    from jobcard.engine.control import KeeperHandle
 
 
 class Parts:
@@ -28,13 +30,16 @@ class Parts:
         self.registry = Registry()
         self.codec = Codec()
         self.connection = Connection()
+        self.hooks = Hooks()
+        self.ageing = Ageing(self.connection)
         self.lookup = Lookup(self.connection, self.codec)
         self.moves = Moves(self.connection, self.lookup)
         self.producer = Producer(self)
         self.watcher = Watcher(self.connection)
-        self.queues = Queues(self.connection)
+        self.queues = Queues(self.connection, self.ageing)
         self.engines = Engines(self.connection)
-        self.keeper: KeeperHandle | None = None
+        self.started = Started(self)
+        self.is_tested = False
         self.closed = False
         living.add(self)
 
@@ -45,16 +50,10 @@ class Parts:
 
         return Threads(self.producer.send)
 
-    def stop(self) -> None:
-        """Stop the engine, if one was started."""
-        keeper, self.keeper = self.keeper, None
-        if keeper is not None:
-            keeper.stop(self.connection.settings.stop_timeout)
-
     def close(self) -> None:
         """Stop the engine and let go of threads and store."""
         self.closed = True
-        self.stop()
+        self.started.stop()
         self.watcher.close()
         threads = self.__dict__.pop("threads", None)
         if threads is not None:
@@ -63,7 +62,7 @@ class Parts:
 
     def after_fork(self) -> None:
         """In a forked child: forget threads, locks and the engine, which stayed with the parent."""
-        self.keeper = None
+        self.started.after_fork()
         self.__dict__.pop("threads", None)
         self.watcher.after_fork()
         self.connection.after_fork()

@@ -11,7 +11,8 @@ from uuid import UUID
 from jobcard.backends.base import Backend, Enqueued, Fate
 from jobcard.client.functions import BoundJob, Call
 from jobcard.client.handles import JobHandle
-from jobcard.client.options import Template, check_enqueue_options, make_template
+from jobcard.client.hooks import check_arguments
+from jobcard.client.options import Template, check_enqueue_options, make_template, to_say_again
 from jobcard.core import limits
 from jobcard.core.definition import JobOptions
 from jobcard.core.job import NewJob
@@ -43,6 +44,8 @@ class Producer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._connection = parts.connection
+        self._hooks = parts.hooks
+        self._ageing = parts.ageing
 
     # -- one job
 
@@ -53,6 +56,7 @@ class Producer:
     def _enqueue(
         self, definition: JobDefinition, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
+        template, args, kwargs = self._heard(template, args, kwargs)
         new = self._new(definition, template, args, kwargs)
         return self._handle(new, self.send([new])[0], definition, template.id is not None)
 
@@ -60,28 +64,35 @@ class Producer:
         self, job: BoundJob[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
         """The same, together with what else is enqueued meanwhile."""
-        new = self._new(job.definition, job.template, args, kwargs)
+        template, args, kwargs = self._heard(job.template, args, kwargs)
+        new = self._new(job.definition, template, args, kwargs)
         answer = await self._parts.threads.enqueue(new)
-        return self._handle(new, answer, job.definition, job.template.id is not None)
+        return self._handle(new, answer, job.definition, template.id is not None)
 
     def enqueue_by_name(
         self, name: str, args: Iterable[Any], kwargs: Mapping[str, Any], strict: bool, options: Mapping[str, Any]
     ) -> JobHandle[Any]:
         """Store a job that this code may not have the function of."""
-        args, kwargs = _arguments(args, kwargs)
+        args, kwargs = check_arguments(args, kwargs)
         parts = self._parts
         definition = parts.registry.find(limits.check_name(name, "job"))
         given = check_enqueue_options(options)
+        said = to_say_again(options, given)
         if definition is not None:
             definition.check_init((), {})
-            template = make_template(definition.name, definition.options, None, given)
+            template = make_template(definition.name, definition.options, None, given, said)
             return self._enqueue(definition, template, args, kwargs)
         if strict and len(parts.registry):
             near = get_close_matches(name, parts.registry.names(), n=1, cutoff=0.6)
             raise UnknownJobError(name, f"; did you mean {near[0]!r}?" if near else "")
-        template = make_template(name, JobOptions(), None, given)
+        template, args, kwargs = self._heard(make_template(name, JobOptions(), None, given, said), args, kwargs)
         new = _make(template, template.id or self._connection.take_ids(1)[0], parts.codec.dump_call(args, kwargs))
         return self._handle(new, self.send([new])[0], None, template.id is not None)
+
+    def _heard(
+        self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Template, tuple[Any, ...], dict[str, Any]]:
+        return self._hooks.ask(template, args, kwargs) if self._hooks.before_enqueue else (template, args, kwargs)
 
     def _new(
         self, definition: JobDefinition, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -96,23 +107,42 @@ class Producer:
         # Our own id cannot have been there: then it is a repeated call of ours whose first answer was lost.
         return JobHandle(self._parts, new.id, definition, duplicate=named and answer.fate is Fate.REPEATED)
 
+    def new_follow_up(self, call: Call[Any], job_id: bytes, parent_id: bytes) -> NewJob:
+        """A call as a job to be stored in the same step as the success of its parent; checked as at an enqueue.
+
+        The call's own options count, but its id comes from its parent: `InvalidJobError` when it was given one.
+        """
+        if not isinstance(call, Call):
+            raise InvalidJobError(f"a follow-up is job.call(…), not {type(call).__name__}")
+        job = self._own(call)
+        template, args, kwargs = self._heard(job.template, call.args, call.kwargs)
+        if template.id is not None:
+            raise InvalidJobError("the id of a follow-up comes from its parent: leave out id=")
+        job.definition.check_call(args, kwargs)
+        new = _make(template, job_id, job.definition.dump_call(self._parts.codec, args, kwargs))
+        with self._connection as store:
+            return self._ageing.place([new._replace(parent_id=parent_id)], store)[0]
+
     # -- many jobs
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """Store calls in order, by the thousand; all are checked and written before the first is sent."""
-        calls, new = self._new_many(calls)
-        return self._handles(calls, new, self.send(new))
+        calls, new, named = self._new_many(calls)
+        return self._handles(calls, new, named, self.send(new))
 
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """The same, awaitable."""
-        calls, new = self._new_many(calls)
-        return self._handles(calls, new, await self._parts.threads.run(self.send, new))
+        calls, new, named = self._new_many(calls)
+        return self._handles(calls, new, named, await self._parts.threads.run(self.send, new))
 
-    def _new_many(self, calls: Iterable[Call[Any]]) -> tuple[list[Call[Any]], list[NewJob]]:
+    def _new_many(self, calls: Iterable[Call[Any]]) -> tuple[list[Call[Any]], list[NewJob], set[bytes]]:
+        """The calls, a job for each, and which of those have an id that was given."""
         calls = list(calls)
+        hooked = bool(self._hooks.before_enqueue)
         codec = self._parts.codec
         ids = self._connection.take_ids(len(calls))
         jobs: list[NewJob] = []
+        named: set[bytes] = set()
         job: BoundJob[Any, Any] | None = None
         try:
             for call in calls:
@@ -121,8 +151,15 @@ class Producer:
                     check, dump = job.definition.check_call, job.definition.dump_call
                     template = job.template
                 args, kwargs = call.args, call.kwargs
+                if hooked:
+                    template, args, kwargs = self._hooks.ask(job.template, args, kwargs)
+                job_id = template.id
+                if job_id is None:
+                    job_id = ids[len(jobs)]
+                else:
+                    named.add(job_id)
                 check(args, kwargs)
-                jobs.append(_make(template, template.id or ids[len(jobs)], dump(codec, args, kwargs)))
+                jobs.append(_make(template, job_id, dump(codec, args, kwargs)))
         except InvalidJobError as error:
             error.index = len(jobs)
             error.args = (f"calls[{len(jobs)}]: {error}",)
@@ -131,7 +168,7 @@ class Producer:
             if isinstance(calls[len(jobs)], Call):
                 raise
             raise _no_call(calls[len(jobs)], len(jobs)) from None
-        return calls, jobs
+        return calls, jobs, named
 
     def _own(self, call: Call[Any]) -> BoundJob[Any, Any]:
         if call.job.owner.parts is not self._parts:
@@ -139,14 +176,14 @@ class Producer:
         return call.job
 
     def _handles(
-        self, calls: Sequence[Call[Any]], jobs: Sequence[NewJob], answers: Sequence[Enqueued]
+        self, calls: Sequence[Call[Any]], jobs: Sequence[NewJob], named: set[bytes], answers: Sequence[Enqueued]
     ) -> list[JobHandle[Any]]:
         parts = self._parts
         stored = Fate.STORED
         return [
             JobHandle(parts, new.id, call.job.definition)
             if answer.fate is stored
-            else self._handle(new, answer, call.job.definition, call.job.template.id is not None)
+            else self._handle(new, answer, call.job.definition, new.id in named)
             for call, new, answer in zip(calls, jobs, answers, strict=True)
         ]
 
@@ -160,6 +197,7 @@ class Producer:
         """
         answers: list[Enqueued] = []
         with self._connection as store:
+            jobs = self._ageing.place(jobs, store)
             for first in range(0, len(jobs), limits.BULK):
                 try:
                     answers += _store(store, jobs[first : first + limits.BULK])
@@ -205,11 +243,3 @@ def _no_call(value: object, index: int) -> InvalidJobError:
     error = InvalidJobError(f"calls[{index}]: enqueue_many takes job.call(…), not {type(value).__name__}")
     error.index = index
     return error
-
-
-def _arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
-        raise InvalidJobError(f"args must be a list, not {type(args).__name__}")
-    if not isinstance(kwargs, Mapping):
-        raise InvalidJobError(f"kwargs must be a dict, not {type(kwargs).__name__}")
-    return tuple(args), dict(kwargs)

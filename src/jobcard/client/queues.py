@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from datetime import timedelta
 from typing import Any, TypedDict, Unpack
 
 from jobcard.backends.base import Record, RecordKind
+from jobcard.client.ageing import Ageing
 from jobcard.client.store import Connection
 from jobcard.core import limits
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text
@@ -20,6 +23,8 @@ class QueueOptions(TypedDict, total=False):
 
     concurrency: int
     priority: int
+    weight: int
+    ageing: float | timedelta | None
     paused: bool
 
 
@@ -30,8 +35,9 @@ _FIELDS = tuple(field.name for field in fields(Queue))
 class Queues:
     """`jobs.queues`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ageing: Ageing) -> None:
         self._connection = connection
+        self._ageing = ageing
 
     def create(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
         """Make a queue, or make an existing one just so: what is not given has its default."""
@@ -54,7 +60,7 @@ class Queues:
             records = store.read_records(RecordKind.QUEUE)
         found = [queue_from_text(record.key, record.value)[0] for record in records]
         found.sort(key=lambda queue: queue.name)
-        return sorted(found, key=lambda queue: getattr(queue, field), reverse=order_by.startswith("-"))
+        return sorted(found, key=lambda queue: _to_compare(getattr(queue, field)), reverse=order_by.startswith("-"))
 
     def names(self) -> builtins.list[str]:
         """The names of all queues, sorted."""
@@ -92,8 +98,15 @@ class Queues:
             with self._connection as store:
                 # Only over what was read: somebody else may be changing another field.
                 version = 0 if record is None else record.version
-                if store.write_record(RecordKind.QUEUE, limits.check_name(name, "queue"), text, expect=version):
-                    return queue
+                written = store.write_record(RecordKind.QUEUE, limits.check_name(name, "queue"), text, expect=version)
+            if written:
+                self._ageing.forget()
+                return queue
+
+
+def _to_compare(value: Any) -> Any:
+    # A queue without ageing ages slowest of all.
+    return math.inf if value is None else value
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the store's URL comes from when code does not give one."""
+"""What a project says about itself in pyproject.toml, and where the store's URL comes from when code gives none."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from jobcard.errors import ConfigError
 
 VARIABLE = "JOBCARD_URL"
 DEFAULT_URL = "sqlite:///jobcard.db"
+NAMES = ("url", "app")
+"""What `[tool.jobcard]` may say: the store, and the application that the command line means."""
 _MAX_FILE = 1 << 20
 
 
 def find_url() -> str:
     """$JOBCARD_URL, else `[tool.jobcard] url` of the nearest pyproject.toml that has it, else a SQLite file here."""
-    return os.environ.get(VARIABLE) or _url_of_project(Path.cwd()) or DEFAULT_URL
+    return os.environ.get(VARIABLE) or find_in_project("url") or DEFAULT_URL
 
 
-def _url_of_project(directory: Path) -> str | None:
+def find_in_project(name: str) -> str | None:
+    """One of `NAMES` from `[tool.jobcard]` of the nearest pyproject.toml that has this table, or None."""
+    directory = Path.cwd()
     for folder in (directory, *directory.parents):
         path = folder / "pyproject.toml"
         table = _table(path) if path.is_file() else None
         if table is not None:
-            check_names(table, {"url"}, f"[tool.jobcard] in {path}")
-            url = table.get("url")
-            if url is not None and not isinstance(url, str):
-                raise ConfigError(f"[tool.jobcard] url in {path} must be text, not {type(url).__name__}")
-            return url
+            check_names(table, set(NAMES), f"[tool.jobcard] in {path}")
+            for each, value in table.items():
+                if not isinstance(value, str):
+                    raise ConfigError(f"[tool.jobcard] {each} in {path} must be text, not {type(value).__name__}")
+            return table.get(name)
     return None
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from jobcard.client import sources
 from jobcard.core import context
@@ -28,13 +28,15 @@ class JobcardOptions(TypedDict, total=False):
     imports: Iterable[str]
     max_concurrent_jobs: int
     processes: int | None
-    start_method: str
+    start_method: Literal["auto", "spawn", "template"]
+    worker_client: Literal["engine", "direct"]
     recycle_after: int | None
     memory_limit: int | None
     lease: float | timedelta
     heartbeat: float | timedelta
     poll_interval: float | timedelta
     stop_timeout: float | timedelta
+    cancel_grace: float | timedelta
     keep_completed: float | timedelta
     keep_failed: float | timedelta
     migrate: bool
@@ -58,6 +60,7 @@ class Connection:
         self._settled: Settings | None = None
         self._backend: Backend | None = None
         self._ready: Backend | None = None
+        self._lends = 0  # how many other stores are lent instead, one inside the other
         self._closed = False
         self._lock = threading.Lock()
 
@@ -76,16 +79,27 @@ class Connection:
         """What holds from the first use on, the URL looked up."""
         if self._settled is None:
             settings = self._checked
+            if self._lends:
+                return settings  # another store is used for a while, and ours not settled by that
             if settings.url is None and self.own_backend is None:
                 settings = replace(settings, url=sources.find_url())
             self._settled = settings
         return self._settled
 
     @property
+    def declared_queues(self) -> tuple[Queue, ...]:
+        """The queues that code gave."""
+        return self._checked.queues
+
+    @property
     def own_backend(self) -> str | type | Backend | None:
         """The store, or its class, that code gave instead of a URL alone."""
         given: str | type | Backend | None = self._given.get("backend")
         return given
+
+    def use(self, url: str | None, config: dict[str, Any] | None) -> None:
+        """Open this store and no other, whatever the application says: in a worker, the one its engine works on."""
+        self._settled = replace(self.settings, url=url, config=config)
 
     # -- the store
 
@@ -103,7 +117,7 @@ class Connection:
     def _open(self) -> Backend:
         if self._closed:
             raise ConfigError("this Jobcard is closed")
-        if context.inside_worker is not None:
+        if context.inside_worker is not None and context.inside_worker.backend is not None:
             return context.inside_worker.backend  # type: ignore[no-any-return]
         from jobcard.backends.ready import make_ready
 
@@ -121,6 +135,26 @@ class Connection:
             settings = self.settings
             self._backend = open_backend(settings.url, settings.config, backend=self.own_backend)
         return self._backend
+
+    def lend_instead(self, backend: Backend) -> Callable[[], None]:
+        """Lend this store, which is ready, to everybody until what comes back is called."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this Jobcard is closed")
+            before = self._backend, self._ready
+            self._backend = self._ready = backend
+            self._lends += 1
+
+        def lend_again() -> None:
+            with self._lock:
+                self._lends -= 1
+                opened, ready = before
+                if not self._closed:
+                    self._backend, self._ready = opened, ready
+                elif opened is not None:
+                    opened.close()
+
+        return lend_again
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""

@@ -15,6 +15,8 @@ from jobcard.core.job import Claimed, JobRow, NewJob
 from jobcard.core.states import Change
 
 LEASE = 30 * SECOND
+MOST = 100
+"""What one exchange brings at most: within the `max_batch` of any store."""
 QUEUES = ("alpha", "beta")
 NAMES = ("mail", "report")
 KEYS = ("k1", "k2")

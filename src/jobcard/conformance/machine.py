@@ -41,6 +41,7 @@ from jobcard.conformance.drawing import (
     ERROR,
     KEYS,
     LEASE,
+    MOST,
     NAMES,
     QUEUES,
     Spec,
@@ -263,7 +264,7 @@ class Machine(RuleBasedStateMachine):
         mine = [holding for holding in self.held() if holding.owner == engine]
         self.pair.exchange(
             engine,
-            outcomes=[Said(holding, states.hand_back(holding.model)) for holding in mine],
+            outcomes=[Said(holding, states.hand_back(holding.model)) for holding in mine[:MOST]],
             want=Want([(queue, 20) for queue in QUEUES], 20),
         )
 
@@ -288,7 +289,7 @@ class Machine(RuleBasedStateMachine):
     # -- what an engine's death brings
 
     def _rescue(self, held: Sequence[Holding], *, lapsed: bool) -> None:
-        self.settle("rescuer", [Said(one, states.rescue(one.model, error=ERROR, lapsed=lapsed)) for one in held])
+        self.settle("rescuer", [Said(one, states.rescue(one.model, error=ERROR, lapsed=lapsed)) for one in held[:MOST]])
 
     @precondition(lambda self: self.held())
     @rule(passing=st.sampled_from([0, LEASE - 1_000, LEASE, LEASE]))

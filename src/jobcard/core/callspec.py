@@ -68,6 +68,15 @@ class CallSpec:
             return
         self._refuse(args, kwargs)
 
+    def in_one_form(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, defaults: bool
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A checked call as it is however it was written: by place where that can be. defaults: fill them in."""
+        bound = self._signature.bind(*args, **kwargs)
+        if defaults:
+            bound.apply_defaults()
+        return bound.args, bound.kwargs
+
     def _names_fit(self, count: int, kwargs: Mapping[str, Any]) -> bool:
         places = self._places
         for name in kwargs:

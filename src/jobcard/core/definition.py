@@ -14,7 +14,7 @@ from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import CallShape
 from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
 from jobcard.core.settings import ISOLATIONS
-from jobcard.errors import ConfigError, JobcardError
+from jobcard.errors import ConfigError, JobcardError, SerializationError
 
 if TYPE_CHECKING:
     from jobcard.core.codec import Codec
@@ -172,6 +172,22 @@ class JobDefinition:
         args_text, kwargs_text = codec.dump_call(args, kwargs, self._init_shape)
         return f'{{"args":{args_text},"kwargs":{kwargs_text}}}'
 
+    def plain_call(self, codec: Codec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+        """A checked call as text that is the same however it was written: to compare, not to store."""
+        return _plain(codec, self._run, self._run_shape, args, kwargs)
+
+    def plain_stored_call(self, codec: Codec, args_text: str, kwargs_text: str) -> tuple[str, str]:
+        """The same of a stored call; errors as `prepare`."""
+        args, kwargs = codec.load_call(args_text, kwargs_text, self._run_shape)
+        self.check_call(args, kwargs)
+        return self.plain_call(codec, args, kwargs)
+
+    def plain_stored_init(self, codec: Codec, text: str | None) -> tuple[str, str] | None:
+        """The same of a class job's stored constructor arguments; None for a function."""
+        return (
+            None if self._init is None else _plain(codec, self._init, self._init_shape, *self._load_init(codec, text))
+        )
+
     def load_result(self, codec: Codec, text: str | None) -> Any:
         """A stored result, rebuilt by the return annotation."""
         return None if text is None else codec.loads(text, what="the result", shape=self._run_shape.result)
@@ -179,12 +195,20 @@ class JobDefinition:
     # -- in the worker
 
     def prepare(
-        self, codec: Codec, init_text: str | None, args_text: str, kwargs_text: str, context: JobContext
+        self,
+        codec: Codec,
+        init_text: str | None,
+        args_text: str,
+        kwargs_text: str,
+        context: JobContext,
+        *,
+        in_loop: bool = False,
     ) -> Callable[[], Any]:
         """The stored call, ready to run: decoded, rebuilt by the annotations and compared with the signature.
 
         `SerializationError` or `InvalidJobError` when the stored call does not fit the code: trying again is no use.
-        A class job is constructed when the call runs; an `async def` job gets an event loop of its own.
+        A class job is constructed when the call runs; an `async def` job gets an event loop of its own, or with
+        `in_loop` the call gives its coroutine.
         """
         args, kwargs = codec.load_call(args_text, kwargs_text, self._run_shape)
         self.check_call(args, kwargs)
@@ -199,7 +223,7 @@ class JobDefinition:
             def call() -> Any:
                 return target(*init_args, **init_kwargs).run(*args, **kwargs)
 
-        return partial(_run_coroutine, call) if self.is_async else call
+        return partial(_run_coroutine, call) if self.is_async and not in_loop else call
 
     def _load_init(self, codec: Codec, text: str | None) -> tuple[list[Any], dict[str, Any]]:
         args: list[Any] = []
@@ -212,6 +236,15 @@ class JobDefinition:
     def dump_result(self, codec: Codec, value: Any) -> str:
         """What the job returned as stored text; `SerializationError` when it cannot be stored."""
         return codec.dumps(value, what="the result", limit=limits.MAX_RESULT, shape=self._run_shape.result)
+
+
+def _plain(
+    codec: Codec, spec: CallSpec, shape: CallShape, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[str, str]:
+    try:
+        return codec.dump_call(*spec.in_one_form(args, kwargs, defaults=True), shape)
+    except SerializationError:  # a default that only the function itself ever sees
+        return codec.dump_call(*spec.in_one_form(args, kwargs, defaults=False), shape)
 
 
 def _run_coroutine(call: Callable[[], Any]) -> Any:

@@ -224,6 +224,7 @@ class Job:
     errors: Sequence[dict[str, Any]]
     """One entry per failed or interrupted try, oldest first, the last 20."""
     log: Sequence[tuple[datetime, str]] = ()
+    """The last lines it wrote with `ctx.log`, oldest first; in a list of jobs they are left out."""
 
     @property
     def error(self) -> dict[str, Any] | None:

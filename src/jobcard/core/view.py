@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobcard.core import clock
-from jobcard.core.job import Attempt, Claimed, Job, JobRow, Progress
+from jobcard.core.job import Attempt, Claimed, Job, JobRow, LogLine, Progress
 from jobcard.core.states import JobState
 from jobcard.errors import CorruptRecordError
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jobcard.core.codec import Codec
 
 
-def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec) -> Job:
-    """A stored job and its recorded tries; `CorruptRecordError` when a field cannot be read."""
+def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec, *, lines: Iterable[LogLine] = ()) -> Job:
+    """A stored job, its recorded tries and log lines; `CorruptRecordError` when a field cannot be read."""
     try:
         return Job(
             id=UUID(bytes=row.id),
@@ -56,6 +56,7 @@ def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec) -> Job:
             tags=tuple(_load(codec, row.tags) or ()),
             meta=_load(codec, row.meta) or {},
             errors=[error_of(attempt, codec) for attempt in attempts],
+            log=[(clock.to_datetime(line.at), line.text) for line in lines],
         )
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CorruptRecordError(f"the record of job {row.id.hex()} cannot be read") from error

@@ -36,6 +36,10 @@ class Ahead:
         """The queues that have somebody in line."""
         return [(queue, line) for queue, line in self._lines.items() if line]
 
+    def oldest(self) -> float:
+        """Since when the first in line waits; never when nobody does."""
+        return min((line[0][1] for _queue, line in self.lines()), default=float("inf"))
+
     def take(self, wanted: Callable[[Claimed], bool]) -> list[Claimed]:
         """Remove the claims that are wanted; those that were in line."""
         taken = []

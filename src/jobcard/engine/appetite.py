@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from jobcard.backends.base import NOTHING, Want
+from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.engine.ahead import Ahead
 from jobcard.engine.held import WINDOW, Worker
 from jobcard.engine.pace import Pace
+from jobcard.engine.places import Places
+from jobcard.engine.sharing import Sharing
+from jobcard.engine.turns import Turns
 
 AHEAD = 400  # jobs held ready in the engine at most, however short they are
 
@@ -16,11 +21,15 @@ AHEAD = 400  # jobs held ready in the engine at most, however short they are
 class Appetite:
     """What one engine wants, from what it has."""
 
-    def __init__(self, *, slots: int, cpus: int, most: int) -> None:
-        """slots: jobs at once. most: what the store gives in one exchange."""
-        self._slots = slots
+    def __init__(self, places: Places, sharing: Sharing, *, cpus: int, most: int) -> None:
+        """most: what the store gives in one exchange."""
+        self._places = places
+        self._sharing = sharing
         self._cpus = cpus
         self._most = most
+        self._turns = Turns()
+        self._rationed: dict[str, int] = {}
+        """Queues that may have more than we asked them for, this time."""
 
     def want(
         self,
@@ -43,29 +52,48 @@ class Appetite:
                 stuck += 1
             elif worker.takes:
                 free += 1
-        able = min(self._slots - stuck, free + (2 * self._cpus if may_start else 0))
-        if able <= 0:
-            return NOTHING, False
+        able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
         target = able + min(AHEAD + WINDOW, pace.jobs_in_a_moment(AHEAD) * min(able, self._cpus))
-        room = min(target - (held - stuck + len(ahead)), self._most)
-        if room <= 0:
+        room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
+        to_share, share_target = self._sharing.room(now, may_start=may_start)
+        if room <= 0 and to_share <= 0:
             return NOTHING, False
+        self._rationed = {}
         wanted = []
-        for queue in queues:
+        extra = 0
+        shares = False
+        for queue in self._turns.order(queues, now):
             most = room
-            if queue.concurrency < self._slots:
-                most = min(room, self._room_of(queue, workers, ahead, pace, now))
+            if self._sharing.names:
+                most = self._sharing.split(queue, room, to_share, now)
+                extra += max(0, most - max(0, room))
+                shares |= most > 0 and self._sharing.shares(queue)
+            if most > 0 and self._places.binds(queue):
+                most = min(most, self._room_of(queue, workers, ahead, pace, now))
+            quota = self._turns.quota(queue, max(room, to_share)) if most > 0 else 0
+            if quota < most:
+                most = self._rationed[queue.name] = quota
             if most > 0:
                 wanted.append((queue.name, most))
         if not wanted:
             return NOTHING, False
-        total = min(room, sum(most for _name, most in wanted))
-        return Want(wanted, total), room >= target // 2 or not ahead
+        total = min(max(0, room) + extra, sum(most for _name, most in wanted), self._most)
+        is_wide = room > 0 and (room >= target // 2 or not ahead)
+        is_wide |= shares and (to_share >= share_target // 2 or not self._sharing.ahead)
+        return Want(wanted, total), is_wide
 
-    @staticmethod
-    def _room_of(queue: Queue, workers: Collection[Worker], ahead: Ahead, pace: Pace, now: float) -> int:
-        held = len(ahead.line(queue.name))
-        stuck = 0
+    def took(self, claims: Sequence[Claimed], want: Want, now: float) -> bool:
+        """The store gave these; whether it may well have more."""
+        counts = Counter(claim.queue for claim in claims)
+        for name, number in counts.items():
+            self._turns.took(name, number, now)
+        if self._sharing.names:
+            self._sharing.learn_from(claims, want, now)
+        return len(claims) >= want.total or any(counts[name] >= most for name, most in self._rationed.items())
+
+    def _room_of(self, queue: Queue, workers: Collection[Worker], ahead: Ahead, pace: Pace, now: float) -> int:
+        held = len(ahead.line(queue.name)) + len(self._sharing.ahead.line(queue.name))
+        stuck = self._places.shared_of[queue.name]
         for worker in workers:
             if worker.has(queue.name):
                 if worker.is_stuck(now):

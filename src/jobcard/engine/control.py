@@ -17,6 +17,8 @@ from typing import Any
 
 from jobcard.core.reference import AppReference
 from jobcard.core.settings import Settings, settings_to_plain
+from jobcard.engine import exits
+from jobcard.engine.once import Place
 from jobcard.errors import ConfigError, JobcardError, StoreError
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -24,7 +26,6 @@ _KEEPER = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.keeper i
 
 GIVE_UP_SECONDS = 5.0
 START_SECONDS = 120.0  # an application may take its time to import
-EXIT_USAGE, EXIT_STORE = 2, 3
 
 
 def boot_document(
@@ -110,15 +111,28 @@ class KeeperHandle:
                     pipe.close()
 
 
-def start_keeper(settings: Settings, reference: AppReference) -> KeeperHandle:
-    """Start a keeper and its engine; returns when the engine is ready, raises why it cannot be."""
-    boot = boot_document(reference, settings=settings_to_plain(settings))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _KEEPER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+def start_keeper(settings: Settings, reference: AppReference, *, place: Place | None = None) -> KeeperHandle:
+    """Start a keeper and its engine; returns when the engine is ready, raises why it cannot be.
+
+    place: what the keeper holds from now on, as long as it lives (see `once.py`).
+    """
+    return launch_keeper(boot_document(reference, settings=settings_to_plain(settings)), place=place)
+
+
+def launch_keeper(boot: dict[str, Any], *, place: Place | None = None) -> KeeperHandle:
+    """The same for a boot document that is made already."""
+    with contextlib.ExitStack() as undo:
+        if place is not None:
+            undo.callback(place.leave)  # what the keeper inherited stays
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _KEEPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=() if place is None else (place.fd,),
+            start_new_session=True,
+        )
+        if place is not None:
+            place.sign(process.pid)
     handle = KeeperHandle(process)
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -134,7 +148,7 @@ def start_keeper(settings: Settings, reference: AppReference) -> KeeperHandle:
         return handle
     handle.give_up()
     text, code = word["failed"], word["code"]
-    raise {EXIT_USAGE: ConfigError, EXIT_STORE: StoreError}.get(code, JobcardError)(text)
+    raise {exits.USAGE: ConfigError, exits.STORE: StoreError}.get(code, JobcardError)(text)
 
 
 def _first_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -144,18 +158,18 @@ def _first_word(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     while b"\n" not in heard:
         left = until - time.monotonic()
         if left <= 0 or not select.select((process.stdout,), (), (), left)[0]:
-            return {"failed": f"no engine was ready after {START_SECONDS:g} s", "code": 1}
+            return {"failed": f"no engine was ready after {START_SECONDS:g} s", "code": exits.FAILED}
         data = os.read(process.stdout.fileno(), 1 << 16)
         if not data:
-            return {"failed": "the engine's keeper ended before it was ready", "code": 1}
+            return {"failed": "the engine's keeper ended before it was ready", "code": exits.FAILED}
         heard += data
     word: dict[str, Any] = json.loads(heard.split(b"\n")[0])
     return word
 
 
-def run_foreground(settings: Settings, reference: AppReference) -> int:
+def run_foreground(settings: Settings, reference: AppReference, *, place: Place | None = None) -> int:
     """Run an engine until SIGTERM or SIGINT; the exit code. The signals go on to the keeper."""
-    handle = start_keeper(settings, reference)
+    handle = start_keeper(settings, reference, place=place)
     if threading.current_thread() is not threading.main_thread():
         return handle.wait()
 

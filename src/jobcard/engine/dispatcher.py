@@ -2,24 +2,28 @@
 
     select ─► workers' messages, wake-ups, signals, the keeper ─► plan.turn() ─► commands ─► store and workers
 
-Exactly one exchange is in flight. A store that answers from within this process is called here; one that
-may hang will get a thread of its own behind the same `StoreLine`.
+Exactly one exchange is in flight. A store that answers from within this process is called here; one that may hang
+is called on threads of its own (`lanes.py`), and its answers are heard like everything else.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import os
 import random
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jobcard.backends.base import Backend, Exchanged
 from jobcard.core import clock
+from jobcard.core.job import Claimed, NewJob, Ref
+from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
-from jobcard.engine import commands, routines
+from jobcard.engine import commands, lanes, routines
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.engine.routines import Routine
@@ -30,11 +34,19 @@ from jobcard.workers.pool import Pool
 
 log = logging.getLogger("jobcard.engine")
 
+T = TypeVar("T")
+
 MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
+FAT_SHARE = 0.8  # of the memory limit: a worker that holds so much without a job is replaced …
+FAT_SECONDS = 1.0  # … how often that is looked at
 PRUNE_SECONDS = 60.0
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 UNPARK_SECONDS = 5.0
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
+
+
+def _ignore(_: object) -> None:
+    return None
 
 
 class Dispatcher:
@@ -71,11 +83,14 @@ class Dispatcher:
             max_batch=backend.capabilities.max_batch,
             now=now,
         )
+        self._lanes = lanes.Lanes(selector, threaded=backend.capabilities.own_thread)
+        self._under_way: set[str] = set()
+        """What of the routines waits for its answer."""
         self._waker = backend.waker()
         if self._waker.fd is not None:
             selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
         self._look_at = now
-        self._memory_at = now
+        self._memory_at = self._fat_at = now
         self.served: list[str] = sorted(only_queues or ())
         """The names of the queues this engine takes from, as far as it knows."""
         self._record_routine = Routine("engine record", settings.heartbeat, self._write_record, now)
@@ -84,6 +99,7 @@ class Dispatcher:
             Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
             Routine("alive", ALIVE_SECONDS, self._say_alive, now),
             Routine("unpark", UNPARK_SECONDS, self._unpark, now),
+            Routine("template", ALIVE_SECONDS, self._pool.tend, now),
             self._record_routine,
             self._prune_routine,
         ]
@@ -93,6 +109,17 @@ class Dispatcher:
         self._lost_logged = 0
         self._failing_since: float | None = None
         self._warn_at = now
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it was told to claim nothing more."""
+        return self._plan.quiet
+
+    def running(self, most: int) -> list[tuple[int, Claimed, float]]:
+        """(worker, job, seconds since its start) of what runs now, at most so many."""
+        now = time.monotonic()
+        found = itertools.islice(self._plan.running(), most)
+        return [(worker, claim, max(0.0, now - since)) for worker, claim, since in found]
 
     def adopt(self, worker: int, names: dict[str, dict[str, Any]]) -> None:
         """Take over the worker that has already said hello."""
@@ -113,6 +140,7 @@ class Dispatcher:
                 key.data()
             self.turn()
         self._pool.kill_all()
+        self._lanes.close()
         self._waker.close()
 
     def stop(self, *, at_once: bool) -> None:
@@ -168,6 +196,13 @@ class Dispatcher:
                 self._pool.kill(worker)
             case commands.Spawn(worker):
                 self._spawn(worker)
+            case commands.Share(worker):
+                self._pool.share(worker)
+            case commands.Tell(worker, seq, why, reason):
+                log.info("job.tell worker=%d seq=%d why=%s", worker, seq, why)
+                self._pool.tell(worker, seq, why, reason)
+            case commands.Reply(worker, call, error):
+                self._pool.reply(worker, call, error, None)
             case commands.Retire(worker):
                 self._pool.retire(worker)
             case commands.Renew(held):
@@ -187,19 +222,20 @@ class Dispatcher:
     # -------------------------------------------------------------- the store
 
     def _exchange(self, command: commands.Exchange) -> None:
-        try:
-            answer = self._backend.exchange(
+        def call() -> Exchanged:
+            return self._backend.exchange(
                 self._owner,
                 completions=command.completions,
                 outcomes=command.outcomes,
                 want=command.want,
                 lease=clock.to_duration(self._settings.lease),
             )
-        except StoreError as error:
+
+        def failed(error: StoreError) -> None:
             self._store_failed("exchange", error)
             self._plan.store_failed(time.monotonic())
-            return
-        self._answered(answer)
+
+        self._lanes.run(lanes.EXCHANGE, call, self._answered, failed)
 
     def _answered(self, answer: Exchanged) -> None:
         self._failing_since = None
@@ -208,30 +244,53 @@ class Dispatcher:
             log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
             self._lost_logged = self._plan.lost
         if answer.settings != self._plan.settings_version:
-            self._read_queues(answer.settings)
+            self._read_settings(answer.settings)
         elif not self._ready:
             self._ready = True
             self._tell_keeper(ready=self._owner)
 
     def _renew(self, held: list[tuple[Any, int]]) -> None:
         sent_at = time.monotonic()
-        try:
-            lost = self._backend.renew(self._owner, held, lease=clock.to_duration(self._settings.lease))
-        except StoreError as error:
+
+        def renewed(lost: list[Ref]) -> None:
+            self._plan.renewed(held, lost, sent_at)
+            self._tell_keeper(safe=sent_at)
+
+        def failed(error: StoreError) -> None:
             self._store_failed("renew", error)
             self._plan.renewal_failed(time.monotonic())
-            return
-        self._plan.renewed(held, lost, sent_at)
-        self._tell_keeper(safe=sent_at)
+
+        lease = clock.to_duration(self._settings.lease)
+        self._lanes.run(lanes.RENEW, lambda: self._backend.renew(self._owner, held, lease=lease), renewed, failed)
 
     def _find_strays(self) -> None:
-        try:
-            found = self._backend.find_held([self._owner], lapsed=False, limit=10_000)
-        except StoreError as error:
+        def found(claims: Sequence[Claimed]) -> None:
+            self._plan.strays(claims, time.monotonic())
+
+        def failed(error: StoreError) -> None:
             self._store_failed("find_held", error)
             self._plan.strays_failed(time.monotonic())
+
+        look = functools.partial(self._backend.find_held, [self._owner], lapsed=False, limit=10_000)
+        self._lanes.run(lanes.EXCHANGE, look, found, failed)
+
+    def _ask(
+        self, name: str, call: Callable[[], T], answered: Callable[[T], None] = _ignore, *, lane: str = lanes.ROUTINE
+    ) -> None:
+        """A call now and then: not again while one of its name is under way, and again later if it fails."""
+        if name in self._under_way:
             return
-        self._plan.strays(found, time.monotonic())
+        self._under_way.add(name)
+
+        def done(value: T) -> None:
+            self._under_way.discard(name)
+            answered(value)
+
+        def failed(error: StoreError) -> None:
+            self._under_way.discard(name)
+            self._store_failed(name, error)
+
+        self._lanes.run(lane, call, done, failed)
 
     def _store_failed(self, verb: str, error: StoreError) -> None:
         # A store that others keep busy for a moment is everyday life; one that stays away is news, once a second.
@@ -251,24 +310,30 @@ class Dispatcher:
         """Ask whether something changed, where asking costs next to nothing."""
         if self._waker.changed is not None and now >= self._look_at:
             self._look_at = now + self._waker.interval
-            try:
-                changed = self._waker.changed()
-            except StoreError:
-                return  # a hint that is not to be had; polling goes on
-            if changed:
-                self._plan.wake(now)
+            # One that is not to be had is only a hint less; polling goes on.
+            self._ask("look", self._waker.changed, self._looked, lane=lanes.LOOK)
+
+    def _looked(self, changed: bool) -> None:
+        if changed:
+            self._plan.wake(time.monotonic())
 
     # -------------------------------------------------------------- routines
 
     def _sweep(self) -> None:
-        rescued, ours = routines.rescue_lost(self._backend, self._owner, self._dead_owners)
-        if rescued:
-            self._plan.wake(time.monotonic())
-        if ours:
-            self._plan.disown_unknown(ours, time.monotonic())
-        if self._dead_owners:
-            self._tell_keeper(rescued=self._dead_owners)
-            self._dead_owners = []
+        dead = list(self._dead_owners)
+
+        def swept(answer: tuple[int, list[Claimed]]) -> None:
+            rescued, ours = answer
+            if rescued:
+                self._plan.wake(time.monotonic())
+            if ours:
+                self._plan.disown_unknown(ours, time.monotonic())
+            if dead:
+                self._tell_keeper(rescued=dead)
+                self._dead_owners = [owner for owner in self._dead_owners if owner not in dead]
+
+        rescue = functools.partial(routines.rescue_lost, self._backend, self._owner, dead)
+        self._ask("rescue", rescue, swept, lane=lanes.EXCHANGE)
 
     def _say_alive(self) -> None:
         # With nothing held no lease can end under a job, however long the store is away.
@@ -276,27 +341,51 @@ class Dispatcher:
         self._tell_keeper(alive=True, **safe)
 
     def _unpark(self) -> None:
-        if count := self._backend.unpark(self._plan.names):
-            log.info("job.unpark count=%d", count)
-            self._plan.wake(time.monotonic())
+        def unparked(count: int) -> None:
+            if count:
+                log.info("job.unpark count=%d", count)
+                self._plan.wake(time.monotonic())
+
+        self._ask("unpark", functools.partial(self._backend.unpark, self._plan.names), unparked)
 
     def _write_record(self) -> None:
-        routines.write_engine(self._backend, self._owner, self._about())
+        self._ask("engine record", functools.partial(routines.write_engine, self._backend, self._owner, self._about()))
 
-    def _read_queues(self, version: int) -> None:
-        try:
+    def _read_settings(self, version: int) -> None:
+        def read() -> tuple[list[Queue], str | None]:
             queues = routines.read_queues(self._backend, self._only_queues)
-        except StoreError as error:
-            self._store_failed("read_records", error)  # the next exchange says again that they changed
-            return
-        self._plan.know_queues(queues, version)
-        self.served = [queue.name for queue in queues]
-        self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
+            return queues, routines.read_order(self._backend, self._owner)
+
+        def known(answer: tuple[list[Queue], str | None]) -> None:
+            queues, order = answer
+            self._obey(order)
+            self._plan.know_queues(queues, version)
+            self.served = [queue.name for queue in queues]
+            self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
+
+        # If it fails the next exchange says again that they changed.
+        self._ask("settings", read, known)
+
+    def _obey(self, order: str | None) -> None:
+        quiet = order == "quiet"
+        if quiet != self._plan.quiet:
+            log.info("engine.%s", "quiet" if quiet else "work")
+            self._plan.be_quiet(quiet, time.monotonic())
+        if order == "stop" and not self._plan.stopping:
+            self._tell_keeper(stopping=True)
+            self.stop(at_once=False)
 
     def _prune(self) -> None:
-        if routines.prune(self._backend, self._settings) >= routines.PRUNE_AT_ONCE:
-            self._prune_routine.next_at = time.monotonic() + 0.1
-        routines.clear_dead_engines(self._backend)
+        def prune() -> int:
+            count = routines.prune(self._backend, self._settings)
+            routines.clear_dead_engines(self._backend)
+            return count
+
+        def pruned(count: int) -> None:
+            if count >= routines.PRUNE_AT_ONCE:
+                self._prune_routine.next_at = time.monotonic() + 0.1
+
+        self._ask("prune", prune, pruned)
 
     def _check_memory(self, now: float) -> None:
         if now < self._memory_at:
@@ -305,38 +394,60 @@ class Dispatcher:
         for worker, limit in self._plan.memory_limits():
             if self._pool.memory_of(worker) > limit:
                 self._plan.over_memory(worker)
+        if self._settings.memory_limit is not None and now >= self._fat_at:
+            self._fat_at = now + FAT_SECONDS
+            for worker in self._plan.resting():
+                if self._pool.memory_of(worker) > FAT_SHARE * self._settings.memory_limit:
+                    log.info("worker.replace number=%d: it holds too much memory", worker)
+                    self._plan.grew_fat(worker)
 
     # -------------------------------------------------------------- what workers say
 
     def message(self, number: int, message: list[Any]) -> None:
         """A worker said something."""
         kind = message[0]
+        believed = True
         if kind == messages.DONE:
             _kind, seq, started, ended, result = message
             believed = self._plan.done(number, seq, started, ended, result)
             self._pool.forget_output(number)
+        elif kind == messages.FOLLOWED:
+            _kind, seq, started, ended, result, jobs = message
+            believed = self._plan.followed(number, seq, started, ended, result, [NewJob(*job) for job in jobs])
+            self._pool.forget_output(number)
         elif kind == messages.ENDED:
             _kind, seq, started, ended, word = message
-            output = self._pool.take_output(number)
-            if word["error"] is not None:
-                word["error"]["output"] = output
+            # What a shared worker printed may be any of its jobs'.
+            if not self._plan.shares(number):
+                output = self._pool.take_output(number)
+                if word["error"] is not None:
+                    word["error"]["output"] = output
             believed = self._plan.ended(number, seq, started, ended, Ended(**word))
+        elif kind == messages.STARTED:
+            self._plan.started(number, message[1])
+        elif kind == messages.NOTE:
+            _kind, seq, said, call = message
+            self._plan.noted(number, seq, said, call, time.monotonic())
         elif kind == messages.CALL:
             _kind, call, verb, packed = message
-            self._pool.reply(number, call, *link.perform(self._backend, verb, packed))
-            believed = True
+            self._call(number, call, verb, packed)
         elif kind == messages.HELLO:
             self._plan.hello(number, message[1]["names"], time.monotonic())
-            believed = True
         elif kind == messages.IMPORT_FAILED:
             why = message[1]
             log.error("the application cannot be imported: %s (%s, line %s)", why["message"], why["file"], why["line"])
-            believed = True
         else:
             believed = False
         if not believed:
             log.error("worker %d said something we do not understand; killed", number)
             self._pool.kill(number)
+
+    def _call(self, number: int, call: int, verb: str, packed: bytes) -> None:
+        def answered(answer: tuple[dict[str, Any] | None, bytes | None]) -> None:
+            self._pool.reply(number, call, *answer)
+
+        lane = lanes.CALLS[number % len(lanes.CALLS)]
+        self._lanes.run(lane, lambda: link.perform(self._backend, verb, packed), answered, _ignore)
 
     def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
         """A worker process has ended."""

@@ -15,29 +15,37 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from jobcard.backends.base import Backend, RecordKind
 from jobcard.backends.ready import make_ready
 from jobcard.backends.registry import open_backend
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings, settings_from
-from jobcard.engine import routines
+from jobcard.engine import exits, routines
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
 from jobcard.errors import ConfigError, JobcardError
 from jobcard.version import VERSION
-from jobcard.workers import messages
+from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
 
 log = logging.getLogger("jobcard.engine")
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STORE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
 FIRST_WORKER = 0
+GOODBYE_SECONDS = 0.5
+JOBS_SHOWN = 50  # of those that run, in an engine's record
+
+
+def name_of(reference: dict[str, Any]) -> str:
+    """An application as the command line names it: its module or script, and what it is called there."""
+    return f"{reference['module'] or reference['path']}:{reference['attribute']}"
 
 
 class Fatal(Exception):
@@ -71,7 +79,7 @@ class Engine:
         self._pool = Pool(
             self._selector,
             self,
-            {"sys_path": boot["sys_path"], "argv": boot["argv"], **reference},
+            {"sys_path": boot["sys_path"], "argv": boot["argv"], "store": _store_of(boot), **reference},
         )
 
     def run(self) -> int:
@@ -81,7 +89,7 @@ class Engine:
         try:
             hello = self._first_hello()
             if hello is None:
-                return EXIT_OK
+                return exits.OK
             self._settings = self._settle_settings(hello["settings"])
             backend = self._open_store(self._settings)
         except Fatal as error:
@@ -91,10 +99,24 @@ class Engine:
             self._serve(backend, hello)
         finally:
             self._pool.kill_all()
-            with contextlib.suppress(JobcardError):
-                backend.remove_record(RecordKind.ENGINE, self._owner)
+            self._say_goodbye(backend)
+        return exits.INTERRUPTED if self._signals > 1 else exits.OK
+
+    def _say_goodbye(self, backend: Backend) -> None:
+        """Remove what the store has of this engine; one that does not answer now is not waited for."""
+
+        def remove() -> None:
+            for kind in (RecordKind.ENGINE, RecordKind.ORDER):
+                with contextlib.suppress(JobcardError):
+                    backend.remove_record(kind, self._owner)
             backend.close()
-        return EXIT_INTERRUPTED if self._signals > 1 else EXIT_OK
+
+        if backend.capabilities.own_thread:
+            thread = threading.Thread(target=remove, daemon=True)
+            thread.start()
+            thread.join(GOODBYE_SECONDS)
+        else:
+            remove()
 
     # -------------------------------------------------------------- starting
 
@@ -112,7 +134,7 @@ class Engine:
                 return self._hello
             why = self._import_error or f"a worker ended while importing the application: {self._last_exit}"
             if not self._boot.get("again"):
-                raise Fatal(EXIT_USAGE, why)
+                raise Fatal(exits.USAGE, why)
             log.error("%s; trying again in %g s", why, wait)
             self._next_first += 1
             until = time.monotonic() + wait
@@ -128,13 +150,13 @@ class Engine:
         try:
             return settings_from(**given)
         except ConfigError as error:
-            raise Fatal(EXIT_USAGE, str(error)) from error
+            raise Fatal(exits.USAGE, str(error)) from error
 
     def _open_store(self, settings: Settings) -> Backend:
         try:
             backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
         except ConfigError as error:
-            raise Fatal(EXIT_USAGE, str(error)) from error
+            raise Fatal(exits.USAGE, str(error)) from error
         try:
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
@@ -142,12 +164,14 @@ class Engine:
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
         except JobcardError as error:
-            raise Fatal(EXIT_STORE, str(error)) from error
+            raise Fatal(exits.STORE, str(error)) from error
         return backend
 
     def _serve(self, backend: Backend, hello: dict[str, Any]) -> None:
         assert self._settings is not None
         settings = self._settings
+        if settings.start_method != "spawn":
+            self._pool.use_template(insist=settings.start_method == "template")
         only = self._boot.get("only_queues")
         self.tell_keeper(owner=self._owner, lease=settings.lease, stop_timeout=settings.stop_timeout)
         self._dispatcher = Dispatcher(
@@ -179,7 +203,19 @@ class Engine:
             "heartbeat": self._settings.heartbeat,
             "queues": self._dispatcher.served,
             "workers": self._pool.pids(),
+            "quiet": self._dispatcher.is_quiet,
+            "app": name_of(self._boot["reference"]),
+            "jobs": self._jobs(),
         }
+
+    def _jobs(self) -> list[list[Any]]:
+        """[worker's pid, job's id, name, began at] of what runs now, instants in microseconds."""
+        assert self._dispatcher is not None
+        now = time.time()
+        return [
+            [self._pool.pid_of(worker), str(UUID(bytes=claim.id)), claim.name, round((now - ago) * 1e6)]
+            for worker, claim, ago in self._dispatcher.running(JOBS_SHOWN)
+        ]
 
     # -------------------------------------------------------------- hearing
 
@@ -196,11 +232,8 @@ class Engine:
             place = f" ({why['file']}, line {why['line']})" if why["file"] else ""
             self._import_error = f"the application cannot be imported: {why['message']}{place}"
         elif message[0] == messages.CALL:
-            text = (
-                "the application asked for the store while it was being imported: in a script that is started itself, "
-                'put what it does under `if __name__ == "__main__":`'
-            )
-            self._pool.reply(number, message[1], {"class": "ConfigError", "message": text, "facts": {}}, None)
+            error = {"class": "ConfigError", "message": link.NOT_WHILE_IMPORTING, "facts": {}}
+            self._pool.reply(number, message[1], error, None)
 
     def gone(self, number: int, unstarted: Sequence[int], exit: Exit) -> None:
         """The first worker ended before its hello."""
@@ -208,6 +241,8 @@ class Engine:
 
     def tell_keeper(self, **word: Any) -> None:
         """One line to the parent."""
+        if "stopping" in word:
+            self._signals += 1  # an order counts as the first of them
         with contextlib.suppress(OSError):
             self._keeper.send(json.dumps(word).encode() + b"\n")
 
@@ -246,6 +281,12 @@ class Engine:
                 self._dispatcher.stop(at_once=self._signals > 1)
 
 
+def _store_of(boot: dict[str, Any]) -> dict[str, Any]:
+    """What whoever started us said of the store, for workers whose jobs open it themselves."""
+    settings = boot.get("settings", {})
+    return {name: settings[name] for name in ("url", "config", "worker_client") if name in settings}
+
+
 def main() -> None:
     """Be an engine: the boot document comes over the socket to the keeper."""
     keeper = socket.socket(fileno=int(sys.argv[1]))
@@ -253,7 +294,7 @@ def main() -> None:
     while b"\n" not in line:
         data = keeper.recv(1 << 16)
         if not data:
-            os._exit(EXIT_FAILED)
+            os._exit(exits.FAILED)
         line += data
     keeper.setblocking(False)
     document, _newline, already_said = line.partition(b"\n")

@@ -11,6 +11,8 @@ from jobcard.engine.ahead import Ahead, Waiting
 from jobcard.engine.commands import Command, Send
 from jobcard.engine.held import WINDOW, WINDOW_TEXT, Worker
 from jobcard.engine.pace import MOMENT, Pace
+from jobcard.engine.places import Places
+from jobcard.engine.turns import Turns
 from jobcard.engine.words import Words
 from jobcard.workers.messages import LAST_PERMIT
 
@@ -27,12 +29,12 @@ class HandOut:
         pace: Pace,
         words: Words,
         commands: list[Command],
+        places: Places,
         *,
-        slots: int,
         cpus: int,
     ) -> None:
         self.queues: list[Queue] = []
-        """The queues served now, in order."""
+        """The queues served now, by priority."""
         self.names: dict[str, dict[str, Any]] = {}
         """What the workers said about the jobs they know."""
         self._workers = workers
@@ -40,8 +42,10 @@ class HandOut:
         self._pace = pace
         self._words = words
         self._commands = commands
-        self._slots = slots
+        self._places = places
         self._cpus = cpus
+        self._turns = Turns()
+        self._now_serving: list[Queue] = []
         self._next_seq = 0
 
     def hand_out(self, now: float) -> None:
@@ -59,8 +63,9 @@ class HandOut:
                     moving.append(worker)
             elif worker.takes:
                 idle.append(worker)
+        self._now_serving = self._turns.order(self.queues, now)
         for worker in idle:
-            if busy >= self._slots or not self._opens_a_worker(now, busy - stuck):
+            if busy >= self._places.of_processes or not self._opens_a_worker(now, busy - stuck):
                 break
             busy += self._fill(worker, now)
         for worker in moving:
@@ -68,7 +73,7 @@ class HandOut:
 
     def _opens_a_worker(self, now: float, moving: int) -> bool:
         """Whether the next job is worth one more process: two cores are soon full of short jobs."""
-        for queue in self.queues:
+        for queue in self._now_serving:
             line = self._ahead.line(queue.name)
             if line:
                 claim, since = line[0]
@@ -80,11 +85,13 @@ class HandOut:
         room, text = WINDOW - len(worker.sent), WINDOW_TEXT
         seconds = MOMENT - sum(self._pace.expected(given[1].name) for given in worker.sent)
         chunk: list[Waiting] = []
-        for queue in self.queues:
+        whole = room
+        for queue in self._now_serving:
             line = self._ahead.line(queue.name)
             if not line or not self._may_join(queue, worker):
                 continue
-            while line and room and text > 0:
+            last = room - self._turns.quota(queue, whole)
+            while line and room > max(0, last) and text > 0:
                 claim, since = line[0]
                 empty = not chunk and not worker.sent
                 if states.must_run_alone(claim) or self._wants_fresh(claim):
@@ -109,16 +116,15 @@ class HandOut:
         # Numbers come again after four billion jobs, when nobody has the old ones any more.
         given = [((self._next_seq + place) & LAST_PERMIT, claim, since) for place, (claim, since) in enumerate(chunk)]
         self._next_seq += len(chunk)
+        if len(self._now_serving) > 1:
+            for name in {claim.queue for claim, _since in chunk}:
+                self._turns.took(name, sum(claim.queue == name for claim, _since in chunk), now)
         worker.sent.extend(given)
         self._commands.append(Send(worker.number, given))
         return True
 
     def _may_join(self, queue: Queue, worker: Worker) -> bool:
-        # A worker runs one job at a time, so a queue's concurrency is the number of workers that have some of it.
-        if queue.concurrency >= self._slots:
-            return True
-        having = sum(1 for other in self._workers.values() if other is not worker and other.has(queue.name))
-        return having < queue.concurrency
+        return not self._places.binds(queue) or self._places.left_in(queue, but=worker) > 0
 
     def _wants_fresh(self, claim: Claimed) -> bool:
         return bool(self.names.get(claim.name, {}).get("isolation") == "fresh")

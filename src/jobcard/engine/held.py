@@ -1,9 +1,10 @@
-"""A worker as the plan sees it, and the jobs it was given."""
+"""A process worker as the plan sees it, and the jobs it was given; `sharing.py` has those that share."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jobcard.core import clock
 from jobcard.core.job import Claimed
@@ -17,9 +18,18 @@ RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before
 RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
 
 
+class Told(NamedTuple):
+    """A running job was told to end. why: a `messages.Why`. kill_at: when that is no longer waited for."""
+
+    seq: int
+    why: str
+    reason: str
+    kill_at: float
+
+
 @dataclass(slots=True)
 class Worker:
-    """One worker process as the plan sees it."""
+    """One worker process that runs one job at a time, as the plan sees it."""
 
     number: int
     ready: bool = False
@@ -42,6 +52,10 @@ class Worker:
     """A job that is being stamped `running` before it may be handed over."""
     killed: tuple[int, str] | None = None
     """We killed it: the number of the job it was killed for (-1: none), and why."""
+    told: Told | None = None
+    """The last of its jobs that was told to end."""
+    fat: bool = False
+    """It holds so much memory without a job that a new process should take its place."""
 
     @property
     def idle(self) -> bool:
@@ -60,9 +74,14 @@ class Worker:
         """Whether it runs a job for so long that nothing may wait behind it."""
         return bool(self.sent) and now >= self.current_since + RECALL_SECONDS
 
-    def is_worn(self, most: int | None, now: float) -> bool:
+    def is_worn(self, most: int | None, now: float, *, after: float = RECYCLE_SECONDS) -> bool:
         """Whether it has run so many jobs that a new process should take its place."""
-        return most is not None and self.served >= most and now - self.ready_since >= RECYCLE_SECONDS
+        worn = self.fat or (most is not None and self.served >= most)
+        return worn and now - self.ready_since >= after
+
+    def told_now(self) -> Told | None:
+        """What the job it runs was told, if anything."""
+        return self.told if self.told is not None and self.sent and self.told.seq == self.sent[0][0] else None
 
     def has(self, queue: str) -> bool:
         """Whether it was given a job of this queue."""
@@ -82,4 +101,6 @@ class Worker:
             times.append(self.current_since + claim.timeout / clock.SECOND)
         if self.stamped != seq:
             times.append(self.current_since + STAMP_SECONDS)
+        if self.told is not None and self.told.seq == seq:
+            times.append(self.told.kill_at)
         return min((time for time in times if time > now), default=float("inf"))

@@ -5,10 +5,16 @@ It imports neither user code nor a driver, so nothing a job or a store does can 
     keeper → engine   one JSON line: the boot document; later "stop" lines: the first to drain, the second at once
     engine → keeper   JSON lines: {"owner", "lease", "stop_timeout"} · {"ready"} · {"safe": monotonic seconds}
                       {"alive"} · {"rescued": [owners]} · {"fatal": text, "code": exit code}
+                      {"stopping"}: an operator told it to, so no other is started after it
 
 What a job started ends with its worker: whatever becomes ours while the engine lives has lost its own parent and
 is killed within a second. When an engine ends, every process below it is killed and waited for before the next one
 starts: the next one is told the dead one's owner id and takes its jobs over at once, since nobody runs them any more.
+
+SIGTERM, SIGINT   stop: what runs may end; a second one stops at once
+SIGHUP            the terminal is gone: stop as gently as at first, however often it comes; ignored under `nohup`
+
+All of this holds for a process 1 too, in a container without an init: every orphan comes to us, is ended and reaped.
 """
 
 from __future__ import annotations
@@ -25,12 +31,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobcard.engine import exits
+from jobcard.engine.notify import manager_of_this_process
+from jobcard.engine.shares import UNSAFE_SHARE
 from jobcard.workers.death import adopt_orphans
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - tiny
 _ENGINE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.engine import main; main()"
 
-UNSAFE_SHARE = 0.7  # of the lease, since the last renewal: later than the engine's own 0.6, before the lease ends
 HUNG_SECONDS = 30.0  # an engine that says nothing for so long, and is not stopped by somebody, is started anew
 HEALTHY_SECONDS = 5.0  # an engine that was ready for so long may be started anew at once when it ends
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
@@ -64,6 +72,7 @@ class Keeper:
         self._kill_at: float | None = None
         self._fatal: tuple[int, str] | None = None
         self._elders: set[int] = set()
+        self._manager = manager_of_this_process()
 
     def run(self) -> int:
         """Keep an engine running until told to stop; the exit code."""
@@ -75,6 +84,8 @@ class Keeper:
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda *_: None)
         try:
             while True:
                 now = time.monotonic()
@@ -156,6 +167,8 @@ class Keeper:
             self._safe = word["safe"]
         if "rescued" in word:
             self._dead_owners = [owner for owner in self._dead_owners if owner not in word["rescued"]]
+        if "stopping" in word and not self._signals:
+            self._stop(tell_engine=False)
         if "fatal" in word:
             self._fatal = (word["code"], word["fatal"])
         if "ready" in word:
@@ -163,7 +176,8 @@ class Keeper:
             if not self._ever_ready:
                 self._ever_ready = True
                 self._report({"ready": word["ready"], "engine_pid": self._engine.pid if self._engine else None})
-                _notify_systemd("READY=1")
+                self._manager.say("READY=1")
+            self._manager.say(f"STATUS=engine {word['ready']} takes jobs")
 
     def _kill_orphans(self) -> None:
         engine = self._engine.pid if self._engine else 0
@@ -202,7 +216,7 @@ class Keeper:
             self._report({"failed": self._fatal[1], "code": self._fatal[0]})
             return self._fatal[0]
         if self._signals:
-            return 130 if self._signals > 1 else code if code >= 0 else 1
+            return exits.INTERRUPTED if self._signals > 1 else code if code >= 0 else exits.FAILED
         why = self._fatal[1] if self._fatal is not None else _status(code)
         self._fatal = None
         now = time.monotonic()
@@ -215,6 +229,7 @@ class Keeper:
         self._start_at = now + self._back_off
         with contextlib.suppress(OSError):  # nobody may be left to read it
             print(f"jobcard: {why}; starting another in {self._back_off:g} s", file=sys.stderr, flush=True)
+        self._manager.say(f"STATUS={why}; starting another")
         self._back_off = min(LONGEST_BACK_OFF, max(FIRST_BACK_OFF, 2 * self._back_off))
 
     # -------------------------------------------------------------- watching
@@ -227,9 +242,12 @@ class Keeper:
             at = min(at, max(self._safe + UNSAFE_SHARE * self._lease, now + 0.2))
         if self._kill_at is not None:
             at = min(at, self._kill_at)
+        at = min(at, self._manager.next_beat())
         return max(0.0, at - now)
 
     def _watch(self, now: float) -> None:
+        # An engine that stops says nothing more of itself; its end is our business then.
+        self._manager.beat(now, now if self._signals else self._alive)
         if self._engine is None:
             return
         if self._kill_at is not None and now >= self._kill_at:
@@ -240,8 +258,9 @@ class Keeper:
             return
         if now - self._safe >= UNSAFE_SHARE * self._lease:
             # Its claims end soon elsewhere: nobody may still run them by then, whatever the engine does.
-            for pid in _children_of(self._engine.pid):
+            for pid in _below(self._engine.pid):
                 _kill_group(pid)
+            self._kill_orphans()
         if now - self._alive >= HUNG_SECONDS and not _is_stopped(self._engine.pid):
             self._engine.kill()
 
@@ -249,17 +268,17 @@ class Keeper:
 
     def _on_signals(self, numbers: bytes) -> None:
         for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and not self._signals):
                 self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, *, tell_engine: bool = True) -> None:
         self._signals += 1
-        _notify_systemd("STOPPING=1")
+        self._manager.say("STOPPING=1", "STATUS=stopping")
         if self._engine is None:
             self._start_at = float("inf")
-            raise SystemExit(130 if self._signals > 1 else 0)
+            raise SystemExit(exits.INTERRUPTED if self._signals > 1 else exits.OK)
         # A line and not a signal: two signals in one breath are one.
-        if self._sock is not None:
+        if self._sock is not None and tell_engine:
             with contextlib.suppress(OSError):
                 self._sock.send(b"stop\n")
         patience = self._stop_timeout + 2.0 if self._signals == 1 else PARENT_GONE_SECONDS
@@ -284,12 +303,26 @@ class Keeper:
 # ------------------------------------------------------------------ processes
 
 
-def _children_of(parent: int) -> list[int]:
-    children = []
+def _families() -> dict[int, list[int]]:
+    """The children of every process that has some."""
+    families: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - no pathlib here, for size
-        if name.isdigit() and _stat(int(name))[1] == parent:
-            children.append(int(name))
-    return children
+        if name.isdigit():
+            families.setdefault(_stat(int(name))[1], []).append(int(name))
+    return families
+
+
+def _children_of(parent: int) -> list[int]:
+    return _families().get(parent, [])
+
+
+def _below(ancestor: int) -> list[int]:
+    """Every process below one: its children first, then theirs, as those of a template are."""
+    families = _families()
+    found = list(families.get(ancestor, ()))
+    for pid in found:
+        found += families.get(pid, ())
+    return found
 
 
 def _own_children() -> list[int]:
@@ -334,21 +367,13 @@ def _status(code: int) -> str:
         return f"signal {-code}"
 
 
-def _notify_systemd(state: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-
-
 def main() -> None:
     """Be the keeper of an application: boot document on standard input, reports on standard output."""
     line = bytearray()
     while not line.endswith(b"\n"):
         data = os.read(0, 1 << 16)
         if not data:
-            os._exit(1)
+            os._exit(exits.FAILED)
         line += data
     os.set_blocking(0, False)
 

@@ -14,7 +14,6 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TypeVar
 
 from jobcard.errors import StoreError
@@ -22,14 +21,10 @@ from jobcard.errors import StoreError
 T = TypeVar("T")
 
 
-class Lane(StrEnum):
-    """What never waits for each other."""
-
-    EXCHANGE = "exchange"
-    RENEW = "renew"
-    ROUTINE = "routine"
-    CALL = "call"
-    """Store verbs that code inside jobs asks for."""
+# What never waits for each other. Whatever moves jobs stands in the first: an exchange is never called twice at once.
+EXCHANGE, RENEW, ROUTINE, LOOK = "exchange", "renew", "routine", "look"
+CALLS = tuple(f"call-{number}" for number in range(4))
+"""For store verbs that code inside jobs asks for, by the number of the worker."""
 
 
 class Lanes:
@@ -38,7 +33,7 @@ class Lanes:
     def __init__(self, selector: selectors.BaseSelector, *, threaded: bool) -> None:
         self._selector = selector
         self._threaded = threaded
-        self._waiting: dict[Lane, queue.SimpleQueue[Callable[[], None] | None]] = {}
+        self._waiting: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
         self._answers: deque[Callable[[], None]] = deque()
         self._out, self._in = os.pipe()
         for fd in (self._out, self._in):
@@ -47,7 +42,7 @@ class Lanes:
             selector.register(self._out, selectors.EVENT_READ, self._hear)
 
     def run(
-        self, lane: Lane, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
+        self, lane: str, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
     ) -> None:
         """Call the store; then `answered` with what it gave, or `failed`. What else it raises ends the engine."""
         if not self._threaded:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from jobcard.core.job import Ref
 from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Waiting
+from jobcard.engine.shares import LAST_SHARE, SAFE_SHARE
 
-SAFE_SHARE = 0.6  # without a renewal for this share of the lease, workers are killed
 RENEW_SHARE = 4 / 5  # claims with less than this share of their lease left are renewed: what a beat leaves out must
-# last longer than the keeper's patience with an engine that does not renew (0.7 of a lease)
+# last longer than the keeper's patience with an engine that does not renew (UNSAFE_SHARE)
 SOON = 0.5  # seconds until a beat is tried again that the store did not answer
 
 
@@ -28,6 +28,10 @@ class Leases:
     def is_unsafe(self, now: float) -> bool:
         """Whether somebody else may soon have our jobs: measured from when the last good renewal was sent."""
         return now - self._safe_since >= SAFE_SHARE * self._lease
+
+    def last_moment(self) -> float:
+        """Until when a job that was told may still run, if nothing is renewed meanwhile."""
+        return self._safe_since + LAST_SHARE * self._lease
 
     def is_late(self, since: float, now: float) -> bool:
         """Whether a claim asked for at `since` comes so late that a renewal may have left it out."""

@@ -17,7 +17,7 @@ from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
-from jobcard.errors import CorruptRecordError, StoreError
+from jobcard.errors import CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
 
@@ -35,14 +35,10 @@ class Routine:
     next_at: float
 
     def run_if_due(self, now: float, jitter: float) -> None:
-        """Call it if it is time. Engines must not all do so in step, hence the jitter (0..1)."""
-        if now < self.next_at:
-            return
-        self.next_at = now + self.interval * (0.75 + 0.5 * jitter)
-        try:
+        """Call it if it is time; raises what it raises. Engines must not all do so in step, hence the jitter (0..1)."""
+        if now >= self.next_at:
+            self.next_at = now + self.interval * (0.75 + 0.5 * jitter)
             self.call()
-        except StoreError as error:
-            log.warning("%s: %s", self.name, error)
 
 
 def sweep_interval(lease: float) -> float:
@@ -104,6 +100,19 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
     return queues
 
 
+def read_order(backend: Backend, owner: str) -> str | None:
+    """What an operator told this engine: quiet, work or stop; None: nothing."""
+    record = _record(backend.read_records(RecordKind.ORDER), owner)
+    if record is None:
+        return None
+    try:
+        order = json.loads(record.value)["order"]
+    except (ValueError, TypeError, KeyError):
+        log.error("the order for engine %s cannot be read; it goes on as before", owner)
+        return None
+    return str(order)
+
+
 def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:
     """Write what code says about its queues, where it says something new."""
     for queue in declared:
@@ -126,10 +135,15 @@ def write_engine(backend: Backend, owner: str, about: dict[str, object]) -> None
 
 
 def clear_dead_engines(backend: Backend) -> None:
-    """Remove the records of engines that have not been heard of for a day."""
-    for record in backend.read_records(RecordKind.ENGINE):
+    """Remove the records of engines that have not been heard of for a day, and orders to them."""
+    engines = backend.read_records(RecordKind.ENGINE)
+    for record in engines:
         if record.age > DEAD_ENGINE:
             backend.remove_record(RecordKind.ENGINE, record.key)
+    for record in backend.read_records(RecordKind.ORDER):
+        # What nobody will obey any more, for example an order that came after the engine's end.
+        if record.age > DEAD_ENGINE and record.key not in {engine.key for engine in engines}:
+            backend.remove_record(RecordKind.ORDER, record.key)
 
 
 def _record(records: Sequence[Record], key: str) -> Record | None:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Completions, Outcome, Want
-from jobcard.core.job import Claimed
-from jobcard.core.states import Change
+from jobcard.core import clock
+from jobcard.core.job import Claimed, NewJob
+from jobcard.core.states import After, Change
+from jobcard.engine.notes import Note
+
+
+class Move(NamedTuple):
+    """One move of a job, or a note about it.
+
+    started: when it began, for a move that ends a job whose start the store is told with it.
+    """
+
+    claim: Claimed
+    said: Change | Note
+    then: Sequence[NewJob] = ()
+    started: float | None = None
+
+    def outcome(self, sent_at: float) -> Outcome:
+        """As the store hears it, times counted back from this moment."""
+        change = self.said.change(sent_at) if isinstance(self.said, Note) else self.said
+        if self.started is not None:
+            ago = max(0, round((sent_at - self.started) * clock.SECOND))
+            change = replace(change, sets={**change.sets, "started_at": After(-ago)})
+        return Outcome(self.claim.ref, self.claim.token, change, self.then)
 
 
 class Batch(NamedTuple):
@@ -16,7 +39,7 @@ class Batch(NamedTuple):
     done: list[Claimed]
     results: list[str]
     starts: list[float]
-    moves: list[tuple[Claimed, Change]]
+    moves: list[Move]
     want: Want
     sent_at: float
 
@@ -31,7 +54,13 @@ class Batch(NamedTuple):
 
     def outcomes(self) -> list[Outcome]:
         """All other moves, each with the proof of holding its job."""
-        return [Outcome(claim.ref, claim.token, change) for claim, change in self.moves]
+        return [move.outcome(self.sent_at) for move in self.moves]
+
+    def notes(self) -> Iterator[Note]:
+        """The notes among the moves."""
+        for move in self.moves:
+            if isinstance(move.said, Note):
+                yield move.said
 
 
 class Words:
@@ -41,7 +70,7 @@ class Words:
         self._done: list[Claimed] = []
         self._results: list[str] = []
         self._starts: list[float] = []
-        self._moves: list[tuple[Claimed, Change]] = []
+        self._moves: list[Move] = []
         self.since: float | None = None
         """When the oldest of them was said."""
 
@@ -55,8 +84,18 @@ class Words:
 
     def move(self, claim: Claimed, change: Change, now: float) -> None:
         """This job makes this move."""
-        self._moves.append((claim, change))
+        self.say(Move(claim, change), now)
+
+    def say(self, move: Move, now: float) -> None:
+        """This move, after those said before."""
+        self._moves.append(move)
         if self.since is None:
+            self.since = now
+
+    def say_first(self, moves: Sequence[Move], now: float) -> None:
+        """These moves, before all others."""
+        self._moves[:0] = moves
+        if moves and self.since is None:
             self.since = now
 
     def take(self, most: int, want: Want, now: float) -> Batch:
@@ -80,8 +119,8 @@ class Words:
     def claims(self) -> Iterator[Claimed]:
         """The jobs spoken of."""
         yield from self._done
-        for claim, _change in self._moves:
-            yield claim
+        for move in self._moves:
+            yield move.claim
 
     def __len__(self) -> int:
         return len(self._done) + len(self._moves)

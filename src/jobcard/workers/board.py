@@ -7,22 +7,40 @@ A job that computes reads no pipe; a page of memory it can read at any moment, f
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import mmap
 import os
 import signal
 import struct
+import sys
 import tempfile
 from typing import NamedTuple, Self
 
 from jobcard.workers.messages import Why
 
 TELL_SIGNAL = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
-"""Sent with a notice, so that a job that sleeps looks at once."""
+"""Sent with a notice, so that a job that sleeps looks at once; see `ring`."""
 
 _SIZE = mmap.PAGESIZE
 _HEADER = struct.Struct(">BIBH")
 _MOST = 2_000  # bytes of a reason
 _WHYS = tuple(Why)
+
+
+def ring(pid: int) -> None:
+    """Make a worker look at its board; nothing happens when it has ended, and it may be done again.
+
+    In its main thread, where that can be said: a signal to the process may go to another of its threads, and then
+    the one that sleeps sleeps on. Even so it may come in the moment before a system call and be seen after it only:
+    whoever wants to be sure rings again.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if _tgkill is None or _tgkill(pid, pid, TELL_SIGNAL) != 0:
+            os.kill(pid, TELL_SIGNAL)
+
+
+_tgkill = getattr(ctypes.CDLL(None), "tgkill", None) if sys.platform == "linux" else None
 
 
 class Notice(NamedTuple):
@@ -61,13 +79,15 @@ class Board:
         self._page[0] = 1
 
     def read(self) -> Notice | None:
-        """What stands there."""
-        is_set, seq, why, length = _HEADER.unpack_from(self._page)
-        if not is_set:
-            return None
-        return Notice(
-            seq, _WHYS[why], self._page[_HEADER.size : _HEADER.size + length].decode("utf-8", "backslashreplace")
-        )
+        """What stands there, whole."""
+        page = self._page
+        while page[0]:
+            header = page[: _HEADER.size]
+            _is_set, seq, why, length = _HEADER.unpack(header)
+            words = page[_HEADER.size : _HEADER.size + length]
+            if page[: _HEADER.size] == header:  # else another was posted meanwhile
+                return Notice(seq, _WHYS[why], words.decode("utf-8", "backslashreplace"))
+        return None
 
     def close(self) -> None:
         """Let go of it."""

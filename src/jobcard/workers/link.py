@@ -27,6 +27,7 @@ VERBS = frozenset(
         "enqueue",
         "get",
         "attempts",
+        "log_lines",
         "ended",
         "list",
         "count",
@@ -43,6 +44,12 @@ VERBS = frozenset(
     }
 )
 """What a job may ask of the store. Claims, leases and the schema are the engine's alone."""
+
+NOT_WHILE_IMPORTING = (
+    "the application asked for the store while it was being imported: in a script that is started itself, "
+    'put what it does under `if __name__ == "__main__":`'
+)
+"""What an import hears that asks for the store."""
 
 _pack = msgspec.msgpack.Encoder(enc_hook=lambda value: _plain(value)).encode
 
@@ -80,17 +87,17 @@ def perform(backend: Backend, verb: str, packed: bytes) -> tuple[dict[str, Any] 
         if len(answer) > messages.MAX_FRAME // 2:
             raise errors.StoreError(f"{verb}: an answer of {len(answer)} bytes does not fit the pipe: ask for less")
     except errors.JobcardError as error:
-        return _error_to_plain(error), None
+        return error_to_plain(error), None
     except Exception as error:
         # Whatever a job asked for, it must not take the engine with it.
-        return _error_to_plain(errors.StoreError(f"{verb} failed: {type(error).__name__}")), None
+        return error_to_plain(errors.StoreError(f"{verb} failed: {type(error).__name__}")), None
     return None, answer
 
 
 def unpack_answer(verb: str, error: dict[str, Any] | None, answer: bytes | None) -> Any:
     """What `perform` answered, on the other side; raises the error it carries."""
     if error is not None:
-        raise _error_from_plain(error)
+        raise error_from_plain(error)
     assert answer is not None
     return _convert(msgspec.msgpack.decode(answer), _verb(verb).hints["return"])
 
@@ -148,13 +155,15 @@ def _change_from_plain(plain: dict[str, Any]) -> Change:
     return Change(**rest, sets=sets)
 
 
-def _error_to_plain(error: errors.JobcardError) -> dict[str, Any]:
+def error_to_plain(error: errors.JobcardError) -> dict[str, Any]:
+    """One of our errors as it crosses the pipe."""
     facts = {name: str(value) if isinstance(value, UUID) else value for name, value in vars(error).items()}
     facts = {name: value for name, value in facts.items() if isinstance(value, (str, int, type(None), list, tuple))}
     return {"class": type(error).__name__, "message": str(error), "facts": facts}
 
 
-def _error_from_plain(plain: dict[str, Any]) -> errors.JobcardError:
+def error_from_plain(plain: dict[str, Any]) -> errors.JobcardError:
+    """The same error on the other side."""
     cls = getattr(errors, plain["class"], errors.StoreError)
     if not (isinstance(cls, type) and issubclass(cls, errors.JobcardError)):
         cls = errors.StoreError
@@ -162,5 +171,12 @@ def _error_from_plain(plain: dict[str, Any]) -> errors.JobcardError:
     error = cls.__new__(cls, plain["message"])
     error.args = (plain["message"],)
     for name, value in plain["facts"].items():
-        setattr(error, name, UUID(value) if name in ("job_id", "existing_id") and isinstance(value, str) else value)
+        setattr(error, name, _id_from_plain(value) if name in ("job_id", "existing_id") else value)
     return error
+
+
+def _id_from_plain(value: object) -> object:
+    try:
+        return UUID(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # it was no id, and that is what the error is about

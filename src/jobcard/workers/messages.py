@@ -2,7 +2,7 @@
 
     frame: 4 bytes length | 4 bytes CRC-32 | msgpack list [kind, ...]      (big endian)
 
-    engine → worker   [BOOT, {sys_path, cwd, argv, reference, …}]
+    engine → worker   [BOOT, {sys_path, argv, reference, store, …}]
                       [JOBS, [[seq, claimed], …]]                 in the order they may start
                       [REPLY, call, error | nil, answer]          answer: msgpack of the verb's return value
                       [STOP]                                      end when nothing is left to do
@@ -15,6 +15,7 @@
                       [ENDED, seq, started, ended, {kind, reason, delay, error, error_kind}]
                       [STARTED, [[seq, started], …]]              a sharing worker began these
                       [NOTE, seq, {progress, checkpoint, lines: [[at, text], …]}, call | nil]
+                                                                  progress, checkpoint: stored text or nil;
                                                                   REPLY to `call` when it is stored
                       [CALL, call, verb, arguments]               a store verb the job's code asked for
 
@@ -73,6 +74,11 @@ class Exit(NamedTuple):
     code: int | None
     output: str
     """The last 16 KiB of what it printed."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody knows how it ended: it went with the template it was forked from, no job is to blame."""
+        return self.code is None
 
 
 class Inbox:

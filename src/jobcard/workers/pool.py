@@ -1,32 +1,27 @@
-"""The engine's side of its workers: start, hand over, take back, kill, and hear what they say.
+"""The engine's side of its workers: start, hand over, take back, tell, kill, and hear what they say.
 
-Each worker has a socket (messages), a permit pipe (which job may start) and an output pipe (its stdout and
-stderr). Start workers from the engine's main thread only: they die with the thread that started them.
+A worker is spawned, or forked from a template that has imported the application (`forker.py`). Start workers from
+the engine's main thread only: they die with the thread that started them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import selectors
-import signal
-import socket
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from jobcard.core import limits
 from jobcard.core.job import Claimed
-from jobcard.workers import messages
-from jobcard.workers.board import Board
-from jobcard.workers.messages import Exit
+from jobcard.workers import board, forker, messages
+from jobcard.workers.forker import Forker, State
+from jobcard.workers.messages import Exit, Why
+from jobcard.workers.worker_process import Forked, Process, Spawned, Unborn, WorkerProcess, pass_on
 
-_ROOT = str(Path(__file__).resolve().parents[2])
-_MAIN = f"import sys; sys.path.append({_ROOT!r}); from jobcard.workers.process import main; main()"
+log = logging.getLogger("jobcard.workers")
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PERMITS_AT_ONCE = 1 << 12
 _READS_AT_ONCE = 16
@@ -44,50 +39,6 @@ class Listener(Protocol):
         ...
 
 
-class WorkerProcess:
-    """One worker process and its pipes."""
-
-    def __init__(
-        self,
-        number: int,
-        process: subprocess.Popen[bytes],
-        sock: socket.socket,
-        permits: tuple[int, int],
-        output: int,
-        board: Board,
-    ) -> None:
-        self.number = number
-        self.process = process
-        self.pid = process.pid
-        self.sock = sock
-        self.permits_out, self.permits_in = permits
-        self.output = output
-        self.board = board
-        self.inbox = messages.Inbox()
-        self.unsent = bytearray()
-        self.tail: deque[bytes] = deque()
-        self.tail_size = 0
-        self.broken = False
-        self.kept_back: list[int] = []
-        self.pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
-
-    def keep_output(self, data: bytes) -> None:
-        """Remember the last of what it printed."""
-        self.tail.append(data)
-        self.tail_size += len(data)
-        while self.tail_size - len(self.tail[0]) >= limits.MAX_OUTPUT:
-            self.tail_size -= len(self.tail.popleft())
-
-    def forget_output(self) -> None:
-        """A job ended: what comes now belongs to the next."""
-        self.tail.clear()
-        self.tail_size = 0
-
-    def last_output(self) -> str:
-        """The last of what it printed, as text."""
-        return b"".join(self.tail)[-limits.MAX_OUTPUT :].decode("utf-8", "backslashreplace")
-
-
 class Pool:
     """All workers of one engine, behind one selector."""
 
@@ -96,48 +47,82 @@ class Pool:
         self._selector = selector
         self.listener = listener
         self._boot = messages.encode([messages.BOOT, boot])
+        self._boot_plain = boot
         self._workers: dict[int, WorkerProcess] = {}
+        self._unborn: dict[int, Unborn] = {}
+        self._forker: Forker | None = None
 
     def pids(self) -> list[int]:
         """The processes that are alive, as far as we know."""
         return [worker.pid for worker in self._workers.values()]
 
+    def pid_of(self, number: int) -> int | None:
+        """The process of a worker; None when it is gone, or not there yet."""
+        worker = self._workers.get(number)
+        return None if worker is None else worker.pid
+
+    @property
+    def template(self) -> int | None:
+        """The process id of the template, while there is one."""
+        return None if self._forker is None else self._forker.pid
+
+    @property
+    def has_template(self) -> bool:
+        """Whether workers are forked now."""
+        return self._forker is not None and self._forker.state is State.READY
+
+    def use_template(self, insist: bool) -> None:
+        """From now on fork workers from a template wherever that works; once a worker has said hello.
+
+        insist: somebody asked for it, so it is worth a warning if it does not work.
+        """
+        if not forker.works_here():
+            log.log(logging.WARNING if insist else logging.INFO, "template: not on this system; workers are spawned")
+            return
+        self._forker = Forker(self._selector, self, self._boot_plain, insist=insist)
+        if any(_threads_of(worker.pid) > 1 for worker in self._workers.values()):
+            self._forker.hurry()  # most likely it will find threads too, and be of no use
+        self._forker.start()
+
+    def tend(self) -> None:
+        """Look after the template, and remind those who were told; call it every second or so."""
+        for worker in self._workers.values():
+            if worker.told:
+                board.ring(worker.pid)
+        if self._forker is not None:
+            self._forker.tend()
+
     # -------------------------------------------------------------- orders
 
     def spawn(self, number: int) -> None:
         """Start a worker; OSError when the system has no room for one."""
-        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
-            sock, far = socket.socketpair()
-            undo.callback(sock.close)
-            theirs.callback(far.close)
-            permits = os.pipe()
-            output, far_output = os.pipe()
-            theirs.callback(os.close, far_output)
-            for fd in (*permits, output):
-                undo.callback(os.close, fd)
-            board = Board.create()
-            undo.callback(board.close)
-            # Non-blocking on both sides: the worker waits in poll(), the engine takes back without waiting.
-            for fd in (sock.fileno(), permits[0], output):
-                os.set_blocking(fd, False)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, *map(str, (far.fileno(), permits[0], board.fd, os.getpid()))],
-                stdin=subprocess.DEVNULL,
-                stdout=far_output,
-                stderr=far_output,
-                pass_fds=(far.fileno(), permits[0], board.fd),
-                start_new_session=True,
-            )
-            undo.callback(process.kill)
-            worker = WorkerProcess(number, process, sock, permits, output, board)
-            undo.pop_all()
+        unborn = Unborn()
+        if self._forker is not None and self._forker.order(number, unborn.channels):
+            self._unborn[number] = unborn
+        else:
+            self._start(number, unborn)
+
+    def _start(self, number: int, unborn: Unborn) -> None:
+        try:
+            process = Spawned(unborn.channels)
+        except OSError:
+            unborn.channels.close()
+            raise
+        self._begin(number, unborn, process)
+
+    def _begin(self, number: int, unborn: Unborn, process: Process) -> None:
+        unborn.channels.give_away()
+        worker = WorkerProcess(number, process, unborn.channels)
+        worker.shares, worker.early = unborn.shares, unborn.early
         self._workers[number] = worker
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._socket_ready(worker))
-        self._selector.register(output, selectors.EVENT_READ, lambda: self._output_ready(worker))
-        if worker.pidfd >= 0:
-            self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._ended(worker))
-        self._raise_oom_score(worker)
+        self._selector.register(worker.sock, selectors.EVENT_READ, lambda: self._socket_ready(worker))
+        self._selector.register(worker.output, selectors.EVENT_READ, lambda: self._output_ready(worker))
+        if process.pidfd >= 0:
+            self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._died(worker))
+        _raise_oom_score(worker)
         self._write(worker, self._boot)
+        if unborn.doomed:
+            process.kill()
 
     def send(self, number: int, jobs: list[tuple[int, Claimed, float]]) -> None:
         """Hand jobs over, in order: first what they are, then the permits to start them."""
@@ -149,7 +134,7 @@ class Pool:
             return
         self._write(worker, messages.encode([messages.JOBS, jobs]))
         with contextlib.suppress(BrokenPipeError):
-            os.write(worker.permits_in, b"".join(messages.PERMIT.pack(job[0]) for job in jobs))
+            os.write(worker.channels.permits_in, b"".join(messages.PERMIT.pack(job[0]) for job in jobs))
 
     def recall(self, number: int) -> list[int]:
         """Take back the permits a worker has not read: those jobs were not and will not be started."""
@@ -162,22 +147,55 @@ class Pool:
         if worker is not None:
             self._write(worker, messages.encode([messages.REPLY, call, error, answer]))
 
+    def share(self, number: int) -> None:
+        """Let a worker that has run nothing yet run its jobs side by side from now on."""
+        worker = self._find(number)
+        if worker is not None:
+            worker.shares = True
+            self._say(worker, [messages.SHARE])
+
+    def tell(self, number: int, seq: int, why: str, reason: str) -> None:
+        """Tell a running job that it shall end. why: a `messages.Why`. reason: its own words."""
+        worker = self._workers.get(number)
+        if worker is None or worker.broken:
+            return
+        if worker.shares:
+            self._say(worker, [messages.CANCEL, seq, why, reason])
+        else:
+            # Its only thread runs the job and reads no messages: a page of memory, and a signal to look there.
+            worker.channels.board.post(seq, Why(why), reason)
+            worker.told = True
+            board.ring(worker.pid)
+
     def retire(self, number: int) -> None:
         """Tell a worker that there will be no more."""
-        worker = self._workers.get(number)
+        worker = self._find(number)
         if worker is not None:
-            self._write(worker, messages.encode([messages.STOP]))
+            self._say(worker, [messages.STOP])
 
     def kill(self, number: int) -> None:
         """SIGKILL a worker and everything in its process group."""
-        worker = self._workers.get(number)
-        if worker is not None:
-            self._kill(worker)
+        worker = self._find(number)
+        if isinstance(worker, Unborn):
+            worker.doomed = True
+        elif worker is not None:
+            worker.process.kill()
 
     def kill_all(self) -> None:
-        """SIGKILL every worker, without waiting."""
-        for worker in list(self._workers.values()):
-            self._kill(worker)
+        """SIGKILL every worker and the template, without waiting."""
+        for number in [*self._workers, *self._unborn]:
+            self.kill(number)
+        if self._forker is not None:
+            self._forker.kill()
+
+    def _find(self, number: int) -> WorkerProcess | Unborn | None:
+        return self._workers.get(number) or self._unborn.get(number)
+
+    def _say(self, worker: WorkerProcess | Unborn, message: list[Any]) -> None:
+        if isinstance(worker, WorkerProcess) and worker.ready:
+            self._write(worker, messages.encode(message))
+        else:
+            worker.early += messages.encode(message)
 
     def take_output(self, number: int) -> str:
         """The last of what a worker printed, and forget it: its job has ended, and what comes now is the next one's."""
@@ -202,6 +220,51 @@ class Pool:
         except (OSError, IndexError, ValueError):
             return 0
 
+    # -------------------------------------------------------------- what the template says
+
+    def forked(self, number: int, process: Forked) -> None:
+        """A worker lives."""
+        self._begin(number, self._unborn.pop(number), process)
+
+    def not_forked(self, number: int) -> None:
+        """A worker has to be spawned after all."""
+        unborn = self._unborn.pop(number)
+        try:
+            if unborn.doomed:
+                raise OSError("killed before it was started")
+            self._start(number, unborn.renew())
+        except OSError as error:
+            unborn.channels.close()
+            self.listener.gone(number, [], Exit(None, str(error)))
+
+    def exited(self, number: int, code: int | None) -> None:
+        """A forked worker is dead."""
+        worker = self._workers.get(number)
+        if worker is not None and isinstance(worker.process, Forked):
+            worker.process.exited(code)
+            self._ended(worker)
+
+    def orphaned(self) -> None:
+        """The template is dead: its workers are dying, and nobody will say how they ended."""
+        for worker in list(self._workers.values()):
+            if isinstance(worker.process, Forked) and not worker.process.is_orphan:
+                worker.process.is_orphan = True
+                worker.process.kill()
+                if worker.process.is_dead:
+                    self._ended(worker)
+
+    def _died(self, worker: WorkerProcess) -> None:
+        if worker.number not in self._workers:
+            return
+        if isinstance(worker.process, Forked) and not worker.process.is_orphan:
+            # The template says how, and holds its process id until then.
+            self._unregister(worker.process.pidfd)
+            worker.process.is_dead = True
+            assert self._forker is not None
+            self._forker.saw_end(worker.number)
+        else:
+            self._ended(worker)
+
     # -------------------------------------------------------------- what happens
 
     def _socket_ready(self, worker: WorkerProcess) -> None:
@@ -225,6 +288,9 @@ class Pool:
             return False
         try:
             for message in worker.inbox.feed(data):
+                if not worker.ready and message[0] == messages.HELLO:
+                    worker.ready = True
+                    self._write(worker, worker.early)
                 self.listener.message(worker.number, message)
         except messages.BadFrameError:
             self._break(worker)
@@ -234,9 +300,9 @@ class Pool:
         """A worker that cannot be understood is killed; its end is told like any other."""
         worker.broken = True
         self._unregister(worker.sock)
-        self._kill(worker)
-        if worker.pidfd < 0:
-            worker.process.wait()
+        worker.process.kill()
+        if worker.process.pidfd < 0:
+            worker.process.bury()
             self._ended(worker)
 
     def _output_ready(self, worker: WorkerProcess) -> None:
@@ -259,32 +325,28 @@ class Pool:
             if not data:
                 return False
             worker.keep_output(data)
-            _pass_on(data)
+            pass_on(data)
         return True
 
     def _ended(self, worker: WorkerProcess) -> None:
         """The process is dead: hear the rest, take back the permits, and say so."""
         if worker.number not in self._workers:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)  # what it left behind in its group; its pid is ours until wait()
+        worker.process.kill()  # what it left behind in its group
         if not worker.broken:
             while self._has_more(worker) and self._hear(worker) and not worker.broken:
                 pass
         self._read_output(worker)
         unstarted = self._unread_permits(worker) + worker.kept_back
-        code = worker.process.wait()
+        code = worker.process.bury()
         output = worker.last_output()
         del self._workers[worker.number]
         self._unregister(worker.sock)
         self._unregister(worker.output)
-        if worker.pidfd >= 0:
-            self._unregister(worker.pidfd)
-            os.close(worker.pidfd)
-        worker.sock.close()
-        for fd in (worker.permits_out, worker.permits_in, worker.output):
-            os.close(fd)
-        worker.board.close()
+        if worker.process.pidfd >= 0:
+            self._unregister(worker.process.pidfd)
+            os.close(worker.process.pidfd)
+        worker.channels.close()
         self.listener.gone(worker.number, unstarted, Exit(code, output))
 
     @staticmethod
@@ -296,20 +358,13 @@ class Pool:
         data = bytearray()
         with contextlib.suppress(BlockingIOError):
             while True:
-                chunk = os.read(worker.permits_out, _PERMITS_AT_ONCE)
+                chunk = os.read(worker.channels.permits_out, _PERMITS_AT_ONCE)
                 if not chunk:
                     break
                 data += chunk
         return [number for (number,) in messages.PERMIT.iter_unpack(data)]
 
-    def _kill(self, worker: WorkerProcess) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        # Before it has made its own session the group does not exist yet.
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.kill()
-
-    def _write(self, worker: WorkerProcess, data: bytes) -> None:
+    def _write(self, worker: WorkerProcess, data: bytes | bytearray) -> None:
         worker.unsent += data
         self._flush(worker)
 
@@ -332,15 +387,15 @@ class Pool:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(source)
 
-    @staticmethod
-    def _raise_oom_score(worker: WorkerProcess) -> None:
-        # When memory runs out the kernel shall take a job, not the engine.
-        with contextlib.suppress(OSError), open(f"/proc/{worker.pid}/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("500")
+
+def _raise_oom_score(worker: WorkerProcess) -> None:
+    # When memory runs out the kernel shall take a job, not the engine.
+    with contextlib.suppress(OSError), open(f"/proc/{worker.pid}/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("500")
 
 
-def _pass_on(data: bytes) -> None:
-    """On to our own output, as far as somebody reads it: a full pipe must not stop the engine."""
-    with contextlib.suppress(OSError):
-        while data and select.select((), (2,), (), 0)[1]:
-            data = data[os.write(2, data[: select.PIPE_BUF]) :]
+def _threads_of(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208 - no pathlib for a count
+    except OSError:
+        return 0

@@ -21,10 +21,11 @@ from typing import Any, NoReturn
 from jobcard.core import context, naming
 from jobcard.core.settings import settings_to_plain
 from jobcard.workers import messages
-from jobcard.workers.board import Board
+from jobcard.workers.board import TELL_SIGNAL, Board
 from jobcard.workers.death import die_with_parent
 from jobcard.workers.link import engine_store
-from jobcard.workers.runtime import EngineGoneError, Pipes, serve
+from jobcard.workers.pipes import EngineGoneError, Pipes
+from jobcard.workers.runtime import serve
 
 _IMPORTLIB = importlib.__file__
 
@@ -40,10 +41,11 @@ def main() -> None:
 def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
     """Serve as a worker on these descriptors. app: the application, when it has been imported already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(TELL_SIGNAL, signal.SIG_IGN)  # before the first job there is nothing to tell
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        # What a job printed must be out before it can crash.
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    for original in (sys.__stdout__, sys.__stderr__):
+        # What a job printed must be out before it can crash. An imported application may have replaced the others.
+        original.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     pipes = Pipes(socket.socket(fileno=sock_fd), permits, Board(board))
     with contextlib.suppress(EngineGoneError):
         boot = pipes.boot()
@@ -55,6 +57,7 @@ def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
         except BaseException as error:
             pipes.send(messages.IMPORT_FAILED, _explain(error))
             os._exit(1)
+        reach_store(app, boot)
         pipes.send(messages.HELLO, introduce(app))
         serve(app, pipes)
     # Not sys.exit: threads that a job left behind must not keep the process, and the engine is done with us.
@@ -62,6 +65,15 @@ def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
         with contextlib.suppress(Exception):
             stream.flush()
     os._exit(0)
+
+
+def reach_store(app: Any, boot: dict[str, Any]) -> None:
+    """With `worker_client="direct"` jobs open the store their engine works on; else its pipe is their way to it."""
+    given = {"worker_client": app.settings.worker_client, **boot.get("store", {})}
+    if given["worker_client"] == "direct":
+        settings = app.settings
+        app.parts.connection.use(given.get("url", settings.url), given.get("config", settings.config))
+        context.enter_worker(None)
 
 
 def import_app(boot: dict[str, Any]) -> Any:

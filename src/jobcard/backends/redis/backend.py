@@ -71,10 +71,11 @@ class RedisBackend:
     capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
         self._shown = mask(url)
         self._clock = clock
-        self._connections = Connections(parsed, self._options, patience)
+        self._connections = Connections(parsed, self._options)
         self._keys = Keys(self._options.prefix)
 
     def __repr__(self) -> str:

@@ -18,10 +18,9 @@ from jobcard.backends.url import StoreURL
 class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
-    def __init__(self, url: StoreURL, options: Options, patience: float | None) -> None:
+    def __init__(self, url: StoreURL, options: Options) -> None:
         self._url = url
         self._options = options
-        self._timeout = options.socket_timeout if patience is None else min(options.socket_timeout, max(patience, 0.05))
         self._lock = threading.Lock()
         self._pid = 0
         self._client: Any = None
@@ -69,8 +68,8 @@ class Connections:
             "db": options.db,
             "username": url.user or None,
             "password": url.password,
-            "socket_connect_timeout": min(options.connect_timeout, self._timeout),
-            "socket_timeout": self._timeout,
+            "socket_connect_timeout": options.connect_timeout,
+            "socket_timeout": options.socket_timeout,
             "socket_keepalive": True,
             "health_check_interval": 0,
             # A script whose answer was lost is not repeated behind our back: whoever asked decides.

@@ -43,7 +43,7 @@ from jobcard.backends.sqlite.options import MEMORY, read_options
 from jobcard.backends.sqlite.pool import Pool
 from jobcard.backends.sqlite.rows import to_job
 from jobcard.backends.sqlite.schema import Schema
-from jobcard.backends.sqlite.statements import marks, statements
+from jobcard.backends.sqlite.statements import statements
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
@@ -273,7 +273,9 @@ class SQLiteBackend:
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
         with self._write() as connection, connection.transaction():
-            return self._delete(connection, [ref for (ref,) in self._by_ids(connection, "ended_refs", job_ids)])
+            return self._delete(
+                connection, [ref for (ref,) in lookup.by_ids(connection, self._sql["ended_refs"], job_ids)]
+            )
 
     def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
         keys = [(ref,) for ref in refs]
@@ -295,29 +297,25 @@ class SQLiteBackend:
     def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
         """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
         with self._read() as connection:
-            return lookup.get_jobs(connection, self._sql, job_ids)
+            return list(map(to_job, lookup.by_ids(connection, self._sql["get_many"], job_ids)))
 
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
         with self._read() as connection:
-            return [Attempt._make(row) for row in self._by_ids(connection, "attempts", job_ids)]
+            return [Attempt._make(row) for row in lookup.by_ids(connection, self._sql["attempts"], job_ids)]
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, each job's oldest first."""
         with self._read() as connection:
-            return [LogLine._make(row) for row in self._by_ids(connection, "log_lines", job_ids)]
+            return [LogLine._make(row) for row in lookup.by_ids(connection, self._sql["log_lines"], job_ids)]
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
         with self._read() as connection:
-            return [Ended._make(row) for row in self._by_ids(connection, "ended", job_ids)]
-
-    def _by_ids(self, connection: Connection, name: str, job_ids: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        for chunk in lookup.chunks(job_ids):
-            yield from connection.execute(self._sql[name].replace("{marks}", marks(len(chunk))), chunk)
+            return [Ended._make(row) for row in lookup.by_ids(connection, self._sql["ended"], job_ids)]
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:

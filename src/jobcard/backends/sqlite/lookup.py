@@ -145,17 +145,16 @@ def _list_touched(
     return _page(connection, sql, statement, [*since, *values, limit])
 
 
-def get_jobs(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[JobRow]:
-    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:
+    """What a statement finds of these jobs; an unreadable record is an error only if its job is asked for alone."""
     if len(job_ids) == 1:
-        return list(map(to_job, connection.execute(sql["get"], job_ids)))
-    found: list[JobRow] = []
+        return connection.execute(statement.replace("{marks}", "?"), job_ids)
+    found: list[Row] = []
     for chunk in chunks(job_ids):
         try:
-            rows = connection.execute(sql["get_many"].replace("{marks}", marks(len(chunk))), chunk)
-            found.extend(map(to_job, rows))
+            found += connection.execute(statement.replace("{marks}", marks(len(chunk))), chunk)
         except CorruptRecordError:
-            found.extend(map(to_job, _readable(connection, sql["get"], chunk)))
+            found += _readable(connection, statement.replace("{marks}", "?"), chunk)
     return found
 
 
@@ -181,16 +180,31 @@ def held(
     found: dict[int, Row] = {}
     broken: list[Ref] = []
     for name, value in looks:
-        values = (value, limit, after or 0)
-        try:
-            rows = connection.execute(sql[name].replace("{what}", CLAIMED_COLUMNS), values)
-        except CorruptRecordError:
-            refs = [ref for (ref,) in connection.execute(sql[name].replace("{what}", "n"), values)]
-            rows = _readable(connection, sql["get_claimed"], refs)
-            readable = {row[0] for row in rows}
-            broken += [ref for ref in refs if ref not in readable]
+        rows, unreadable = _held_by_one(connection, sql, sql[name], value, limit, after or 0)
         found |= {row[0]: row for row in rows}
+        broken += unreadable
     return [to_claimed(found[ref]) for ref in sorted(found)[:limit]], broken
+
+
+def _held_by_one(
+    connection: Connection, sql: Mapping[str, str], statement: str, value: object, limit: int, after: Ref
+) -> tuple[list[Row], list[Ref]]:
+    rows: list[Row] = []
+    broken: list[Ref] = []
+    while len(rows) < limit:
+        values = (value, limit - len(rows), after)
+        try:
+            return rows + connection.execute(statement.replace("{what}", CLAIMED_COLUMNS), values), broken
+        except CorruptRecordError:
+            refs = [ref for (ref,) in connection.execute(statement.replace("{what}", "n"), values)]
+            if not refs:
+                break  # settled meanwhile
+            readable = _readable(connection, sql["get_claimed"], refs)
+            rows += readable
+            broken += set(refs).difference(row[0] for row in readable)
+            # An unreadable one takes nobody's place: a short answer says that there are no more.
+            after = refs[-1]
+    return rows, broken
 
 
 def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jobcard.core.codec.annotations import shape_of
 from jobcard.core.codec.calls import CallShape
 from jobcard.core.codec.refused import Refused, name_of, step_to
 from jobcard.core.codec.shapes import Shape
@@ -160,11 +159,6 @@ class Codec:
             for key, value, shape in call.kwargs_shapes(kwargs)
         }
         return values, named
-
-    def convert(self, value: object, annotation: object, *, what: str) -> Any:
-        """A plain value as its annotation says; unchanged where that says nothing (Any, unresolvable)."""
-        shape = shape_of(annotation)
-        return value if shape is None else self._read(value, shape, what)
 
     def _read(self, value: object, shape: Shape, what: str) -> Any:
         try:

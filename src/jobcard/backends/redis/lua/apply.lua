@@ -5,20 +5,37 @@
 --          1: now, 2: now + value · ends: give it an `expires_at` · error false: none · lines [[ago, text], …] or false
 -- returns  whether it applied
 
-local function append(key, id, entry, most, most_text)
+local MOST_TRIES, MOST_LINES, MOST_TEXT = 20, 1000, 65536
+
+local function read_list(key, id)
   local text = redis.call('HGET', key, id)
-  local list = text and cmsgpack.unpack(text) or {}
-  for _, one in ipairs(entry) do list[#list + 1] = one end
-  local size = 0
-  local first = #list + 1
-  while first > 1 and #list - first + 1 < most do
-    size = size + #tostring(list[first - 1][#list[first - 1]])
-    if most_text and size > most_text and first <= #list then break end
+  return text and cmsgpack.unpack(text) or {}
+end
+local function write_from(key, id, list, first)
+  local last = {}
+  for place = math.max(1, first), #list do last[#last + 1] = list[place] end
+  redis.call('HSET', key, id, cmsgpack.pack(last))
+end
+
+local function keep_try(id, attempt, error)
+  local tries = read_list(K_attempts, id)
+  tries[#tries + 1] = { attempt, now, error }
+  write_from(K_attempts, id, tries, #tries - MOST_TRIES + 1)
+end
+
+-- Characters, not bytes: every byte but those that go on with a character.
+local function length(text) return select(2, string.gsub(text, '[^\128-\191]', '')) end
+
+local function keep_lines(id, new)
+  local lines, size = read_list(K_lines, id), 0
+  for _, line in ipairs(new) do lines[#lines + 1] = { now - line[1], line[2] } end
+  local first = #lines + 1
+  while first > 1 and #lines - first + 1 < MOST_LINES do
+    size = size + length(lines[first - 1][2])
+    if size > MOST_TEXT then break end
     first = first - 1
   end
-  local last = {}
-  for place = first, #list do last[#last + 1] = list[place] end
-  redis.call('HSET', key, id, cmsgpack.pack(last))
+  write_from(K_lines, id, lines, first)
 end
 
 local function fits(live, change)
@@ -38,10 +55,6 @@ local function apply(id, live, change)
   if change[7] then live[EXPIRES_AT] = live[KEEP] and now + live[KEEP] end
   live[VERSION] = live[VERSION] + 1
   enter(id, live)
-  if change[9] then append(K_attempts, id, { { change[8], now, change[9] } }, 20) end
-  if change[10] then
-    local lines = {}
-    for place, line in ipairs(change[10]) do lines[place] = { now - line[1], line[2] } end
-    append(K_lines, id, lines, 1000, 65536)
-  end
+  if change[9] then keep_try(id, change[8], change[9]) end
+  if change[10] then keep_lines(id, change[10]) end
 end

@@ -1,0 +1,428 @@
+"""Jobs in PostgreSQL 14 or newer: any number of hosts, engines and clients."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from jobcard.backends import base
+from jobcard.backends.base import (
+    NO_COMPLETIONS,
+    NOTHING,
+    SETTINGS,
+    Bucket,
+    Capabilities,
+    Completions,
+    Ended,
+    Enqueued,
+    Exchanged,
+    Facts,
+    Filter,
+    Outcome,
+    Record,
+    RecordKind,
+    Tally,
+    Waker,
+    Want,
+)
+from jobcard.backends.postgres import changes, lookup, wake
+from jobcard.backends.postgres.connection import Connection, Row, Step
+from jobcard.backends.postgres.errors import StatementError, UniqueKeyError
+from jobcard.backends.postgres.exchange import Exchange
+from jobcard.backends.postgres.options import read_options
+from jobcard.backends.postgres.pool import Pool
+from jobcard.backends.postgres.producing import Enqueue
+from jobcard.backends.postgres.rows import to_job
+from jobcard.backends.postgres.schema import Schema
+from jobcard.backends.postgres.statements import Tables, statements
+from jobcard.backends.postgres.values import Ids, Numbers, Texts
+from jobcard.backends.url import mask
+from jobcard.core.clock import Clock
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import Change
+from jobcard.errors import DuplicateJobError
+
+_log = logging.getLogger("jobcard.store")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_SCHEMA_PATIENCE = 60.0
+"""Seconds: another process may be in the middle of the same migration."""
+
+
+def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Log how long a verb took, and say which schema was found when its tables are not there."""
+
+    @functools.wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        store = cast(PostgresBackend, args[0])
+        started = time.perf_counter()
+        try:
+            return method(*args, **kwargs)
+        except StatementError:
+            store.check_schema()
+            raise
+        finally:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
+
+    return call
+
+
+class PostgresBackend:
+    """Jobs in the tables of one prefix in a PostgreSQL database."""
+
+    capabilities = Capabilities(max_batch=500, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        """clock: only tests give one; the store then tells its time instead of the server's."""
+        self._options = read_options(url, options, patience=patience)
+        self._shown = mask(url)
+        self._clock = clock
+        tables = Tables(self._options.schema, self._options.prefix)
+        self._schema = Schema(tables)
+        self._sql: Mapping[str, str] = statements(tables)
+        self._channel = wake.channel_of(tables)
+        self._pool = self._new_pool(self._options.pool_size)
+        self._bell = wake.Bell(self._ring_now)
+
+    def __repr__(self) -> str:
+        return f"PostgresBackend({self._shown!r})"
+
+    # -- schema
+
+    @_verb
+    def migrate(self) -> list[int]:
+        """Make the tables, or bring them to this code's version; safe from several processes."""
+        return self._rebuild(self._schema.migrate)
+
+    @_verb
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        return self._rebuild(self._schema.rollback)
+
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        with self._pool.use() as connection:
+            self._schema.check(connection)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._bell.close()
+        self._pool.close()
+
+    # -- producing
+
+    @_verb
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one commit; one answer each, in order."""
+        if not jobs:
+            return []
+        ring = self._ring_step()
+        with self._pool.use() as connection:
+            answers = Enqueue(connection, self._sql, jobs, now=self._now()).run(ring=ring)
+        if ring is None and self._options.listen:
+            self._bell.ring_later()
+        return answers
+
+    # -- holding
+
+    @_verb
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Release due jobs, settle what ended, claim what is wanted, in one round trip and one commit."""
+        with self._pool.use() as connection:
+            answer = Exchange(
+                connection,
+                self._sql,
+                owner=owner,
+                now=self._now(),
+                completions=completions,
+                outcomes=tuple(outcomes),
+                want=want,
+                lease=lease,
+            ).run()
+        if any(outcome.then for outcome in outcomes):
+            self._ring()
+        return answer
+
+    @_verb
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
+        if not held:
+            return []
+        ordered = sorted(cast(Sequence[tuple[int, int]], held))
+        values = {
+            "now": self._now(),
+            "refs": Numbers(ref for ref, _ in ordered),
+            "tokens": Numbers(token for _, token in ordered),
+            "owner": owner,
+            "lease": lease,
+        }
+        return [ref for (ref,) in self._execute("renew", values)]
+
+    @_verb
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
+        first = after if isinstance(after, int) else 0
+        with self._pool.use() as connection:
+            return lookup.find_held(
+                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=first, now=self._now()
+            )
+
+    @_verb
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        known = Texts(name for name in names if lookup.can_be_stored(name))
+        number = self._number("unpark", {"now": self._now(), "names": known})
+        if number:
+            self._ring()
+        return number
+
+    # -- operators
+
+    @_verb
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+        step = changes.apply_by_operator(self._sql, change, job_id, self._now())
+        with self._pool.use() as connection:
+            try:
+                rows = connection.run([step])[0]
+            except UniqueKeyError as error:
+                duplicate = self._duplicate(connection, job_id)
+                if duplicate is None:
+                    # Whoever held the key has ended since.
+                    rows = connection.run([step])[0]
+                else:
+                    raise duplicate from error
+            if rows and (change.error is not None or change.lines):
+                self._trim(connection, job_id)
+        if not rows:
+            return None
+        self._ring()
+        return to_job(rows[0])
+
+    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError | None:
+        keys = Texts(row.unique_key for row in lookup.get_jobs(connection, self._sql, [job_id]))
+        holders = connection.execute(self._sql["find_unique_keys"], {"keys": keys})
+        if not holders:
+            return None
+        existing = UUID(bytes=holders[0][1])
+        return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+
+    def _trim(self, connection: Connection, job_id: bytes) -> None:
+        refs = Numbers(n for (n,) in connection.execute(self._sql["find_refs"], {"ids": Ids([job_id])}))
+        connection.run(
+            [
+                Step(self._sql["trim_attempts"], {"refs": refs, "keep": LAST_ATTEMPTS}),
+                Step(self._sql["trim_lines"], {"refs": refs, "keep": LAST_LINES, "characters": LINES_TEXT}),
+            ]
+        )
+
+    @_verb
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many."""
+        total = 0
+        for state in map(str, states):
+            looks = []
+            if finished_before is not None:
+                looks.append(("prune_finished", {"before": finished_before, "age": None}))
+            if age is not None:
+                looks.append(("prune_finished", {"before": None, "age": age}))
+                looks.append(("prune_expired", {}))
+            for look, values in looks:
+                if total < limit:
+                    left = {"state": state, "limit": limit - total, "now": self._now()}
+                    total += self._number(look, {**values, **left})
+        return total
+
+    @_verb
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        return self._number("delete", {"ids": Ids(job_ids)}) if job_ids else 0
+
+    @_verb
+    def truncate(self) -> None:
+        """Delete every job and record; the schema and the store's identity stay."""
+        with self._pool.use() as connection:
+            connection.run([Step(self._sql["truncate"]), Step(self._sql["raise_settings"])])
+        self._ring()
+
+    # -- looking up
+
+    @_verb
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
+        with self._pool.use() as connection:
+            return lookup.get_jobs(connection, self._sql, job_ids)
+
+    @_verb
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        return list(map(Attempt._make, self._by_ids("attempts", job_ids)))
+
+    @_verb
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, oldest first; deleted with their job."""
+        return list(map(LogLine._make, self._by_ids("log_lines", job_ids)))
+
+    @_verb
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended."""
+        return list(map(Ended._make, self._by_ids("ended", job_ids)))
+
+    @_verb
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
+        with self._pool.use() as connection:
+            return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)
+
+    @_verb
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state; limit: stop counting a (queue, state) there."""
+        with self._pool.use() as connection:
+            return lookup.count_jobs(connection, self._sql, where, limit=limit)
+
+    @_verb
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first."""
+        with self._pool.use() as connection:
+            return lookup.chart(connection, self._sql, first=first, step=step, buckets=buckets)
+
+    @_verb
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        with self._pool.use() as connection:
+            return lookup.tally(connection, self._sql, self._now())
+
+    # -- small records
+
+    @_verb
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        return list(map(Record._make, self._execute("read_records", {"kind": kind.value, "now": self._now()})))
+
+    @_verb
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
+        return self._record(name, kind, {"key": key, "value": value, "expect": expect})
+
+    @_verb
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+        return self._record("remove_record", kind, {"key": key}) is not None
+
+    def _record(self, name: str, kind: RecordKind, values: Mapping[str, object]) -> int | None:
+        told = kind in SETTINGS
+        rows = self._execute(name, {**values, "kind": kind.value, "settings": told, "now": self._now()})
+        if not rows:
+            return None
+        if told:
+            self._ring()
+        version: int = rows[0][0]
+        return version
+
+    # -- itself
+
+    @_verb
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        values = {"tables": Texts(self._schema.tables), "now": self._now()}
+        [(version, schema, identity, size, connections, now, *durability)] = self._execute("facts", values)
+        return Facts(
+            store="postgresql",
+            version=f"PostgreSQL {version}",
+            schema_version=schema,
+            identity=identity,
+            size_bytes=size,
+            connections=connections,
+            now=now,
+            problems=_problems(*durability),
+        )
+
+    def waker(self) -> Waker:
+        """Hints by NOTIFY, on a connection of its own; none behind a pooler, or with listen=0."""
+        if not self._options.listen or self._options.pooled:
+            return Waker()
+        listener = wake.Listener(lambda: Connection(self._options), self._channel)
+        return Waker(fd=listener.fileno(), drain=listener.drain, close=listener.close)
+
+    # -- inside
+
+    def _now(self) -> int | None:
+        return None if self._clock is None else self._clock.now()
+
+    def _execute(self, name: str, values: Mapping[str, object]) -> Sequence[Row]:
+        with self._pool.use() as connection:
+            return connection.execute(self._sql[name], values)
+
+    def _number(self, name: str, values: Mapping[str, object]) -> int:
+        number: int = self._execute(name, values)[0][0]
+        return number
+
+    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Sequence[Row]:
+        return self._execute(name, {"ids": Ids(job_ids)}) if job_ids else []
+
+    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool:
+        # Not a method of this object: a store that was forgotten shall be collected, its connections closed.
+        return Pool(
+            functools.partial(Connection, self._options, patient=patient),
+            size=size,
+            timeout=self._options.pool_timeout,
+            recycle=self._options.pool_recycle,
+        )
+
+    def _rebuild(self, work: Callable[[Connection], _R]) -> _R:
+        """Work on the schema, on a connection that is patient even where an engine wants quick answers."""
+        pool = self._new_pool(1, patient=_SCHEMA_PATIENCE)
+        try:
+            with pool.use() as connection:
+                return work(connection)
+        finally:
+            pool.close()
+
+    def _ring_step(self) -> Step | None:
+        if not self._options.listen or not self._bell.may_ring():
+            return None
+        return Step(self._sql["notify"], {"channel": self._channel})
+
+    def _ring(self) -> None:
+        if not self._options.listen:
+            return
+        if self._bell.may_ring():
+            self._ring_now()
+        else:
+            self._bell.ring_later()
+
+    def _ring_now(self) -> None:
+        with self._pool.use() as connection:
+            connection.run([Step(self._sql["notify"], {"channel": self._channel})])
+
+
+def _problems(fsync: str, full_page_writes: str, synchronous_commit: str, in_recovery: bool) -> Sequence[str]:
+    found = []
+    if fsync == "off":
+        found.append("fsync=off: a crash of the server's host may damage the whole database")
+    if full_page_writes == "off":
+        found.append("full_page_writes=off: a crash of the server's host may damage the whole database")
+    if synchronous_commit == "off":
+        found.append("synchronous_commit=off: the newest jobs may be lost when the server dies")
+    if in_recovery:
+        found.append("the server is a standby: nothing can be stored in it")
+    return found
+
+
+_CONTRACT: type[base.Backend] = PostgresBackend

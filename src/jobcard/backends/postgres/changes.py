@@ -1,0 +1,172 @@
+"""Changes of core as guarded UPDATEs: those of one form together, their values in columns.
+
+An engine's outcomes mostly have few forms: so many retries, so many notes of progress. The text of a statement
+depends on the form alone, so it is prepared once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from jobcard.backends.base import Outcome
+from jobcard.backends.postgres.connection import Step
+from jobcard.backends.postgres.producing import in_order, queues_of
+from jobcard.backends.postgres.rows import IDS, NUMBERS, SETTABLE, column, columns_of
+from jobcard.backends.postgres.values import Id, Numbers, Texts
+from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now
+from jobcard.errors import InvalidJobError
+
+Sql = Mapping[str, str]
+
+_NOW, _AFTER, _VALUE = "now", "after", "value"
+
+
+class Form(NamedTuple):
+    """What the text of a change's statement depends on. fields: each name, and how its value comes about."""
+
+    fields: tuple[tuple[str, str], ...]
+    sources: frozenset[JobState]
+    target: JobState
+    takes: bool
+    lapsed: bool
+    hold: Hold | None
+    has_error: bool
+    has_lines: bool
+    has_followers: bool
+
+
+def form_of(change: Change, *, followed: bool = False) -> Form:
+    """The form of a change; `InvalidJobError` when it sets what no change may set."""
+    unknown = [name for name in change.sets if name not in SETTABLE]
+    if unknown:
+        raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
+    return Form(
+        fields=tuple((name, _kind(value)) for name, value in change.sets.items()),
+        sources=change.sources,
+        target=change.target,
+        takes=change.takes,
+        lapsed=change.lapsed,
+        hold=change.hold,
+        has_error=change.error is not None,
+        has_lines=bool(change.lines),
+        has_followers=followed,
+    )
+
+
+def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) -> Step:
+    """The step that applies outcomes of one form; it answers with the refs that were changed."""
+    unsealed = sql["unsealed"] if form.has_followers else ""
+    text = _apply_text(sql["apply"].replace("{unsealed}", unsealed), tuple(_further(sql, form, "add_lines")), form)
+    values: dict[str, object] = {
+        "now": now,
+        "refs": Numbers(outcome.ref for outcome in outcomes),  # type: ignore[misc]
+        "tokens": Numbers(outcome.token for outcome in outcomes),
+    }
+    for name, kind in form.fields:
+        if kind != _NOW:
+            values[f"new_{name}"] = column(name, [_plain(outcome.change.sets[name]) for outcome in outcomes])
+    if form.has_error:
+        values["try_numbers"] = Numbers(outcome.change.attempt for outcome in outcomes)
+        values["try_errors"] = Texts(outcome.change.error for outcome in outcomes)
+    if form.has_lines:
+        lines = [(outcome.ref, ago, text) for outcome in outcomes for ago, text in outcome.change.lines]
+        values["line_refs"] = Numbers(ref for ref, _, _ in lines)  # type: ignore[misc]
+        values["line_ago"] = Numbers(ago for _, ago, _ in lines)
+        values["line_texts"] = Texts(line for _, _, line in lines)
+    if form.has_followers:
+        followers = [(outcome.ref, job) for outcome in outcomes for job in outcome.then]
+        ordered = in_order([job for _, job in followers])
+        values |= columns_of([followers[place][1] for place in ordered])
+        values["leaders"] = Numbers(followers[place][0] for place in ordered)  # type: ignore[misc]
+        values["queues"] = queues_of([job for _, job in followers])
+    return Step(text, values)
+
+
+def apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None) -> Step:
+    """The step that applies an operator's change; it answers with the job after it."""
+    form = form_of(change)
+    text = _operator_text(sql["apply_by_operator"], tuple(_further(sql, form, "add_lines_by_operator")), form)
+    values: dict[str, object] = {"now": now, "id": Id(job_id)}
+    for name, kind in form.fields:
+        if kind != _NOW:
+            values[f"new_{name}"] = _scalar(name, _plain(change.sets[name]))
+    if form.has_error:
+        values |= {"try_number": change.attempt, "try_error": change.error}
+    if form.has_lines:
+        values["line_ago"] = Numbers(ago for ago, _ in change.lines)
+        values["line_texts"] = Texts(line for _, line in change.lines)
+    return Step(text, values)
+
+
+def _kind(value: object) -> str:
+    return _NOW if isinstance(value, Now) else _AFTER if isinstance(value, After) else _VALUE
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, After):
+        return value.delay
+    # The driver would send the name of a member.
+    return str(value) if isinstance(value, str) else value
+
+
+def _scalar(name: str, value: object) -> object:
+    return Id(value) if name in IDS and isinstance(value, bytes) else value
+
+
+def _further(sql: Sql, form: Form, lines: str) -> list[str]:
+    parts = (("add_attempts", form.has_error), (lines, form.has_lines), ("add_followers", form.has_followers))
+    return [sql[name] for name, wanted in parts if wanted]
+
+
+@lru_cache(maxsize=256)
+def _apply_text(template: str, further: tuple[str, ...], form: Form) -> str:
+    columns = [("refs", "n"), ("tokens", "token")]
+    columns += [(f"new_{name}", f"new_{name}") for name, kind in form.fields if kind != _NOW]
+    if form.has_error:
+        columns += [("try_numbers", "try_number"), ("try_errors", "try_error")]
+    places = ", ".join(f"%({place})s" for place, _ in columns)
+    names = ", ".join(name for _, name in columns)
+    returned = ", given.try_number, given.try_error" if form.has_error else ""
+    return (
+        template.replace("{assignments}", _assignments(form, "given.new_{name}"))
+        .replace("{guard}", _guard(form))
+        .replace("{given}", f"{places}) as given ({names}")
+        .replace("{returned}", returned)
+        .replace("{further}", " ".join(further))
+    )
+
+
+@lru_cache(maxsize=256)
+def _operator_text(template: str, further: tuple[str, ...], form: Form) -> str:
+    returned = ", %(try_number)s::bigint as try_number, %(try_error)s::text as try_error" if form.has_error else ""
+    return (
+        template.replace("{assignments}", _assignments(form, "%(new_{name})s::{type}"))
+        .replace("{guard}", _guard(form))
+        .replace("{returned}", returned)
+        .replace("{further}", " ".join(further))
+    )
+
+
+def _assignments(form: Form, place: str) -> str:
+    parts = [f"state = {form.target.value!r}"]
+    for name, kind in form.fields:
+        type_ = "bigint" if name in NUMBERS else "uuid" if name in IDS else "text"
+        new = place.replace("{name}", name).replace("{type}", type_)
+        parts.append(f"{name} = " + {_NOW: "moment.now", _AFTER: f"moment.now + {new}", _VALUE: new}[kind])
+    if form.target in ENDED and all(name != "expires_at" for name, _ in form.fields):
+        parts.append("expires_at = moment.now + job.keep")
+    if form.takes:
+        parts.append("claim_token = job.claim_token + 1")
+    parts.append("version = job.version + 1")
+    return ", ".join(parts)
+
+
+def _guard(form: Form) -> str:
+    parts = [f"job.state in ({', '.join(repr(state.value) for state in sorted(form.sources))})"]
+    if form.lapsed:
+        parts.append("job.lease_until <= moment.now")
+    if form.hold is not None:
+        parts.append(f"job.hold = {form.hold.value!r}")
+    return " and ".join(parts)

@@ -1,0 +1,228 @@
+"""Looking up: filters as SQL, lists that leave unreadable rows out, counts along the indexes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.postgres.connection import Connection, Row, Step
+from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
+from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
+from jobcard.core.job import Claimed, JobRow
+from jobcard.core.states import ENDED, JobState
+from jobcard.errors import CorruptRecordError, InvalidJobError
+
+_log = logging.getLogger("jobcard.store")
+
+Sql = Mapping[str, str]
+
+# Each part of the jobs has an index whose condition must stand in the query word for word.
+_IN_LINE = "state = 'waiting' and hold is null"
+_PARTS: tuple[tuple[str, str], ...] = (
+    (JobState.WAITING, _IN_LINE),
+    (JobState.WAITING, "state = 'waiting' and hold is not null"),
+    (JobState.CLAIMED, "claimed_by is not null and state = 'claimed'"),
+    (JobState.RUNNING, "claimed_by is not null and state = 'running'"),
+    *((state, f"state = '{state.value}' and finished_at is not null") for state in sorted(ENDED)),
+)
+_BY_QUEUE = frozenset({_IN_LINE, *(part for state, part in _PARTS if state in ENDED)})
+"""Those whose index finds one queue at once; the others are counted as a whole."""
+
+# The strings of a JSON array of strings, each as it is written there.
+_TAGS_WRITTEN = r"array(select found[1] from regexp_matches(tags, '(\"(?:[^\"\\]|\\.)*\")', 'g') as found)"
+
+
+class _NobodyError(Exception):
+    """No job can match: the filter asks for a text that no job can have."""
+
+
+def can_be_stored(text: str) -> bool:
+    """Whether PostgreSQL can hold this text: neither NUL nor half a surrogate pair."""
+    try:
+        encode(text)
+    except InvalidJobError:
+        return False
+    return True
+
+
+def conditions(sql: Sql, where: Filter, before_id: bytes | None = None) -> tuple[str, dict[str, object]]:
+    """A filter as a condition with places for its values."""
+    parts: list[str] = []
+    values: dict[str, object] = {}
+
+    def add(part: str, **given: object) -> None:
+        parts.append(part)
+        values.update(given)
+
+    for column, wanted in (("state", where.states), ("queue", where.queues), ("name", where.names)):
+        if wanted:
+            add(f"{column} = any(%({column}s)s)", **{f"{column}s": Texts(_possible(map(str, wanted)))})
+    if where.tags:
+        add(f"tags is not null and %(tags)s <@ {_TAGS_WRITTEN}", tags=Texts(map(json.dumps, where.tags)))
+    for column, text in (("args", where.args), ("error_kind", where.error_kind)):
+        if text is not None:
+            add(f"{column} = %({column})s", **{column: _possible([text])[0]})
+    if where.batch_id is not None:
+        add("batch_id = %(batch_id)s", batch_id=Id(where.batch_id))
+    if where.after is not None:
+        add("created_at >= %(after)s", after=where.after)
+    if where.before is not None:
+        add("created_at < %(before)s", before=where.before)
+    if where.search:
+        # position() and not like: nothing in the text means anything but itself.
+        add(
+            "(position(%(search)s in name) > 0 or position(%(searched_id)s in id::text) > 0)",
+            search=_possible([where.search])[0],
+            searched_id=where.search.lower(),
+        )
+    if where.touched_since is not None:
+        add(f"n = any(array({sql['touched']}))", touched_since=where.touched_since)
+    if before_id is not None:
+        add("id < %(before_id)s", before_id=Id(before_id))
+    return " and ".join(parts) or "true", values
+
+
+def _possible(texts: Iterable[str]) -> list[str]:
+    found = [text for text in texts if can_be_stored(text)]
+    if not found:
+        raise _NobodyError
+    return found
+
+
+_FEW = 5_000
+
+
+def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
+    """The parts of the states wanted if they hold few jobs; [] if many, or if no state was given.
+
+    Few are sorted in no time; among many, a walk down the ids soon meets enough.
+    """
+    parts = [part for state, part in _PARTS if state in where.states]
+    if not parts or where.touched_since is not None:
+        return []
+    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": _FEW + 1}, prepare=False) for part in parts]
+    few = sum(number for [(number,)] in connection.run(steps)) <= _FEW
+    return parts if few else []
+
+
+def list_jobs(
+    connection: Connection, sql: Sql, where: Filter, *, limit: int, before_id: bytes | None
+) -> Sequence[JobRow]:
+    """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
+    try:
+        condition, values = conditions(sql, where, before_id)
+    except _NobodyError:
+        return []
+    if parts := _parts_of_few(connection, sql, where):
+        refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
+        condition = f"n = any(array({refs})) and {condition}"
+    values["limit"] = limit
+    try:
+        rows = connection.execute(sql["list"].replace("{where}", condition), values, prepare=False)
+    except CorruptRecordError:
+        found = connection.execute(sql["list_refs"].replace("{where}", condition), values, prepare=False)
+        rows = _readable(connection, sql["get_ref"], found)
+    return list(map(to_job, rows))
+
+
+def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    if not job_ids:
+        return []
+    values = {"ids": Ids(job_ids)}
+    try:
+        rows = connection.execute(sql["get"], values)
+    except CorruptRecordError:
+        if len(job_ids) == 1:
+            raise
+        rows = _readable(connection, sql["get_ref"], connection.execute(sql["find_refs"], values))
+    return list(map(to_job, rows))
+
+
+def find_held(
+    connection: Connection,
+    sql: Sql,
+    owners: Sequence[str],
+    *,
+    lapsed: bool,
+    limit: int,
+    after: int,
+    now: int | None,
+) -> list[Claimed]:
+    """The claims of some owners, and of anybody whose lease has run out, by number.
+
+    Unreadable ones are left out and logged; those whose lease has run out go under hold `broken`.
+    """
+    known = [owner for owner in owners if can_be_stored(owner)]
+    values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "after": after, "now": now}
+    try:
+        rows = connection.execute(sql["held"].replace("{what}", CLAIMED_COLUMNS), values)
+    except CorruptRecordError:
+        refs = connection.execute(sql["held"].replace("{what}", "n"), values)
+        rows = _readable(connection, sql["get_claimed"], refs)
+        broken = {ref for (ref,) in refs} - {row[0] for row in rows}
+        connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
+    return list(map(to_claimed, rows))
+
+
+def _readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:
+    found: list[Row] = []
+    for (ref,) in refs:
+        try:
+            found += connection.execute(statement, {"ref": ref})
+        except CorruptRecordError:
+            _log.warning("a job cannot be read and was left out: number %s", ref)
+    return found
+
+
+def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
+    """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
+    try:
+        condition, values = conditions(sql, where)
+    except _NobodyError:
+        return {}
+    wanted = [(state, part) for state, part in _PARTS if not where.states or state in where.states]
+    steps = [_count_step(sql, part, condition, values, limit) for _, part in wanted]
+    counts: dict[str, dict[str, int]] = {}
+    for (state, _), rows in zip(wanted, connection.run(steps), strict=True):
+        for queue, *_, number in rows:
+            if number:
+                by_state = counts.setdefault(queue, {})
+                total = by_state.get(state, 0) + number
+                by_state[state] = total if limit is None else min(limit, total)
+    return counts
+
+
+def _count_step(sql: Sql, part: str, condition: str, values: Mapping[str, object], limit: int | None) -> Step:
+    both = f"{part} and {condition}"
+    if limit is None or part not in _BY_QUEUE:
+        return Step(sql["count"].replace("{where}", both), values, prepare=False)
+    text = sql["count_each"].replace("{part}", part).replace("{where}", both)
+    return Step(text, {**values, "most": limit}, prepare=False)
+
+
+def chart(connection: Connection, sql: Sql, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    """Jobs by present state in slices of time, each at its latest stamp."""
+    slices: list[dict[str, int]] = [{} for _ in range(buckets)]
+    values = {"first": first, "step": step, "end": first + step * buckets}
+    for state, place, number in connection.execute(sql["chart"], values):
+        slices[place][state] = number
+    return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
+
+
+def tally(connection: Connection, sql: Sql, now: int | None) -> Tally:
+    """The whole store's figures."""
+    [(waiting, claimed, running, completed, failed, canceled, delayed, oldest)] = connection.execute(
+        sql["tally"], {"now": now}
+    )
+    counts = {
+        JobState.WAITING.value: waiting,
+        JobState.CLAIMED.value: claimed,
+        JobState.RUNNING.value: running,
+        JobState.COMPLETED.value: completed,
+        JobState.FAILED.value: failed,
+        JobState.CANCELED.value: canceled,
+    }
+    return Tally(counts=counts, delayed=delayed, oldest_waiting=None if oldest is None else max(0, oldest))

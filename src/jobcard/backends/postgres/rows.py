@@ -1,0 +1,42 @@
+"""Between a row of PostgreSQL and the records of `core/job.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+
+from jobcard.backends.postgres.values import Ids, Numbers, Texts
+from jobcard.core.job import Claimed, JobRow, NewJob
+
+JOB_COLUMNS = ", ".join(JobRow._fields)
+
+_STORED_AS = {"ref": "n", "token": "claim_token"}
+CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fields)
+
+# What a change may set: everything but what names the job and what a store keeps itself.
+SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
+
+_TEXTS = frozenset(
+    {"queue", "name", "init", "args", "kwargs", "result", "hold", "state", "backoff", "claimed_by", "cancel_requested",
+     "unique_key", "limit_key", "schedule_id", "reason", "error_kind", "progress", "checkpoint", "tags", "meta"}
+)  # fmt: skip
+IDS = frozenset({"id", "batch_id", "parent_id"})
+NUMBERS = frozenset((*JobRow._fields, *NewJob._fields)) - _TEXTS - IDS
+
+to_job = JobRow._make
+to_claimed = Claimed._make
+
+place_in_line = attrgetter("rank", "order_at", "id")
+"""The sort key of one queue's jobs."""
+
+
+def column(name: str, values: Iterable[object]) -> Numbers | Texts | Ids:
+    """The values of one column of the table of jobs, as they travel."""
+    if name in NUMBERS:
+        return Numbers(values)  # type: ignore[arg-type]
+    return Ids(values) if name in IDS else Texts(values)  # type: ignore[arg-type]
+
+
+def columns_of(jobs: Sequence[NewJob]) -> dict[str, object]:
+    """New jobs in columns, by the name of the field."""
+    return {name: column(name, values) for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)}

@@ -1,0 +1,12 @@
+-- Applies one change of an operator, whoever holds the job, if its state allows it; the job after it.
+-- Safe at once with others: state and hold are checked in the statement that changes them.
+-- {assignments}, {guard} and {further} come from changes.py and hold only names and places for values.
+with moment as (select {now} as now),
+applied as (
+    update {prefix}jobs as job
+       set {assignments}
+      from moment
+     where {guard} and job.id = %(id)s
+    returning job.*, moment.now{returned}
+){further}
+select {columns} from applied

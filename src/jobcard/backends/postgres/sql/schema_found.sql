@@ -1,0 +1,3 @@
+-- Whether there is a schema of this name.
+-- Only reads.
+select to_regnamespace(%(schema)s) is not null

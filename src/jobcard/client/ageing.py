@@ -1,0 +1,69 @@
+"""Queues whose jobs age: there the priority is part of the place in line, so that waiting makes up for it.
+
+In such a queue a job has rank 0 and stands `priority * ageing` before the moment it is due. Which queues those are is
+read from the store now and then; what this application declares counts at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobcard.backends.base import RecordKind
+from jobcard.core import clock
+from jobcard.core.queue import queue_from_text, reconcile
+from jobcard.errors import CorruptRecordError, StoreError
+
+if TYPE_CHECKING:
+    from jobcard.backends.base import Backend
+    from jobcard.client.store import Connection
+    from jobcard.core.job import NewJob
+
+KNOWN_SECONDS = 2.0
+"""How old the knowledge may be while some queue has ageing."""
+NONE_KNOWN_SECONDS = 10.0
+"""And while none has: most stores never have one, and shall not be asked at every turn."""
+
+
+class Ageing:
+    """What one client knows of the queues' ageing; any thread may use it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._of: dict[str, int] = {}
+        self._look_at = 0.0
+
+    def forget(self) -> None:
+        """A queue was changed: look again before the next enqueue."""
+        self._look_at = 0.0
+
+    def place(self, jobs: Sequence[NewJob], store: Backend) -> Sequence[NewJob]:
+        """The jobs as they are to be stored."""
+        if time.monotonic() >= self._look_at:
+            self._look(store)
+        if not self._of:
+            return jobs
+        return [self._placed(job) for job in jobs]
+
+    def _placed(self, job: NewJob) -> NewJob:
+        ageing = self._of.get(job.queue)
+        return job if ageing is None else job._replace(rank=0, order_offset=-job.priority * ageing)
+
+    def _look(self, store: Backend) -> None:
+        declared = {queue.name: queue for queue in self._connection.settings.queues}
+        found = dict(declared)
+        try:
+            for record in store.read_records(RecordKind.QUEUE):
+                try:
+                    stored, last = queue_from_text(record.key, record.value)
+                except CorruptRecordError:
+                    continue  # whoever serves this queue says so
+                mine = declared.get(record.key)
+                found[record.key] = stored if mine is None else reconcile(stored, last, mine)
+            self._of = {
+                name: clock.to_duration(queue.ageing) for name, queue in found.items() if queue.ageing is not None
+            }
+        except StoreError:
+            pass  # the enqueue itself will say so, if it lasts
+        self._look_at = time.monotonic() + (KNOWN_SECONDS if self._of else NONE_KNOWN_SECONDS)

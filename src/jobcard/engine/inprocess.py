@@ -1,0 +1,227 @@
+"""An engine without child processes: the same plan and dispatcher, its workers threads of this process.
+
+For tests, notebooks, serverless functions, and jobs that need what lives in this process. Jobs see the application's
+own objects, and what harms the process harms all of it: nothing can be killed here. A job that does not end in time is
+abandoned: the plan decides what becomes of it, and what its thread says later is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, RecordKind, Want
+from jobcard.backends.ready import make_ready
+from jobcard.core import context
+from jobcard.core.queue import Queue
+from jobcard.core.settings import Settings
+from jobcard.core.states import AT_WORK
+from jobcard.engine import routines
+from jobcard.engine.dispatcher import Dispatcher
+from jobcard.errors import JobcardError, StoreError
+from jobcard.version import VERSION
+from jobcard.workers.pool import Pool
+from jobcard.workers.threads_pool import ThreadsPool
+
+log = logging.getLogger("jobcard.engine")
+
+START_SECONDS = 60.0
+EXIT_OK, EXIT_INTERRUPTED = 0, 130
+
+
+class InProcessEngine:
+    """One engine in this process, from `start` or `run` to its end; `stop` may be called from anywhere."""
+
+    def __init__(self, app: Any, settings: Settings, backend: Backend, *, owned: bool, until_empty: bool) -> None:
+        """app: the `Jobcard` whose jobs are run. owned: close the store at the end.
+
+        until_empty: end by itself when nothing that is due is left.
+        """
+        self._settings = settings
+        self._backend = backend
+        self._owned = owned
+        self._until_empty = until_empty
+        self._owner = secrets.token_hex(8)
+        self._started_at = time.time()
+        self._selector = selectors.DefaultSelector()
+        self._pool = ThreadsPool(self._selector, None, app)
+        self._watched = _Watched(backend, self._look_for_the_end)
+        self._dispatcher: Dispatcher | None = None
+        self._ready = threading.Event()
+        self._over = threading.Event()
+        self._stops = 0
+        self._thread: threading.Thread | None = None
+        self._problem: BaseException | None = None
+
+    # -------------------------------------------------------------- from outside
+
+    def start(self) -> None:
+        """Serve in a thread of its own; returns when the store has answered, raises why it cannot."""
+        self._prepare()
+        self._thread = threading.Thread(target=self._serve_in_thread, name="jobcard-engine", daemon=True)
+        self._thread.start()
+        is_ready = self._ready.wait(START_SECONDS)
+        if self._problem is not None:
+            raise self._problem
+        if not is_ready:
+            self.stop()
+            raise StoreError(f"no engine was ready after {START_SECONDS:g} s: the store does not answer")
+
+    def run(self) -> int:
+        """Serve in this thread until stopped; from the main thread, SIGTERM and SIGINT drain it. The exit code."""
+        self._prepare()
+        with self._signals():
+            self._serve()
+        return EXIT_INTERRUPTED if self._stops > 1 else EXIT_OK
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._over.is_set()
+
+    def ask_to_stop(self) -> None:
+        """Begin to drain; asked again, stop at once."""
+        self._stops += 1
+        at_once = self._stops > 1
+        self._pool.mailbox.post(lambda: self._stop(at_once))
+
+    def stop(self) -> None:
+        """Drain and end it; what still runs after `stop_timeout` is abandoned. From inside a job without waiting."""
+        if self.running:
+            self.ask_to_stop()
+            # Whoever runs in it, in a job or under a signal, would wait for himself.
+            if self._thread not in (None, threading.current_thread()) and context.current.get() is None:
+                self._over.wait()
+
+    # -------------------------------------------------------------- in the engine's thread
+
+    def _prepare(self) -> None:
+        settings = self._settings
+        try:
+            make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
+            declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
+            routines.declare_queues(self._backend, list(declared.values()))
+            self._dispatcher = self._pool.listener = Dispatcher(
+                owner=self._owner,
+                backend=cast(Backend, self._watched),
+                settings=settings,
+                pool=cast(Pool, self._pool),
+                selector=self._selector,
+                only_queues=None,
+                dead_owners=(),
+                about=self._about,
+                tell_keeper=self._tell_keeper,
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def _serve_in_thread(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._problem = error
+            if self._ready.is_set():
+                log.exception("the engine in this process has failed; its jobs run again when their leases end")
+        finally:
+            self._ready.set()  # whoever waits for it must hear of its end too
+
+    def _serve(self) -> None:
+        assert self._dispatcher is not None
+        log.info("engine.start owner=%s in_process", self._owner)
+        try:
+            self._dispatcher.serve()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._pool.close()
+        with contextlib.suppress(JobcardError):
+            self._backend.remove_record(RecordKind.ENGINE, self._owner)
+        if self._owned:
+            self._backend.close()
+        self._selector.close()
+        self._over.set()
+
+    def _stop(self, at_once: bool) -> None:
+        assert self._dispatcher is not None
+        self._dispatcher.stop(at_once=at_once)
+
+    def _tell_keeper(self, **word: Any) -> None:
+        # There is none: nothing to kill, and nobody who would start another engine.
+        if "ready" in word:
+            self._ready.set()
+
+    def _about(self) -> dict[str, Any]:
+        assert self._dispatcher is not None
+        self._pool.learn()
+        return {
+            "pid": os.getpid(),
+            "keeper_pid": None,
+            "host": socket.gethostname(),
+            "version": VERSION,
+            "started_at": round(self._started_at * 1e6),
+            "heartbeat": self._settings.heartbeat,
+            "queues": self._dispatcher.served,
+            "workers": self._pool.pids(),
+        }
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, lambda *_: self.ask_to_stop()) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -------------------------------------------------------------- until empty
+
+    def _look_for_the_end(self, nothing_due: bool) -> None:
+        if self._until_empty:
+            # Not in the middle of the dispatcher's turn.
+            self._pool.mailbox.post(lambda: self._end_if_empty(nothing_due))
+
+    def _end_if_empty(self, nothing_due: bool) -> None:
+        assert self._dispatcher is not None
+        plan = self._dispatcher.plan
+        serves_nothing = plan.settings_version >= 0 and not (plan.queues and plan.names)
+        if plan.stopping or not plan.holds_nothing or not (nothing_due or serves_nothing):
+            return
+        try:
+            at_work = self._backend.count(Filter(states=tuple(AT_WORK)), limit=1)
+        except JobcardError:
+            return  # asked again after the next exchange
+        if not any(count for states in at_work.values() for count in states.values()):
+            self._dispatcher.stop(at_once=False)
+
+
+class _Watched:
+    """The store, and an ear for exchanges that find nothing more to do."""
+
+    def __init__(self, backend: Backend, heard: Callable[[bool], None]) -> None:
+        self._backend = backend
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def exchange(self, owner: str, *, want: Want = NOTHING, **rest: Any) -> Exchanged:
+        answer = self._backend.exchange(owner, want=want, **rest)
+        if not answer.claimed:
+            self._heard(want.total > 0 and answer.next_due != 0)
+        return answer

@@ -1,0 +1,113 @@
+"""An application on PostgreSQL, from outside: the same few lines as on SQLite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from helpers.apps import App
+from helpers.postgres import new_prefix
+
+pytestmark = pytest.mark.slow
+
+SHOP = """
+    import os, signal
+    from jobcard import Jobcard, JobFailedError
+
+    jobs = Jobcard()
+
+    @jobs.job(max_attempts=3)
+    def thumbnail(path: str, width: int = 200) -> str:
+        return f"{path}@{width}"
+
+    @jobs.job(max_attempts=1)
+    def broken() -> None:
+        raise ValueError("it broke")
+
+    @jobs.job(max_attempts=2, max_crashes=1)
+    def crashes() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @jobs.job
+    def outer(n: int) -> str:
+        return thumbnail.enqueue("inner", n).id.hex
+
+    if __name__ == "__main__":
+        with jobs.running():
+            handles = jobs.enqueue_many([thumbnail.call("cat.jpg", width) for width in range(300)])
+            assert [handle.result(timeout=60) for handle in handles] == [f"cat.jpg@{width}" for width in range(300)]
+            assert jobs.handle(outer.enqueue(7).result(timeout=60)).result(timeout=60) == "inner@7"
+            for job, reason in ((broken, "error"), (crashes, "crash")):
+                handle = job.enqueue()
+                try:
+                    handle.result(timeout=60)
+                except JobFailedError as error:
+                    assert error.reason == reason, error
+                else:
+                    raise AssertionError(f"{job} did not fail")
+        health = jobs.health()
+        assert health.ok and health.store == "postgresql", health
+        print({str(state): number for state, number in jobs.count().items()})
+"""
+
+UNDER_FIRE = """
+    import os, time
+    import psycopg
+    from jobcard import Jobcard
+
+    jobs = Jobcard()
+
+    @jobs.job
+    def work(n: int) -> int:
+        time.sleep(0.005)
+        return n
+
+    if __name__ == "__main__":
+        ours = "select pg_terminate_backend(pid, 5000) from pg_stat_activity" \\
+            " where application_name = 'jobcard' and datname = current_database()"
+        with psycopg.connect(os.environ["SERVER"], autocommit=True) as admin, jobs.running():
+            handles = []
+            for round_ in range(6):
+                handles += [work.enqueue(n) for n in range(10)]
+                handles += jobs.enqueue_many([work.call(n) for n in range(40)])
+                assert handles[-1].result(timeout=60) == 39
+                admin.execute(ours)
+            assert sorted(handle.result(timeout=60) for handle in handles) == sorted([*range(10), *range(40)] * 6)
+            print("ended", len(jobs.list(state="completed", limit=1000)), jobs.count()["completed"])
+"""
+
+
+def test_an_application_runs_its_jobs_there(tmp_path: Path, postgres_url: str) -> None:
+    """Results, failures, a crash and jobs enqueued by jobs: all is in the tables when the program has ended."""
+    app = App(tmp_path)
+    app.write("shop.py", SHOP)
+    env = {"JOBCARD_URL": f"{postgres_url}?prefix={new_prefix()}"}
+    ran = app.python("shop.py", env=env, timeout=120)
+    assert ran.code == 0, ran.err
+    assert "'completed': 302" in ran.out and "'failed': 2" in ran.out, ran.out
+    stats = app.jobcard("stats", "--json", env=env)
+    assert json.loads(stats.out)["completed"] == 302, stats
+    secret = postgres_url.partition("@")[0].rpartition(":")[2]
+    assert secret not in ran.out + ran.err + stats.out + stats.err
+
+
+def test_connections_that_are_cut_lose_nothing(tmp_path: Path, postgres_url: str) -> None:
+    """While an administrator ends every connection again and again, each job runs to its end."""
+    app = App(tmp_path)
+    app.write("shop.py", UNDER_FIRE)
+    env = {"JOBCARD_URL": f"{postgres_url}?prefix={new_prefix()}", "SERVER": postgres_url}
+    ran = app.python("shop.py", env=env, timeout=120)
+    assert (ran.code, ran.out) == (0, "ended 300 300\n"), ran.err
+
+
+def test_the_bench_leaves_nothing_behind(tmp_path: Path, postgres_url: str) -> None:
+    """`jobcard bench --url` measures on a prefix of its own, and takes its tables away."""
+    app = App(tmp_path)
+    ran = app.jobcard("bench", "--url", postgres_url, "--jobs", "500", "--json", timeout=120)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["jobs"] == 500
+    with psycopg.connect(postgres_url) as beside:
+        assert beside.execute("select count(*) from pg_class where relname like 'bench%%'", []).fetchone() == (0,)

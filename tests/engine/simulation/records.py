@@ -1,0 +1,154 @@
+"""What is written down of a simulated run, and the store every engine talks to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from jobcard.backends.base import Backend, Capabilities, Exchanged
+from jobcard.conformance.rules import claim_order
+from jobcard.core import clock, states
+from jobcard.core.job import Claimed, JobRow, Ref
+from simulation.faults import Violation
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+@dataclass(slots=True)
+class Run:
+    """One try of a job, from the moment its permit was read until it ended or its process died."""
+
+    job: bytes
+    token: int
+    attempt: int
+    owner: str
+    begin: float
+    end: float | None = None
+    how: str = ""
+    alone_by: float = float("inf")
+    """When it has to be over, since another run of the job has begun."""
+    known_lost: float = float("inf")
+    """Since when its engine knows that the claim is gone."""
+    kind: str = ""
+    seconds: float = 0.0
+    """What it does, and how long that takes."""
+    shared: bool = False
+    talks: bool = False
+    lines: list[str] = field(default_factory=list)
+    """What it logged."""
+    when_told: str = "told"
+    """How it ends when it is told to; "ignore": it does not."""
+    told_at: float | None = None
+    told_why: str = ""
+    canceled_at: float | None = None
+    """When somebody asked to cancel it while it ran."""
+
+
+class Rows(dict[bytes, JobRow]):
+    """The model's rows, each move watched."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self.alive: dict[bytes, JobRow] = {}
+
+    def __setitem__(self, key: bytes, row: JobRow) -> None:
+        old = self.get(key)
+        super().__setitem__(key, row)
+        if row.state in states.ENDED:
+            self.alive.pop(key, None)
+        else:
+            self.alive[key] = row
+        if old is not None and (old.state != row.state or old.claim_token != row.claim_token):
+            self._world.moved(old, row)
+        noted = old is not None and (old.progress, old.checkpoint) != (row.progress, row.checkpoint)
+        if noted and old is not None and old.state not in states.AT_WORK:
+            raise Violation(f"job {self._world.name(row.id)} is {row.state} and was noted")
+
+
+@dataclass(slots=True)
+class SimClock:
+    """The store's clock: simulated time plus what it was set wrong by."""
+
+    time: float = 0.0
+    offset: float = 0.0
+
+    def now(self) -> int:
+        return 1_800_000_000 * clock.SECOND + round((self.time + self.offset) * clock.SECOND)
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+class Store:
+    """One engine's way to the store: passes calls on and looks at what they did."""
+
+    def __init__(self, world: World, backend: Backend, max_batch: int) -> None:
+        self._world = world
+        self._backend = backend
+        self.capabilities: Capabilities = replace(backend.capabilities, max_batch=max_batch)
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._backend, verb)
+
+    def exchange(self, owner: str, **said: Any) -> Exchanged:
+        world, rows = self._world, self._world.store.rows
+        settled = []
+        if "completions" in said:
+            settled += [(ref, token) for ref, token in zip(*said["completions"][:2], strict=True)]
+        settled += [(outcome.ref, outcome.token) for outcome in said.get("outcomes", ())]
+        if len(settled) > self.capabilities.max_batch:
+            raise Violation(
+                f"an exchange carries {len(settled)} outcomes, the store takes {self.capabilities.max_batch}"
+            )
+        tokens = {ref: max(token for other, token in settled if other == ref) for ref, _token in settled}
+        before = [(rows[ref], token) for ref, token in tokens.items()]
+        answer = self._backend.exchange(owner, **said)
+        for row, token in before:
+            if token < row.claim_token and rows[row.id].state != row.state in states.AT_WORK:
+                raise Violation(f"job {world.name(row.id)}: an outcome with token {token} < {row.claim_token} applied")
+        if answer.claimed:
+            self._check_order(answer, said["want"])
+        for outcome in said.get("outcomes", ()):
+            row = rows[outcome.ref]
+            if outcome.then and row.state == "completed" and row.claim_token == outcome.token:
+                # The model may leave them out; those that are there are left as they are.
+                self._backend.enqueue(list(outcome.then))
+        return answer
+
+    def _check_order(self, answer: Exchanged, want: Any) -> None:
+        """Nobody of a wanted queue was passed over."""
+        rows = self._world.store.rows
+        if len(answer.claimed) > want.total:
+            raise Violation(f"{len(answer.claimed)} jobs claimed, {want.total} wanted")
+        counts = Counter(claim.queue for claim in answer.claimed)
+        earlier_left = ""
+        for queue, most in want.queues:
+            left = [r for r in rows.alive.values() if r.queue == queue and r.state == "waiting" and r.hold is None]
+            mine = [rows[claim.id] for claim in answer.claimed if claim.queue == queue]
+            if left and mine and max(map(claim_order, mine)) > min(map(claim_order, left)):
+                raise Violation(f"queue {queue}: a later job was claimed before an earlier one")
+            if mine and earlier_left:
+                raise Violation(f"queue {queue} was served before {earlier_left}")
+            if left and counts[queue] < most:
+                earlier_left = queue
+
+
+class Remembering:
+    """A store whose first `find_held` gives what was found a while ago."""
+
+    def __init__(self, store: Store, held: Sequence[Claimed]) -> None:
+        self._store = store
+        self._held: Sequence[Claimed] | None = held
+
+    def find_held(
+        self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None
+    ) -> Sequence[Claimed]:
+        held, self._held = self._held, None
+        return self._store.find_held(owners, lapsed=lapsed, limit=limit, after=after) if held is None else held
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, verb)

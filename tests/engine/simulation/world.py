@@ -1,0 +1,214 @@
+"""Everything there is in one simulated run."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.core.job import Claimed, JobRow
+from jobcard.core.queue import Queue
+from jobcard.core.settings import Settings
+from jobcard.core.states import Change
+from jobcard.engine import plan as plans
+from simulation.engine import SimEngine
+from simulation.faults import NO_FAULTS, Faults, Violation, faults_of
+from simulation.host import Host
+from simulation.jobs import Recipe, recipes_of
+from simulation.judge import SAMPLE_SECONDS, Claim, Judge
+from simulation.records import Rows, Run, SimClock
+from simulation.troubles import Troubles
+
+DRAIN_SECONDS = 1500.0
+
+
+class World(Troubles, Judge):
+    """Everything there is in one run."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        faults: Faults | None,
+        plan_class: type[plans.Plan],
+        store_class: type[ModelBackend],
+        rescue: Callable[..., tuple[int, list[Claimed]]],
+        trace: Callable[[str], None] | None,
+    ) -> None:
+        random = self.random = Random(seed)
+        self.plan_random = Random(seed + 1)
+        self.faults = faults_of(random) if faults is None else faults
+        self.plan_class = plan_class
+        self.rescue = rescue
+        self.trace = trace
+        self.clock = SimClock(time=1000.0)
+        self.events = self._numbers = 0
+        self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
+        # one configuration
+        lease = random.choice((3.0, 6.0, 12.0, 30.0))
+        self.settings = Settings(
+            lease=lease,
+            heartbeat=lease / random.choice((6, 8, 12)),
+            max_concurrent_jobs=(most := random.choice((1, 2, 3, 4, 5, 6, 12))),
+            processes=min(6, random.choice((most, random.randint(1, most)))),
+            cancel_grace=random.choice((0.0, 0.5, 2.0, 10.0)),
+            recycle_after=random.choice((None, 5, 50)),
+            poll_interval=random.choice((0.3, 1.0, 2.0)),
+            stop_timeout=random.choice((5.0, 10.0, 25.0)),
+        )
+        self.cpus = random.choice((1, 2, 4))
+        self.max_batch = random.choice((3, 20, 200, 1000))
+        self.threaded = random.random() < 0.5
+        self.queues = [
+            Queue(name, concurrency=random.choice((1, 1, 2, 3, 10)), priority=random.choice((0, 0, 5, -5)))
+            for name in ("alpha", "beta", "gamma", "delta")[: random.randint(1, 4)]
+        ]
+        self.busy_until = self.now + random.uniform(20, 60)
+        self.calm = self.faults == NO_FAULTS
+        self.closing = False
+        # the store
+        self.store = ModelStore(self.clock)
+        self.rows = Rows(self)
+        self.store.rows = self.rows
+        self.backend = _quick(store_class, self)(self.store)
+        self.backend.migrate()
+        self.outage_until = 0.0
+        self.stepped_at = -1e9
+        for queue in self.queues:
+            self._write_queue(queue)
+        # what is written down
+        self.recipes = {
+            recipe.job.id: recipe for recipe in recipes_of(random, queues=self.queues, until=self.busy_until - self.now)
+        }
+        self.runs: dict[bytes, list[Run]] = {job_id: [] for job_id in self.recipes}
+        self.running: dict[bytes, Run] = {}
+        self.stored: set[bytes] = set()
+        self.begun: set[tuple[bytes, int]] = set()
+        self.own_deaths: Counter[bytes] = Counter()
+        self.in_company: set[tuple[bytes, int]] = set()
+        """Runs that were not alone in their process when it died."""
+        self.lines: dict[bytes, set[str]] = {job_id: set() for job_id in self.recipes}
+        """The log lines that the store was given."""
+        self.returned: dict[bytes, deque[float]] = {}
+        self.canceled: dict[bytes, int] = {}
+        """Jobs somebody asked to cancel while they were at work: their token then."""
+        self.held: dict[bytes, Claim] = {}
+        self.loose: set[tuple[bytes, int]] = set()
+        """Claims whose answer was late or came to nobody: they may lapse while their engine lives."""
+        self.left_since: dict[bytes, float] = {}
+        self.engines: dict[str, SimEngine] = {}
+        self.hosts = [Host(self, name) for name in "ABC"[: random.randint(1, 3)]]
+
+    # -- time
+
+    @property
+    def now(self) -> float:
+        return self.clock.time
+
+    def at(self, time: float, function: Callable[..., Any], *args: Any) -> None:
+        self.events += 1
+        heapq.heappush(self._heap, (time, self.events, function, args))
+
+    def after(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
+        self.at(self.clock.time + delay, function, *args)
+
+    def note(self, text: str, *args: Any) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.now:11.6f} {text % args}")
+
+    def next_number(self) -> int:
+        """A number larger than any before."""
+        self._numbers += 1
+        return self._numbers
+
+    def name(self, job_id: bytes) -> str:
+        recipe = self.recipes[job_id]
+        return f"{recipe.job.args} ({recipe.job.name})"
+
+    # -- one run
+
+    def play(self) -> None:
+        """From the first enqueue until every job has ended and every engine has stopped."""
+        for host in self.hosts:
+            host.boot(self.random.uniform(0, 2))
+        for recipe in [recipe for recipe in self.recipes.values() if recipe.follows is None]:
+            self.after(recipe.at, self._enqueue, recipe)
+        self._plan_faults()
+        self.after(SAMPLE_SECONDS, self._sample)
+        self._run_until(lambda: self.now >= self.busy_until)
+        self._calm_down()
+        drained_by = self.now + DRAIN_SECONDS
+        self._run_until(lambda: self._is_drained() or self.now > drained_by)
+        if not self._is_drained():
+            left = [f"{self.name(row.id)} {row.state} {row.hold}" for row in self.rows.alive.values()]
+            raise Violation(f"{len(left)} jobs are not done {DRAIN_SECONDS:.0f} s later: {left[:5]}")
+        # What is quiet must stay quiet, then stop when asked.
+        quiet_until = self.now + 3
+        self._run_until(lambda: self.now >= quiet_until)
+        self.closing = True
+        stopped_by = self.now + self.settings.stop_timeout + 1
+        for host in self.hosts:
+            if host.engine is not None:
+                host.engine.ask_to_stop()
+            host.up = False
+        self._run_until(lambda: all(host.engine is None for host in self.hosts) or self.now > stopped_by)
+        for host in self.hosts:
+            if host.engine is not None:
+                raise Violation(f"{host.engine.owner} has not ended {self.settings.stop_timeout + 1:.0f} s after stop")
+        self._check_end()
+
+    def _run_until(self, done: Callable[[], bool]) -> None:
+        heap, clock = self._heap, self.clock
+        while not done():
+            time, _number, function, args = heapq.heappop(heap)
+            clock.time = max(clock.time, time)
+            function(*args)
+
+    def _is_drained(self) -> bool:
+        waiting = any(host.engine is None or host.engine.is_stopped_or_blocked() for host in self.hosts)
+        expected = sum(recipe.follows is None or self.has_followed(recipe) for recipe in self.recipes.values())
+        return not waiting and not self.rows.alive and len(self.rows) >= expected
+
+    def has_followed(self, recipe: Recipe) -> bool:
+        """Whether the job that this one follows is completed by a run that says so."""
+        parent = recipe.follows
+        if parent is None or parent not in self.rows or self.rows[parent].state != "completed":
+            return False
+        token = self.rows[parent].claim_token
+        return any(run.token == token and run.how == "follow" for run in self.runs[parent])
+
+    # -- producers
+
+    def _enqueue(self, recipe: Recipe, again: int = 0) -> None:
+        fate = self.fate(None)
+        if fate.applied_at is not None:
+            self.backend.enqueue([recipe.job])
+            self.note("enqueued %s: %s", self.name(recipe.job.id), recipe)
+        if fate.fails:
+            # None, stored, or unknown: the same call with the same id again.
+            self.after(self.random.uniform(0.1, 2), self._enqueue, recipe, again + 1)
+            return
+        self.stored.add(recipe.job.id)
+        if self.random.random() < 0.8:
+            for host in self.hosts:
+                if host.engine is not None:
+                    host.engine.tell(0.005, "wake")
+
+
+def _quick(store_class: type[ModelBackend], world: World) -> type[ModelBackend]:
+    """The model, looking only at living rows where it looks at all of them; the world hears of log lines."""
+
+    class Quick(store_class):  # type: ignore[valid-type, misc]
+        def _rows(self, job_ids: Sequence[bytes] | None = None) -> list[JobRow]:
+            if job_ids is None:
+                return list(self.store.rows.alive.values())
+            return super()._rows(job_ids)  # type: ignore[no-any-return]
+
+        def _apply(self, row: JobRow, change: Change, *rest: Any) -> JobRow:
+            world.lines[row.id].update(text for _ago, text in change.lines)
+            return super()._apply(row, change, *rest)  # type: ignore[no-any-return]
+
+    return Quick

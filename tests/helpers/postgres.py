@@ -1,0 +1,59 @@
+"""PostgreSQL stores for tests: a database of its own for each test process, any number of prefixes in it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from helpers.servers import Postgres, using
+from jobcard.backends.base import Backend
+from jobcard.backends.postgres import PostgresBackend
+from jobcard.conformance import Harness
+from jobcard.core.clock import FrozenClock
+
+_prefixes = (f"t{number}_" for number in count())
+
+
+@contextlib.contextmanager
+def databases() -> Iterator[tuple[str, str]]:
+    """The URLs of two new databases, dropped afterwards. In the second a commit does not wait for the disk."""
+    names = [f"jobcard_test_{secrets.token_hex(4)}" for _ in range(2)]
+    with using(Postgres()) as server, psycopg.connect(server, autocommit=True) as connection:
+        for name in names:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        setting = sql.SQL("alter database {} set synchronous_commit = off")
+        connection.execute(setting.format(sql.Identifier(names[1])))
+        place, _, _ = server.rpartition("/")
+        try:
+            yield f"{place}/{names[0]}", f"{place}/{names[1]}"
+        finally:
+            for name in names:
+                connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def new_prefix() -> str:
+    """A prefix that no other test has."""
+    return next(_prefixes)
+
+
+def postgres_harness(url: str, **options: Any) -> Harness:
+    """Each store is a prefix of its own in this database."""
+
+    def new_store(clock: FrozenClock) -> Callable[[], Backend]:
+        prefix = new_prefix()
+        return lambda: PostgresBackend(url, clock=clock, prefix=prefix, **options)
+
+    return Harness(new_store)
+
+
+def raw(store: PostgresBackend, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run a statement behind the store's back, through its own connection; `{prefix}` is its prefix."""
+    with store._pool.use() as connection:
+        cursor = connection.raw.execute(statement.replace("{prefix}", store._options.prefix), values or None)
+        return cursor.fetchall() if cursor.description is not None else []
