@@ -48,6 +48,7 @@ ROOMS = {
     "backends.checks": room("errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.url backends.registry core errors", "apsw"),
+    "backends.mysql": room("backends.base backends.url backends.checks core errors", "pymysql MySQLdb"),
     "backends.redis": room("backends.base backends.url core errors", "redis msgspec"),
     "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
     # The pipe between worker and engine carries the verbs of `backends.base`.

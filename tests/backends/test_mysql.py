@@ -38,6 +38,8 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def mysql_harness(url: str) -> Harness:
     """Each store has tables of its own."""

@@ -19,6 +19,7 @@ from jobcard.backends.mysql import changes, producing
 from jobcard.backends.mysql.changes import Ledger, Standing
 from jobcard.backends.mysql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.mysql.rows import place_in_line, to_claimed
+from jobcard.backends.mysql.statements import rows_of
 from jobcard.backends.mysql.values import in_pieces, or_nothing
 from jobcard.core import states
 from jobcard.core.job import Claimed, Ref
@@ -90,9 +91,8 @@ class Exchange:
         return [Step(self._sql["news"], self._now), Step(self._sql["cancels"], {"owner": self._owner})]
 
     def _claimable(self) -> Step:
-        wanted = " union all ".join(f"select %(queue_{place})s as queue" for place in range(len(self._wanted)))
         values = {f"queue_{place}": queue for place, (queue, _) in enumerate(self._wanted)}
-        return Step(self._sql["claimable"].replace("{wanted}", wanted), values)
+        return Step(self._sql["claimable"].replace("{wanted}", rows_of(values, "queue")), values)
 
     def _answer(self, claimed: list[Claimed], news: Rows, cancels: Rows) -> Exchanged:
         settings, due, now = only_row(news)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -44,6 +44,11 @@ def migrations(prefix: str) -> tuple[Migration, ...]:
         )
         for name in ups
     )
+
+
+def rows_of(names: Iterable[str], column: str) -> str:
+    """A table of one column: a row for each of these names, with the place of its value."""
+    return " union all ".join(f"select %({name})s as {column}" for name in names)
 
 
 def _read(folder: str) -> dict[str, str]:
