@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 import select
 import subprocess
 import sys
@@ -15,8 +14,8 @@ from typing import Any
 import pymysql
 import pytest
 
-from helpers.mysql_servers import OwnServer, direct_connection
-from helpers.servers import KINDS, MissingServerError, _free_port, using
+from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
+from helpers.servers import _free_port
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
@@ -49,26 +48,6 @@ def mysql_harness(url: str) -> Harness:
         return lambda: MySQLBackend(url, clock=clock, prefix=prefix)
 
     return Harness(new_store)
-
-
-def new_prefix() -> str:
-    return f"test_{secrets.token_hex(6)}_"
-
-
-@pytest.fixture(scope="session")
-def mariadb_url() -> Iterator[str]:
-    with using(KINDS["mariadb"]) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def mysql_url() -> Iterator[str]:
-    """Only Debian sid has MySQL, which may have a bad day: then it is not run, and that is said."""
-    try:
-        with using(KINDS["mysql"]) as url:
-            yield url
-    except MissingServerError as error:
-        pytest.skip(f"NOT TESTED ON MYSQL: {error}")
 
 
 @pytest.fixture(params=["mariadb", "mysql"])
@@ -559,7 +538,7 @@ def test_a_password_never_shows(url: str) -> None:
             seen = seen.__cause__
 
 
-def test_tls_is_as_it_was_asked_for(mysql_url: str, mariadb_url: str, tmp_path: Path) -> None:
+def test_tls_is_as_it_was_asked_for(mysql_url: str, mariadb_url: str) -> None:
     """Required where there is none is refused; an unknown authority is refused; required where there is one works."""
     required = MySQLBackend(f"{mysql_url}?ssl_mode=required&prefix={new_prefix()}")
     assert required.migrate() == [1]
@@ -567,7 +546,7 @@ def test_tls_is_as_it_was_asked_for(mysql_url: str, mariadb_url: str, tmp_path: 
         [(_, cipher)] = ours.execute("show session status like 'Ssl_cipher'")
     assert cipher
     required.close()
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="TLS"):
         MySQLBackend(f"{mariadb_url}?ssl_mode=required").check_schema()
     with pytest.raises(ConfigError, match="TLS"):
         MySQLBackend(f"{mysql_url}?ssl_mode=verify_identity").check_schema()

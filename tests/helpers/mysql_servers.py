@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ import pymysql
 
 from helpers.servers import KINDS, _free_port, _wait_until_up
 from jobcard.backends.url import parse
+
+
+def new_prefix() -> str:
+    """Of tables that no other test has."""
+    return f"test_{secrets.token_hex(6)}_"
 
 
 def direct_connection(url: str) -> Any:

@@ -67,10 +67,18 @@ class Connection:
             raise
         self.opened_at = self._used_at = time.monotonic()
         try:
+            if options.ssl_mode not in ("disabled", "preferred"):
+                self._prove_secrecy()
             self._settle_in()
         except BaseException:
             self.close()
             raise
+
+    def _prove_secrecy(self) -> None:
+        # Some drivers go on without TLS where the server has none, whatever they were told.
+        found = self.execute("show session status like 'Ssl_cipher'")
+        if not found or not found[0][1]:
+            raise ConfigError("no TLS connection to MySQL: the server offers none, or the driver did not take it")
 
     def _settle_in(self) -> None:
         [(said, packet)] = self.execute("select version(), @@max_allowed_packet")

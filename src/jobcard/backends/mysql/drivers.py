@@ -65,7 +65,9 @@ def open_body(options: Options, *, read_timeout: float) -> Body:
     """Connect by the driver the options name, or by whichever is there."""
     name = options.driver
     if name == "auto":
-        name = "pymysql" if mysqldb is None else "mysqlclient"
+        # Whether mysqlclient can check a certificate depends on the library it was built with.
+        checks = options.ssl_mode in ("verify_ca", "verify_identity") and pymysql is not None
+        name = "pymysql" if mysqldb is None or checks else "mysqlclient"
     if name == "mysqlclient":
         if mysqldb is None:
             raise ConfigError("driver=mysqlclient, but the package mysqlclient is not installed")

@@ -20,6 +20,7 @@ _DRIVER_ERRORS: tuple[type[BaseException], ...] = tuple(
 )
 
 _DUPLICATE = 1062
+_NO_TLS = 2026
 # Undone and to be tried again: deadlock, lock timeout, a snapshot that is too old (MariaDB 11.6), a group's conflict.
 _CONFLICTS = frozenset({1213, 1205, 1020, 3101, 3572})
 _MISSING_TABLES = frozenset({1146, 1054, 1051, 1109, 1176, 1072, 1136, 1364})
@@ -29,7 +30,7 @@ _NO_VALUES = frozenset(
 )
 # Users, rights, databases, ways to sign in, TLS, a binary log by statements.
 _CONFIG = frozenset(
-    {1044, 1045, 1049, 1115, 1130, 1142, 1143, 1227, 1251, 1273, 1370, 1598, 1665, 1698, 1820, 1862, 2026, 2054, 2058,
+    {1044, 1045, 1049, 1115, 1130, 1142, 1143, 1227, 1251, 1273, 1370, 1598, 1665, 1698, 1820, 1862, 2054, 2058,
      2059, 2061, 3118, 3159, 4151}
 )  # fmt: skip
 # Too many connections, shutting down, killed, timed out, read-only, a cluster that is not ready, a table changed under
@@ -86,6 +87,8 @@ def _by_number(number: int, said: str) -> JobcardError:
         return StoreFullError("the disk or a table of the MySQL server is full; nothing was stored")
     if number in _NO_VALUES:
         return InvalidJobError(f"MySQL refused a value: {said}")
+    if number == _NO_TLS:
+        return ConfigError(f"no TLS connection to MySQL: {said}")
     if number in _CONFIG:
         return ConfigError(f"MySQL refused the connection, or what this user may not do: {said}")
     if number in _AWAY or 2000 <= number < 3000:
