@@ -49,6 +49,7 @@ ROOMS = {
     # One for each store; its own driver, never another store.
     "backends.sqlite": room("backends.base backends.checks backends.url backends.registry core errors", "apsw"),
     "backends.redis": room("backends.base backends.checks backends.url core errors", "redis msgspec"),
+    "backends.mysql": room("backends.base backends.url backends.checks core errors", "pymysql MySQLdb"),
     "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
     "backends.mongodb": room("backends.base backends.checks backends.url core errors", "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
