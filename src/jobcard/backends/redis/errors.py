@@ -27,11 +27,15 @@ class NoSchemaError(SchemaVersionError):
 
 def _code_of(error: BaseException) -> str:
     # A script's own errors begin with their code; those of a command in a script may have it later in older servers.
-    return str(error).lstrip("-").partition(" ")[0].rstrip(":")
+    # The driver takes a plain ERR away.
+    word = str(error).lstrip("-").partition(" ")[0].rstrip(":")
+    return word if word.isupper() else "ERR"
 
 
 def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
+    if isinstance(error, redis.RedisClusterException):  # the only one of the driver's that is no RedisError
+        return StoreUnavailableError("no Redis Cluster answers there")
     if not isinstance(error, redis.RedisError):
         return None
     if isinstance(error, (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)):
