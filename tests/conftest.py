@@ -38,7 +38,8 @@ def _name_without_address(name_of: Callable[[object], object], value: object) ->
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test depends on the shell it is run from; and none leaves it elsewhere."""
-    for name in [name for name in os.environ if name.startswith("JOBCARD_")]:
+    # Which servers there are to test on is no such setting.
+    for name in [n for n in os.environ if n.startswith("JOBCARD_") and not n.startswith("JOBCARD_TEST_")]:
         monkeypatch.delenv(name)
     before = Path.cwd()
     yield

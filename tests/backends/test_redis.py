@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import secrets
 import select
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from helpers.servers import KINDS, Redis, _free_port, using
+from helpers.servers import KINDS, OwnServer, _free_port, using
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Filter, Want
@@ -85,44 +82,22 @@ def direct(redis_url: str) -> Iterator[Any]:
     client.close()
 
 
-class OwnServer:
-    """A server that one test may kill and start again in the same folder."""
+class Own:
+    """A server that one test may kill and set as it likes, and a client of it."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = _free_port()
-        self._command = [
-            *(Redis()._program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
-            *("--save", "", "--appendonly", "yes", "--appendfsync", "always", *options),
-        ]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-
-        def answers() -> bool:
-            try:
-                return bool(self.client.ping())
-            except redis.RedisError:
-                return False
-
-        wait_until(answers, "a server that answers")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+    def __init__(self) -> None:
+        self.server = OwnServer(KINDS["redis"])
+        self.server.start()
+        self.url = self.server.url
+        self.client = redis.Redis.from_url(self.url)
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[OwnServer]:
-    server = OwnServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-    server.client.close()
+def own_server() -> Iterator[Own]:
+    own = Own()
+    yield own
+    own.client.close()
+    own.server.close()
 
 
 def claim(store: Backend, number: int = 1) -> list[Any]:
@@ -146,7 +121,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(store: RedisBackend, dire
     assert len(claim(store)) == 1
 
 
-def test_a_server_that_throws_keys_away_is_refused(own_server: OwnServer) -> None:
+def test_a_server_that_throws_keys_away_is_refused(own_server: Own) -> None:
     """An eviction policy would lose jobs: the store is not opened."""
     own_server.client.config_set("maxmemory", "100mb")
     own_server.client.config_set("maxmemory-policy", "allkeys-lru")
@@ -161,7 +136,7 @@ def test_a_server_that_throws_keys_away_is_refused(own_server: OwnServer) -> Non
     store.close()
 
 
-def test_a_full_server_says_so_and_loses_nothing(own_server: OwnServer) -> None:
+def test_a_full_server_says_so_and_loses_nothing(own_server: Own) -> None:
     """No memory left: `StoreFullError`, nothing half done, and all goes on when there is room again."""
     store = RedisBackend(own_server.url)
     store.migrate()
@@ -178,7 +153,7 @@ def test_a_full_server_says_so_and_loses_nothing(own_server: OwnServer) -> None:
     store.close()
 
 
-def test_what_was_acknowledged_outlives_the_servers_death(own_server: OwnServer) -> None:
+def test_what_was_acknowledged_outlives_the_servers_death(own_server: Own) -> None:
     """SIGKILL of the server after each of many enqueues and claims: all are there when it is back."""
     store = RedisBackend(own_server.url)
     store.migrate()
@@ -186,10 +161,10 @@ def test_what_was_acknowledged_outlives_the_servers_death(own_server: OwnServer)
     for _ in range(3):
         ids += [factory.enqueue(store) for _ in range(50)]
         claimed = claim(store, 20)
-        own_server.kill()
+        own_server.server.kill()
         with pytest.raises(StoreUnavailableError):
             factory.enqueue(store)
-        own_server.start()
+        own_server.server.start()
         settled = store.exchange("engine", completions=Completions(*_columns(claimed)))
         assert settled.refusals == []
     rows = {row.id: row.state for row in store.get(ids)}
@@ -309,7 +284,7 @@ def test_a_password_never_shows(redis_url: str) -> None:
     assert "canary" not in str(refused.value)
 
 
-def test_facts_name_what_weakens_durability(own_server: OwnServer) -> None:
+def test_facts_name_what_weakens_durability(own_server: Own) -> None:
     """Without an append-only file a crash loses jobs: that is a problem with its remedy."""
     store = RedisBackend(own_server.url)
     store.migrate()

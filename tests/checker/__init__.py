@@ -2,7 +2,7 @@
 
 from checker.figures import Figures, check
 from checker.history import Event, History, read_history
-from checker.stored import Ending, Row, Stored, read_store, watch_endings
+from checker.stored import Ending, Row, Stored, Watch, read_store, watch_endings
 
 __all__ = [
     "Ending",
@@ -11,6 +11,7 @@ __all__ = [
     "History",
     "Row",
     "Stored",
+    "Watch",
     "check",
     "read_history",
     "read_store",

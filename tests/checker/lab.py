@@ -18,11 +18,12 @@ import psutil
 
 from checker.figures import Figures, check
 from checker.history import VARIABLE, Event, History, read_history
-from checker.stored import Stored, read_store, watch_endings
+from checker.stored import Stored, Watch, file_of, read_store, watch_endings
 from helpers.waiting import wait_until
+from jobcard.errors import StoreUnavailableError
 
 TESTS = Path(__file__).resolve().parents[1]
-APPS = TESTS / "engine" / "apps"
+APPS = (TESTS / "engine" / "apps", TESTS / "stores" / "apps")
 MARK = "CHECKER_LAB"
 GONE_SECONDS = 10.0  # a second is expected
 READY_SECONDS = 30.0  # half a second is expected
@@ -44,6 +45,13 @@ class Tree:
     def errors(self) -> str:
         """What was written to standard error so far."""
         return self._errors.read_text(errors="replace")
+
+    @property
+    def owner(self) -> str:
+        """The name in which its newest engine holds jobs."""
+        return (
+            [line for line in self.errors.splitlines() if line.startswith("ready: engine ")][-1].split()[2].strip(",")
+        )
 
     def find_engine(self) -> int | None:
         """The engine's process id; None while there is none."""
@@ -124,12 +132,16 @@ class Tree:
 
 
 class Lab:
-    """A directory with a SQLite file and histories; everything started here is found and ended."""
+    """A directory with histories, and a store; everything started here is found and ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        """url: the store; None: a SQLite file in the directory."""
         self.folder = folder
         self.file = folder / "jobs.db"
-        self.url = f"sqlite:///{self.file}"
+        self.url = f"sqlite:///{self.file}" if url is None else url
+        self.engine_url = self.url
+        """How processes started here reach the store; this one does not go that way."""
+        self._watch: Watch | None = None
         self.histories = folder / "history"
         self.histories.mkdir()
         self.trees: list[Tree] = []
@@ -141,7 +153,7 @@ class Lab:
 
     def app(self, name: str, **settings: Any) -> Any:
         """A fresh copy of one of the applications of the tests, on this store; enqueue with its jobs."""
-        path = APPS / f"{name}.py"
+        path = next(path for folder in APPS if (path := folder / f"{name}.py").exists())
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -149,7 +161,10 @@ class Lab:
         spec.loader.exec_module(module)
         module.jobs.configure(self.url, **settings)
         module.jobs.migrate()
-        watch_endings(self.file)
+        if (file := file_of(self.url)) is not None:
+            watch_endings(file)
+        elif self._watch is None:
+            self._watch = Watch(self.url)
         self._apps.append(module)
         return module
 
@@ -167,8 +182,10 @@ class Lab:
         """What a process of ours gets: the store, the histories, the mark it is found by, the applications."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBCARD_", "PYTEST_"))}
         ours = {
-            "PYTHONPATH": os.pathsep.join([str(APPS), str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
-            "JOBCARD_URL": self.url,
+            "PYTHONPATH": os.pathsep.join(
+                [*map(str, APPS), str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            ),
+            "JOBCARD_URL": self.engine_url,
             VARIABLE: str(self.histories),
             MARK: str(self.folder),
             "NO_COLOR": "1",
@@ -256,8 +273,14 @@ class Lab:
         return [event for event in found if not token_over or int(event.facts[1]) > token_over]
 
     def wait_for(self, app: Any, arrived: Callable[[Any], bool], what: str, *, timeout: float = 60.0) -> None:
-        """Wait until the counts by state are so."""
-        wait_until(lambda: arrived(app.jobs.count()), what, timeout=timeout, interval=0.02)
+        """Wait until the counts by state are so; a store that is away says so later."""
+
+        def there() -> bool:
+            with contextlib.suppress(StoreUnavailableError):
+                return arrived(app.jobs.count())
+            return False
+
+        wait_until(there, what, timeout=timeout, interval=0.02)
 
     def drained(self, app: Any, *, timeout: float = 60.0) -> None:
         """Wait until every job has ended."""
@@ -265,9 +288,17 @@ class Lab:
             app, lambda n: not n["waiting"] + n["claimed"] + n["running"], "the end of every job", timeout=timeout
         )
 
+    def stored(self) -> Stored:
+        """What the store holds, and how jobs came to their ends."""
+        stored = read_store(self.url)
+        if self._watch is None:
+            return stored
+        self._watch.close()
+        return Stored(stored.rows, self._watch.endings)
+
     def figures(self, *, only: str = "", workers_killed: bool = False) -> Figures:
         """What the checker says; stop the engines first. only: look at the rows of jobs of this name."""
-        stored = read_store(self.file)
+        stored = self.stored()
         rows = [row for row in stored.rows if not only or row.name == only]
         ids = {row.id for row in rows}
         endings = [ending for ending in stored.endings if ending.id in ids]
@@ -275,6 +306,8 @@ class Lab:
 
     def close(self) -> None:
         """End everything; nothing may be left for other tests."""
+        if self._watch is not None:
+            self._watch.close()
         for app in self._apps:
             app.jobs.close()
         for process in (*(tree.process for tree in self.trees), *self._others):

@@ -33,10 +33,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from helpers import mysql_packages
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 TRIES = 3  # of a port that was free a moment ago
 
 
@@ -51,6 +54,8 @@ class Server:
     variable: str
     """The environment variable that may hold the URL of a server to use instead."""
     stop_signal = signal.SIGTERM
+    lasting: Sequence[str] = ()
+    """What its command takes as well where a test kills it: nothing it has confirmed may be lost then."""
 
     def prepare(self, folder: Path) -> None:
         """Make what the server needs in its folder, once."""
@@ -75,6 +80,9 @@ class Server:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return True
         return False
+
+    def settle(self, port: int) -> None:
+        """What else it takes, once it listens, until tests may use it."""
 
 
 class Postgres(Server):
@@ -148,6 +156,7 @@ class Redis(Server):
 
     name = "redis"
     variable = "JOBCARD_TEST_REDIS"
+    lasting = ("--appendfsync", "always")
     _scheme = "redis"
 
     def prepare(self, folder: Path) -> None:
@@ -354,6 +363,7 @@ KINDS: dict[str, Server] = {
 def using(server: Server) -> Iterator[str]:
     """The URL of a running server, shared with the other processes of this test run."""
     if given := os.environ.get(server.variable):
+        _report(server, given)
         yield given
         return
     shared = _shared_folder() / server.name
@@ -364,7 +374,64 @@ def using(server: Server) -> Iterator[str]:
             users = held.enter_context((shared / "users").open("a"))
             fcntl.flock(users, fcntl.LOCK_SH)
             url = (shared / "url").read_text()
+        _report(server, url)
         yield url
+
+
+class OwnServer:
+    """A server of one test's own: it may be killed, and started again on what it left, where it was."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-"))
+        _give(self._folder, server.user())
+        server.prepare(self._folder)
+        self.port = _free_port()
+        self.url = server.url(self._folder, self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; returns when it can be used. Not when its port was taken meanwhile: that is an error."""
+        self._process = _start_on(self._server, self._folder, self.port, lasting=True)
+
+    def kill(self) -> None:
+        """SIGKILL, and not a word before."""
+        assert self._process is not None
+        # All of it at once: some servers are many processes, each in a session of its own.
+        main = psutil.Process(self._process.pid)
+        for process in (main, *main.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        self._process = None
+
+    def close(self) -> None:
+        """End it and delete what it kept."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_reported: set[str] = set()
+
+
+def _report(server: Server, url: str) -> None:
+    """Note which server of which version the tests really run on, for the summary of `scripts/test`."""
+    place = os.environ.get("JOBCARD_TEST_REPORT")
+    if place is None or server.name in _reported:
+        return
+    _reported.add(server.name)
+    from jobcard.backends.registry import open_backend
+
+    store = open_backend(url)
+    try:
+        line = f"{server.name}: {store.facts().version}\n"
+    except Exception as error:
+        line = f"{server.name}: a version that it did not tell ({type(error).__name__})\n"
+    finally:
+        store.close()
+    with Path(place).open("a") as file:
+        file.write(line)
 
 
 def _shared_folder() -> Path:
@@ -440,27 +507,34 @@ def _wait_for_the_last(shared: Path, process: subprocess.Popen[bytes], stop_sign
 def _start(server: Server, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     for last in range(TRIES, 0, -1):
         port = _free_port()
-        log = folder / f"log-{port}"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                server.command(folder, port),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                **_as_user(server.user()),  # type: ignore[call-overload]
-            )
         try:
-            _wait_until_up(server, process, port)
-        except MissingServerError as error:
-            _end(process, signal.SIGKILL)
+            return _start_on(server, folder, port), port
+        except MissingServerError:
             if last == 1:
-                tail = log.read_text(errors="replace")[-2_000:]
-                raise MissingServerError(f"{error}\n{tail}") from None
-        else:
-            return process, port
+                raise
     raise AssertionError("not reached")
+
+
+def _start_on(server: Server, folder: Path, port: int, *, lasting: bool = False) -> subprocess.Popen[bytes]:
+    log = folder / f"log-{port}"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*_DIES_WITH_US, *server.command(folder, port), *(server.lasting if lasting else ())],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            **_as_user(server.user()),  # type: ignore[call-overload]
+        )
+    try:
+        _wait_until_up(server, process, port)
+        server.settle(port)
+    except MissingServerError as error:
+        _end(process, signal.SIGKILL)
+        tail = log.read_text(errors="replace")[-2_000:]
+        raise MissingServerError(f"{error}\n{tail}") from None
+    return process
 
 
 def _wait_until_up(server: Server, process: subprocess.Popen[bytes], port: int) -> None:

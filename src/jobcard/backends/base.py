@@ -241,7 +241,8 @@ class Tally(NamedTuple):
 class Waker:
     """How an engine learns that something may have changed without asking. Hints only: polling is the truth.
 
-    fd: becomes readable at a hint; `drain()` empties it. None: there is nothing to listen to.
+    fd: becomes readable at a hint; `drain()` empties it, without waiting. Open, and the same, until `close()`, whatever
+    becomes of the connection behind it: an engine's selector has it. None: there is nothing to listen to.
     changed: ask it every `interval` seconds; True: look now. None: nothing cheap to ask.
     """
 

@@ -1,10 +1,13 @@
-"""`python -m producer JOBS BATCH`: enqueue no-op jobs in batches, each acknowledged with a line."""
+"""`python -m producer JOBS BATCH [SECONDS]`: enqueue jobs in batches, each acknowledged with a line.
+
+They do nothing, or for so many seconds.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from load import jobs, note
+from load import jobs, nap, note
 
 from checker.history import History
 
@@ -12,8 +15,9 @@ from checker.history import History
 def main() -> None:
     history = History()
     left, batch = int(sys.argv[1]), int(sys.argv[2])
+    call = nap.call(float(sys.argv[3])) if len(sys.argv) > 3 else note.call()
     while left > 0:
-        handles = jobs.enqueue_many([note.call() for _ in range(min(batch, left))])
+        handles = jobs.enqueue_many([call for _ in range(min(batch, left))])
         for handle in handles:
             history.write("enq-ok", handle.id.hex)
         print(len(handles), flush=True)

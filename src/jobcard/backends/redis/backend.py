@@ -399,7 +399,7 @@ class RedisBackend:
     @_verb
     def waker(self) -> Waker:
         """Hints by publish and subscribe, on a connection of its own."""
-        return wake.listen(self._connections.listener(), self._keys.bell)
+        return wake.listen(self._connections.listener, self._keys.bell)
 
 
 _: type[base.Backend] = RedisBackend

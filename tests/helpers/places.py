@@ -1,0 +1,89 @@
+"""Every kind of store that an application may be pointed at, each test at one of its own.
+
+A kind is SQLite, or a server of `servers.KINDS` that this jobcard has a store for: a new one joins by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from helpers.servers import KINDS, OwnServer, using
+from jobcard.backends.registry import installed_schemes, open_backend
+from jobcard.errors import StoreError
+
+SERVERS = [name for name in KINDS if name in installed_schemes()]
+ALL = ["sqlite", *SERVERS]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An empty store of a test's own. server: the one behind it, where the test may kill that."""
+
+    kind: str
+    url: str
+    server: OwnServer | None = None
+
+    @property
+    def port(self) -> int:
+        """Where its server listens."""
+        return int(self.url.rpartition("@")[2].partition(":")[2].partition("/")[0])
+
+    def behind(self, port: int) -> str:
+        """The URL of the same store by another port of this machine."""
+        return self.url.replace(f":{self.port}/", f":{port}/")
+
+
+@contextlib.contextmanager
+def new_place(kind: str, folder: Path) -> Iterator[Place]:
+    """A place of this kind; nothing of it is left afterwards."""
+    if kind == "sqlite":
+        yield Place(kind, f"sqlite:///{folder / 'jobs.db'}")
+        return
+    if kind in os.environ.get("JOBCARD_TEST_WITHOUT", "").split(","):
+        pytest.skip(f"JOBCARD_TEST_WITHOUT says that there is no {kind} here")
+    with using(KINDS[kind]) as server:
+        place = Place(kind, _with_prefix(server))
+        try:
+            yield place
+        finally:
+            _clear(place.url)
+
+
+@contextlib.contextmanager
+def own_place(kind: str) -> Iterator[Place]:
+    """A place on a server that the test may kill."""
+    server = OwnServer(KINDS[kind])
+    try:
+        server.start()
+        yield Place(kind, _with_prefix(server.url), server)
+    finally:
+        server.close()
+
+
+def _with_prefix(url: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}prefix=t_{secrets.token_hex(6)}_"
+
+
+def _clear(url: str) -> None:
+    store = open_backend(url)
+    with contextlib.suppress(StoreError):
+        store.truncate()
+        while store.rollback() is not None:
+            pass
+    store.close()
+
+
+def mark_of_an_exchange(kind: str, owner: str) -> bytes:
+    """What stands in every exchange of an engine on its way to a server, and in little else."""
+    if kind in ("redis", "valkey"):
+        from jobcard.backends.redis import scripts
+
+        return scripts.script("exchange").sha.encode()
+    return owner.encode()
