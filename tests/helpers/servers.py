@@ -68,9 +68,6 @@ class Server:
         """How tests reach it."""
         raise NotImplementedError
 
-    def settle(self, port: int) -> None:
-        """What else it takes, once it listens, until tests may use it."""
-
     def user(self) -> str | None:
         """Who it runs as; None: whoever runs the tests."""
         return None
