@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -33,11 +35,15 @@ class Place:
     @property
     def port(self) -> int:
         """Where its server listens."""
-        return int(self.url.rpartition("@")[2].partition(":")[2].partition("/")[0])
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
 
     def behind(self, port: int) -> str:
         """The URL of the same store by another port of this machine."""
-        return self.url.replace(f":{self.port}/", f":{port}/")
+        # The members of a replica set tell their own addresses, and clients go there.
+        url = re.sub(r"replicaSet=\w+", "directConnection=true", self.url)
+        return url.replace(f":{self.port}/", f":{port}/")
 
 
 @contextlib.contextmanager

@@ -476,7 +476,6 @@ def _supervise(server: Server, shared: Path) -> None:
             server.prepare(folder)
             process, port = _start(server, folder)
             try:
-                server.settle(port)
                 (shared / "url").write_text(server.url(folder, port))
                 _say(url=True)
                 _wait_for_the_last(shared, process, server.stop_signal)
