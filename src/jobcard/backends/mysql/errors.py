@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from types import TracebackType
 
+from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
 from jobcard.errors import (
     ConfigError,
@@ -115,19 +115,4 @@ def _said(error: BaseException) -> str:
     return str(said).split("\n", 1)[0][:300]
 
 
-class _Translated:
-    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and (ours := translate(error)) is not None:
-            raise ours from error
-
-
-driver_errors = _Translated()
+driver_errors = Door(translate)
