@@ -41,6 +41,16 @@ apt_install() {
     "${get[@]}" install --no-install-recommends "$@" >&2
 }
 
+# ensure_program NAME PACKAGES…: a server's program, wherever Debian puts such; tried twice, as mirrors have bad moments.
+ensure_program() {
+    local name=$1 place
+    shift
+    for place in $(command -v "$name") /usr/sbin/"$name" /usr/lib/postgresql/*/bin/"$name"; do
+        [ -x "$place" ] && return 0
+    done
+    apt_install "$@" || { say "trying again: $*" && apt_install "$@"; }
+}
+
 # ensure_library NAME PACKAGE: a shared library that a program needs which no package manager brought.
 ensure_library() {
     [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *"$1"* ]] || apt_install "$2"

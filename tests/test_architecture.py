@@ -46,11 +46,15 @@ ROOMS = {
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.ready": room("backends.base errors"),
     "backends.checks": room("errors"),
+    "backends.door": room("errors"),
     # One for each store; its own driver, never another store.
-    "backends.sqlite": room("backends.base backends.checks backends.url backends.registry core errors", "apsw"),
-    "backends.redis": room("backends.base backends.checks backends.url core errors", "redis msgspec"),
-    "backends.postgres": room("backends.base backends.url backends.checks core errors", "psycopg"),
-    "backends.mongodb": room("backends.base backends.checks backends.url core errors", "pymongo bson"),
+    "backends.sqlite": room(
+        "backends.base backends.door backends.checks backends.url backends.registry core errors", "apsw"
+    ),
+    "backends.redis": room("backends.base backends.door backends.checks backends.url core errors", "redis msgspec"),
+    "backends.mysql": room("backends.base backends.door backends.url backends.checks core errors", "pymysql MySQLdb"),
+    "backends.postgres": room("backends.base backends.door backends.url backends.checks core errors", "psycopg"),
+    "backends.mongodb": room("backends.base backends.door backends.checks backends.url core errors", "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),

@@ -17,6 +17,8 @@ import pytest
 from helpers.apps import App
 from jobcard import errors
 from jobcard.backends.postgres import options as postgres_options
+from jobcard.backends.redis import keys as redis_keys
+from jobcard.backends.redis.options import Options as RedisOptions
 from jobcard.backends.sqlite.options import Options
 from jobcard.cli.main import cli
 from jobcard.client.declare import DeclareOptions
@@ -110,6 +112,11 @@ class TestNothingIsLeftOut:
     def test_postgresql_options(self) -> None:
         """docs/postgresql.md has every option of the store's URL."""
         assert postgres_options.KNOWN - names_in("postgresql.md") == set()
+
+    def test_redis_options_and_keys(self) -> None:
+        """docs/redis.md has every option of the store's URL, and every key."""
+        known = {field.name for field in fields(RedisOptions)} | set(redis_keys.NAMES)
+        assert known - names_in("redis.md") == set()
 
     def test_job_options(self) -> None:
         """docs/jobs.md has every option of `@jobs.job` and of `options`."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 
 from helpers.apps import App
@@ -120,3 +123,114 @@ class TestReports:
             urlopen(f"{url}/nonsense")
         assert caught.value.code == 404
         caught.value.close()
+
+
+class Site(BaseHTTPRequestHandler):
+    """Three pages: /whole, /half, which stops in the middle until the test is over, and nothing else."""
+
+    over = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path not in ("/whole", "/half"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        if self.path == "/whole":
+            self.wfile.write(b"x" * 100)
+        else:
+            self.wfile.write(b"x" * 40)
+            self.wfile.flush()
+            self.over.wait(60)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class TestPages:
+    @pytest.fixture
+    def site(self) -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+            Site.over.clear()
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            Site.over.set()
+            server.shutdown()
+            thread.join()
+
+    def test_pages_are_fetched_and_the_late_one_is_canceled(self, app: App, site: str) -> None:
+        """Each page has its line; of the one that does not come it is told how far it was, and its job knew why."""
+        ran = app.python("pages.py", "--patience", "5", f"{site}/whole", f"{site}/half", "ftp://there")
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.splitlines() == [
+            f"{site}/whole 100 bytes",
+            f"{site}/half canceled: canceled, 40 of 100 bytes",
+            "ftp://there failed: only http:// is spoken here",
+        ]
+        listed = json.loads(
+            app.jobcard("jobs", "list", "--state", "canceled", "--url", "sqlite:///pages.db", "--json").out
+        )
+        shown = json.loads(app.jobcard("jobs", "show", listed[0]["id"], "--url", "sqlite:///pages.db", "--json").out)
+        assert [text for _at, text in shown["log"]] == ["hung up: canceled"]
+
+
+def call(url: str, method: str = "GET") -> dict[str, Any]:
+    with urlopen(Request(url, method=method)) as answer:
+        body: dict[str, Any] = json.load(answer)
+        return body
+
+
+class TestLabels:
+    @pytest.fixture
+    def servers(self, app: App) -> Iterator[list[subprocess.Popen[str]]]:
+        servers = [started(app, "labels.py", env={"PORT": "0"}) for _ in range(2)]
+        yield servers
+        for server in servers:
+            if server.poll() is None:
+                stop(server)
+            else:
+                server.communicate()
+
+    @pytest.fixture
+    def urls(self, servers: list[subprocess.Popen[str]]) -> list[str]:
+        assert servers[0].stdout is not None and servers[1].stdout is not None
+        return [servers[0].stdout.readline().strip(), servers[1].stdout.readline().strip()]
+
+    def engines(self, app: App) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(
+            app.jobcard("engines", "list", "--url", "sqlite:///labels.db", "--json").out
+        )
+        return found
+
+    def test_two_servers_have_one_engine(self, app: App, urls: list[str]) -> None:
+        """What one server enqueues the other can see, and there is one engine for both."""
+        place = call(f"{urls[0]}?parcels=3", "POST")["place"].rpartition("/")[2]
+        done = wait_until(lambda: (job := call(f"{urls[1]}/{place}"))["state"] == "completed" and job, "the labels")
+        assert (done["labels"], done["progress"]) == (["parcel 1", "parcel 2", "parcel 3"], 1)
+        assert len(self.engines(app)) == 1
+
+    def test_a_job_is_canceled_at_work(self, urls: list[str]) -> None:
+        """DELETE ends it where it is; once ended it cannot be canceled."""
+        place = call(f"{urls[0]}?parcels=2000", "POST")["place"].rpartition("/")[2]
+        wait_until(lambda: call(f"{urls[0]}/{place}")["progress"] > 0, "some progress")
+        call(f"{urls[1]}/{place}", "DELETE")
+        wait_until(lambda: call(f"{urls[0]}/{place}")["state"] == "canceled", "the cancel")
+        with pytest.raises(HTTPError) as caught:
+            call(f"{urls[0]}/{place}", "DELETE")
+        assert caught.value.code == 409
+        caught.value.close()
+
+    def test_the_other_server_takes_over(self, app: App, servers: list[subprocess.Popen[str]], urls: list[str]) -> None:
+        """When the server that has the engine is killed, the other starts the next one, and the job goes on."""
+        place = call(f"{urls[0]}?parcels=60", "POST")["place"].rpartition("/")[2]
+        wait_until(lambda: call(f"{urls[0]}/{place}")["progress"] > 0.2, "some progress")
+        [engine] = self.engines(app)
+        owner = psutil.Process(engine["keeper_pid"]).ppid()
+        killed = [server.pid for server in servers].index(owner)
+        servers[killed].kill()
+        other = urls[1 - killed]
+        done = wait_until(lambda: (job := call(f"{other}/{place}"))["state"] == "completed" and job, "the labels")
+        assert done["labels"] == [f"parcel {number}" for number in range(1, 61)]
+        assert [each["id"] for each in self.engines(app)] != [engine["id"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import postgres
+from helpers.servers import KINDS, MissingServerError, using
 from jobcard.backends.postgres import PostgresBackend
 from jobcard.backends.sqlite import SQLiteBackend
 
@@ -46,3 +47,19 @@ def postgres_store(postgres_url: str) -> Iterator[PostgresBackend]:
     with_schema.migrate()
     yield with_schema
     with_schema.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    with using(KINDS["mariadb"]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mysql_url() -> Iterator[str]:
+    """Only Debian sid has MySQL, which may have a bad day: then it is not run, and that is said."""
+    try:
+        with using(KINDS["mysql"]) as url:
+            yield url
+    except MissingServerError as error:
+        pytest.skip(f"NOT TESTED ON MYSQL: {error}")

@@ -15,6 +15,7 @@ from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Filter, Want
 from jobcard.backends.redis import RedisBackend
+from jobcard.backends.redis.errors import translate
 from jobcard.backends.registry import open_backend
 from jobcard.conformance import BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
@@ -250,6 +251,20 @@ def test_bad_urls_are_refused_by_name(url: str, word: str) -> None:
     """Each error names the part that is wrong."""
     with pytest.raises(ConfigError, match=word):
         open_backend(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "word"),
+    [
+        # A user who may not do in a script what the script does: the driver takes the ERR away.
+        (redis.ResponseError("The user executing the script can't run this command"), StoreError, "failed: ERR"),
+        (redis.exceptions.RedisClusterException("no node answers"), StoreUnavailableError, "Cluster"),
+    ],
+)
+def test_errors_without_a_code_are_told_apart(error: Exception, ours: type[StoreError], word: str) -> None:
+    """What the driver raises becomes an error of ours, and no word of its text is taken for a code."""
+    found = translate(error)
+    assert type(found) is ours and word in str(found)
 
 
 def test_a_password_never_shows(redis_url: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobcard.backends.base import Backend
+from jobcard.backends.base import Backend, RecordKind
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.conformance.model import ModelBackend, ModelStore
@@ -59,3 +59,14 @@ class TestRescue:
 
         assert isinstance(backend, SmallBatches)
         assert rescue_lost(Refusing(backend.store), "me", ["dead"]) == (3, [])
+
+    def test_an_engine_known_to_be_dead_is_not_listed(self, backend: Backend) -> None:
+        """Its record goes with its jobs, and so does what it was told; those of others stay."""
+        for kind in (RecordKind.ENGINE, RecordKind.ORDER):
+            for owner in ("dead", "me"):
+                backend.write_record(kind, owner, "{}")
+        rescue_lost(backend, "me", [])
+        assert [record.key for record in backend.read_records(RecordKind.ENGINE)] == ["dead", "me"]
+        rescue_lost(backend, "me", ["dead"])
+        for kind in (RecordKind.ENGINE, RecordKind.ORDER):
+            assert [record.key for record in backend.read_records(kind)] == ["me"]

@@ -237,6 +237,38 @@ def test_what_a_job_left_running_does_not_end_the_loop(worker: Worker) -> None:
         assert worker.result_of(worker.give("naps", n)) == n
 
 
+def test_a_job_that_stops_the_loop_stops_nobody(worker: Worker) -> None:
+    """Neither its neighbours nor itself: the loop is its worker's."""
+    neighbour = worker.give("goes_on")
+    started(worker, neighbour)
+    assert worker.result_of(worker.give("stops_the_loop")) == "went on"
+    worker.cancel(neighbour)
+    assert worker.result_of(neighbour) == "went on"
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("forks", "returns"),
+        ("forks", "raises"),
+        ("forks", "awaits"),
+        ("forks_in_a_thread", "returns"),
+        ("forks_in_a_thread", "raises"),
+    ],
+)
+def test_a_forked_child_that_comes_back_is_no_second_worker(worker: Worker, name: str, how: str) -> None:
+    """It ends; no job that runs beside it, or is given later, ever takes a step there."""
+    beside = worker.give_many(5, "beats", 3000)
+    forking = [worker.give(name, how) for _ in range(5)]
+    behind = worker.give_many(200, "naps", 1)
+    assert [worker.result_of(seq) for seq in forking] == [0] * 5
+    assert [worker.result_of(seq) for seq in behind] == [1] * 200
+    assert [worker.result_of(seq) for seq in beside] == [0] * 5
+    assert worker.stop() == 0
+    assert {message[0] for message in worker.all_heard()} <= {messages.STARTED}
+
+
 def test_a_call_that_does_not_fit_and_an_unknown_name(worker: Worker) -> None:
     """Said at once."""
     assert worker.word_of(worker.give("naps", 1, 2, 3))["kind"] == "bad_call"

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import selectors
 import threading
 import time
 from collections import deque
@@ -62,7 +64,9 @@ class Sharing:
     def __init__(self, bench: Workbench, pipes: Pipes) -> None:
         self._bench = bench
         self._pipes = pipes
-        self._loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._jobs: dict[int, Job] = {}
@@ -81,13 +85,29 @@ class Sharing:
         self._loop.add_reader(self._socket, self._guarded, self._pipes.read)
         self._loop.add_reader(self._pipes.permits, self._guarded, self._take_permit)
         self._loop.call_soon(self._guarded, self._begin_first)
+        self._over.add_done_callback(lambda _over: self._loop.stop())
+        os.register_at_fork(after_in_child=self._leave_to_parent)
         while not self._over.done():
             try:
-                self._loop.run_until_complete(self._over)
+                self._loop.run_forever()  # until we stop it: a job that does so is not asked
             except (SystemExit, KeyboardInterrupt) as error:
                 # From a task that a job started and nobody awaits: it has ended itself, not us.
                 print(f"jobcard: a task of a job raised {type(error).__name__}: {error}", flush=True)
+            finally:
+                self._end_child()
         self._over.result()
+
+    def _leave_to_parent(self) -> None:
+        """In a child that a job has forked: neither permits nor the other jobs are its business."""
+        # Its end of the selector is all it may close: what is registered there, both processes share.
+        self._selector.close()
+        self._loop._ready.clear()  # type: ignore[attr-defined]  # what others would do next, in this very turn
+
+    def _end_child(self) -> None:
+        """A child that comes back from the job that has forked it ends here, as it would in a worker of its own."""
+        if os.getpid() != self._pid:
+            self._bench.flush()
+            os._exit(0)
 
     def _guarded(self, step: Any) -> None:
         # The loop would log it and go on.
@@ -208,6 +228,7 @@ class Sharing:
                 return self._gone(error)
             except BaseException as error:
                 ended = words.ended_by(error, definition, claim, heard=line.heard)
+        self._end_child()
         ctx.end()
         line.is_started = True  # its end says so
         self._post(last_words(line, job.started, result, ended))
@@ -222,6 +243,7 @@ class Sharing:
             self._pipes.post(frame)
             self._pipes.push()
         except EngineGoneError as error:
+            self._end_child()
             self._on_loop(partial(self._gone, error))
         else:
             self._on_loop(partial(self._forget, job))
@@ -240,6 +262,7 @@ class Sharing:
                 raise
             except BaseException as error:
                 ended = words.ended_by(error, definition, claim, heard=line.heard)
+        self._end_child()
         ctx.end()
         return last_words(line, job.started, result, ended)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import mmap
+import os
 import sys
 import threading
 import time
@@ -307,3 +309,55 @@ if getattr(jobs.parts, "hooks", None) is None:
     jobs.parts.hooks = SimpleNamespace(around_run=_hooks)  # type: ignore[attr-defined, unused-ignore]
 else:
     _hooks = jobs.parts.hooks.around_run  # type: ignore[attr-defined, unused-ignore]
+
+
+@jobs.job
+async def forks(how: str) -> int:
+    """A forked child comes back from the job, or stays in it; the exit code of the child."""
+    child = os.fork()
+    if child:
+        return await asyncio.to_thread(_exit_code, child)
+    if how == "raises":
+        raise ValueError(how)
+    while how == "awaits":
+        await asyncio.sleep(0)
+    return -1
+
+
+@jobs.job(isolation="shared")
+def forks_in_a_thread(how: str) -> int:
+    """The same, in a thread."""
+    child = os.fork()
+    if child:
+        return _exit_code(child)
+    if how == "raises":
+        raise ValueError(how)
+    return -1
+
+
+def _exit_code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+_stray = mmap.mmap(-1, 1)  # one for a process and all that it forks
+_home = None
+
+
+@jobs.job
+async def beats(n: int) -> int:
+    """Many steps; whether any of these jobs took one in another process than the first did."""
+    global _home
+    _home = _home or os.getpid()
+    for _ in range(n):
+        await asyncio.sleep(0)
+        if os.getpid() != _home:
+            _stray[0] = 1
+    return _stray[0]
+
+
+@jobs.job
+async def stops_the_loop() -> str:
+    """What belongs to its worker."""
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return "went on"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
 from pymongo import errors as mongo
 
+from jobcard.backends.door import Door
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -112,19 +112,4 @@ def is_about_a_value(error: BaseException) -> bool:
     )
 
 
-class _Translated:
-    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and not isinstance(error, JobcardError) and (ours := translate(error)) is not None:
-            raise ours from error
-
-
-driver_errors = _Translated()
+driver_errors = Door(translate)

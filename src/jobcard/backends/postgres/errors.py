@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from types import TracebackType
 
 import psycopg
 
+from jobcard.backends.door import Door
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -108,19 +108,4 @@ def _first_line(error: psycopg.Error) -> str:
     return (error.diag.message_primary or str(error)).split("\n", 1)[0][:300]
 
 
-class _Translated:
-    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and (ours := translate(error)) is not None:
-            raise ours from error
-
-
-driver_errors = _Translated()
+driver_errors = Door(translate)

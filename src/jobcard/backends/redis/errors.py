@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from redis import exceptions as redis
 
+from jobcard.backends.door import Door
 from jobcard.errors import (
     ConfigError,
     JobcardError,
@@ -27,11 +26,15 @@ class NoSchemaError(SchemaVersionError):
 
 def _code_of(error: BaseException) -> str:
     # A script's own errors begin with their code; those of a command in a script may have it later in older servers.
-    return str(error).lstrip("-").partition(" ")[0].rstrip(":")
+    # The driver takes a plain ERR away.
+    word = str(error).lstrip("-").partition(" ")[0].rstrip(":")
+    return word if word.isupper() else "ERR"
 
 
 def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
+    if isinstance(error, redis.RedisClusterException):  # the only one of the driver's that is no RedisError
+        return StoreUnavailableError("no Redis Cluster answers there")
     if not isinstance(error, redis.RedisError):
         return None
     if isinstance(error, (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)):
@@ -61,19 +64,4 @@ def translate(error: BaseException) -> JobcardError | None:
     return StoreError(f"Redis failed: {code}")
 
 
-class _Translated:
-    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and (ours := translate(error)) is not None:
-            raise ours from error
-
-
-driver_errors = _Translated()
+driver_errors = Door(translate)

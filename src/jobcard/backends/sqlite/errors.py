@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from types import TracebackType
 
 import apsw
 
+from jobcard.backends.door import Door
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -78,19 +78,4 @@ def translate(error: BaseException) -> JobcardError | None:
     return StoreError(f"SQLite failed with code {code}: {error}")
 
 
-class _Translated:
-    """Turns every error of the driver inside it into one of jobcard's, the driver's own behind it."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and (ours := translate(error)) is not None:
-            raise ours from error
-
-
-driver_errors = _Translated()
+driver_errors = Door(translate)

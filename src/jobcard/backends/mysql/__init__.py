@@ -1,0 +1,5 @@
+"""The MySQL and MariaDB store."""
+
+from jobcard.backends.mysql.backend import MySQLBackend
+
+__all__ = ["MySQLBackend"]

@@ -1,0 +1,7 @@
+-- The schema, the random name this store got when it was made, its size and the store's time.
+-- Only reads.
+select (select number from {prefix}meta where name = 'schema'),
+       (select word from {prefix}meta where name = 'identity'),
+       (select cast(coalesce(sum(data_length + index_length), 0) as signed) from information_schema.tables
+         where table_schema = database() and table_name in (%(tables)s)),
+       {now}

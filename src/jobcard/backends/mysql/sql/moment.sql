@@ -1,0 +1,3 @@
+-- The store's time.
+-- Only reads.
+select {now}
