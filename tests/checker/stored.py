@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import apsw
 
+from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Filter
 from jobcard.backends.registry import open_backend
 from jobcard.core.job import JobRow
@@ -176,9 +177,19 @@ def _row(job: JobRow) -> Row:
 
 
 def _execute(file: Path, statement: str) -> list[tuple[object, ...]]:
-    connection = apsw.Connection(str(file))
-    try:
-        connection.set_busy_timeout(10_000)
-        return list(connection.execute(statement))
-    finally:
-        connection.close()
+    """One statement; while others come and go, or a WAL is brought in order after a kill, it is tried again."""
+    found: list[list[tuple[object, ...]]] = []
+
+    def done() -> bool:
+        connection = apsw.Connection(str(file))
+        try:
+            connection.set_busy_timeout(10_000)
+            found.append(list(connection.execute(statement)))
+        except (apsw.ProtocolError, apsw.BusyError):
+            return False
+        finally:
+            connection.close()
+        return True
+
+    wait_until(done, "a look into the file")
+    return found[-1]

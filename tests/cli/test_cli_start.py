@@ -221,6 +221,7 @@ class TestReload:
         """As without --reload: exit code 130, the job goes back."""
         enqueue(works, "works.until_told")
         engine = start("works", "--reload", "--log-level", "info")
+        engine.wait_until_ready()  # until then a first signal ends it at once
         wait_until((works.directory / "begun").exists, timeout=4 * PATIENCE)
         engine.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "engine.stop" in engine.said())
