@@ -29,6 +29,7 @@ from jobcard.core.settings import Settings, settings_from
 from jobcard.engine import exits, routines
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
+from jobcard.engine.outcomes import status_of
 from jobcard.errors import ConfigError, JobcardError
 from jobcard.version import VERSION
 from jobcard.workers import link, messages
@@ -132,7 +133,7 @@ class Engine:
                 self._select(None)
             if self._hello is not None:
                 return self._hello
-            why = self._import_error or f"a worker ended while importing the application: {self._last_exit}"
+            why = self._import_error or _why_it_ended(self._last_exit)
             if not self._boot.get("again"):
                 raise Fatal(exits.USAGE, why)
             log.error("%s; trying again in %g s", why, wait)
@@ -279,6 +280,12 @@ class Engine:
             self._signals += 1
             if self._dispatcher is not None:
                 self._dispatcher.stop(at_once=self._signals > 1)
+
+
+def _why_it_ended(exit: Exit | None) -> str:
+    assert exit is not None
+    # What it printed has been passed on.
+    return f"a worker ended with {status_of(exit)} while importing the application"
 
 
 def _store_of(boot: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def change_for_death(
     """
     if told is not None and told.why == Why.CANCEL:
         why = told.why
-    message = _DEATHS[why].format(timeout=(claim.timeout or 0) / 1e6, status=_status(exit))
+    message = _DEATHS[why].format(timeout=(claim.timeout or 0) / 1e6, status=status_of(exit))
     if why == "lost" and exit.is_lost:
         message = "the worker process ended with the template that it was forked from"
     record = _recorded(claim, _KINDS.get(why, why), _death(message, exit))
@@ -165,7 +165,8 @@ def _signal_name(code: int | None) -> str | None:
         return f"signal {-code}"
 
 
-def _status(exit: Exit) -> str:
+def status_of(exit: Exit) -> str:
+    """How a process ended, in words."""
     if exit.code is None:
         return "an unknown status"
     return _signal_name(exit.code) or f"exit code {exit.code}"
