@@ -91,6 +91,18 @@ class Own:
         self.url = self.server.url
         self.client = redis.Redis.from_url(self.url)
 
+    def start_again(self) -> None:
+        """After a kill; returns when it has read what it wrote."""
+        self.server.start()
+
+        def has_read() -> bool:
+            try:
+                return bool(self.client.ping())
+            except redis.ConnectionError:
+                return False
+
+        wait_until(has_read, "a server that has read its file")
+
 
 @pytest.fixture
 def own_server() -> Iterator[Own]:
@@ -164,7 +176,7 @@ def test_what_was_acknowledged_outlives_the_servers_death(own_server: Own) -> No
         own_server.server.kill()
         with pytest.raises(StoreUnavailableError):
             factory.enqueue(store)
-        own_server.server.start()
+        own_server.start_again()
         settled = store.exchange("engine", completions=Completions(*_columns(claimed)))
         assert settled.refusals == []
     rows = {row.id: row.state for row in store.get(ids)}

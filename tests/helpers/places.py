@@ -92,4 +92,6 @@ def mark_of_an_exchange(kind: str, owner: str) -> bytes:
         from jobcard.backends.redis import scripts
 
         return scripts.script("exchange").sha.encode()
+    if kind in ("mysql", "mariadb"):
+        return b";commit"
     return owner.encode()

@@ -169,13 +169,6 @@ class Redis(Server):
     def url(self, folder: Path, port: int) -> str:
         return f"{self._scheme}://:{(folder / 'password').read_text()}@127.0.0.1:{port}/0"
 
-    def is_up(self, port: int) -> bool:
-        """It opens its port before it has read its file."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as asker:
-            asker.sendall(b"PING\r\n")
-            return not asker.recv(64).startswith(b"-LOADING")
-        return False
-
     def _program(self) -> str:
         if found := shutil.which("redis-server"):
             return found
