@@ -11,7 +11,7 @@ from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core.clock import FrozenClock
-from jobcard.engine.routines import rescue_lost
+from jobcard.engine.routines import read_order, rescue_lost
 
 
 class SmallBatches(ModelBackend):
@@ -61,12 +61,17 @@ class TestRescue:
         assert rescue_lost(Refusing(backend.store), "me", ["dead"]) == (3, [])
 
     def test_an_engine_known_to_be_dead_is_not_listed(self, backend: Backend) -> None:
-        """Its record goes with its jobs, and so does what it was told; those of others stay."""
-        for kind in (RecordKind.ENGINE, RecordKind.ORDER):
-            for owner in ("dead", "me"):
-                backend.write_record(kind, owner, "{}")
+        """Its record goes with its jobs; those of others stay."""
+        for owner in ("dead", "me", "other"):
+            backend.write_record(RecordKind.ENGINE, owner, "{}")
         rescue_lost(backend, "me", [])
-        assert [record.key for record in backend.read_records(RecordKind.ENGINE)] == ["dead", "me"]
+        assert [record.key for record in backend.read_records(RecordKind.ENGINE)] == ["dead", "me", "other"]
         rescue_lost(backend, "me", ["dead"])
-        for kind in (RecordKind.ENGINE, RecordKind.ORDER):
-            assert [record.key for record in backend.read_records(kind)] == ["me"]
+        assert [record.key for record in backend.read_records(RecordKind.ENGINE)] == ["me", "other"]
+
+    def test_what_a_dead_engine_was_told_counts_for_its_successor(self, backend: Backend) -> None:
+        """Told to be quiet and killed: whoever stands in its place is quiet."""
+        backend.write_record(RecordKind.ORDER, "dead", '{"order": "quiet"}')
+        backend.write_record(RecordKind.ORDER, "other", '{"order": "stop"}')
+        rescue_lost(backend, "me", ["dead"])
+        assert [read_order(backend, owner) for owner in ("dead", "me", "other")] == [None, "quiet", "stop"]

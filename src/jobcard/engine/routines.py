@@ -71,17 +71,20 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
         total += taken.total()
         if len(held) < most:
-            _forget(backend, dead)
+            _succeed(backend, owner, dead)
             return total, ours
         # Those behind: what is ours, or was refused just now, would be found again at the front for ever.
         after = held[-1].ref
 
 
-def _forget(backend: Backend, dead: Sequence[str]) -> None:
-    """What is known to be dead is not listed among the living until its beats are missed."""
-    for owner in dead:
-        backend.remove_record(RecordKind.ENGINE, owner)
-        backend.remove_record(RecordKind.ORDER, owner)
+def _succeed(backend: Backend, owner: str, dead: Sequence[str]) -> None:
+    """Who is known to be dead is not listed any more, and what it was told counts for us, who stand in its place."""
+    for each in dead:
+        backend.remove_record(RecordKind.ENGINE, each)
+        order = _record(backend.read_records(RecordKind.ORDER), each)
+        if order is not None:
+            backend.write_record(RecordKind.ORDER, owner, order.value)
+            backend.remove_record(RecordKind.ORDER, each)
 
 
 def prune(backend: Backend, settings: Settings) -> int:
