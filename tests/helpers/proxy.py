@@ -31,7 +31,7 @@ class Proxy:
         self._passes.set()
         self._refuses = False
         self._delay = 0.0
-        self._mark: bytes | None = None
+        self._marks: tuple[bytes, ...] = ()
         self._share = 0.0
         self._chance = random.Random(11)
         self.lost = 0
@@ -74,13 +74,13 @@ class Proxy:
         """Everything takes this much longer, each way."""
         self._delay = seconds
 
-    def lose_replies(self, mark: bytes | None, *, share: float) -> None:
+    def lose_replies(self, *marks: bytes, share: float) -> None:
         """Let the server do what it was asked, and reset the connection instead of passing its answer on.
 
-        mark: only answers to what has these bytes in it; None: to anything. share: of them, by chance:
+        marks: only answers to what has one of these in it. share: of them, by chance:
         what is counted would sooner or later keep step with what a client does.
         """
-        self._mark, self._share = mark, share
+        self._marks, self._share = marks, share
 
     def heal(self) -> None:
         """All is well again."""
@@ -141,7 +141,7 @@ class Proxy:
         pair.shut()
 
     def _loses(self, asked: bytes) -> bool:
-        return bool(self._share) and (self._mark or b"") in asked and self._chance.random() < self._share
+        return bool(self._share) and any(m in asked for m in self._marks) and self._chance.random() < self._share
 
 
 class _Pair:

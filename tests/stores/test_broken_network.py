@@ -37,12 +37,12 @@ def test_answers_lost_after_the_commit_are_asked_for_again(far: Far) -> None:
     """200 times the store does what it is asked and nobody hears of it: nothing runs again, nothing is stuck."""
     lab, proxy, place = far
     app = lab.app("load")
-    tree = lab.start("load")
+    trees = [lab.start("load") for _ in range(2)]
     lab.enqueue(app, [app.note.call() for _ in range(500)])
     # Where an exchange is many commits the answer to each may be lost, and an exchange must have a chance too; and such
     # a driver waits for half a second after each.
     share, most = (0.3, LOST) if open_backend(place.url).capabilities.one_commit_exchange else (0.1, LOST // 4)
-    proxy.lose_replies(mark_of_an_exchange(place.kind, tree.owner), share=share)
+    proxy.lose_replies(*(mark_of_an_exchange(place.kind, tree.owner) for tree in trees), share=share)
 
     def lost_enough() -> bool:
         if app.jobs.count()["waiting"] < 300:
@@ -52,7 +52,7 @@ def test_answers_lost_after_the_commit_are_asked_for_again(far: Far) -> None:
     wait_until(lost_enough, f"{most} lost answers", timeout=120, interval=0.05)
     proxy.heal()
     lab.drained(app)
-    assert tree.stop() == 0
+    assert all(tree.stop() == 0 for tree in trees)
     figures = lab.figures()
     print(f"{place.kind}: {proxy.lost} answers lost; {figures}")
     assert figures.faults == {}, figures
