@@ -35,6 +35,8 @@ def room(may: str = "", packages: str = "") -> Room:
     return Room(frozenset(may.split()), frozenset(packages.split()))
 
 
+# What every store may import.
+SHELF = "backends.base backends.checks backends.door backends.url backends.verbs core errors"
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
     "version": room(),
@@ -47,14 +49,14 @@ ROOMS = {
     "backends.ready": room("backends.base errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
+    "backends.pool": room("errors"),
+    "backends.verbs": room("errors"),
     # One for each store; its own driver, never another store.
-    "backends.sqlite": room(
-        "backends.base backends.door backends.checks backends.url backends.registry core errors", "apsw"
-    ),
-    "backends.redis": room("backends.base backends.door backends.checks backends.url core errors", "redis msgspec"),
-    "backends.mysql": room("backends.base backends.door backends.url backends.checks core errors", "pymysql MySQLdb"),
-    "backends.postgres": room("backends.base backends.door backends.url backends.checks core errors", "psycopg"),
-    "backends.mongodb": room("backends.base backends.door backends.checks backends.url core errors", "pymongo bson"),
+    "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
+    "backends.redis": room(SHELF, "redis msgspec"),
+    "backends.mysql": room(f"backends.pool {SHELF}", "pymysql MySQLdb"),
+    "backends.postgres": room(f"backends.pool {SHELF}", "psycopg"),
+    "backends.mongodb": room(SHELF, "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from pymongo import ReturnDocument
@@ -34,11 +32,12 @@ from jobcard.backends.base import (
 from jobcard.backends.mongodb import changes, claim, deleting, leases, loads, lookup, records, schema, wake
 from jobcard.backends.mongodb.connection import Connections, Store
 from jobcard.backends.mongodb.enqueue import enqueue
-from jobcard.backends.mongodb.errors import CommandError, driver_errors
+from jobcard.backends.mongodb.errors import driver_errors
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_claimed, to_job
 from jobcard.backends.url import mask
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
@@ -52,23 +51,7 @@ _R = TypeVar("_R")
 _ENDED = sorted(state.value for state in ENDED)
 
 
-def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turn the driver's errors into ours, log how long a verb took, and name the schema found if it is another."""
-
-    @functools.wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        started = time.perf_counter()
-        try:
-            with driver_errors:
-                return method(*args, **kwargs)
-        except CommandError:
-            cast(MongoBackend, args[0]).check_schema()
-            raise
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
-
-    return call
+_verb = Verb(driver_errors)
 
 
 class MongoBackend:

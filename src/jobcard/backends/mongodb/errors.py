@@ -8,6 +8,7 @@ from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
 from pymongo import errors as mongo
 
 from jobcard.backends.door import Door
+from jobcard.backends.verbs import NotUnderstoodError
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -62,7 +63,7 @@ class NoSchemaError(SchemaVersionError):
     """Nothing of ours is in this database under this prefix."""
 
 
-class CommandError(StoreError):
+class CommandError(NotUnderstoodError):
     """The server cannot take a command as it is: something that we rely on may be missing, an index or a collection."""
 
 

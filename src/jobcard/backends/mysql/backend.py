@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -32,16 +31,17 @@ from jobcard.backends.base import (
 from jobcard.backends.mysql import changes, durability, lookup, producing
 from jobcard.backends.mysql.changes import Ledger, Standing
 from jobcard.backends.mysql.connection import Connection, Rows, Step, only_row
-from jobcard.backends.mysql.errors import StatementError, UniqueKeyError
+from jobcard.backends.mysql.errors import UniqueKeyError
 from jobcard.backends.mysql.exchange import Exchange
 from jobcard.backends.mysql.options import read_options
-from jobcard.backends.mysql.pool import Pool
 from jobcard.backends.mysql.rows import to_job
 from jobcard.backends.mysql.schema import Schema
 from jobcard.backends.mysql.statements import statements
 from jobcard.backends.mysql.values import can_be_sent, or_nothing
 from jobcard.backends.mysql.wake import Watch
+from jobcard.backends.pool import Pool
 from jobcard.backends.url import mask
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
@@ -56,23 +56,7 @@ _SCHEMA_PATIENCE = 120.0
 """Seconds: another process may be in the middle of the same migration."""
 
 
-def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Log how long a verb took, and say which schema was found when its tables are not there."""
-
-    @functools.wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        store = cast(MySQLBackend, args[0])
-        started = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        except StatementError:
-            store.check_schema()
-            raise
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
-
-    return call
+_verb = Verb()
 
 
 class MySQLBackend:
@@ -454,7 +438,7 @@ class MySQLBackend:
     def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Rows:
         return self._execute(name, {"ids": job_ids}) if job_ids else Rows()
 
-    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool:
+    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool[Connection]:
         # Not a method of this object: a store that was forgotten shall be collected, its connections closed.
         return Pool(
             functools.partial(Connection, self._options, patient=patient),

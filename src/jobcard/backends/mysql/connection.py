@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import select
@@ -256,6 +257,12 @@ class Connection:
                     raise
             time.sleep(random.uniform(0.0, 0.002 * turn))
         raise AssertionError("not reached")
+
+    def abandon(self) -> None:
+        """Let go of its socket, where the driver says it, without a word to the server."""
+        if self.fileno is not None:
+            with contextlib.suppress(OSError):
+                os.close(self.fileno)
 
     def close(self) -> None:
         """Say goodbye to the server."""

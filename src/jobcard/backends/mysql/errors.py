@@ -6,6 +6,7 @@ import ssl
 
 from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
+from jobcard.backends.verbs import NotUnderstoodError
 from jobcard.errors import (
     ConfigError,
     InvalidJobError,
@@ -46,7 +47,7 @@ class UniqueKeyError(InvalidJobError):
     """A unique index refused a row; its caller finds out who is there."""
 
 
-class StatementError(StoreError):
+class StatementError(NotUnderstoodError):
     """The server did not understand a statement: the tables are missing or not of this version."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -29,18 +28,19 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
+from jobcard.backends.pool import Pool
 from jobcard.backends.postgres import changes, lookup, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
-from jobcard.backends.postgres.errors import StatementError, UniqueKeyError
+from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
 from jobcard.backends.postgres.options import read_options
-from jobcard.backends.postgres.pool import Pool
 from jobcard.backends.postgres.producing import Enqueue
 from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.statements import Tables, statements
 from jobcard.backends.postgres.values import Ids, Numbers, Texts
 from jobcard.backends.url import mask
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
@@ -55,23 +55,7 @@ _SCHEMA_PATIENCE = 60.0
 """Seconds: another process may be in the middle of the same migration."""
 
 
-def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Log how long a verb took, and say which schema was found when its tables are not there."""
-
-    @functools.wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        store = cast(PostgresBackend, args[0])
-        started = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        except StatementError:
-            store.check_schema()
-            raise
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
-
-    return call
+_verb = Verb()
 
 
 class PostgresBackend:
@@ -376,7 +360,7 @@ class PostgresBackend:
     def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Sequence[Row]:
         return self._execute(name, {"ids": Ids(job_ids)}) if job_ids else []
 
-    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool:
+    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool[Connection]:
         # Not a method of this object: a store that was forgotten shall be collected, its connections closed.
         return Pool(
             functools.partial(Connection, self._options, patient=patient),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import select
 import time
@@ -231,6 +232,11 @@ class Connection:
         # Behind a pooler a setting lives as long as its transaction.
         sets = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in self._settings.items())
         self._raw.execute("select " + sets, prepare=False)
+
+    def abandon(self) -> None:
+        """Let go of its socket without a word to the server."""
+        with contextlib.suppress(OSError, psycopg.Error):
+            os.close(self.fileno)
 
     def close(self) -> None:
         """Say goodbye to the server."""

@@ -7,6 +7,7 @@ import struct
 import psycopg
 
 from jobcard.backends.door import Door
+from jobcard.backends.verbs import NotUnderstoodError
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -25,7 +26,7 @@ class UniqueKeyError(InvalidJobError):
     """A unique index refused the row; its caller finds out who is there."""
 
 
-class StatementError(StoreError):
+class StatementError(NotUnderstoodError):
     """PostgreSQL did not understand a statement: the tables are missing or not of this version."""
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -38,6 +36,7 @@ from jobcard.backends.redis.exchange import exchange
 from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.options import read_options
 from jobcard.backends.url import mask
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
@@ -49,20 +48,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turn the driver's errors into ours, and log how long a verb took."""
-
-    @functools.wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        started = time.perf_counter()
-        try:
-            with driver_errors:
-                return method(*args, **kwargs)
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
-
-    return call
+_verb = Verb(driver_errors)
 
 
 class RedisBackend:

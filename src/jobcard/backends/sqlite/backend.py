@@ -6,12 +6,11 @@ import functools
 import logging
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from jobcard.backends import base
@@ -36,7 +35,7 @@ from jobcard.backends.base import (
 )
 from jobcard.backends.sqlite import changes, files, lookup, storing, wake
 from jobcard.backends.sqlite.connection import Connection
-from jobcard.backends.sqlite.errors import StatementError, UniqueKeyError
+from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.exchange import Exchange, keep_records
 from jobcard.backends.sqlite.files import FileConnection, NoFileError
 from jobcard.backends.sqlite.options import MEMORY, read_options
@@ -44,6 +43,7 @@ from jobcard.backends.sqlite.pool import Pool
 from jobcard.backends.sqlite.rows import to_job
 from jobcard.backends.sqlite.schema import Schema
 from jobcard.backends.sqlite.statements import statements
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
@@ -63,25 +63,7 @@ _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""
 
 
-def _verb(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Log how long a verb took, and say which schema was found when its tables are not there."""
-
-    @functools.wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        store = cast(SQLiteBackend, args[0])
-        started = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        except NoFileError as error:
-            raise SchemaVersionError(0, store._schema.wanted) from error
-        except StatementError:
-            store.check_schema()
-            raise
-        finally:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
-
-    return call
+_verb = Verb()
 
 
 class SQLiteBackend:

@@ -7,6 +7,7 @@ import sqlite3
 import apsw
 
 from jobcard.backends.door import Door
+from jobcard.backends.verbs import NotUnderstoodError
 from jobcard.errors import (
     ConfigError,
     CorruptRecordError,
@@ -28,7 +29,7 @@ class UniqueKeyError(InvalidJobError):
     """A unique index refused the row; its caller finds out who is there."""
 
 
-class StatementError(StoreError):
+class StatementError(NotUnderstoodError):
     """SQLite did not understand a statement: the tables are missing or not of this version."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.options import MEMORY, Options
+from jobcard.backends.verbs import NotUnderstoodError
 from jobcard.errors import ConfigError, StoreError
 
 FileKey = tuple[int, int]
@@ -28,7 +29,7 @@ _open_files: dict[FileKey, tuple[str, int]] = {}  # library and number of our co
 _unsafe_files: set[FileKey] = set()  # open in the parent while it forked
 
 
-class NoFileError(StoreError):
+class NoFileError(NotUnderstoodError):
     """There is no such file yet; `migrate` makes it."""
 
 

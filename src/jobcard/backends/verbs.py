@@ -1,0 +1,51 @@
+"""What every verb of every store does besides its work: it says how long it took, and which schema it met."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import ParamSpec, Protocol, TypeVar, cast
+
+from jobcard.errors import StoreError
+
+_log = logging.getLogger("jobcard.store")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class NotUnderstoodError(StoreError):
+    """The store did not understand us: what we rely on is missing, or not of this version. Each store has its own."""
+
+
+class _Checked(Protocol):
+    def check_schema(self) -> None: ...
+
+
+class Verb:
+    """Decorates the verbs of a store."""
+
+    def __init__(self, door: AbstractContextManager[None] | None = None) -> None:
+        """door: what the verb is called within, where the driver is not behind one already."""
+        self._door = door or nullcontext()
+
+    def __call__(self, method: Callable[_P, _R]) -> Callable[_P, _R]:
+        door = self._door
+
+        @functools.wraps(method)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            started = time.perf_counter()
+            try:
+                with door:
+                    return method(*args, **kwargs)
+            except NotUnderstoodError:
+                cast(_Checked, args[0]).check_schema()
+                raise
+            finally:
+                if _log.isEnabledFor(logging.DEBUG):
+                    _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))
+
+        return call
