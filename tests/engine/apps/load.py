@@ -29,6 +29,14 @@ def nap(ctx: JobContext, seconds: float) -> int:
         return ctx.token
 
 
+@jobs.job(backoff=AGAIN, max_attempts=100, max_crashes=100)
+def hardy(ctx: JobContext, seconds: float = 0.0) -> int:
+    """Be at work for a while, killed as often as a test likes."""
+    with history.run(ctx):
+        time.sleep(seconds)
+        return ctx.token
+
+
 @jobs.job(max_attempts=1)
 def once(ctx: JobContext, seconds: float = 0.0) -> int:
     """At most one try."""
