@@ -57,9 +57,11 @@ class TestPlans:
         assert "SEARCH jobcard_jobs USING" in plan
         assert "SCAN jobcard" not in plan
 
-    def test_those_who_wait_for_the_end_ask_by_id(self, store: SQLiteBackend) -> None:
-        """`ended` is asked often: one look at the index of ids for each."""
-        plan = self.plan(store, store._sql["ended"].replace("{marks}", "?, ?"), 2)
+    @pytest.mark.parametrize("name", ["ended", "ended_refs"])
+    @pytest.mark.parametrize("count", [1, 2, 1000])
+    def test_those_who_wait_for_the_end_ask_by_id(self, store: SQLiteBackend, name: str, count: int) -> None:
+        """`ended` is asked often: one look at the index of ids for each, however many there are."""
+        plan = self.plan(store, store._sql[name].replace("{marks}", ", ".join("?" * count)), count)
         assert plan == "SEARCH jobcard_jobs USING INDEX jobcard_jobs_id (id=?)"
 
     def test_lapsed_claims_are_looked_for_among_claims(self, store: SQLiteBackend) -> None:
