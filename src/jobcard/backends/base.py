@@ -21,12 +21,14 @@ Rules every store obeys:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import QueueLimit, Use
 from jobcard.core.states import Change
 
 # ------------------------------------------------------------------ what a store can do
@@ -60,7 +62,9 @@ class Fate(StrEnum):
     ID_TAKEN = "id_taken"
     """The same id with other content was there: nothing stored."""
     KEY_TAKEN = "key_taken"
-    """A living job holds the same unique key: nothing stored."""
+    """Another job has the same unique key and lives, or the same once key and its time is not over: nothing stored."""
+    REPLACED = "replaced"
+    """Another job has the key, was waiting, and is to do now what this one was to: its id, this one's content."""
 
 
 class Enqueued(NamedTuple):
@@ -102,10 +106,14 @@ class Outcome(NamedTuple):
 
 
 class Want(NamedTuple):
-    """What an engine would take: from each queue at most so many, in this order, and in all at most `total`."""
+    """What an engine would take: from each queue at most so many, in this order, and in all at most `total`.
+
+    limits: of those queues that are limited over all engines.
+    """
 
     queues: Sequence[tuple[str, int]] = ()
     total: int = 0
+    limits: Mapping[str, QueueLimit] = MappingProxyType({})
 
 
 NO_COMPLETIONS = Completions()
@@ -143,7 +151,8 @@ class Exchanged(NamedTuple):
     settings: int
     """Rises with every change of a queue, schedule or order record."""
     next_due: int | None
-    """Microseconds until the next delayed job is due (0: more are due than one call releases); None: there is none."""
+    """Microseconds until the next delayed job is due (0: more are due than one call releases), or until the rate of a
+    wanted queue with jobs in line lets one more start; None: neither."""
 
 
 # ------------------------------------------------------------------ looking up
@@ -161,6 +170,7 @@ class Filter:
     """Equal to this stored text."""
     error_kind: str | None = None
     batch_id: bytes | None = None
+    limit_key: str | None = None
     after: int | None = None
     before: int | None = None
     search: str | None = None
@@ -292,6 +302,11 @@ class Backend(Protocol):
 
         After a failure none or all of them stay, though they may appear over some milliseconds. A job with
         another fate does not stop the others. A sealed store: `StoreMovedError`, checked in the same step.
+
+        Keys are kept by the store itself: of many at once with one key exactly one is stored, and the others are told
+        its id, those of the same call too. A once key is a record of its own, which no prune takes before its time.
+        A job that `replaces` writes its content over the waiting job that has its key: all but id, `created_at`,
+        token, attempts and the keys themselves; where that job is not waiting it is `KEY_TAKEN`.
         """
         ...
 
@@ -305,8 +320,15 @@ class Backend(Protocol):
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
+
+        freed: the limit keys of the jobs that leave work by these completions and outcomes. After them, of the jobs
+        held by `limit` with such a key the first ones are put back in line, as many as the key now has room for.
+        No claim exceeds a limit, whatever other engines do at the same time. A job whose key is at its limit is put
+        under the hold `limit` instead of being claimed; one whose key's rate is used up under `delay` until it has
+        room, its place in line kept. Either way it has spent nothing, and those behind it are claimed in its stead.
 
         One bad outcome never takes others with it. A completion or outcome whose token matches but whose
         state moved on was ours before: `MINE`. A job that ends gets `expires_at` = now + its `keep`, if it
@@ -337,6 +359,13 @@ class Backend(Protocol):
         """
         ...
 
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many.
+
+        `exchange` does so for the keys that it frees; this is asked now and then, and mends what a death left.
+        """
+        ...
+
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
         ...
@@ -354,7 +383,8 @@ class Backend(Protocol):
         """Delete at most `limit` ended jobs in these states; how many.
 
         finished_before: those that ended before this instant. age: those without a `keep` of their own that
-        ended longer ago than this, and any whose own `keep` has run out.
+        ended longer ago than this, and any whose own `keep` has run out. Once keys and counted starts whose time is
+        over go too, some at each call; those whose time is not over stay, whatever becomes of their jobs.
         """
         ...
 
@@ -401,6 +431,10 @@ class Backend(Protocol):
 
     def tally(self) -> Tally:
         """The whole store's figures."""
+        ...
+
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues, and of these limit keys, are used now, by their names."""
         ...
 
     # -- small records

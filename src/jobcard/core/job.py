@@ -47,7 +47,17 @@ class NewJob(NamedTuple):
     keep: int | None
     """How long the job is kept after it ended; None: as the engine's settings say."""
     unique_key: str | None
+    """No other living job has this key."""
+    once_key: str | None
+    """No other job gets this key until `once_until`, whatever becomes of this one."""
+    once_until: int | None
+    replaces: bool
+    """Where a waiting job has the unique or once key: that job takes over what this one is to do."""
     limit_key: str | None
+    """Jobs with this key share a limit: of those at work at once, of starts in a window of time, or both."""
+    key_limit: int | None
+    rate_count: int | None
+    rate_per: int | None
     batch_id: bytes | None
     parent_id: bytes | None
     schedule_id: str | None
@@ -90,7 +100,11 @@ class JobRow(NamedTuple):
     cancel_requested: str | None
     """Why a cancel was asked for, while the job is at work; None: nobody asked."""
     unique_key: str | None
+    once_key: str | None
     limit_key: str | None
+    key_limit: int | None
+    rate_count: int | None
+    rate_per: int | None
     batch_id: bytes | None
     parent_id: bytes | None
     schedule_id: str | None
@@ -133,6 +147,10 @@ class Claimed(NamedTuple):
     claimed_at: int
     claimed_by: str
     checkpoint: str | None
+    limit_key: str | None
+    key_limit: int | None
+    rate_count: int | None
+    rate_per: int | None
     batch_id: bytes | None
     parent_id: bytes | None
     schedule_id: str | None
@@ -194,7 +212,7 @@ class Job:
     result: Any
     state: JobState
     hold: str | None
-    """Why a waiting job may not be claimed: delay, after, batch, parked, broken; None: it may."""
+    """Why a waiting job may not be claimed: delay, limit, after, batch, parked, broken; None: it may."""
     priority: int
     attempt: int
     max_attempts: int

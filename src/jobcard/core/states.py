@@ -48,6 +48,8 @@ class Hold(StrEnum):
 
     DELAY = "delay"
     """Not due yet; `exchange` lifts it when the time has come."""
+    LIMIT = "limit"
+    """As many jobs with its limit key are at work as may be; `exchange` lifts it when one of them is not any more."""
     AFTER = "after"
     """Waits for other jobs."""
     BATCH = "batch"
