@@ -1,0 +1,106 @@
+"""Which jobs are one and the same: the keys by which a store lets only one of them in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from jobcard.core import clock, limits
+from jobcard.errors import ConfigError
+
+OnConflict = Literal["return", "raise", "replace", "ignore"]
+ON_CONFLICT = ("return", "raise", "replace", "ignore")
+
+_WINDOWS = {"second": clock.SECOND, "minute": clock.MINUTE, "hour": clock.HOUR, "day": clock.DAY, "week": 7 * clock.DAY}
+_MONDAY = 4 * clock.DAY  # 1970 began on a Thursday
+PERIODS = (*_WINDOWS, "month", "ever")
+FOREVER = clock.to_instant(datetime(limits.LAST_YEAR + 1, 1, 1, tzinfo=UTC))
+"""Until when a key is taken that is taken for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """Only one of the jobs that are the same is stored.
+
+    by: which arguments make them the same: names of parameters, "args" for all; None: the job's name alone.
+    key: instead of `by`, a function of the arguments that returns text; it runs where the job is enqueued.
+    per: None: as long as the first one lives. "second", "minute", "hour", "day", "week", "month", or a timedelta: one
+    in each such window of UTC, by when the job is due. "ever": one for all time.
+    on_conflict: what the second enqueue does: "return" the handle of the first one (`handle.duplicate` is True), "raise"
+    `DuplicateJobError`, "replace" what the first one is to do if it still waits, "ignore" it and give None.
+    """
+
+    by: str | tuple[str, ...] | None = None
+    key: Callable[..., str] | None = None
+    per: str | timedelta | None = None
+    on_conflict: OnConflict = "return"
+
+    def __post_init__(self) -> None:
+        if self.by is not None and self.key is not None:
+            raise ConfigError("a unique job is so by its arguments or by a key function: give by or key, not both")
+        if self.key is not None and not callable(self.key):
+            raise ConfigError(f"key must be a function of the job's arguments, not {type(self.key).__name__}")
+        if self.on_conflict not in ON_CONFLICT:
+            raise ConfigError(f"on_conflict must be one of {', '.join(ON_CONFLICT)}")
+        object.__setattr__(self, "by", _check_by(self.by))
+        if isinstance(self.per, timedelta):
+            limits.check_duration(self.per, "per", clock.SECOND, limits.MAX_DELAY, error=ConfigError)
+        elif self.per is not None and self.per not in PERIODS:
+            raise ConfigError(f"per must be a timedelta or one of {', '.join(PERIODS)}")
+
+    @property
+    def while_alive(self) -> bool:
+        """Whether the key is free again when the job has ended."""
+        return self.per is None
+
+    def window(self, due: int) -> tuple[int, int]:
+        """The window in which a job due at this instant is the only one: from, until."""
+        if self.per == "ever":
+            return 0, FOREVER
+        if self.per == "month":
+            day = clock.to_datetime(due)
+            first = day.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            following = (first + timedelta(days=32)).replace(day=1)
+            return clock.to_instant(first), clock.to_instant(following)
+        if isinstance(self.per, timedelta):
+            length, origin = clock.to_duration(self.per), 0
+        else:
+            assert self.per is not None  # `while_alive` has no window
+            length, origin = _WINDOWS[self.per], _MONDAY if self.per == "week" else 0
+        start = (due - origin) // length * length + origin
+        return start, start + length
+
+
+def make_key(name: str, said: str) -> str:
+    """The key of a job: its name and what of its arguments counts, of whatever length; 1..244 characters of ASCII names.
+
+    said: text that is equal where the jobs are the same; empty: the name alone.
+    """
+    return name if not said else f"{name}#{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:43]}"
+
+
+def once_key(key: str, start: int) -> str:
+    """The key of a job in the window that starts at this instant."""
+    return f"{key}@{start}"
+
+
+def tick_key(schedule: str, tick: int) -> str:
+    """The key of the job that a schedule makes for a tick."""
+    return f"tick/{schedule}@{tick}"
+
+
+def _check_by(by: Any) -> str | tuple[str, ...] | None:
+    if by is None or by == "args":
+        return by  # type: ignore[no-any-return]
+    if isinstance(by, str):
+        return (by,)
+    try:
+        names = tuple(by)
+    except TypeError:
+        names = ()
+    if names and all(isinstance(name, str) and name.isidentifier() for name in names):
+        return names
+    raise ConfigError('by must be names of parameters, for example ("to",), or "args" for all of them')
