@@ -7,7 +7,8 @@ A cron expression is read as wall time in its time zone. Where clocks change:
 - With `*` in minute or hour time simply runs on: every quarter of an hour is every quarter of an hour that passes, so
   those of a repeated hour are due in both, and those of a missing hour in none.
 
-An interval counts from 1970 in UTC: every five minutes is at 0, 5, 10 … past the hour, whoever asks and whenever it began.
+An interval counts from 1970 in UTC: every five minutes is at 0, 5, 10 … past the hour, whoever asks and whenever it
+began.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Unique:
     key: instead of `by`, a function of the arguments that returns text; it runs where the job is enqueued.
     per: None: as long as the first one lives. "second", "minute", "hour", "day", "week", "month", or a timedelta: one
     in each such window of UTC, by when the job is due. "ever": one for all time.
-    on_conflict: what the second enqueue does: "return" the handle of the first one (`handle.duplicate` is True), "raise"
+    on_conflict: what the second enqueue does: "return" the handle of the first one (its `duplicate` is True), "raise"
     `DuplicateJobError`, "replace" what the first one is to do if it still waits, "ignore" it and give None.
     """
 
@@ -75,7 +75,7 @@ class Unique:
 
 
 def make_key(name: str, said: str) -> str:
-    """The key of a job: its name and what of its arguments counts, of whatever length; 1..244 characters of ASCII names.
+    """The key of a job: its name and what of its arguments counts, in at most 244 characters.
 
     said: text that is equal where the jobs are the same; empty: the name alone.
     """
