@@ -17,6 +17,7 @@ from helpers.servers.mysql import MariaDB, MySQL
 from helpers.servers.own import OwnServer
 from helpers.servers.postgres import Postgres
 from helpers.servers.redis import Redis, Valkey
+from helpers.servers.several import RedisCluster, ReplicaSet, Several, ValkeyCluster
 from helpers.servers.sharing import using
 
 __all__ = [
@@ -29,8 +30,12 @@ __all__ = [
     "OwnServer",
     "Postgres",
     "Redis",
+    "RedisCluster",
+    "ReplicaSet",
     "Server",
+    "Several",
     "Valkey",
+    "ValkeyCluster",
     "free_port",
     "using",
     "wait_until_up",

@@ -18,6 +18,7 @@ class MongoDB(Server):
     name = "mongodb"
     variable = "JOBCARD_TEST_MONGODB"
     replica_set: str | None = "rs0"
+    cache_gigabytes = 0.5
 
     def prepare(self, folder: Path) -> None:
         (folder / "data").mkdir()
@@ -26,7 +27,7 @@ class MongoDB(Server):
         of_a_set = ["--replSet", self.replica_set, "--oplogSize", "64"] if self.replica_set else []
         return [
             self._program(), "--dbpath", str(folder / "data"), "--port", str(port), "--bind_ip", "127.0.0.1",
-            "--nounixsocket", "--wiredTigerCacheSizeGB", "0.5", *of_a_set,
+            "--nounixsocket", "--wiredTigerCacheSizeGB", str(self.cache_gigabytes), *of_a_set,
             "--setParameter", "diagnosticDataCollectionEnabled=false",
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0",
         ]  # fmt: skip

@@ -18,16 +18,16 @@ class OwnServer:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-"))
-        give(self._folder, server.user())
-        server.prepare(self._folder)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-"))
+        give(self.folder, server.user())
+        server.prepare(self.folder)
         self.port = free_port()
-        self.url = server.url(self._folder, self.port)
+        self.url = server.url(self.folder, self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; returns when it can be used. Not when its port was taken meanwhile: that is an error."""
-        self._process = start_on(self._server, self._folder, self.port, lasting=True)
+        self._process = start_on(self._server, self.folder, self.port, lasting=True)
 
     def kill(self) -> None:
         """SIGKILL, and not a word before."""
@@ -44,4 +44,4 @@ class OwnServer:
         """End it and delete what it kept."""
         if self._process is not None:
             self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -33,14 +33,16 @@ def _code_of(error: BaseException) -> str:
 
 def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
-    if isinstance(error, redis.RedisClusterException):  # the only one of the driver's that is no RedisError
-        return StoreUnavailableError("no Redis Cluster answers there")
     if not isinstance(error, redis.RedisError):
         return None
     if isinstance(error, (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)):
         return ConfigError(f"Redis does not let us in: {type(error).__name__}")
     if isinstance(error, redis.OutOfMemoryError):
         return StoreFullError("Redis has no memory left; nothing was stored")
+    if isinstance(error, redis.MovedError):  # on a cluster it is followed
+        return ConfigError("this server is a node of a cluster, and our keys are on another: add cluster=1 to the URL")
+    if isinstance(error, (redis.AskError, redis.ClusterDownError)):
+        return StoreUnavailableError(f"the Redis Cluster cannot take this now: {type(error).__name__}")
     if isinstance(error, (redis.BusyLoadingError, redis.ReadOnlyError, redis.MasterDownError, redis.TryAgainError)):
         return StoreUnavailableError(f"Redis cannot take this now: {type(error).__name__}")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
