@@ -122,10 +122,18 @@ class RedisCluster(Several):
     def hand_over(self, prefix: str) -> None:
         """`CLUSTER FAILOVER` at a replica of the slot's master."""
         before = self.primary(prefix)
-        of_it = b"myself,slave " + self._ask(before, "CLUSTER", "MYID")
-        [replica, *_] = [node for node in self.nodes if of_it in self._ask(node, "CLUSTER", "NODES")]
+        own_id = self._ask(before, "CLUSTER", "MYID")
+        replica = wait_until(lambda: self._replica_of(own_id), "a replica that is up to date", timeout=30)
         self._ask(replica, "CLUSTER", "FAILOVER")
         wait_until(lambda: self.primary(prefix) is not before, "another master", timeout=30)
+
+    def _replica_of(self, master: bytes) -> OwnServer | None:
+        for node in self.nodes:
+            with contextlib.suppress(redis.RedisError):
+                follows = b"myself,slave " + master in self._ask(node, "CLUSTER", "NODES")
+                if follows and b"master_link_status:up" in self._ask(node, "INFO", "replication"):
+                    return node
+        return None
 
     def _owner(self, node: OwnServer, prefix: str) -> int | None:
         slot = key_slot(f"{{{prefix}}}".encode())
