@@ -17,9 +17,11 @@ import pytest
 
 from helpers.apps import App
 from jobcard import errors
+from jobcard.backends.mongodb import grants as mongodb_grants
 from jobcard.backends.mysql import grants as mysql_grants
 from jobcard.backends.postgres import grants as postgres_grants
 from jobcard.backends.postgres import options as postgres_options
+from jobcard.backends.redis import grants as redis_grants
 from jobcard.backends.redis import keys as redis_keys
 from jobcard.backends.redis.options import Options as RedisOptions
 from jobcard.backends.roles import Role
@@ -143,6 +145,31 @@ class TestNothingIsLeftOut:
             line for role in roles for line in (f"-- {role}", *(f"{s};" for s in statements(role, f"shop_{role}")))
         ]
         assert set(roles) == set(Role) and block.splitlines() == lines
+
+    @pytest.mark.parametrize(
+        ("page", "info", "mark", "end", "statements"),
+        [
+            ("redis.md", "redis", "#", "", partial(redis_grants.grants, prefix="jobcard")),
+            (
+                "mongodb.md",
+                "js",
+                "//",
+                ";",
+                partial(mongodb_grants.grants, prefix="jobcard", database="shop", home="shop"),
+            ),
+        ],
+        ids=["redis", "mongodb"],
+    )
+    def test_users(self, page: str, info: str, mark: str, end: str, statements: Callable[..., list[str]]) -> None:
+        """The same where the statements are not SQL."""
+        [block] = [text for said, text in _BLOCK.findall((DOCS / page).read_text("utf-8")) if said == info]
+        roles = (Role.MIGRATION, Role.ENGINE, Role.PRODUCER, Role.VIEWER)
+        lines = [
+            line
+            for role in roles
+            for line in (f"{mark} {role}", *(f"{one}{end}" for one in statements(role, f"shop_{role}")))
+        ]
+        assert block.splitlines() == lines
 
     def test_errors(self) -> None:
         """docs/errors.md has every error."""

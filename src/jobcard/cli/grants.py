@@ -30,10 +30,11 @@ def grants(role: str, user: str, url: str | None, as_json: bool) -> None:
             kind = where.partition(":")[0]
             raise ConfigError(f"a store of {kind} knows no roles: whoever reaches it may do everything in it")
         statements = store.grants(Role(role), user)
+        end = getattr(store, "statement_end", ";")  # a server's own client may take it for a part of the last word
     finally:
         store.close()
     if as_json:
         output.emit_json([*statements])
     else:
         for statement in statements:
-            output.emit(f"{statement};")
+            output.emit(f"{statement}{end}")

@@ -30,6 +30,8 @@ class Options:
     db: int = 0
     cluster: bool = False
     """The servers form a Redis Cluster; the store stays on one of them."""
+    wait_replicas: int = 0
+    """How many replicas must have a write before it is confirmed."""
     ssl_ca_certs: str | None = None
     ssl_check_hostname: bool = True
 
@@ -42,6 +44,7 @@ _CHECKS: Mapping[str, Check] = {
     "socket_timeout": seconds(0.001, 3600),
     "db": whole(0, 9_999),
     "cluster": flag,
+    "wait_replicas": whole(0, 9),
     "ssl_ca_certs": text,
     "ssl_check_hostname": flag,
 }
