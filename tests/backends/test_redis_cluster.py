@@ -16,7 +16,7 @@ from helpers.stores import in_fork
 from jobcard.backends.base import Backend, Filter, Want
 from jobcard.backends.redis import RedisBackend
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import Backend, Filter, Want
+from jobcard.conformance import BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, StoreUnavailableError
@@ -91,6 +91,7 @@ def test_any_node_of_the_url_will_do(cluster: Any) -> None:
     nowhere = RedisBackend(f"{before}@{gone}/?cluster=1")
     with pytest.raises(StoreUnavailableError):
         nowhere.facts()
+    nowhere.close()
 
 
 def test_facts_are_those_of_the_node_with_the_jobs(cluster: Any, store: RedisBackend) -> None:
@@ -196,3 +197,4 @@ def test_urls_say_which_kind_of_server_it_is(cluster: Any) -> None:
         alone = open_backend(f"{url}?cluster=1")
         with pytest.raises(ConfigError, match="no node of a cluster"):
             alone.facts()
+        alone.close()

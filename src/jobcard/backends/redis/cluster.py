@@ -43,6 +43,7 @@ class Slot:
         self._owner: Place | None = None
         self._last: Place | None = None
         self._pool: Any = None
+        self._left: list[Any] = []
 
     def owner(self) -> Place:
         """The node that has the slot, as far as anybody knows."""
@@ -68,8 +69,18 @@ class Slot:
             host = moved.host or (self._last or self._named[0])[0]
             self._go_to((host, int(moved.port)))
 
+    def close(self) -> None:
+        """Let go of every connection."""
+        with self._lock:
+            for pool in (*self._left, self._pool):
+                if pool is not None:
+                    pool.disconnect()
+            self._left, self._pool, self._owner = [], None, None
+
     def _go_to(self, owner: Place) -> None:
         if self._pool is None or owner != self._last:
+            if self._pool is not None:
+                self._left.append(self._pool)  # other threads may be waiting for an answer
             self._pool = self._new_pool(owner)
         self._owner = self._last = owner
 

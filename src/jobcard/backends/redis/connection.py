@@ -39,6 +39,7 @@ class Connections:
 
     def listener(self) -> Any:
         """A client with one connection of its own, for a waker."""
+        self.client()
         # On a cluster every node hears what is published on another.
         place = self._slot.owner() if self._options.cluster else None
         return redis.Redis(**self._arguments(place), single_connection_client=False)
@@ -48,6 +49,10 @@ class Connections:
         with self._lock:
             if self._client is not None and self._pid == os.getpid():
                 self._client.close()
+                if self._options.cluster:
+                    self._slot.close()
+                else:
+                    self._client.connection_pool.disconnect()
             self._client, self._pid = None, 0
 
     def _make(self) -> Any:
