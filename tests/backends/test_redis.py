@@ -270,7 +270,6 @@ def test_bad_urls_are_refused_by_name(url: str, word: str) -> None:
     [
         # A user who may not do in a script what the script does: the driver takes the ERR away.
         (redis.ResponseError("The user executing the script can't run this command"), StoreError, "failed: ERR"),
-        (redis.exceptions.RedisClusterException("no node answers"), StoreUnavailableError, "Cluster"),
     ],
 )
 def test_errors_without_a_code_are_told_apart(error: Exception, ours: type[StoreError], word: str) -> None:

@@ -29,19 +29,20 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.mongodb import changes, claim, deleting, leases, loads, lookup, records, schema, wake
+from jobcard.backends.mongodb import changes, claim, deleting, grants, leases, loads, lookup, records, schema, wake
 from jobcard.backends.mongodb.connection import Connections, Store
 from jobcard.backends.mongodb.enqueue import enqueue
 from jobcard.backends.mongodb.errors import driver_errors
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_claimed, to_job
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
-from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -85,10 +86,10 @@ class MongoBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         return schema.rollback(self._store)
 
+    @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
-        with driver_errors:
-            schema.check_version(schema.version(self._store))
+        schema.check_version(schema.version(self._store))
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -319,12 +320,21 @@ class MongoBackend:
     @_verb
     def waker(self) -> Waker:
         """Hints by a change stream on a connection of its own; on a standalone server by asking."""
-        if wake.has_change_streams(self._store):
-            try:
-                return wake.listen(self._connections.listener)
-            except ConfigError as error:
-                _log.warning("no wake-ups by a change stream: %s; asking instead", error)
+        try:
+            with driver_errors:
+                if wake.has_change_streams(self._store):
+                    return wake.listen(self._connections.listener)
+        except StoreUnavailableError:
+            return wake.listen(self._connections.listener, away=True)
+        except ConfigError as error:
+            _log.warning("no wake-ups by a change stream: %s; asking instead", error)
         return wake.watch(self._connections.store)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statements that give this user what the role needs in this database; opens nothing."""
+        options = self._options
+        home = str(options.driver.get("authSource", options.database))
+        return grants.grants(role, user, prefix=options.prefix, database=options.database, home=home)
 
 
 _CONTRACT: type[base.Backend] = MongoBackend
