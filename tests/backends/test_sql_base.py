@@ -21,7 +21,7 @@ from jobcard.backends.sql.connection import Step
 from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import OwnValues, in_pieces, placed
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import BackendSuite, Harness, factory, run_histories
 from jobcard.conformance.drawing import SERVER
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, InvalidJobError, StoreFullError, StoreUnavailableError
@@ -49,6 +49,11 @@ class TestPG8000(BackendSuite):
         harness = Harness(new_store)
         yield harness
         harness.close()
+
+    @pytest.mark.timeout(900)
+    def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
+        """Thousands of statements, each a trip of its own."""
+        run_histories(harness.fresh, self.histories)
 
 
 @pytest.fixture

@@ -78,16 +78,16 @@ def or_nothing(values: Sequence[object]) -> Sequence[object]:
 def in_pieces(rows: Sequence[Sequence[object]], size: int, most: int) -> list[Sequence[Sequence[object]]]:
     """Rows in pieces for one statement each; a row that is larger stands alone.
 
-    size: characters that their texts together have at most, or about. most: values.
+    size: characters that their texts together have at most, or about. most: values. All rows are of one length.
     """
     pieces: list[Sequence[Sequence[object]]] = []
-    first = total = number = 0
+    many = max(1, most // len(rows[0])) if rows else 1
+    first = total = 0
     for place, row in enumerate(rows):
         own = sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
-        if (total + own > size or number + len(row) > most) and place > first:
+        if (total + own > size or place - first == many) and place > first:
             pieces.append(rows[first:place])
-            first, total, number = place, 0, 0
+            first, total = place, 0
         total += own
-        number += len(row)
     pieces.append(rows[first:])
     return pieces
