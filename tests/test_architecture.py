@@ -55,8 +55,10 @@ ROOMS = {
     # One for each store; its own driver, never another store.
     "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
     "backends.redis": room(SHELF, "redis msgspec"),
-    "backends.mysql": room(f"backends.pool {SHELF}", "pymysql MySQLdb"),
-    "backends.postgres": room(f"backends.pool {SHELF}", "psycopg"),
+    # What stores in SQL databases do alike; it knows no driver.
+    "backends.sql": room(f"backends.pool {SHELF}"),
+    "backends.mysql": room(f"backends.sql {SHELF}", "pymysql MySQLdb"),
+    "backends.postgres": room(f"backends.sql backends.pool {SHELF}", "psycopg"),
     "backends.mongodb": room(SHELF, "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),

@@ -11,9 +11,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from jobcard.backends.mysql.options import Options
+from jobcard.backends.sql.connection import Result
 from jobcard.errors import ConfigError
 
 
@@ -28,8 +29,6 @@ mysqldb = _imported("MySQLdb")
 # Where neither is there, the error names the one that the extra brings.
 pymysql = _imported("pymysql") if mysqldb is not None else import_module("pymysql")
 
-Row = tuple[Any, ...]
-
 # What the protocol numbers them.
 _WHOLE_NUMBERS = (1, 2, 3, 8, 9, 13)
 _TEXTS = (249, 250, 251, 252, 253)
@@ -40,13 +39,6 @@ class Unreadable(str):
     """Stands where a value is no text in UTF-8."""
 
     __slots__ = ()
-
-
-class Result(NamedTuple):
-    """What one statement answered. found: how many rows it gave back, or met and would change."""
-
-    rows: tuple[Row, ...]
-    found: int
 
 
 class Body(Protocol):

@@ -6,7 +6,8 @@ import ssl
 
 from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
-from jobcard.backends.verbs import NotAllowedError, NotUnderstoodError
+from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
+from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
     AccessDeniedError,
     ConfigError,
@@ -42,18 +43,6 @@ _AWAY = frozenset(
      1792, 1836, 1047, 1927, 1969, 3024, 3032, 3100, 3169, 3170, 4031, 1028}
 )  # fmt: skip
 _DAMAGED = frozenset({1034, 1035, 1194, 1195, 1712, 1713, 1816, 1877, 1932})
-
-
-class UniqueKeyError(InvalidJobError):
-    """A unique index refused a row; its caller finds out who is there."""
-
-
-class StatementError(NotUnderstoodError):
-    """The server did not understand a statement: the tables are missing or not of this version."""
-
-
-class ConflictError(StoreUnavailableError):
-    """Two transactions were in each other's way and this one was undone; the same again will do."""
 
 
 def number_of(error: BaseException) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jobcard.backends.mysql.schema import TABLES
 from jobcard.backends.roles import Role
+from jobcard.backends.sql.schema import TABLES
 from jobcard.errors import ConfigError
 
 # `meta` counts what engines want to hear of: a new queue, a job put in line. Its `word` is for migrations alone.

@@ -1,0 +1,1 @@
+"""Stores as third parties write them."""
