@@ -36,7 +36,7 @@ def room(may: str = "", packages: str = "") -> Room:
 
 
 # What every store may import.
-SHELF = "backends.base backends.checks backends.door backends.url backends.verbs core errors"
+SHELF = "backends.base backends.checks backends.door backends.roles backends.url backends.verbs core errors"
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
     "version": room(),
@@ -50,7 +50,8 @@ ROOMS = {
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
     "backends.pool": room("errors"),
-    "backends.verbs": room("errors"),
+    "backends.roles": room("errors"),
+    "backends.verbs": room("backends.roles errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
     "backends.redis": room(SHELF, "redis msgspec"),
@@ -69,7 +70,8 @@ ROOMS = {
     "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
-        "client engine engine.keeper workers backends.base backends.registry backends.url core errors version",
+        "client engine engine.keeper workers backends.base backends.registry backends.roles backends.url core errors "
+        "version",
         "click rich",
     ),
 }

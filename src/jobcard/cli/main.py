@@ -16,6 +16,7 @@ import click
 
 from jobcard.cli import output
 from jobcard.errors import (
+    AccessDeniedError,
     BackupError,
     ConfigError,
     InvalidJobError,
@@ -34,6 +35,7 @@ BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
 _EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
     (NotFoundError, NOT_FOUND),
     (UnknownJobError, NOT_FOUND),
+    (AccessDeniedError, STORE),
     (ConfigError, USAGE),
     (InvalidJobError, USAGE),
     (StoreError, STORE),
@@ -73,6 +75,7 @@ class Commands(click.Group):
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
+        "grants": "jobcard.cli.grants:grants",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
         "completion": "jobcard.cli.completion:completion",

@@ -27,7 +27,7 @@ from jobcard.engine import commands, lanes, routines
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.engine.routines import Routine
-from jobcard.errors import StoreError
+from jobcard.errors import AccessDeniedError, StoreError
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
@@ -232,6 +232,8 @@ class Dispatcher:
             )
 
         def failed(error: StoreError) -> None:
+            if isinstance(error, AccessDeniedError) and not self._ready:
+                raise error  # nobody has been told yet that jobs will run here
             self._store_failed("exchange", error)
             self._plan.store_failed(time.monotonic())
 

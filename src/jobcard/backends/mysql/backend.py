@@ -28,7 +28,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.mysql import changes, durability, lookup, producing
+from jobcard.backends.mysql import changes, durability, grants, lookup, producing
 from jobcard.backends.mysql.changes import Ledger, Standing
 from jobcard.backends.mysql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.mysql.errors import UniqueKeyError
@@ -40,6 +40,7 @@ from jobcard.backends.mysql.statements import statements
 from jobcard.backends.mysql.values import can_be_sent, or_nothing
 from jobcard.backends.mysql.wake import Watch
 from jobcard.backends.pool import Pool
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
@@ -89,6 +90,7 @@ class MySQLBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         return self._rebuild(self._schema.rollback)
 
+    @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
         with self._pool.use() as connection:
@@ -421,6 +423,10 @@ class MySQLBackend:
 
         watch = Watch(look, pool.close)
         return Waker(fd=watch.fileno(), drain=watch.drain, close=watch.close)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statements that give this account what the role needs in this database; opens nothing."""
+        return grants.grants(role, user, prefix=self._prefix, database=self._options.database)
 
     # -- inside
 

@@ -29,7 +29,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import changes, lookup, wake
+from jobcard.backends.postgres import changes, grants, lookup, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
@@ -39,6 +39,7 @@ from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.statements import Tables, statements
 from jobcard.backends.postgres.values import Ids, Numbers, Texts
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
@@ -90,6 +91,7 @@ class PostgresBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         return self._rebuild(self._schema.rollback)
 
+    @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
         with self._pool.use() as connection:
@@ -343,6 +345,17 @@ class PostgresBackend:
             return Waker()
         listener = wake.Listener(lambda: Connection(self._options), self._channel)
         return Waker(fd=listener.fileno(), drain=listener.drain, close=listener.close)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statements that give this user what the role needs in this schema; opens nothing."""
+        database = self._options.connection.get("dbname")
+        return grants.grants(
+            role,
+            user,
+            schema=self._options.schema,
+            prefix=self._options.prefix,
+            database=None if database is None else str(database),
+        )
 
     # -- inside
 

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Wait
 
+from jobcard.backends.postgres import refusal
 from jobcard.backends.postgres.errors import ConflictError, cannot_connect, driver_errors
 from jobcard.backends.postgres.options import STATEMENT_SECONDS, Options
 from jobcard.backends.postgres.values import adapters
@@ -120,7 +122,8 @@ class Connection:
                 **arguments,  # type: ignore[arg-type]
             )
         except psycopg.Error as error:
-            raise cannot_connect(error) from error
+            state = refusal.state_of(error, make_conninfo("", **arguments))
+            raise cannot_connect(error, state) from error
 
     @property
     def fileno(self) -> int:
