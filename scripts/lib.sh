@@ -26,7 +26,8 @@ find_python() {
     return 1
 }
 
-# Installs Debian packages, as root or by sudo. Waits for another package manager that is at work.
+# Installs Debian packages, as root or by sudo. Waits for another package manager that is at work. No service that comes
+# with one is started, now or at the next boot.
 apt_install() {
     local as_root=()
     command -v apt-get >/dev/null || fail "please install $* (there is no apt-get here)"
@@ -38,7 +39,20 @@ apt_install() {
     say "installing $*"
     # A list of packages may be out of date, or missing on a fresh machine.
     "${get[@]}" update >&2 || say "warning: the list of packages could not be brought up to date"
+    # Packages ask this file whether they may start what they bring; somebody else's answer stays.
+    local policy=/usr/sbin/policy-rc.d ours=no status package
+    if [ ! -e $policy ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+        "${as_root[@]}" chmod +x $policy
+    fi
     "${get[@]}" install --no-install-recommends "$@" >&2
+    status=$?
+    [ $ours = no ] || "${as_root[@]}" rm -f $policy
+    for package in "$@"; do
+        "${as_root[@]}" systemctl --quiet disable "$package" >/dev/null 2>&1 || true
+    done
+    return $status
 }
 
 # ensure_program NAME PACKAGES…: a server's program, wherever Debian puts such; tried twice, as mirrors have bad moments.

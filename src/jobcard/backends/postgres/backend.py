@@ -341,6 +341,11 @@ class PostgresBackend:
 
     def waker(self) -> Waker:
         """Hints by NOTIFY, on a connection of its own; none behind a pooler, or with listen=0."""
+        if self._options.listen and self._options.pooled:
+            _log.warning(
+                "behind a pooler nobody can listen: this engine looks for new jobs once in poll_interval; "
+                "give engines a URL that leads to the server itself, or say listen=off"
+            )
         if not self._options.listen or self._options.pooled:
             return Waker()
         listener = wake.Listener(lambda: Connection(self._options), self._channel)

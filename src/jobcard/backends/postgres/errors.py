@@ -39,6 +39,10 @@ class CannotConnectError(StoreUnavailableError):
     """No connection could be made."""
 
 
+class ProtocolError(CannotConnectError):
+    """Whoever answered did not take how we began: it may be a pooler."""
+
+
 def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
     if isinstance(error, _NOT_A_VALUE):
@@ -103,7 +107,8 @@ def cannot_connect(error: psycopg.Error, state: str | None = None) -> JobcardErr
     said = "; ".join(line.strip(" -") for line in str(error).splitlines() if line.strip())
     if state is not None and isinstance(_by_state(state, error), AccessDeniedError):
         return AccessDeniedError(f"PostgreSQL refused the connection: {said}")
-    return CannotConnectError(f"no connection to PostgreSQL: {said}")
+    kind = ProtocolError if state == "08P01" else CannotConnectError
+    return kind(f"no connection to PostgreSQL: {said}")
 
 
 def _first_line(error: psycopg.Error) -> str:
