@@ -28,7 +28,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.mysql import changes, durability, lookup, producing
+from jobcard.backends.mysql import changes, checkup, lookup, producing
 from jobcard.backends.mysql.changes import Ledger, Standing
 from jobcard.backends.mysql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.mysql.errors import UniqueKeyError
@@ -43,6 +43,7 @@ from jobcard.backends.pool import Pool
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
@@ -393,7 +394,7 @@ class MySQLBackend:
             facts, variables, [(_, threads)] = connection.run(
                 [
                     Step(self._sql["facts"], asked),
-                    Step(self._sql["variables"], {"names": list(durability.VARIABLES)}),
+                    Step(self._sql["variables"], {"names": list(checkup.VARIABLES)}),
                     Step(self._sql["threads"]),
                 ]
             )
@@ -407,8 +408,26 @@ class MySQLBackend:
             size_bytes=size,
             connections=int(threads),
             now=now,
-            problems=durability.problems(dict(variables)),
+            problems=weaknesses(checkup.durability(dict(variables))),
         )
+
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(lambda: [checkup.driver(self._options)], self._examine_server, self._examine_jobs)
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        with self._pool.use() as connection:
+            variables = connection.execute(self._sql["variables"], {"names": list(checkup.VARIABLES)})
+            return [
+                checkup.server(connection),
+                *checkup.durability(dict(variables)),
+                *checkup.way(connection, self._options),
+            ]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return set_aside(self._execute("set_aside", {"most": MOST_HELD}))
 
     def waker(self) -> Waker:
         """Hints by a thread that looks now and then, on a connection of its own."""

@@ -19,7 +19,7 @@ class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
     def __init__(self, url: StoreURL, options: Options) -> None:
-        self._url = url
+        self.url = url
         self._options = options
         self._lock = threading.Lock()
         self._pid = 0
@@ -61,7 +61,7 @@ class Connections:
         return redis.Redis(connection_pool=pool)
 
     def _arguments(self) -> dict[str, Any]:
-        url, options = self._url, self._options
+        url, options = self.url, self._options
         arguments: dict[str, Any] = {
             "host": url.host or "localhost",
             "port": url.port or 6379,
