@@ -73,6 +73,7 @@ CASES = {
     "stats": Case("stats", "canceled", table=True),
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
+    "doctor": Case("doctor", "store.identity"),
     "bench": Case("bench --jobs 20", "pickup_p99_ms"),
     "demo": Case("demo --files 20", "p99"),
     "completion": Case("completion bash", "_jobcard_completion", json_is=None),

@@ -74,7 +74,9 @@ def look_over(parts: Parts, *, full: bool = False, tell: Callable[[int], None] =
 
 
 def _machine() -> Iterator[Finding]:
-    yield findings.version("python", "Python", platform.python_version(), _OLDEST_PYTHON, "install a newer Python")
+    yield findings.version(
+        "versions.python", "Python", platform.python_version(), _OLDEST_PYTHON, "install a newer Python"
+    )
     yield ok("versions.jobcard", f"jobcard {VERSION}", "what looks at the store here")
 
 

@@ -79,9 +79,9 @@ def weaknesses(findings: Iterable[Finding]) -> list[str]:
 # ------------------------------------------------------------------ what every store says in the same words
 
 
-def version(point: str, name: str, found: str, oldest: Sequence[int], fix: str) -> Finding:
-    """A version held against the oldest that will do. point: `driver` or `server`. found: its numbers come first."""
-    code, subject = f"versions.{point}", f"{name} {found}"
+def version(code: str, name: str, found: str, oldest: Sequence[int], fix: str) -> Finding:
+    """A version held against the oldest that will do. found: its numbers come first."""
+    subject = f"{name} {found}"
     least = ".".join(map(str, oldest))
     if numbers(found) < tuple(oldest):
         return error(code, subject, f"{subject} is too old: {least} is the first that will do", fix)
@@ -173,7 +173,12 @@ def unreachable(failure: JobcardError) -> Finding:
 
 def refused(failure: JobcardError) -> Finding:
     """The store answers, and cannot be used as it is."""
-    return error("store.refused", "store", f"it cannot be used as it is: {failure}", "do as the sentence says")
+    return error(
+        "store.refused",
+        "store",
+        f"it cannot be used as it is: {failure}",
+        "correct the URL, or what its user may do, as that says",
+    )
 
 
 # ------------------------------------------------------------------ the way to it

@@ -51,13 +51,15 @@ def ask(store: Store) -> Answers:
 def driver() -> Finding:
     """The driver's version."""
     return findings.version(
-        "driver", "PyMongo", pymongo.version, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[mongodb]'"
+        "versions.driver", "PyMongo", pymongo.version, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[mongodb]'"
     )
 
 
 def server(store: Store) -> Finding:
     """The server's version."""
-    return findings.version("server", "MongoDB", store.client.server_info()["version"], OLDEST, "upgrade the server")
+    return findings.version(
+        "versions.server", "MongoDB", store.client.server_info()["version"], OLDEST, "upgrade the server"
+    )
 
 
 def durability(answers: Answers) -> list[Finding]:

@@ -26,13 +26,15 @@ def driver(options: Options) -> Finding:
     """The driver's version."""
     name, module = chosen(options)
     shown, oldest = _OLDEST_DRIVERS[name]
-    return findings.version("driver", shown, str(module.__version__), oldest, "pip install --upgrade 'jobcard[mysql]'")
+    return findings.version(
+        "versions.driver", shown, str(module.__version__), oldest, "pip install --upgrade 'jobcard[mysql]'"
+    )
 
 
 def server(connection: Connection) -> Finding:
     """The server's version."""
     name, oldest = ("MariaDB", OLDEST_MARIADB) if connection.is_mariadb else ("MySQL", OLDEST_MYSQL)
-    return findings.version("server", name, connection.version, oldest, "upgrade the server")
+    return findings.version("versions.server", name, connection.version, oldest, "upgrade the server")
 
 
 def durability(variables: Mapping[str, str]) -> list[Finding]:
@@ -42,8 +44,8 @@ def durability(variables: Mapping[str, str]) -> list[Finding]:
 
 
 def _flush(told: Mapping[str, str]) -> Finding:
-    name = "innodb_flush_log_at_trx_commit"
-    code, value, fix = f"durability.{name}", told.get(name, "1"), _HOW.format(f"{name} = 1")
+    code, name = "durability.innodb_flush_log_at_trx_commit", "innodb_flush_log_at_trx_commit"
+    value, fix = told.get(name, "1"), _HOW.format(f"{name} = 1")
     if value == "0":
         return error(code, name, f"{name}=0: the last second may be lost when the server dies", fix)
     if value != "1":

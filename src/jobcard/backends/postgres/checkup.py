@@ -31,29 +31,37 @@ class Settings(NamedTuple):
 def driver() -> Finding:
     """The driver's version."""
     return findings.version(
-        "driver", "psycopg", psycopg.__version__, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[postgres]'"
+        "versions.driver", "psycopg", psycopg.__version__, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[postgres]'"
     )
 
 
 def server(settings: Settings) -> Finding:
     """The server's version."""
     oldest = (OLDEST_SERVER // 10_000,)
-    return findings.version("server", "PostgreSQL", settings.version, oldest, "upgrade the server")
+    return findings.version("versions.server", "PostgreSQL", settings.version, oldest, "upgrade the server")
 
 
 def durability(settings: Settings) -> list[Finding]:
     """What the newest confirmed jobs outlive."""
     return [
-        _switch("fsync", settings.fsync, "a crash of the server's host may damage the whole database"),
-        _switch("full_page_writes", settings.full_page_writes, "a crash of the server's host may damage the database"),
-        _switch("synchronous_commit", settings.synchronous_commit, "the newest jobs may be lost when the server dies"),
+        _switch("durability.fsync", settings.fsync, "a crash of the server's host may damage the whole database"),
+        _switch(
+            "durability.full_page_writes",
+            settings.full_page_writes,
+            "a crash of the server's host may damage the database",
+        ),
+        _switch(
+            "durability.synchronous_commit",
+            settings.synchronous_commit,
+            "the newest jobs may be lost when the server dies",
+        ),
         _standby(settings),
         _survives(settings),
     ]
 
 
-def _switch(name: str, value: str, what: str) -> Finding:
-    code = f"durability.{name}"
+def _switch(code: str, value: str, what: str) -> Finding:
+    name = code.partition(".")[2]
     if value == "off":
         return error(code, name, f"{name}=off: {what}", _HOW.format(f"{name} = on"))
     return ok(code, name, f"{name}={value}")

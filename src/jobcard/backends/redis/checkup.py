@@ -31,15 +31,17 @@ def ask(client: Any) -> Info:
 def driver() -> Finding:
     """The driver's version."""
     return findings.version(
-        "driver", "redis-py", redis.__version__, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[redis]'"
+        "versions.driver", "redis-py", redis.__version__, _OLDEST_DRIVER, "pip install --upgrade 'jobcard[redis]'"
     )
 
 
 def server(info: Info) -> Finding:
     """The server's version."""
     if found := info.get("valkey_version"):
-        return findings.version("server", "Valkey", str(found), OLDEST, "upgrade the server")
-    return findings.version("server", "Redis", str(info.get("redis_version", "0")), OLDEST, "upgrade the server")
+        return findings.version("versions.server", "Valkey", str(found), OLDEST, "upgrade the server")
+    return findings.version(
+        "versions.server", "Redis", str(info.get("redis_version", "0")), OLDEST, "upgrade the server"
+    )
 
 
 def durability(info: Info) -> list[Finding]:

@@ -134,11 +134,15 @@ def versions(options: Options, library: str) -> Iterator[Finding]:
     if options.library == "apsw":
         import apsw
 
-        yield findings.version("driver", "apsw", apsw.apsw_version(), (3, 37), "pip install --upgrade apsw")
+        yield findings.version("versions.driver", "apsw", apsw.apsw_version(), (3, 37), "pip install --upgrade apsw")
     else:
         yield ok("versions.driver", options.library, "Python's own")
     yield findings.version(
-        "server", "SQLite", library, OLDEST_LIBRARY[:2], "leave the option library at apsw, which brings its own"
+        "versions.server",
+        "SQLite",
+        library,
+        OLDEST_LIBRARY[:2],
+        "leave the option library at apsw, which brings its own",
     )
 
 
