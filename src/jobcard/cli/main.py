@@ -51,6 +51,7 @@ Examples:
   jobcard jobs list --state failed
   jobcard jobs show ID                         one job, its errors and what it printed
   jobcard stats --json
+  jobcard doctor                               does this store keep what is promised?
   jobcard demo                                 see it work, in a few seconds
 
 \b
@@ -76,6 +77,7 @@ class Commands(click.Group):
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
         "grants": "jobcard.cli.grants:grants",
+        "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
         "completion": "jobcard.cli.completion:completion",

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobcard.backends import base
-from jobcard.backends.mysql import durability, grants
+from jobcard.backends.mysql import checkup, grants
 from jobcard.backends.mysql.connection import Connection
 from jobcard.backends.mysql.dialect import MYSQL
 from jobcard.backends.mysql.options import Options, read_options
 from jobcard.backends.roles import Role
 from jobcard.backends.sql.backend import About, SQLBackend
 from jobcard.backends.sql.connection import Connection as AnyConnection
-from jobcard.backends.sql.connection import Step
+from jobcard.core.findings import Finding
 
 
 class MySQLBackend(SQLBackend):
@@ -33,12 +33,24 @@ class MySQLBackend(SQLBackend):
         return read_options(url, given, patience=patience)
 
     def about(self, connection: AnyConnection, version: str) -> About:
-        """Which of the servers it is, and what makes it forget what it confirmed."""
-        variables, [(_, threads)] = connection.run(
-            [Step(self._sql["variables"], {"names": list(durability.VARIABLES)}), Step(self._sql["threads"])]
-        )
+        """Which of the servers it is."""
+        [(_, threads)] = connection.execute(self._sql["threads"])
         name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
-        return About(f"{name} {version}", int(threads), durability.problems(dict(variables)))
+        return About(f"{name} {version}", int(threads))
+
+    def examine_way(self) -> Sequence[Finding]:
+        """The driver."""
+        return [checkup.driver(self._options)]
+
+    def examine_server(self, connection: AnyConnection) -> Sequence[Finding]:
+        """The server, what makes it forget what it confirmed, and who can read along."""
+        assert isinstance(connection, Connection)  # ours, by open_connection
+        variables = connection.execute(self._sql["variables"], {"names": list(checkup.VARIABLES)})
+        return [
+            checkup.server(connection),
+            *checkup.durability(dict(variables)),
+            *checkup.way(connection, self._options),
+        ]
 
     def grants(self, role: Role, user: str) -> Sequence[str]:
         """The statements that give this account what the role needs in this database; opens nothing."""

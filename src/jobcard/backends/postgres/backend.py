@@ -29,7 +29,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import changes, grants, lookup, wake
+from jobcard.backends.postgres import changes, checkup, grants, lookup, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
@@ -43,6 +43,7 @@ from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
@@ -327,7 +328,10 @@ class PostgresBackend:
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
         values = {"tables": Texts(self._schema.tables), "now": self._now()}
-        [(version, schema, identity, size, connections, now, *durability)] = self._execute("facts", values)
+        with self._pool.use() as connection:
+            [[(version, schema, identity, size, connections, now)], [settings]] = connection.run(
+                [Step(self._sql["facts"], values), Step(self._sql["settings"])]
+            )
         return Facts(
             store="postgresql",
             version=f"PostgreSQL {version}",
@@ -336,8 +340,24 @@ class PostgresBackend:
             size_bytes=size,
             connections=connections,
             now=now,
-            problems=_problems(*durability),
+            problems=weaknesses(checkup.durability(checkup.Settings(*settings))),
         )
+
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, who stands in between, jobs set aside."""
+        return answered(lambda: [checkup.driver()], self._examine_server, self._examine_jobs)
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        with self._pool.use() as connection:
+            [row] = connection.execute(self._sql["settings"])
+            settings = checkup.Settings(*row)
+            way = list(checkup.way(connection, settings, pooled=self._options.pooled))
+        return [checkup.server(settings), *checkup.durability(settings), *way]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return set_aside(self._execute("set_aside", {"most": MOST_HELD}))
 
     def waker(self) -> Waker:
         """Hints by NOTIFY, on a connection of its own; none behind a pooler, or with listen=0."""
@@ -412,19 +432,6 @@ class PostgresBackend:
     def _ring_now(self) -> None:
         with self._pool.use() as connection:
             connection.run([Step(self._sql["notify"], {"channel": self._channel})])
-
-
-def _problems(fsync: str, full_page_writes: str, synchronous_commit: str, in_recovery: bool) -> Sequence[str]:
-    found = []
-    if fsync == "off":
-        found.append("fsync=off: a crash of the server's host may damage the whole database")
-    if full_page_writes == "off":
-        found.append("full_page_writes=off: a crash of the server's host may damage the whole database")
-    if synchronous_commit == "off":
-        found.append("synchronous_commit=off: the newest jobs may be lost when the server dies")
-    if in_recovery:
-        found.append("the server is a standby: nothing can be stored in it")
-    return found
 
 
 _CONTRACT: type[base.Backend] = PostgresBackend

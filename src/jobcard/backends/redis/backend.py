@@ -32,7 +32,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.redis import changes, grants, lookup, rights, rows, scripts, wake
+from jobcard.backends.redis import changes, checkup, grants, lookup, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
 from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
 from jobcard.backends.redis.exchange import exchange
@@ -42,6 +42,7 @@ from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
@@ -157,17 +158,11 @@ class RedisBackend:
             return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
 
     def _refuse_eviction(self) -> None:
-        if (policy := self._eviction()) is not None:
+        if (policy := checkup.eviction(self._client.info("memory"))) is not None:
             raise ConfigError(
                 f"this Redis throws keys away when it is full (maxmemory-policy {policy}), and so would lose jobs: "
                 "set maxmemory-policy noeviction"
             )
-
-    def _eviction(self) -> str | None:
-        """The policy by which it would drop our keys; None: it would not, or does not say."""
-        info = self._client.info("memory")
-        policy = info.get("maxmemory_policy", "noeviction")
-        return policy if info.get("maxmemory", 0) and policy.startswith("allkeys") else None
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -379,7 +374,7 @@ class RedisBackend:
     @_verb
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
-        info = self._client.info()
+        info = checkup.ask(self._client)
         identity = self._client.hget(self._keys.meta, "identity")
         name = "Valkey" if info.get("valkey_version") else "Redis"
         return Facts(
@@ -390,18 +385,24 @@ class RedisBackend:
             size_bytes=info.get("used_memory"),
             connections=info.get("connected_clients"),
             now=self._now(),
-            problems=self._problems(info),
+            problems=weaknesses(checkup.durability(info)),
         )
 
-    def _problems(self, info: dict[str, Any]) -> Sequence[str]:
-        found = []
-        if not info.get("aof_enabled"):
-            found.append("appendonly is off: jobs since the last snapshot are lost when the server dies; set it to yes")
-        elif info.get("aof_last_write_status", "ok") != "ok":
-            found.append("the append-only file cannot be written: look at the server's disk")
-        if (policy := self._eviction()) is not None:
-            found.append(f"maxmemory-policy {policy} throws jobs away when memory is full; set it to noeviction")
-        return found
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(self._examine_way, self._examine_server, self._examine_jobs)
+
+    def _examine_way(self) -> Sequence[Finding]:
+        return [checkup.driver(), *checkup.way(self._connections.url)]
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        info = checkup.ask(self._client)
+        return [checkup.server(info), *checkup.durability(info)]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return checkup.set_aside(self._client, self._keys)
 
     @_verb
     def waker(self) -> Waker:

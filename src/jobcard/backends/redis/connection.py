@@ -20,7 +20,7 @@ class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
     def __init__(self, url: StoreURL, options: Options) -> None:
-        self._url = url
+        self.url = url
         self._options = options
         self._lock = threading.Lock()
         self._pid = 0
@@ -72,11 +72,11 @@ class Connections:
         return pool
 
     def _places(self) -> list[Place]:
-        named = [(self._url.host, self._url.port), *self._url.others]
+        named = [(self.url.host, self.url.port), *self.url.others]
         return [(host or "localhost", port or 6379) for host, port in named]
 
     def _arguments(self, place: Place | None = None) -> dict[str, Any]:
-        url, options = self._url, self._options
+        url, options = self.url, self._options
         host, port = place or self._places()[0]
         arguments: dict[str, Any] = {
             "host": host,

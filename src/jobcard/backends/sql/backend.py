@@ -44,6 +44,7 @@ from jobcard.backends.sql.wake import Watch
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
@@ -62,7 +63,6 @@ class About(NamedTuple):
 
     version: str
     connections: int | None = None
-    problems: Sequence[str] = ()
 
 
 class SQLBackend:
@@ -110,6 +110,14 @@ class SQLBackend:
     def about(self, connection: Connection, version: str) -> About:
         """What `facts()` says about the server. version: its own words."""
         return About(version)
+
+    def examine_way(self) -> Sequence[Finding]:
+        """What `examine()` finds without an answer of the server: the driver, for one."""
+        return ()
+
+    def examine_server(self, connection: Connection) -> Sequence[Finding]:
+        """What `examine()` finds out about the server; those that weaken durability are problems of `facts()` too."""
+        return ()
 
     # -- schema
 
@@ -427,6 +435,7 @@ class SQLBackend:
             self._schema.check(connection)
             schema_version, identity, size, now, version = only_row(connection.execute(self._sql["facts"], asked))
             about = self.about(connection, version)
+            problems = weaknesses(self.examine_server(connection))
         return Facts(
             store=self.store,
             version=about.version,
@@ -435,8 +444,21 @@ class SQLBackend:
             size_bytes=size,
             connections=about.connections,
             now=now,
-            problems=about.problems,
+            problems=problems,
         )
+
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(self.examine_way, self._examine_server, self._examine_jobs)
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        with self._pool.use() as connection:
+            return self.examine_server(connection)
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return set_aside(self._execute("set_aside", {"most": MOST_HELD}))
 
     def waker(self) -> Waker:
         """Hints by a thread that looks now and then, on a connection of its own."""
