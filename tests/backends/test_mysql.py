@@ -21,7 +21,7 @@ from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.mysql import MySQLBackend, connection, errors
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
 from jobcard.core import states
@@ -75,6 +75,14 @@ class TestMySQL(BackendSuite):
         harness = mysql_harness(mysql_url)
         yield harness
         harness.close()
+
+
+class TestMariaDBAwaited(AsyncBackendSuite, TestMariaDB):
+    """The same through the async facade."""
+
+
+class TestMySQLAwaited(AsyncBackendSuite, TestMySQL):
+    """The same through the async facade."""
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from jobcard.backends.base import Backend, Completions, Filter, Want
 from jobcard.backends.redis import RedisBackend
 from jobcard.backends.redis.errors import translate
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
@@ -63,6 +63,14 @@ class TestValkey(BackendSuite):
         harness = redis_harness(valkey_url)
         yield harness
         harness.close()
+
+
+class TestRedisAwaited(AsyncBackendSuite, TestRedis):
+    """The same through the async facade."""
+
+
+class TestValkeyAwaited(AsyncBackendSuite, TestValkey):
+    """The same through the async facade."""
 
 
 @pytest.fixture

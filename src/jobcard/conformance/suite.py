@@ -12,7 +12,8 @@ from types import MappingProxyType
 import pytest
 
 from jobcard.backends.base import Backend
-from jobcard.conformance.drawing import CI
+from jobcard.conformance.awaited import awaited
+from jobcard.conformance.drawing import CI, SHORT
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.machine import run_histories
 from jobcard.core.clock import FrozenClock
@@ -72,6 +73,23 @@ class BackendSuite:
 
     def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
         """Whatever is done in whatever order, the store holds what the model holds."""
+        run_histories(harness.fresh, self.histories)
+
+
+class AsyncBackendSuite:
+    """Inherit from this and from your own suite, in this order: the same checks through `AsyncBackend`.
+
+    class TestMyStoreAwaited(AsyncBackendSuite, TestMyStore): ...
+    """
+
+    histories = SHORT
+
+    @pytest.fixture(autouse=True)
+    def _through_the_facade(self, harness: Harness) -> None:
+        harness.through = awaited
+
+    def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
+        """Awaited, too, the store holds what the model holds."""
         run_histories(harness.fresh, self.histories)
 
 
