@@ -33,14 +33,16 @@ class Schema:
 
     def version(self, connection: Connection) -> int:
         """The version found, 0 when there are no tables or not all of them yet."""
-        if self._meta not in self._tables_found(connection):
+        tables = self._tables_found(connection)
+        if self._meta not in tables:
             return 0
         try:
             rows = connection.execute(self._sql["schema_version"])
         except StatementError as error:
             raise ConfigError(f"the table {self._meta} is not jobcard's: choose another prefix") from error
-        if not rows and self._tables_found(connection) == {self._meta}:
-            return 0  # a migration was killed right at its beginning
+        # By the first look: another process may have made the others since.
+        if not rows and tables == {self._meta}:
+            return 0  # a migration is right at its beginning, or was killed there
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise ConfigError(f"the table {self._meta} holds no schema version: it is damaged or not jobcard's")
         return rows[0][0]
