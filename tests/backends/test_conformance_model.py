@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from jobcard.conformance import CHECKS, AsyncBackendSuite, BackendSuite, Harness
+from jobcard.conformance import CHECKS, BackendSuite, Harness
 from jobcard.conformance.drawing import CI
 from jobcard.conformance.model import ModelStore, open_model
 
@@ -19,10 +19,6 @@ class TestModel(BackendSuite):
         harness = Harness(lambda clock: open_model(ModelStore(clock)))
         yield harness
         harness.close()
-
-
-class TestModelAwaited(AsyncBackendSuite, TestModel):
-    """The same through the async facade."""
 
 
 @pytest.mark.parametrize("name", CHECKS)
