@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -33,7 +34,21 @@ def _gather() -> dict[str, Callable[..., None]]:
     return found
 
 
-CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(_gather())
+def _naming_its_rule(check: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(check)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            check(*args, **kwargs)
+        except BaseException as error:
+            error.add_note(f"The rule: {inspect.getdoc(check)}")
+            raise
+
+    return run
+
+
+CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {name: _naming_its_rule(check) for name, check in _gather().items()}
+)
 """Every check by its name."""
 
 
