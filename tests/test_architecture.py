@@ -46,6 +46,7 @@ ROOMS = {
     "backends.base": room("core errors"),
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
+    "backends.asynchronous": room("backends.base core errors"),
     "backends.ready": room("backends.base errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
@@ -65,8 +66,11 @@ ROOMS = {
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
     "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
     "engine.notify": room(),
-    "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
-    "conformance": room("backends.base core errors", "pytest hypothesis"),
+    "client": room(
+        "engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
+        " version"
+    ),
+    "conformance": room("backends.asynchronous backends.base core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
     "testing": room("client"),
     "pytest_plugin": room("client testing", "pytest"),

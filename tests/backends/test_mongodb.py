@@ -20,7 +20,7 @@ from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.mongodb import claim as claiming
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import at_once
 from jobcard.conformance.suite import CHECKS, run_check
@@ -76,6 +76,10 @@ class TestMongoDB(BackendSuite):
         harness = mongo_harness(mongo_url)
         yield harness
         harness.close()
+
+
+class TestMongoDBAwaited(AsyncBackendSuite, TestMongoDB):
+    """The same through the async facade."""
 
 
 CHOICE = sorted(

@@ -20,6 +20,11 @@ local function begin()
   redis.call('HSET', K_meta, 'touched', 1)
 end
 
+-- To be called before anything is written, where new jobs are.
+local function sealed()
+  if redis.call('HEXISTS', K_meta, 'seal') == 1 then return redis.error_reply('JOBCARDSEALED moved') end
+end
+
 local changed = {}
 local function count(queue, state, by)
   local field = queue .. NUL .. state
