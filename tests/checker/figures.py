@@ -34,6 +34,8 @@ class Figures:
     orphans: processes that ran jobs and still live.
     unearned: completed, but no run of that claim came to its end.
     overspent: more attempts counted than runs begun.
+    half_stored: batches of a killed producer of which a part is there.
+    canceled_run: begun after the store had said that it is canceled.
     """
 
     lost: int = 0
@@ -47,6 +49,8 @@ class Figures:
     orphans: int = 0
     unearned: int = 0
     overspent: int = 0
+    half_stored: int = 0
+    canceled_run: int = 0
     # Not faults:
     jobs: int = 0
     runs: int = 0
@@ -73,7 +77,7 @@ class Figures:
         return counts + "".join(f"\n  {fault}: {case}" for fault, cases in self.cases.items() for case in cases)
 
 
-FAULTS = [each.name for each in fields(Figures)][:11]
+FAULTS = [each.name for each in fields(Figures)][:13]
 
 
 class Run(NamedTuple):
@@ -104,6 +108,9 @@ def check(
             figures.add("double_stored", f"{row.id} twice")
         rows[row.id] = row
     _check_enqueued(figures, events, rows, runs)
+    _check_batches(figures, events, rows)
+    _check_races(figures, events)
+    _check_cancels(figures, events, runs)
     _check_rows(figures, store, runs, workers_killed)
     _check_endings(figures, store.endings)
     deaths = {event.facts[0]: event.at for event in events if event.kind == "dead"}
@@ -164,6 +171,35 @@ def _check_enqueued(
             figures.recovered += 1
     for job_id in (rows.keys() | runs.keys()) - said.keys():
         figures.add("unexpected", f"{job_id} was never enqueued")
+
+
+def _check_batches(figures: Figures, events: Sequence[Event], rows: dict[str, Row]) -> None:
+    batches: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for event in events:
+        if event.kind == "enq-invoke" and len(event.facts) > 1:
+            batches[event.process, event.facts[1]].append(event.facts[0])
+    for (process, number), ids in batches.items():
+        there = sum(job_id in rows for job_id in ids)
+        if 0 < there < len(ids):
+            figures.add("half_stored", f"{there} of {len(ids)} jobs of batch {number} of {process}")
+
+
+def _check_races(figures: Figures, events: Sequence[Event]) -> None:
+    winners: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        if event.kind == "key":
+            winners[event.facts[0]].add(event.facts[1])
+    for key, ids in winners.items():
+        if len(ids) > 1:
+            figures.add("double_stored", f"unique key {key} belongs to {sorted(ids)}")
+
+
+def _check_cancels(figures: Figures, events: Sequence[Event], runs: dict[str, list[Run]]) -> None:
+    for event in events:
+        if event.kind == "cancel" and event.facts[1] == "canceled":
+            for run in runs.get(event.facts[0], ()):
+                if run.begin > event.at:
+                    figures.add("canceled_run", f"{event.facts[0]} began as claim {run.token} after it was canceled")
 
 
 def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]], workers_killed: bool) -> None:

@@ -3,10 +3,13 @@
     file    FOLDER/PID-STARTTIME.log, one for each process, opened for appending
     line    nanoseconds of CLOCK_BOOTTIME | event | facts, parted by spaces
 
-    enq-invoke ID       about to enqueue
+    enq-invoke ID [BATCH]  about to enqueue, in one call with others of this number
     enq-ok ID           the store has it
     enq-fail ID         the store does not have it
     enq-unknown ID      nobody knows
+    key KEY ID          the job that a unique key belongs to, as a producer was told
+    cancel ID STATE     an operator canceled it, and was told this state
+    told ID             a running job heard that it is canceled
     run-begin ID TOKEN ATTEMPT [OTHERS]   OTHERS: processes alive at that moment that ran jobs too, parted by commas;
                                           only from the second claim on
     run-end ID TOKEN    the job's code came to its end, however that was

@@ -124,6 +124,15 @@ BROKEN = {
         "unearned",
         healthy().begun(1).ended(1).begun(2, process="4-4").stored(token=2),
     ),
+    "half_stored": (
+        "half_stored",
+        healthy().begun().ended().stored().said("enq-invoke", JOB, 7).said("enq-invoke", "0c" * 16, 7),
+    ),
+    "double_stored: two winners": (
+        "double_stored",
+        healthy().begun().ended().stored().said("key", "k", JOB).said("key", "k", OTHER),
+    ),
+    "canceled_run": ("canceled_run", healthy().said("cancel", JOB, "canceled").begun().ended().stored("canceled")),
     "overspent": ("overspent", healthy().begun().ended().stored(attempt=2)),
 }
 

@@ -22,6 +22,7 @@ from jobcard.errors import StoreError
 # `scripts/test --quick` runs on a machine without servers.
 SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name in installed_schemes()]
 ALL = ["sqlite", *SERVERS]
+ANY_KIND = ["sqlite", *KINDS]
 
 
 @dataclass(frozen=True)

@@ -402,6 +402,12 @@ class OwnServer:
         self._process.wait()
         self._process = None
 
+    def stop(self) -> None:
+        """End it as its operator would; it tells its clients, and writes down what it has."""
+        assert self._process is not None
+        _end(self._process, self._server.stop_signal)
+        self._process = None
+
     def close(self) -> None:
         """End it and delete what it kept."""
         if self._process is not None:

@@ -1,0 +1,84 @@
+"""Histories as they grow: who runs what now, who began when; read a little at a time, so that it can be asked often."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from pathlib import Path
+
+from checker.history import is_alive
+
+NEWEST = 400
+
+
+class Tail:
+    """What the histories of a folder say so far, as of the last `look`. Times in seconds of their clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, int] = {}
+        self._over: set[str] = set()
+        """Files whose writer is gone, read to their end."""
+        self.first_begin: dict[str, float] = {}
+        self.last_begin: dict[str, float] = {}
+        """By process: when its newest run began."""
+        self.running: dict[str, str] = {}
+        """By process: the job whose code it is in."""
+        self.begun: dict[str, float] = {}
+        """By job: when its newest run began."""
+        self.told: dict[str, float] = {}
+        """By job: when it heard that it was canceled."""
+        self.ended: set[str] = set()
+        """Jobs of which a run came to its end."""
+        self.stored: Counter[str] = Counter()
+        """By producer: how many of its jobs are acknowledged."""
+        self.raced: Counter[str] = Counter()
+        """By unique key: how many producers were told who has it."""
+        self.newest: deque[str] = deque(maxlen=NEWEST)
+        """The jobs acknowledged last."""
+
+    @property
+    def backlog(self) -> int:
+        """About how many acknowledged jobs have not begun."""
+        return max(0, self.stored.total() - len(self.begun))
+
+    def look(self) -> None:
+        """Read what was written since the last time."""
+        for entry in os.scandir(self._folder):
+            name = entry.name
+            if name in self._over or not name.endswith(".log"):
+                continue
+            process = name.removesuffix(".log")
+            lives = is_alive(process)
+            self._read_on(Path(entry.path), process)
+            if not lives:
+                self._over.add(name)
+                self.running.pop(process, None)
+
+    def _read_on(self, path: Path, process: str) -> None:
+        since = self._read.get(path.name, 0)
+        with path.open("rb") as file:
+            file.seek(since)
+            new = file.read()
+        for line in new.decode().splitlines():
+            at, kind, *facts = line.split(" ")
+            self._note(int(at) / 1e9, process, kind, facts)
+        self._read[path.name] = since + len(new)
+
+    def _note(self, at: float, process: str, kind: str, facts: list[str]) -> None:
+        match kind:
+            case "run-begin":
+                self.first_begin.setdefault(process, at)
+                self.last_begin[process] = at
+                self.running[process] = facts[0]
+                self.begun[facts[0]] = max(at, self.begun.get(facts[0], 0.0))
+            case "run-end":
+                self.running.pop(process, None)
+                self.ended.add(facts[0])
+            case "told":
+                self.told.setdefault(facts[0], at)
+            case "key":
+                self.raced[facts[0]] += 1
+            case "enq-ok":
+                self.stored[process] += 1
+                self.newest.append(facts[0])
