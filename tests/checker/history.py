@@ -4,8 +4,8 @@
     line    nanoseconds of CLOCK_BOOTTIME | event | facts, parted by spaces
 
     enq-invoke ID [BATCH]  about to enqueue, in one call with others of this number
-    enq-ok ID           the store has it
-    enq-fail ID         the store does not have it
+    enq-ok ID [KEY]     the store has it, under this unique key
+    enq-fail ID [KEY]   the store does not have it
     enq-unknown ID      nobody knows
     key KEY ID          the job that a unique key belongs to, as a producer was told
     cancel ID STATE     an operator canceled it, and was told this state

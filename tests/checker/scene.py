@@ -6,10 +6,10 @@ import contextlib
 import json
 import random
 import statistics
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ from checker.tail import Tail
 from helpers.places import Place
 from helpers.proxy import Proxy
 from jobcard.errors import JobcardError, StoreError
+
+# One for good: a server that is started by a thread ends with that thread.
+_helper = ThreadPoolExecutor(1, "checker-helper")
 
 PATIENCE = 60.0
 """Seconds: whatever has not come after these has not come at all."""
@@ -111,20 +114,10 @@ class Scene:
 
     def in_background(self, call: Callable[[], object]) -> Steps:
         """Wait for a call that takes its time."""
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                call()
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        while thread.is_alive():
+        future = _helper.submit(call)
+        while not future.done():
             yield
-        if errors:
-            raise errors[0]
+        future.result()
 
     def runs_again(self, tree: Tree, since: float) -> Steps:
         """Wait until one of its workers begins a job after a moment."""

@@ -32,10 +32,10 @@ class Tail:
         """Jobs of which a run came to its end."""
         self.stored: Counter[str] = Counter()
         """By producer: how many of its jobs are acknowledged."""
-        self.raced: Counter[str] = Counter()
-        """By unique key: how many producers were told who has it."""
+        self.raced: dict[str, set[str]] = {}
+        """By unique key: the producers that were told who has it."""
         self.newest: deque[str] = deque(maxlen=NEWEST)
-        """The jobs acknowledged last."""
+        """The jobs acknowledged last, but for those with a unique key: who cancels one lets another take its key."""
 
     @property
     def backlog(self) -> int:
@@ -78,7 +78,8 @@ class Tail:
             case "told":
                 self.told.setdefault(facts[0], at)
             case "key":
-                self.raced[facts[0]] += 1
+                self.raced.setdefault(facts[0], set()).add(process)
             case "enq-ok":
                 self.stored[process] += 1
-                self.newest.append(facts[0])
+                if len(facts) == 1:
+                    self.newest.append(facts[0])

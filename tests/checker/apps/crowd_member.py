@@ -85,7 +85,7 @@ class Member:
                 time.sleep(AGAIN_SECONDS)
                 continue
             won = answer.fate in (Fate.STORED, Fate.REPEATED)
-            self._history.write("enq-ok" if won else "enq-fail", job_id.hex())
+            self._history.write("enq-ok" if won else "enq-fail", job_id.hex(), key)
             self._history.write("key", key, answer.existing.hex())
             return
 

@@ -18,7 +18,9 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     racing = scene.crowd.race(gate, keys)
     # Those that are killed meanwhile say nothing more.
     yield from scene.until(
-        lambda: min(scene.tail.raced[key] for key in keys) >= sum(not scene.is_gone(each) for each in racing),
+        lambda: all(
+            scene.is_gone(each) or all(each in scene.tail.raced.get(key, ()) for key in keys) for each in racing
+        ),
         "an answer to each producer",
     )
     gate.touch()
