@@ -7,7 +7,7 @@ rise with every claim, so that no clock of the store is needed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,7 @@ class Figures:
     overspent: more attempts counted than runs begun.
     half_stored: batches of a killed producer of which a part is there.
     canceled_run: begun after the store had said that it is canceled.
+    hurt: failed although it is a job that cannot fail by itself: others' deaths are not its own.
     """
 
     lost: int = 0
@@ -51,6 +52,7 @@ class Figures:
     overspent: int = 0
     half_stored: int = 0
     canceled_run: int = 0
+    hurt: int = 0
     # Not faults:
     jobs: int = 0
     runs: int = 0
@@ -77,7 +79,7 @@ class Figures:
         return counts + "".join(f"\n  {fault}: {case}" for fault, cases in self.cases.items() for case in cases)
 
 
-FAULTS = [each.name for each in fields(Figures)][:13]
+FAULTS = [each.name for each in fields(Figures)][:14]
 
 
 class Run(NamedTuple):
@@ -92,12 +94,18 @@ class Run(NamedTuple):
 
 
 def check(
-    history: Path | Iterable[Event], store: Stored, *, processes: Iterable[str] = (), workers_killed: bool = False
+    history: Path | Iterable[Event],
+    store: Stored,
+    *,
+    processes: Iterable[str] = (),
+    workers_killed: bool = False,
+    sound: Collection[str] = (),
 ) -> Figures:
     """Judge what happened, after everything was drained and stopped.
 
     processes: others beside those that ran jobs that must be gone, as `process_name` calls them.
     workers_killed: at any moment, and so perhaps between the start of a job and its first line of history.
+    sound: names of jobs that cannot fail by themselves, however often they are killed.
     """
     events = read_history(history) if isinstance(history, Path) else sorted(history)
     figures = Figures()
@@ -112,6 +120,9 @@ def check(
     _check_races(figures, events)
     _check_cancels(figures, events, runs)
     _check_rows(figures, store, runs, workers_killed)
+    for row in store.rows:
+        if row.state == "failed" and row.name in sound:
+            figures.add("hurt", f"{row.id} failed with reason {row.reason}")
     _check_endings(figures, store.endings)
     deaths = {event.facts[0]: event.at for event in events if event.kind == "dead"}
     begins = _begins_of(events)

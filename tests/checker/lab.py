@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -295,13 +295,13 @@ class Lab:
         self._watch.close()
         return Stored(stored.rows, self._watch.endings)
 
-    def figures(self, *, only: str = "", workers_killed: bool = False) -> Figures:
+    def figures(self, *, only: str = "", workers_killed: bool = False, sound: Collection[str] = ()) -> Figures:
         """What the checker says; stop the engines first. only: look at the rows of jobs of this name."""
         stored = self.stored()
         rows = [row for row in stored.rows if not only or row.name == only]
         ids = {row.id for row in rows}
         endings = [ending for ending in stored.endings if ending.id in ids]
-        return check(self.histories, Stored(rows, endings), workers_killed=workers_killed)
+        return check(self.histories, Stored(rows, endings), workers_killed=workers_killed, sound=sound)
 
     def close(self) -> None:
         """End everything; nothing may be left for other tests."""

@@ -40,6 +40,7 @@ LOW = 40
 """Fewer waiting jobs than this are too few: faults are to meet engines at work."""
 HIGH = 400
 """More than this, and nothing would be killed but a backlog."""
+SOUND = ("load.hardy", "load.obey")
 UNDER_WAY = 3
 """Faults at once at most."""
 
@@ -147,7 +148,7 @@ def run(
         why, figures, scene, load = "", Figures(), None, None
         try:
             scene = Scene(lab, place, proxy, shape, seed)
-            impossible = {name: why for name in schedule if (why := FAULTS[name].why_not(scene))}
+            impossible = {name: reason for name in schedule if (reason := FAULTS[name].why_not(scene))}
             possible = {name: count for name, count in schedule.items() if name not in impossible}
             load = Load(scene, possible, jobs=jobs, seed=seed, until=began + seconds)
             load.run()
@@ -159,7 +160,7 @@ def run(
                 raise
             with contextlib.suppress(Exception):
                 lab.stop()
-                figures = lab.figures(workers_killed=True)
+                figures = lab.figures(workers_killed=True, sound=SOUND)
         finally:
             zeros = {name: getattr(figures, name) for name in FIGURES}
             ok = not why and not any(zeros.values())
@@ -204,7 +205,7 @@ def _end(scene: Scene) -> Figures:
             scene.broken("stuck", f"an engine that was stopped in the end exited with {code}")
     with contextlib.suppress(AssertionError):
         scene.lab.wait_gone()
-    figures = scene.lab.figures(workers_killed=True)
+    figures = scene.lab.figures(workers_killed=True, sound=SOUND)
     for pid in scene.lab.processes():
         figures.add("orphans", str(pid))
     for figure, case in scene.cases:

@@ -55,7 +55,7 @@ class Story:
         return self
 
     def judged(self, *processes: str) -> Figures:
-        return check(self._events, Stored(self._rows, self._endings), processes=processes)
+        return check(self._events, Stored(self._rows, self._endings), processes=processes, sound=("sound",))
 
 
 def healthy() -> Story:
@@ -133,6 +133,7 @@ BROKEN = {
         healthy().begun().ended().stored().said("key", "k", JOB).said("key", "k", OTHER),
     ),
     "canceled_run": ("canceled_run", healthy().said("cancel", JOB, "canceled").begun().ended().stored("canceled")),
+    "hurt": ("hurt", healthy().begun().ended().stored("failed", reason="crash", name="sound")),
     "overspent": ("overspent", healthy().begun().ended().stored(attempt=2)),
 }
 
