@@ -17,6 +17,7 @@ from checker.stored import Ending, Row, Stored
 
 ENDED = ("completed", "failed", "canceled")
 SHOWN = 5
+THAW_NANOSECONDS = 1_000_000_000
 
 
 @dataclass
@@ -26,7 +27,8 @@ class Figures:
     lost: acknowledged, but not stored any more, or ended without ever having run.
     unexpected: stored or run, but never enqueued.
     double_stored: more than one row of one id, or living row of one unique key.
-    overlap: two runs of one job at the same time; a killed run ends with its process.
+    overlap: two runs of one job at the same time; a killed run ends with its process. When a whole host was frozen, for
+        more than a second after it thawed: that much is not promised.
     zombie_accepted: ended with the result of a claim that was not the last, or a token that fell.
     multi_terminal: ended more than once without an operator's retry in between.
     needless_rerun: begun again although its result had been accepted.
@@ -126,8 +128,9 @@ def check(
     _check_endings(figures, store.endings)
     deaths = {event.facts[0]: event.at for event in events if event.kind == "dead"}
     begins = _begins_of(events)
+    thaws = _thaws_of(events)
     for job_id, tries in runs.items():
-        _check_overlap(figures, job_id, tries, deaths, begins)
+        _check_overlap(figures, job_id, tries, deaths, begins, thaws)
     ran = {event.process for event in events if event.kind == "run-begin"}
     for process in alive(sorted(ran | set(processes))):
         figures.add("orphans", process)
@@ -159,6 +162,18 @@ def _begins_of(events: Sequence[Event]) -> dict[str, list[int]]:
         if event.kind == "run-begin":
             begins[event.process].append(event.at)
     return begins
+
+
+def _thaws_of(events: Sequence[Event]) -> dict[str, list[tuple[int, int]]]:
+    """By process: from when until when it was frozen with its whole host."""
+    frozen: dict[str, int] = {}
+    thaws: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for event in events:
+        if event.kind == "frozen":
+            frozen[event.facts[0]] = event.at
+        elif event.kind == "thawed":
+            thaws[event.facts[0]].append((frozen[event.facts[0]], event.at))
+    return thaws
 
 
 def _check_enqueued(
@@ -267,15 +282,30 @@ def _check_overlap(
     tries: Sequence[Run],
     deaths: dict[str, int],
     begins: dict[str, list[int]],
+    thaws: dict[str, list[tuple[int, int]]],
 ) -> None:
     for place, later in enumerate(tries):
         for earlier in tries[:place]:
-            if _end_of(earlier, later, deaths, begins) > later.begin:
+            end = _end_of(earlier, later, deaths, begins)
+            if end > later.begin and not _was_frozen(earlier, later, end, deaths, thaws):
                 figures.add(
                     "overlap",
                     f"{job_id}: claim {later.token} began in {later.process} while {earlier.token} ran in "
                     f"{earlier.process}",
                 )
+
+
+def _was_frozen(
+    earlier: Run, later: Run, end: float, deaths: dict[str, int], thaws: dict[str, list[tuple[int, int]]]
+) -> bool:
+    """Whether one of two runs stood still with its host, and was over soon after that thawed."""
+    for run, until in ((earlier, end), (later, later.end or deaths.get(later.process, float("inf")))):
+        for frozen, thawed in thaws.get(run.process, ()):
+            # What it was given before may begin in the moment between its thaw and its end.
+            touched = frozen <= later.begin <= thawed + THAW_NANOSECONDS
+            if touched and min(until, end) <= thawed + THAW_NANOSECONDS:
+                return True
+    return False
 
 
 def _end_of(run: Run, later: Run, deaths: dict[str, int], begins: dict[str, list[int]]) -> float:

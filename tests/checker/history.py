@@ -13,6 +13,8 @@
     run-begin ID TOKEN ATTEMPT [OTHERS]   OTHERS: processes alive at that moment that ran jobs too, parted by commas;
                                           only from the second claim on
     run-end ID TOKEN    the job's code came to its end, however that was
+    frozen PROCESS      its whole host stands still
+    thawed PROCESS      … and goes on
     dead PROCESS        somebody saw that this process was gone
 
 A line written with one `write` survives the SIGKILL of its writer, and lines of one file do not mix.

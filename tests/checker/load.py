@@ -20,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from checker.faults import CI, FAULTS, Fault
 from checker.faults.base import Steps
+from checker.faults.disk_full import small_disk
 from checker.figures import FAULTS as FIGURES
 from checker.figures import Figures
 from checker.lab import Lab, Tree
@@ -140,8 +142,8 @@ def run(
     seconds: after so many no other fault begins.
     """
     began = time.monotonic()
-    shape = shape or Shape()
-    with _place(kind, folder) as (place, proxy):
+    shape = replace(shape or Shape(), clocks="clock-stepped" in schedule)
+    with _place(kind, folder, small="disk-full" in schedule) as (place, proxy):
         lab = Lab(folder, place.url)
         if proxy is not None:
             lab.engine_url = place.behind(proxy.port)
@@ -226,13 +228,18 @@ def _late(scene: Scene) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _place(kind: str, folder: Path) -> Iterator[tuple[Place, Proxy | None]]:
-    """A store of its own, on a server that may be killed, and a network that may be broken on the way to it."""
-    if kind == "sqlite":
-        yield Place(kind, f"sqlite:///{folder / 'jobs.db'}"), None
-        return
-    with own_place(kind) as place, Proxy(place.port) as proxy:
-        yield place, proxy
+def _place(kind: str, folder: Path, *, small: bool) -> Iterator[tuple[Place, Proxy | None]]:
+    """A store of its own, on a server that may be killed, and a network that may be broken on the way to it.
+
+    small: on a disk of its own that can be filled, where one can be had.
+    """
+    with contextlib.ExitStack() as undo:
+        disk = undo.enter_context(small_disk(folder / "disk")) if small else None
+        if kind == "sqlite":
+            yield Place(kind, f"sqlite:///{(disk or folder) / 'jobs.db'}", disk=disk), None
+            return
+        place = undo.enter_context(own_place(kind, disk))
+        yield place, undo.enter_context(Proxy(place.port))
 
 
 # ------------------------------------------------------------------ the command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import statistics
 import time
@@ -11,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from checker.crowd import Crowd
@@ -25,6 +27,7 @@ from jobcard.errors import JobcardError, StoreError
 # One for good: a server that is started by a thread ends with that thread.
 _helper = ThreadPoolExecutor(1, "checker-helper")
 
+SKEWED = Path(__file__).with_name("skewed")
 PATIENCE = 60.0
 """Seconds: whatever has not come after these has not come at all."""
 
@@ -42,6 +45,8 @@ class Shape:
     """For how many seconds a network is broken, at least and at most."""
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    clocks: bool = False
+    """Whether each engine has a wall clock of its own, that can be stepped."""
 
 
 class Unrecovered(AssertionError):
@@ -151,12 +156,29 @@ class Scene:
         )
         tree.wait_ready()
 
+    def clock_of(self, tree: Tree) -> Path:
+        """The file that says how many seconds the wall clock of an engine's host is wrong by."""
+        return self.lab.folder / f"clock-{self.lab.trees.index(tree)}"
+
+    @staticmethod
+    def signal(process: str, number: int) -> None:
+        """Send a signal to a process, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            if is_alive(process):
+                os.kill(int(process.partition("-")[0]), number)
+
     def _start(self) -> Tree:
         shape = self.shape
+        environment = dict(shape.environment)
+        if shape.clocks:
+            clock = self.lab.folder / f"clock-{len(self.lab.trees)}"
+            clock.write_text("0")
+            path = f"{SKEWED}{os.pathsep}{self.lab.environment()['PYTHONPATH']}"
+            environment |= {"CHECKER_CLOCK": str(clock), "PYTHONPATH": path}
         return self.lab.start(
             "load", "--lease", str(shape.lease), "--heartbeat", str(shape.heartbeat),
             "--processes", str(shape.workers), "--max-concurrent-jobs", str(shape.workers), *shape.options,
-            ready=False, env=shape.environment,
+            ready=False, env=environment,
         )  # fmt: skip
 
     def cancel(self, job: str) -> None:

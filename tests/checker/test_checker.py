@@ -162,6 +162,24 @@ def test_a_process_that_still_lives_is_an_orphan() -> None:
     assert healthy().begun().ended().stored().judged(myself).faults == {"orphans": 1}
 
 
+SECOND = 1_000_000_000
+
+
+def thawed(dead_after: int) -> list[Event]:
+    """A run whose host is frozen while another host runs the job, and that is killed so long after the thaw."""
+    story = healthy().begun(1).said("frozen", "2-2").begun(2, "2-2", process="4-4")
+    events = [*story._events, Event(10 * SECOND, "1-1", "thawed", ("2-2",))]
+    events.append(Event(10 * SECOND + dead_after, "1-1", "dead", ("2-2",)))
+    return [*events, Event(60 * SECOND, "4-4", "run-end", (JOB, "2"))]
+
+
+def test_a_run_of_a_frozen_host_may_overlap_for_a_second_after_its_thaw() -> None:
+    """While it stands still it does nothing; then it has to be killed at once."""
+    store = healthy().stored(token=2, attempt=2)
+    assert check(thawed(SECOND // 2), Stored(store._rows)).faults == {}
+    assert check(thawed(2 * SECOND), Stored(store._rows)).faults == {"overlap": 1}
+
+
 NO_FAULT = {
     "the first run died before the second began": healthy()
     .begun(1)

@@ -27,11 +27,15 @@ ANY_KIND = ["sqlite", *KINDS]
 
 @dataclass(frozen=True)
 class Place:
-    """An empty store of a test's own. server: the one behind it, where the test may kill that."""
+    """An empty store of a test's own. server: the one behind it, where the test may kill that.
+
+    disk: the small file system that it is on, where the test may fill that.
+    """
 
     kind: str
     url: str
     server: OwnServer | None = None
+    disk: Path | None = None
 
     @property
     def port(self) -> int:
@@ -64,13 +68,13 @@ def new_place(kind: str, folder: Path) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def own_place(kind: str) -> Iterator[Place]:
-    """A place on a server that the test may kill."""
+def own_place(kind: str, disk: Path | None = None) -> Iterator[Place]:
+    """A place on a server that the test may kill. disk: where it keeps what it has."""
     with _skipped_if_it_may_be_missing(kind):
-        server = OwnServer(KINDS[kind])
+        server = OwnServer(KINDS[kind], disk)
     try:
         server.start()
-        yield Place(kind, _with_prefix(server.url), server)
+        yield Place(kind, _with_prefix(server.url), server, disk)
     finally:
         server.close()
 

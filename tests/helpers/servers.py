@@ -378,9 +378,10 @@ def using(server: Server) -> Iterator[str]:
 class OwnServer:
     """A server of one test's own: it may be killed, and started again on what it left, where it was."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, disk: Path | None = None) -> None:
+        """disk: where its folder is to be."""
         self._server = server
-        self._folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-", dir=disk))
         _give(self._folder, server.user())
         server.prepare(self._folder)
         self.port = _free_port()
@@ -401,6 +402,11 @@ class OwnServer:
                 process.kill()
         self._process.wait()
         self._process = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """End it as its operator would; it tells its clients, and writes down what it has."""
