@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "CHECKER_HISTORY"
+OVER = "over"
+"""The folder below, for files whose writers have ended."""
 
 
 class Event(NamedTuple):
@@ -91,7 +93,7 @@ class History:
 def read_history(folder: Path) -> list[Event]:
     """All events of all processes, by time."""
     events = []
-    for path in sorted(folder.glob("*.log")):
+    for path in sorted(folder.rglob("*.log")):
         process = path.stem
         for line in path.read_text().splitlines():
             at, kind, *facts = line.split(" ")

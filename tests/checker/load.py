@@ -15,25 +15,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from checker.faults import CI, FAULTS, Fault
 from checker.faults.base import Steps
-from checker.faults.disk_full import small_disk
 from checker.figures import FAULTS as FIGURES
 from checker.figures import Figures
 from checker.lab import Lab, Tree
+from checker.leaks import Leaks
+from checker.place import place_for_faults
 from checker.red import keep
 from checker.scene import Scene, Shape
-from helpers.places import ANY_KIND, Place, own_place
-from helpers.proxy import Proxy
+from helpers.places import ANY_KIND
 
 JOBS = 5_000
 STUCK_SECONDS = 120.0
@@ -50,8 +51,18 @@ UNDER_WAY = 3
 class Load:
     """So many jobs through a schedule of faults."""
 
-    def __init__(self, scene: Scene, schedule: Mapping[str, int], *, jobs: int, seed: int, until: float) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        schedule: Mapping[str, int],
+        *,
+        jobs: int,
+        seed: int,
+        until: float,
+        each_turn: Callable[[], None],
+    ) -> None:
         """until: monotonic seconds after which no other fault begins."""
+        self._each_turn = each_turn
         self._scene = scene
         self._jobs = jobs
         self._chance = random.Random(seed)
@@ -71,6 +82,7 @@ class Load:
         """Until every fault was made, has healed, and so many jobs are stored."""
         while True:
             self._scene.tail.look()
+            self._each_turn()
             self._step()
             if time.monotonic() < self._until:
                 self._begin()
@@ -120,7 +132,7 @@ class Load:
         """Keep some jobs waiting, and let the faults and the jobs come to their ends at about the same time."""
         scene = self._scene
         scene.crowd.check()
-        stored, backlog = scene.tail.stored.total(), scene.tail.backlog
+        stored, backlog = scene.tail.stored.total(), len(scene.tail.waiting)
         done = 1 - (len(self._left) + len(self._under_way)) / max(1, self._planned)
         behind = stored < self._jobs * (done if self._left else 1)
         if backlog < LOW or (behind and backlog < HIGH):
@@ -136,14 +148,15 @@ def run(
     seed: int = 1,
     shape: Shape | None = None,
     seconds: float = 900.0,
+    leaks: bool = False,
 ) -> dict[str, Any]:
     """Make the load on a store of its own in a folder; what came of it, as it is printed. Never raises for a fault.
 
-    seconds: after so many no other fault begins.
+    seconds: after so many no other fault begins. leaks: tell what engines and keepers held on to.
     """
     began = time.monotonic()
     shape = replace(shape or Shape(), clocks="clock-stepped" in schedule)
-    with _place(kind, folder, small="disk-full" in schedule) as (place, proxy):
+    with place_for_faults(kind, folder, small="disk-full" in schedule) as (place, proxy):
         lab = Lab(folder, place.url)
         if proxy is not None:
             lab.engine_url = place.behind(proxy.port)
@@ -152,7 +165,8 @@ def run(
             scene = Scene(lab, place, proxy, shape, seed)
             impossible = {name: reason for name in schedule if (reason := FAULTS[name].why_not(scene))}
             possible = {name: count for name, count in schedule.items() if name not in impossible}
-            load = Load(scene, possible, jobs=jobs, seed=seed, until=began + seconds)
+            held = Leaks(scene)
+            load = Load(scene, possible, jobs=jobs, seed=seed, until=began + seconds, each_turn=held.look)
             load.run()
             figures = _end(scene)
         except Exception as error:
@@ -169,6 +183,7 @@ def run(
             kept = None if ok else keep(lab, kind, seed)
             lab.close()
     late = _late(scene)
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     return {
         "store": kind,
         "ok": ok,
@@ -181,10 +196,12 @@ def run(
         "not_reached": load.not_reached,
         "not_possible_here": impossible,
         **dict(scene.counts),
+        **({"leaks": held.figures()} if leaks else {}),
         "recovery": scene.recovery(),
         "late": late,
         "seed": seed,
         "lease": shape.lease,
+        "load_per_core": round(busy, 1),
         "seconds": round(time.monotonic() - began, 1),
         **({} if ok else {"why": why, "cases": figures.cases, "kept": str(kept)}),
     }
@@ -225,21 +242,6 @@ def _late(scene: Scene) -> dict[str, float]:
         for figure, seconds in scene.seconds.items()
         if max(seconds) > promised.get(figure, float("inf"))
     }
-
-
-@contextlib.contextmanager
-def _place(kind: str, folder: Path, *, small: bool) -> Iterator[tuple[Place, Proxy | None]]:
-    """A store of its own, on a server that may be killed, and a network that may be broken on the way to it.
-
-    small: on a disk of its own that can be filled, where one can be had.
-    """
-    with contextlib.ExitStack() as undo:
-        disk = undo.enter_context(small_disk(folder / "disk")) if small else None
-        if kind == "sqlite":
-            yield Place(kind, f"sqlite:///{(disk or folder) / 'jobs.db'}", disk=disk), None
-            return
-        place = undo.enter_context(own_place(kind, disk))
-        yield place, undo.enter_context(Proxy(place.port))
 
 
 # ------------------------------------------------------------------ the command

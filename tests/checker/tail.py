@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from pathlib import Path
 
-from checker.history import is_alive
+from checker.history import OVER, is_alive
 
 NEWEST = 400
 
@@ -16,9 +15,9 @@ class Tail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._over = folder / OVER
+        self._over.mkdir(exist_ok=True)
         self._read: dict[str, int] = {}
-        self._over: set[str] = set()
-        """Files whose writer is gone, read to their end."""
         self.first_begin: dict[str, float] = {}
         self.last_begin: dict[str, float] = {}
         """By process: when its newest run began."""
@@ -28,8 +27,8 @@ class Tail:
         """By job: when its newest run began."""
         self.told: dict[str, float] = {}
         """By job: when it heard that it was canceled."""
-        self.ended: set[str] = set()
-        """Jobs of which a run came to its end."""
+        self.waiting: set[str] = set()
+        """Acknowledged jobs that have not begun and were not canceled."""
         self.stored: Counter[str] = Counter()
         """By producer: how many of its jobs are acknowledged."""
         self.raced: dict[str, set[str]] = {}
@@ -37,22 +36,15 @@ class Tail:
         self.newest: deque[str] = deque(maxlen=NEWEST)
         """The jobs acknowledged last, but for those with a unique key: who cancels one lets another take its key."""
 
-    @property
-    def backlog(self) -> int:
-        """About how many acknowledged jobs have not begun."""
-        return max(0, self.stored.total() - len(self.begun))
-
     def look(self) -> None:
         """Read what was written since the last time."""
-        for entry in os.scandir(self._folder):
-            name = entry.name
-            if name in self._over or not name.endswith(".log"):
-                continue
-            process = name.removesuffix(".log")
+        for path in self._folder.glob("*.log"):
+            process = path.stem
             lives = is_alive(process)
-            self._read_on(Path(entry.path), process)
+            self._read_on(path, process)
             if not lives:
-                self._over.add(name)
+                # Out of the way: thousands of them would be looked at again and again, by the jobs too.
+                path.rename(self._over / path.name)
                 self.running.pop(process, None)
 
     def _read_on(self, path: Path, process: str) -> None:
@@ -71,15 +63,20 @@ class Tail:
                 self.first_begin.setdefault(process, at)
                 self.last_begin[process] = at
                 self.running[process] = facts[0]
+                self.waiting.discard(facts[0])
                 self.begun[facts[0]] = max(at, self.begun.get(facts[0], 0.0))
             case "run-end":
                 self.running.pop(process, None)
-                self.ended.add(facts[0])
             case "told":
                 self.told.setdefault(facts[0], at)
+            case "cancel":
+                if facts[1] == "canceled":
+                    self.waiting.discard(facts[0])
             case "key":
                 self.raced.setdefault(facts[0], set()).add(process)
             case "enq-ok":
                 self.stored[process] += 1
+                if facts[0] not in self.begun:
+                    self.waiting.add(facts[0])
                 if len(facts) == 1:
                     self.newest.append(facts[0])

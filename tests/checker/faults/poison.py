@@ -30,7 +30,7 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     yield from scene.until(given_up, "the end of poison jobs", timeout=120)
     scene.measured("poison_given_up", scene.now() - at)
     meanwhile = sum(begun > at for begun in scene.tail.begun.values())
-    if meanwhile <= AT_ONCE and scene.tail.backlog:
+    if meanwhile <= AT_ONCE and scene.tail.waiting:
         scene.broken("stuck", "nothing ran beside poison jobs")
 
 

@@ -35,7 +35,7 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     yield from scene.until(
         lambda: (
             len([each for each in scene.workers(tree) if each in scene.tail.first_begin]) >= len(found)
-            or not scene.tail.backlog
+            or not scene.tail.waiting
         ),
         "as many workers as before",
     )
