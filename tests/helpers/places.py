@@ -19,8 +19,14 @@ from helpers.servers import KINDS, MissingServerError, OwnServer, using
 from jobcard.backends.registry import installed_schemes, open_backend
 from jobcard.errors import StoreError
 
+# Spoken to as others are, by the same code: they are tested on everything by `scripts/test tests/stores`.
+SIBLINGS = ("valkey", "mysql", "mongodb-standalone")
 # `scripts/test --quick` runs on a machine without servers.
-SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name in installed_schemes()]
+SERVERS = [
+    pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.long] if name in SIBLINGS else [])])
+    for name in KINDS
+    if name in installed_schemes()
+]
 ALL = ["sqlite", *SERVERS]
 ANY_KIND = ["sqlite", *KINDS]
 
