@@ -27,6 +27,7 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
         return  # its engine died, and it ended as it was told to stop
     at = scene.now()
     yield from scene.until(lambda: job in scene.tail.told or handle.refresh().finished_at is not None, "a told job")
+    yield  # it may have ended since the histories were read
     if job in scene.tail.told:
         scene.measured("cancel_told", max(0.0, scene.tail.told[job] - at))
 
