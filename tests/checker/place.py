@@ -18,7 +18,7 @@ def place_for_faults(kind: str, folder: Path, *, small: bool = False) -> Iterato
     small: on a disk of its own that can be filled, where one can be had.
     """
     with contextlib.ExitStack() as undo:
-        disk = undo.enter_context(small_disk(folder / "disk")) if small else None
+        disk = undo.enter_context(small_disk()) if small else None
         if kind == "sqlite":
             yield Place(kind, f"sqlite:///{(disk or folder) / 'jobs.db'}", disk=disk), None
             return

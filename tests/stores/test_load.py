@@ -17,12 +17,12 @@ import pytest
 
 from checker import load, outage
 from checker.faults import CI, RARE
+from checker.scene import Shape
 
 SERVERS = ["postgres", "mariadb", "mongodb", "redis"]
 TODAYS = SERVERS[date.today().toordinal() % len(SERVERS)]
 """The rarer faults meet one server a day, and SQLite always; all of them in the soak."""
-STORES = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS)]
-TWO = ["sqlite", pytest.param("server", marks=pytest.mark.slow)]
+STORES = ["sqlite", *SERVERS]
 RARE_JOBS = 500
 AWAY_SECONDS = 20.0
 CPU_OF_A_BUSY_MACHINE = 5 * outage.CPU_SHARE
@@ -48,7 +48,7 @@ def tell(line: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", STORES)
 def test_five_thousand_jobs_through_every_fault(kind: str, seed: int, tmp_path: Path) -> None:
     """Workers, engines, keepers, producers, hosts and servers die or freeze: nothing is lost, nothing is twice."""
-    line = load.run(kind, tmp_path, schedule=CI, seed=seed)
+    line = load.run(kind, tmp_path, schedule=CI, seed=seed, shape=Shape(trouble=(0.5, 2.0)))
     tell(line)
     assert line["ok"], line
     assert line["jobs"] >= load.JOBS
@@ -56,7 +56,7 @@ def test_five_thousand_jobs_through_every_fault(kind: str, seed: int, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", TWO)
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
 def test_the_rarer_faults(kind: str, seed: int, tmp_path: Path) -> None:
     """Frozen hosts, full disks, stepped clocks, locks, killed connections, poison, killed parents: the same zeros."""
     line = load.run(TODAYS if kind == "server" else kind, tmp_path, schedule=RARE, jobs=RARE_JOBS, seed=seed)
@@ -66,7 +66,7 @@ def test_the_rarer_faults(kind: str, seed: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", TWO)
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "server"])
 def test_a_store_that_is_away_for_twenty_seconds(kind: str, tmp_path: Path) -> None:
     """Its engine lives, neither spins nor chatters, and afterwards what ended meanwhile is stored."""
     line = outage.run(TODAYS if kind == "server" else kind, tmp_path, seconds=AWAY_SECONDS)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,25 +18,28 @@ from checker.scene import Scene
 from jobcard.errors import StoreError, StoreFullError
 
 FULL_SECONDS = 5.0
-MEGABYTES = 64
-SERVER_MEGABYTES = 1024
+MEGABYTES = 1024
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, *, megabytes: int = SERVER_MEGABYTES) -> Iterator[Path | None]:
+def small_disk() -> Iterator[Path | None]:
     """A file system of its own, in memory; None where this machine does not let us mount one."""
-    folder.mkdir()
-    options = f"size={megabytes}m,mode=755"
+    folder = Path(tempfile.mkdtemp(prefix="jobcard-disk-"))
+    options = f"size={MEGABYTES}m,mode=755"  # servers have users of their own, and must find the way to it
+    folder.chmod(0o755)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        yield None
-        return
-    try:
-        yield folder
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            yield None
+            return
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
 
 
 def _why_not(scene: Scene) -> str:
