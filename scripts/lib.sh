@@ -107,3 +107,18 @@ ensure_environment() {
         printf '%s\n' "$key" >"$directory/.key"
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
 }
+
+# The servers that tests start: what is missing is installed, and what cannot be had is an error of the tests that need it.
+ensure_servers() {
+    # Only the program: no cluster that runs from now on.
+    if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.d/jobcard.conf ]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/jobcard.conf
+    fi
+    ensure_program postgres postgresql || say "warning: PostgreSQL could not be installed"
+    ensure_program pgbouncer pgbouncer || say "warning: PgBouncer could not be installed"
+    ensure_program redis-server redis-server || say "warning: Redis could not be installed"
+    ensure_program mariadbd mariadb-server-core mariadb-client-core || say "warning: MariaDB could not be installed"
+    # The MongoDB server of the test extra comes without it.
+    ensure_library libcurl.so.4 libcurl4 || say "warning: libcurl4 could not be installed, and MongoDB needs it"
+}

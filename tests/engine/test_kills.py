@@ -309,38 +309,6 @@ def test_a_job_that_comes_after_the_death_of_a_worker_is_not_blamed_for_it(lab: 
 
 
 @pytest.mark.slow
-def test_forty_workers_killed_under_load_cost_nobody_else(lab: Lab) -> None:
-    """SIGKILL of workers one after another: each takes at most its own job's attempt with it."""
-    app = lab.app("load")
-    tree = lab.start("load")
-    engine = tree.engine()
-    lab.enqueue(app, [app.hardy.call(0.02) for _ in range(400)])
-    lab.enqueue(app, [app.hardy.call() for _ in range(3000)])
-    killed: set[int] = set()
-    while len(killed) < 40:
-
-        def victim() -> psutil.Process | None:
-            ready = {int(event.process.partition("-")[0]) for event in lab.events("run-begin")}
-            return next((w for w in tree.workers() if w.pid in ready and w.pid not in killed), None)
-
-        worker = wait_until(victim, "a worker that runs jobs")
-        killed.add(worker.pid)
-        worker.kill()
-        if not app.jobs.count()["waiting"]:
-            lab.enqueue(app, [app.hardy.call(0.02) for _ in range(100)])
-    lab.drained(app)
-    assert tree.engine() == engine
-    assert tree.stop() == 0
-    figures = lab.figures(workers_killed=True)
-    print(figures)
-    assert figures.faults == {}, figures
-    crashes = sum(row.crashes for row in read_store(lab.file).rows)
-    assert crashes <= len(killed)
-    assert figures.extra_runs <= len(killed)
-    assert [row for row in read_store(lab.file).rows if row.state != "completed"] == []
-
-
-@pytest.mark.slow
 def test_a_killed_producer_leaves_no_half_batch(lab: Lab) -> None:
     """`enqueue_many` of up to 1,000 jobs stores all or none, whenever its process is killed."""
     app = lab.app("load")

@@ -255,6 +255,7 @@ class Dispatcher:
         sent_at = time.monotonic()
 
         def renewed(lost: list[Ref]) -> None:
+            self._plan.store_answered(time.monotonic())
             self._plan.renewed(held, lost, sent_at)
             self._tell_keeper(safe=sent_at)
 
@@ -286,6 +287,8 @@ class Dispatcher:
 
         def done(value: T) -> None:
             self._under_way.discard(name)
+            if lane != lanes.LOOK:  # a glance succeeds where nothing can be written, many times a second
+                self._plan.store_answered(time.monotonic())
             answered(value)
 
         def failed(error: StoreError) -> None:

@@ -54,6 +54,16 @@ def until(ctx: JobContext, path: str) -> int:
         return ctx.token
 
 
+@jobs.job(max_attempts=100, max_crashes=100)
+def obey(ctx: JobContext) -> int:
+    """Be at work until it is canceled, and note when it hears of that."""
+    with history.run(ctx):
+        while not ctx.cancelled:
+            time.sleep(0.005)
+        history.write("told", ctx._claim.id.hex())
+        return ctx.token
+
+
 @jobs.job(backoff=AGAIN)
 def crash_first(ctx: JobContext) -> int:
     """End the worker at the first try."""

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import psutil
 
-from helpers.servers.common import Server, free_port, give, start_on
+from helpers.servers.common import Server, end, free_port, give, start_on
 
 
 class OwnServer:
     """A server of one test's own: it may be killed, and started again on what it left, where it was."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, disk: Path | None = None) -> None:
+        """disk: where its folder is to be."""
         self._server = server
-        self.folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-", dir=disk))
         give(self.folder, server.user())
         server.prepare(self.folder)
         self.port = free_port()
@@ -38,6 +39,17 @@ class OwnServer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
+        self._process = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it as its operator would; it tells its clients, and writes down what it has."""
+        assert self._process is not None
+        end(self._process, self._server.stop_signal)
         self._process = None
 
     def close(self) -> None:
