@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from checker.history import process_name
+from checker.history import alive, process_name
 from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
 from jobcard import Job
@@ -175,6 +175,24 @@ def test_what_a_crashed_job_started_is_gone_soon(lab: Lab, own_session: bool) ->
         return [pid for pid in lab.processes() if b"sleep" in _command(pid)]
 
     wait_until(lambda: not sleepers(), "the end of its children", timeout=10)
+    assert tree.stop() == 0
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["the job goes on", "the job has ended"])
+def test_what_a_job_left_behind_ends_without_its_worker(lab: Lab, ends: bool) -> None:
+    """A process that lost its parent while its worker lives is ended alone: the worker leads its group, and goes on."""
+    app = lab.app("rough")
+    tree = lab.start("rough", "--max-concurrent-jobs", "1")
+    left, gate = lab.folder / "left", lab.folder / "gate"
+    handle = app.leaves_behind.enqueue(str(left), None if ends else str(gate))
+    wait_until(left.exists, "a process in the background")
+    orphan = process_name(int(left.read_text()))
+    wait_until(lambda: not alive([orphan]), "the end of it")
+    gate.touch()
+    worker = handle.result(timeout=30)
+    assert (handle.refresh().attempt, handle.refresh().crashes, handle.refresh().errors) == (1, 0, [])
+    assert app.pid.enqueue().result(timeout=30)
+    assert worker in [process.pid for process in tree.workers()]
     assert tree.stop() == 0
 
 
