@@ -19,8 +19,11 @@ from helpers.servers import _free_port
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
-from jobcard.backends.mysql import MySQLBackend, connection, errors, schema
+from jobcard.backends.mysql import MySQLBackend, connection, errors
+from jobcard.backends.mysql.dialect import MYSQL
 from jobcard.backends.registry import open_backend
+from jobcard.backends.sql.schema import Schema
+from jobcard.backends.sql.statements import statements
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
@@ -345,7 +348,7 @@ def test_a_look_while_another_migrates_is_no_damage() -> None:
                 return found
             return []
 
-    assert schema.Schema("database", "p_").version(Connection()) == 0  # type: ignore[arg-type]
+    assert Schema(statements(MYSQL, "p_"), "database").version(Connection()) == 0  # type: ignore[arg-type]
 
 
 def test_a_migration_that_was_killed_goes_on(store: MySQLBackend, direct: Any) -> None:
