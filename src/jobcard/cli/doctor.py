@@ -24,7 +24,8 @@ Examples:
   jobcard doctor shop:jobs --json
 
 \b
-Exit code 0: no errors; 1: errors, or warnings with --strict; 3: the store does not answer.
+Exit code 0: no errors; 1: errors, or warnings with --strict;
+3: the store does not answer.
 """
 
 _TITLES = {
