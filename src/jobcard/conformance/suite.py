@@ -39,6 +39,8 @@ def _naming_its_rule(check: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         try:
             check(*args, **kwargs)
+        except pytest.skip.Exception:
+            raise
         except BaseException as error:
             error.add_note(f"The rule: {inspect.getdoc(check)}")
             raise
