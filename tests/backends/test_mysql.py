@@ -21,6 +21,7 @@ from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.mysql import MySQLBackend, connection, errors
 from jobcard.backends.registry import open_backend
+from jobcard.backends.verbs import NotAllowedError
 from jobcard.conformance import BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
@@ -28,6 +29,7 @@ from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     CorruptRecordError,
     InvalidJobError,
@@ -571,8 +573,10 @@ def test_an_unknown_database_or_right_is_a_matter_of_configuration(url: str) -> 
         (1114, StoreFullError),
         (1406, InvalidJobError),
         (1366, InvalidJobError),
-        (1045, ConfigError),
-        (1049, ConfigError),
+        (1045, AccessDeniedError),
+        (1049, AccessDeniedError),
+        (1142, NotAllowedError),
+        (1273, ConfigError),
         (2026, ConfigError),
         (1040, StoreUnavailableError),
         (1290, StoreUnavailableError),
