@@ -24,6 +24,7 @@ from jobcard.backends.mysql.dialect import MYSQL
 from jobcard.backends.registry import open_backend
 from jobcard.backends.sql.schema import Schema
 from jobcard.backends.sql.statements import statements
+from jobcard.backends.verbs import NotAllowedError
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
@@ -31,6 +32,7 @@ from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     CorruptRecordError,
     InvalidJobError,
@@ -598,8 +600,10 @@ def test_an_unknown_database_or_right_is_a_matter_of_configuration(url: str) -> 
         (1114, StoreFullError),
         (1406, InvalidJobError),
         (1366, InvalidJobError),
-        (1045, ConfigError),
-        (1049, ConfigError),
+        (1045, AccessDeniedError),
+        (1049, AccessDeniedError),
+        (1142, NotAllowedError),
+        (1273, ConfigError),
         (2026, ConfigError),
         (1040, StoreUnavailableError),
         (1290, StoreUnavailableError),
