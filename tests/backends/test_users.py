@@ -309,6 +309,22 @@ def test_an_engine_that_may_not_run_jobs_says_so_at_once(site: Site, tmp_path: P
     assert "Traceback" not in ran.err and "starting another" not in ran.err
 
 
+def test_one_right_that_is_missing_in_a_script_is_named(site: Site, tmp_path: Path) -> None:
+    """Redis 7.0 answers a script with a plain ERR; the engine says which command it was, and before it is ready."""
+    if site.is_mongodb:
+        pytest.skip("there are no scripts")
+    app = App(tmp_path)
+    app.write("shop.py", SHOP)
+    with site.client(Role.PRODUCER) as jobs:
+        jobs.job(name="add")(lambda: None).enqueue()
+    site.run(f"ACL SETUSER engine{site.mark} -zrem")
+    try:
+        ran = app.jobcard("start", "shop:jobs", env={"JOBCARD_URL": site.url_of(Role.ENGINE)})
+    finally:
+        site.run(f"ACL SETUSER engine{site.mark} +zrem")
+    assert ran.code == 3 and "zrem" in ran.err and "--role engine" in ran.err, ran
+
+
 def test_other_peoples_data_is_out_of_reach(site: Site) -> None:
     """Each user reaches this store only, by the driver too, whatever it may do there."""
     for role in Role:
