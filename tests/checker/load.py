@@ -70,6 +70,7 @@ class Load:
         self._left = [name for name, count in schedule.items() for _ in range(count)]
         self._chance.shuffle(self._left)
         self._planned = len(self._left)
+        self._is_warm = False
         self._under_way: list[tuple[Fault, Tree | None, Steps]] = []
         self.struck: dict[str, int] = dict.fromkeys(schedule, 0)
 
@@ -84,7 +85,9 @@ class Load:
             self._scene.tail.look()
             self._each_turn()
             self._step()
-            if time.monotonic() < self._until:
+            if not self._warm():
+                pass  # faults are to meet engines at work, and producers take their time to start on a busy machine
+            elif time.monotonic() < self._until:
                 self._begin()
             elif not self._under_way:
                 return
@@ -92,6 +95,15 @@ class Load:
             if not self._left and not self._under_way and self._scene.tail.stored.total() >= self._jobs:
                 return
             time.sleep(STEP)
+
+    def _warm(self) -> bool:
+        """Whether every engine has run some job."""
+        if not self._is_warm:
+            began = self._scene.tail.first_begin
+            self._is_warm = all(
+                any(each in began for each in self._scene.workers(tree)) for tree in self._scene.trees()
+            )
+        return self._is_warm
 
     def _step(self) -> None:
         for each in self._under_way[:]:
