@@ -85,11 +85,10 @@ class Load:
             self._scene.tail.look()
             self._each_turn()
             self._step()
-            if not self._warm():
-                pass  # faults are to meet engines at work, and producers take their time to start on a busy machine
-            elif time.monotonic() < self._until:
+            in_time = time.monotonic() < self._until
+            if in_time and self._warm():
                 self._begin()
-            elif not self._under_way:
+            if not in_time and not self._under_way:
                 return
             self._feed()
             if not self._left and not self._under_way and self._scene.tail.stored.total() >= self._jobs:
@@ -97,7 +96,7 @@ class Load:
             time.sleep(STEP)
 
     def _warm(self) -> bool:
-        """Whether every engine has run some job."""
+        """Whether every engine has run some job: faults are to meet engines at work, and a crowd takes time to come."""
         if not self._is_warm:
             began = self._scene.tail.first_begin
             self._is_warm = all(
