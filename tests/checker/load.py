@@ -183,7 +183,7 @@ def run(
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             if scene is None or load is None:
-                keep(lab, kind, seed)
+                keep(lab, place, seed)
                 raise
             with contextlib.suppress(Exception):
                 lab.stop()
@@ -191,7 +191,7 @@ def run(
         finally:
             zeros = {name: getattr(figures, name) for name in FIGURES}
             ok = not why and not any(zeros.values())
-            kept = None if ok else keep(lab, kind, seed)
+            kept = None if ok else keep(lab, place, seed)
             lab.close()
     late = _late(scene)
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
