@@ -70,6 +70,7 @@ class Load:
         self._left = [name for name, count in schedule.items() for _ in range(count)]
         self._chance.shuffle(self._left)
         self._planned = len(self._left)
+        self._is_warm = False
         self._under_way: list[tuple[Fault, Tree | None, Steps]] = []
         self.struck: dict[str, int] = dict.fromkeys(schedule, 0)
 
@@ -84,14 +85,24 @@ class Load:
             self._scene.tail.look()
             self._each_turn()
             self._step()
-            if time.monotonic() < self._until:
+            in_time = time.monotonic() < self._until
+            if in_time and self._warm():
                 self._begin()
-            elif not self._under_way:
+            if not in_time and not self._under_way:
                 return
             self._feed()
             if not self._left and not self._under_way and self._scene.tail.stored.total() >= self._jobs:
                 return
             time.sleep(STEP)
+
+    def _warm(self) -> bool:
+        """Whether every engine has run some job: faults are to meet engines at work, and a crowd takes time to come."""
+        if not self._is_warm:
+            began = self._scene.tail.first_begin
+            self._is_warm = all(
+                any(each in began for each in self._scene.workers(tree)) for tree in self._scene.trees()
+            )
+        return self._is_warm
 
     def _step(self) -> None:
         for each in self._under_way[:]:
@@ -172,7 +183,7 @@ def run(
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             if scene is None or load is None:
-                keep(lab, kind, seed)
+                keep(lab, place, seed)
                 raise
             with contextlib.suppress(Exception):
                 lab.stop()
@@ -180,7 +191,7 @@ def run(
         finally:
             zeros = {name: getattr(figures, name) for name in FIGURES}
             ok = not why and not any(zeros.values())
-            kept = None if ok else keep(lab, kind, seed)
+            kept = None if ok else keep(lab, place, seed)
             lab.close()
     late = _late(scene)
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)

@@ -51,9 +51,9 @@ def run(kind: str, folder: Path, *, seconds: float, way: str = "blackhole") -> d
         try:
             line = _live_through(lab, place, proxy, seconds, way)
             if not line["ok"]:
-                kept = keep(lab, kind, 0)
+                kept = keep(lab, place, 0)
         except BaseException:
-            keep(lab, kind, 0)
+            keep(lab, place, 0)
             raise
         finally:
             lab.close()

@@ -30,7 +30,7 @@ class Tail:
         self.waiting: set[str] = set()
         """Acknowledged jobs that have not begun and were not canceled."""
         self.stored: Counter[str] = Counter()
-        """By producer: how many of its jobs are acknowledged."""
+        """By producer: how many jobs of its batches are acknowledged."""
         self.raced: dict[str, set[str]] = {}
         """By unique key: the producers that were told who has it."""
         self.newest: deque[str] = deque(maxlen=NEWEST)
@@ -75,8 +75,8 @@ class Tail:
             case "key":
                 self.raced.setdefault(facts[0], set()).add(process)
             case "enq-ok":
-                self.stored[process] += 1
                 if facts[0] not in self.begun:
                     self.waiting.add(facts[0])
                 if len(facts) == 1:
+                    self.stored[process] += 1
                     self.newest.append(facts[0])

@@ -58,9 +58,11 @@ def until(ctx: JobContext, path: str) -> int:
 def obey(ctx: JobContext) -> int:
     """Be at work until it is canceled, and note when it hears of that."""
     with history.run(ctx):
-        while not ctx.cancelled:
-            time.sleep(0.005)
-        history.write("told", ctx._claim.id.hex())
+        try:
+            while not ctx.cancelled:
+                time.sleep(0.005)
+        finally:  # it may be told in the middle of its sleep
+            history.write("told", ctx._claim.id.hex())
         return ctx.token
 
 

@@ -42,6 +42,11 @@ class OwnServer:
         self._process = None
 
     @property
+    def log(self) -> Path:
+        """What it said, over all its lives."""
+        return self.folder / f"log-{self.port}"
+
+    @property
     def runs(self) -> bool:
         """Whether it has not ended by itself."""
         return self._process is not None and self._process.poll() is None
