@@ -19,6 +19,10 @@ check:
 check-all:
     scripts/test
 
+# every kind of fault hundreds of times on each store; `just soak 60` for an hour of it
+soak *arguments:
+    scripts/soak {{arguments}}
+
 # run some tests, for example `just test tests/core -k retry`
 test *arguments:
     {{python}} -m pytest {{arguments}}

@@ -26,7 +26,8 @@ find_python() {
     return 1
 }
 
-# Installs Debian packages, as root or by sudo. Waits for another package manager that is at work.
+# Installs Debian packages, as root or by sudo. Waits for another package manager that is at work. No service that comes
+# with one is started, now or at the next boot.
 apt_install() {
     local as_root=()
     command -v apt-get >/dev/null || fail "please install $* (there is no apt-get here)"
@@ -38,7 +39,20 @@ apt_install() {
     say "installing $*"
     # A list of packages may be out of date, or missing on a fresh machine.
     "${get[@]}" update >&2 || say "warning: the list of packages could not be brought up to date"
+    # Packages ask this file whether they may start what they bring; somebody else's answer stays.
+    local policy=/usr/sbin/policy-rc.d ours=no status package
+    if [ ! -e $policy ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+        "${as_root[@]}" chmod +x $policy
+    fi
     "${get[@]}" install --no-install-recommends "$@" >&2
+    status=$?
+    [ $ours = no ] || "${as_root[@]}" rm -f $policy
+    for package in "$@"; do
+        "${as_root[@]}" systemctl --quiet disable "$package" >/dev/null 2>&1 || true
+    done
+    return $status
 }
 
 # ensure_program NAME PACKAGES…: a server's program, wherever Debian puts such; tried twice, as mirrors have bad moments.
@@ -92,4 +106,19 @@ ensure_environment() {
         "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable "$what" >&2 || exit 1
         printf '%s\n' "$key" >"$directory/.key"
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
+}
+
+# The servers that tests start: what is missing is installed, and what cannot be had is an error of the tests that need it.
+ensure_servers() {
+    # Only the program: no cluster that runs from now on.
+    if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.d/jobcard.conf ]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/jobcard.conf
+    fi
+    ensure_program postgres postgresql || say "warning: PostgreSQL could not be installed"
+    ensure_program pgbouncer pgbouncer || say "warning: PgBouncer could not be installed"
+    ensure_program redis-server redis-server || say "warning: Redis could not be installed"
+    ensure_program mariadbd mariadb-server-core mariadb-client-core || say "warning: MariaDB could not be installed"
+    # The MongoDB server of the test extra comes without it.
+    ensure_library libcurl.so.4 libcurl4 || say "warning: libcurl4 could not be installed, and MongoDB needs it"
 }

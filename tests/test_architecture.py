@@ -36,7 +36,7 @@ def room(may: str = "", packages: str = "") -> Room:
 
 
 # What every store may import.
-SHELF = "backends.base backends.checks backends.door backends.url backends.verbs core errors"
+SHELF = "backends.base backends.checks backends.door backends.roles backends.url backends.verbs core errors"
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
     "version": room(),
@@ -46,30 +46,38 @@ ROOMS = {
     "backends.base": room("core errors"),
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
+    "backends.asynchronous": room("backends.base core errors"),
     "backends.ready": room("backends.base errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
     "backends.pool": room("errors"),
-    "backends.verbs": room("errors"),
+    "backends.roles": room("errors"),
+    "backends.verbs": room("backends.roles errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
     "backends.redis": room(SHELF, "redis msgspec"),
-    "backends.mysql": room(f"backends.pool {SHELF}", "pymysql MySQLdb"),
-    "backends.postgres": room(f"backends.pool {SHELF}", "psycopg"),
+    # What stores in SQL databases do alike; it knows no driver.
+    "backends.sql": room(f"backends.pool {SHELF}"),
+    "backends.mysql": room(f"backends.sql {SHELF}", "pymysql MySQLdb"),
+    "backends.postgres": room(f"backends.sql backends.pool {SHELF}", "psycopg"),
     "backends.mongodb": room(SHELF, "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
     "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
     "engine.notify": room(),
-    "client": room("engine workers backends.base backends.registry backends.ready backends.url core errors version"),
-    "conformance": room("backends.base core errors", "pytest hypothesis"),
+    "client": room(
+        "engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
+        " version"
+    ),
+    "conformance": room("backends.asynchronous backends.base core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
     "testing": room("client"),
     "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
-        "client engine engine.keeper workers backends.base backends.registry backends.url core errors version",
+        "client engine engine.keeper workers backends.base backends.registry backends.roles backends.url core errors "
+        "version",
         "click rich",
     ),
 }

@@ -7,8 +7,9 @@ block is `text output`, that is what must be printed. Blocks of one page share a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,9 +17,14 @@ import pytest
 
 from helpers.apps import App
 from jobcard import errors
+from jobcard.backends.mongodb import grants as mongodb_grants
+from jobcard.backends.mysql import grants as mysql_grants
+from jobcard.backends.postgres import grants as postgres_grants
 from jobcard.backends.postgres import options as postgres_options
+from jobcard.backends.redis import grants as redis_grants
 from jobcard.backends.redis import keys as redis_keys
 from jobcard.backends.redis.options import Options as RedisOptions
+from jobcard.backends.roles import Role
 from jobcard.backends.sqlite.options import Options
 from jobcard.cli.main import cli
 from jobcard.client.declare import DeclareOptions
@@ -122,6 +128,49 @@ class TestNothingIsLeftOut:
         """docs/jobs.md has every option of `@jobs.job` and of `options`."""
         known = DeclareOptions.__annotations__.keys() | EnqueueOptions.__annotations__.keys()
         assert known - names_in("jobs.md") == set()
+
+    @pytest.mark.parametrize(
+        ("page", "statements"),
+        [
+            ("postgresql.md", partial(postgres_grants.grants, schema="jobs", prefix="jobcard_", database="shop")),
+            ("mysql.md", partial(mysql_grants.grants, prefix="jobcard_", database="shop")),
+        ],
+        ids=["postgresql", "mysql"],
+    )
+    def test_grants(self, page: str, statements: Callable[[Role, str], list[str]]) -> None:
+        """A store's page has the statements that `jobcard grants` prints, of every role, to the letter."""
+        [block] = [text for info, text in _BLOCK.findall((DOCS / page).read_text("utf-8")) if info == "sql"]
+        roles = (Role.MIGRATION, Role.ENGINE, Role.PRODUCER, Role.VIEWER)
+        assert set(roles) == set(Role)
+        lines = []
+        for role in roles:
+            lines += [f"-- {role}", *(f"{statement};" for statement in statements(role, f"shop_{role}"))]
+        assert block.splitlines() == lines
+
+    @pytest.mark.parametrize(
+        ("page", "info", "mark", "end", "statements"),
+        [
+            ("redis.md", "redis", "#", "", partial(redis_grants.grants, prefix="jobcard")),
+            (
+                "mongodb.md",
+                "js",
+                "//",
+                ";",
+                partial(mongodb_grants.grants, prefix="jobcard", database="shop", home="shop"),
+            ),
+        ],
+        ids=["redis", "mongodb"],
+    )
+    def test_users(self, page: str, info: str, mark: str, end: str, statements: Callable[..., list[str]]) -> None:
+        """The same where the statements are not SQL."""
+        [block] = [text for said, text in _BLOCK.findall((DOCS / page).read_text("utf-8")) if said == info]
+        roles = (Role.MIGRATION, Role.ENGINE, Role.PRODUCER, Role.VIEWER)
+        lines = [
+            line
+            for role in roles
+            for line in (f"{mark} {role}", *(f"{one}{end}" for one in statements(role, f"shop_{role}")))
+        ]
+        assert block.splitlines() == lines
 
     def test_errors(self) -> None:
         """docs/errors.md has every error."""

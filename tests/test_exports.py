@@ -35,7 +35,7 @@ def test_the_public_names_are_these() -> None:
         "Backoff", "Cancel", "Fail", "Job", "JobClass", "JobContext", "JobGroup", "JobHandle", "JobState", "Jobcard",
         "Queue", "Retry", "Snooze", "current_job",
         "Bucket", "Counts", "Engine", "EngineJob", "Enqueuing", "Event", "Events", "Health", "Page", "Reason", "Stats",
-        "BackupError", "ClaimLostError", "ConfigError", "CorruptRecordError", "DuplicateJobError",
+        "AccessDeniedError", "BackupError", "ClaimLostError", "ConfigError", "CorruptRecordError", "DuplicateJobError",
         "EngineNotFoundError", "EnqueueUnknownError", "InvalidJobError", "JobFailedError", "JobNotFoundError",
         "JobcardError",
         "NotFoundError", "QueueNotFoundError", "ResultTimeoutError", "ScheduleNotFoundError", "SchemaVersionError",

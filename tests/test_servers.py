@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import servers
-from helpers.servers import MissingServerError, Postgres, Server, using
+from helpers.servers import MissingServerError, Postgres, Server, sharing, using
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -86,6 +85,6 @@ def test_a_server_that_was_named_is_used(monkeypatch: pytest.MonkeyPatch) -> Non
     """With the variable set nothing is started."""
     monkeypatch.setenv("JOBCARD_TEST_POSTGRES", "postgresql://somewhere/db")
     monkeypatch.delenv("JOBCARD_TEST_REPORT", raising=False)  # nothing is there that could be asked for its version
-    monkeypatch.setattr(servers, "_start_supervisor", lambda *_: pytest.fail("started one"))
+    monkeypatch.setattr(sharing, "_start_supervisor", lambda *_: pytest.fail("started one"))
     with using(Postgres()) as url:
         assert url == "postgresql://somewhere/db"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobcard.core.signals import Cancel, Fail, Retry, Snooze
     from jobcard.core.states import JobState
     from jobcard.errors import (
+        AccessDeniedError,
         BackupError,
         ClaimLostError,
         ConfigError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AccessDeniedError",
     "Backoff",
     "BackupError",
     "Bucket",

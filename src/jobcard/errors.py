@@ -17,6 +17,7 @@
     └── StoreError                      the store failed; __cause__ is the driver's error
         ├── StoreUnavailableError       worth trying again
         │   └── EnqueueUnknownError     the answer was lost: carries the ids, repeat with them
+        ├── AccessDeniedError (ConfigError)  wrong password, or this user may not do that
         ├── StoreFullError
         ├── StoreMovedError             the store was sealed: its jobs live elsewhere now
         └── CorruptRecordError          one row is unreadable: quarantined, bytes kept
@@ -191,6 +192,10 @@ class EnqueueUnknownError(StoreUnavailableError):
             f"the store's answer was lost: {len(self.ids)} job(s) may be stored or not; "
             "repeat with the same id, it never makes a second job"
         )
+
+
+class AccessDeniedError(StoreError, ConfigError):
+    """The store does not let this user in, or not do this; nothing was stored."""
 
 
 class StoreFullError(StoreError):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.postgres import postgres_harness
-from jobcard.conformance import BackendSuite, Harness, run_histories
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, run_histories
 
 pytestmark = pytest.mark.slow
 
@@ -21,3 +21,7 @@ class TestPostgres(BackendSuite):
     def test_random_histories_agree_with_the_model(self, postgres_urls: tuple[str, str]) -> None:
         """Without a wait for the disk after each of thousands of commits: nobody cuts the power here."""
         run_histories(postgres_harness(postgres_urls[1]).fresh, self.histories)
+
+
+class TestPostgresAwaited(AsyncBackendSuite, TestPostgres):
+    """The same through the async facade."""

@@ -8,7 +8,7 @@ import pytest
 
 from jobcard.backends.base import Backend
 from jobcard.backends.sqlite import SQLiteBackend
-from jobcard.conformance import BackendSuite, Harness, run_histories
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, run_histories
 from jobcard.core.clock import FrozenClock
 
 
@@ -34,3 +34,7 @@ class TestSQLite(BackendSuite):
     def test_random_histories_agree_with_the_model(self, tmp_path: Path) -> None:
         """Without a wait for the disk after each of thousands of commits: nobody cuts the power here."""
         run_histories(sqlite_harness(tmp_path, synchronous="normal").fresh, self.histories)
+
+
+class TestSQLiteAwaited(AsyncBackendSuite, TestSQLite):
+    """The same through the async facade."""

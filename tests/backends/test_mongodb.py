@@ -16,11 +16,11 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 
 from helpers.servers import KINDS, using
-from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
+from jobcard.backends.base import Backend, Completions, Filter, Outcome, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.mongodb import claim as claiming
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import at_once
 from jobcard.conformance.suite import CHECKS, run_check
@@ -76,6 +76,10 @@ class TestMongoDB(BackendSuite):
         harness = mongo_harness(mongo_url)
         yield harness
         harness.close()
+
+
+class TestMongoDBAwaited(AsyncBackendSuite, TestMongoDB):
+    """The same through the async facade."""
 
 
 CHOICE = sorted(
@@ -172,6 +176,17 @@ def test_a_sealed_store_takes_no_job(store: MongoBackend) -> None:
     inside.records.update_one({"_id": "store"}, {"$set": {"seal": "elsewhere"}})
     with pytest.raises(StoreMovedError):
         factory.enqueue(store)
+
+
+def test_nothing_follows_in_a_sealed_store(store: MongoBackend) -> None:
+    """An exchange that brings follow-ups stores nothing; any other goes on."""
+    held, ended = factory.claimed_job(store), factory.claimed_job(store)
+    store._store.records.update_one({"_id": "store"}, {"$set": {"seal": "elsewhere"}})
+    brings = Outcome(held.ref, held.token, states.complete("1"), [factory.new_job()])
+    with pytest.raises(StoreMovedError):
+        store.exchange("engine", completions=factory.completions_of([ended]), outcomes=[brings])
+    assert {state: n for state, n in store.tally().counts.items() if n} == {"claimed": 2}
+    assert factory.complete(store, [held, ended]) == []
 
 
 # ------------------------------------------------------------------ many engines, many jobs

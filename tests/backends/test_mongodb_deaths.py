@@ -393,6 +393,27 @@ def test_what_was_acknowledged_outlives_the_servers_death(own_server: OwnServer)
     store.close()
 
 
+def test_a_waker_of_a_server_that_is_away_hears_it_later(own_server: OwnServer) -> None:
+    """An engine that starts while the server is away has wake-ups when it is back."""
+    store = MongoBackend(own_server.url, connect_timeout=0.5, socket_timeout=3)
+    store.migrate()
+    own_server.kill()
+    waker = store.waker()
+    fd = waker.fd
+    assert fd is not None
+    own_server.start()
+
+    def is_woken() -> bool:
+        waker.drain()
+        with contextlib.suppress(StoreUnavailableError):
+            factory.enqueue(store)
+        return bool(select.select([fd], [], [], 1)[0])
+
+    wait_until(is_woken, "a hint", timeout=60)
+    waker.close()
+    store.close()
+
+
 def _attempt(store: MongoBackend, claims: Sequence[Claimed]) -> Any:
     refs, tokens = [one.ref for one in claims], [one.token for one in claims]
     done = Completions(refs, tokens, ["1"] * len(refs), [0] * len(refs))

@@ -78,6 +78,7 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
         "check_an_expected_version_guards_the_write",
         "check_expecting_nothing_creates_once",
     ),
+    storing.SetsJobsAsideInSilence: ("check_jobs_set_aside_are_told",),
     storing.ShowsThePageBeforeAgain: ("check_pages_follow_each_other",),
     storing.CountsEndedJobsTwice: ("check_counts_follow_every_move",),
     # What comes with a change
@@ -144,6 +145,7 @@ ONLY_BY_CHECKS = {
     following.LinesOutliveTheirJob,
     following.KeepsEveryLine,  # somewhat more than asked is allowed, and how much that is only a check says
     following.TellsNobodyOfOrders,
+    storing.SetsJobsAsideInSilence,
 }
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.

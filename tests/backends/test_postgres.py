@@ -28,6 +28,7 @@ from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import LAST_LINES, LINES_TEXT
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     CorruptRecordError,
     InvalidJobError,
@@ -579,9 +580,9 @@ class TestOptions:
         place = postgres_url.rpartition("@")[2]
         dead = place.partition(":")[0] + ":1/" + place.partition("/")[2]
         with caplog.at_level(logging.DEBUG):
-            for url in (f"postgresql://jobcard:{SECRET}@{place}", f"postgresql://jobcard:{SECRET}@{dead}"):
-                store = PostgresBackend(url)
-                with pytest.raises(StoreUnavailableError) as caught:
+            for where, kind in ((place, AccessDeniedError), (dead, StoreUnavailableError)):
+                store = PostgresBackend(f"postgresql://jobcard:{SECRET}@{where}")
+                with pytest.raises(kind) as caught:
                     store.tally()
                 assert SECRET not in "".join(map(str, (caught.value, caught.value.__cause__, repr(store))))
                 store.close()

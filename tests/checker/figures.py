@@ -7,7 +7,7 @@ rise with every claim, so that no clock of the store is needed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from checker.stored import Ending, Row, Stored
 
 ENDED = ("completed", "failed", "canceled")
 SHOWN = 5
+THAW_NANOSECONDS = 1_000_000_000
 
 
 @dataclass
@@ -26,7 +27,8 @@ class Figures:
     lost: acknowledged, but not stored any more, or ended without ever having run.
     unexpected: stored or run, but never enqueued.
     double_stored: more than one row of one id, or living row of one unique key.
-    overlap: two runs of one job at the same time; a killed run ends with its process.
+    overlap: two runs of one job at the same time; a killed run ends with its process. When a whole host was frozen, for
+        more than a second after it thawed: that much is not promised.
     zombie_accepted: ended with the result of a claim that was not the last, or a token that fell.
     multi_terminal: ended more than once without an operator's retry in between.
     needless_rerun: begun again although its result had been accepted.
@@ -34,6 +36,9 @@ class Figures:
     orphans: processes that ran jobs and still live.
     unearned: completed, but no run of that claim came to its end.
     overspent: more attempts counted than runs begun.
+    half_stored: batches of a killed producer of which a part is there.
+    canceled_run: begun after the store had said that it is canceled.
+    hurt: failed although it is a job that cannot fail by itself: others' deaths are not its own.
     """
 
     lost: int = 0
@@ -47,6 +52,9 @@ class Figures:
     orphans: int = 0
     unearned: int = 0
     overspent: int = 0
+    half_stored: int = 0
+    canceled_run: int = 0
+    hurt: int = 0
     # Not faults:
     jobs: int = 0
     runs: int = 0
@@ -73,7 +81,7 @@ class Figures:
         return counts + "".join(f"\n  {fault}: {case}" for fault, cases in self.cases.items() for case in cases)
 
 
-FAULTS = [each.name for each in fields(Figures)][:11]
+FAULTS = [each.name for each in fields(Figures)][:14]
 
 
 class Run(NamedTuple):
@@ -88,12 +96,18 @@ class Run(NamedTuple):
 
 
 def check(
-    history: Path | Iterable[Event], store: Stored, *, processes: Iterable[str] = (), workers_killed: bool = False
+    history: Path | Iterable[Event],
+    store: Stored,
+    *,
+    processes: Iterable[str] = (),
+    workers_killed: bool = False,
+    sound: Collection[str] = (),
 ) -> Figures:
     """Judge what happened, after everything was drained and stopped.
 
     processes: others beside those that ran jobs that must be gone, as `process_name` calls them.
     workers_killed: at any moment, and so perhaps between the start of a job and its first line of history.
+    sound: names of jobs that cannot fail by themselves, however often they are killed.
     """
     events = read_history(history) if isinstance(history, Path) else sorted(history)
     figures = Figures()
@@ -104,12 +118,19 @@ def check(
             figures.add("double_stored", f"{row.id} twice")
         rows[row.id] = row
     _check_enqueued(figures, events, rows, runs)
+    _check_batches(figures, events, rows)
+    _check_races(figures, events)
+    _check_cancels(figures, events, runs)
     _check_rows(figures, store, runs, workers_killed)
+    for row in store.rows:
+        if row.state == "failed" and row.name in sound:
+            figures.add("hurt", f"{row.id} failed with reason {row.reason}")
     _check_endings(figures, store.endings)
     deaths = {event.facts[0]: event.at for event in events if event.kind == "dead"}
     begins = _begins_of(events)
+    thaws = _thaws_of(events)
     for job_id, tries in runs.items():
-        _check_overlap(figures, job_id, tries, deaths, begins)
+        _check_overlap(figures, job_id, tries, deaths, begins, thaws)
     ran = {event.process for event in events if event.kind == "run-begin"}
     for process in alive(sorted(ran | set(processes))):
         figures.add("orphans", process)
@@ -143,6 +164,18 @@ def _begins_of(events: Sequence[Event]) -> dict[str, list[int]]:
     return begins
 
 
+def _thaws_of(events: Sequence[Event]) -> dict[str, list[tuple[int, int]]]:
+    """By process: from when until when it was frozen with its whole host."""
+    frozen: dict[str, int] = {}
+    thaws: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for event in events:
+        if event.kind == "frozen":
+            frozen[event.facts[0]] = event.at
+        elif event.kind == "thawed":
+            thaws[event.facts[0]].append((frozen[event.facts[0]], event.at))
+    return thaws
+
+
 def _check_enqueued(
     figures: Figures, events: Sequence[Event], rows: dict[str, Row], runs: dict[str, list[Run]]
 ) -> None:
@@ -164,6 +197,35 @@ def _check_enqueued(
             figures.recovered += 1
     for job_id in (rows.keys() | runs.keys()) - said.keys():
         figures.add("unexpected", f"{job_id} was never enqueued")
+
+
+def _check_batches(figures: Figures, events: Sequence[Event], rows: dict[str, Row]) -> None:
+    batches: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for event in events:
+        if event.kind == "enq-invoke" and len(event.facts) > 1:
+            batches[event.process, event.facts[1]].append(event.facts[0])
+    for (process, number), ids in batches.items():
+        there = sum(job_id in rows for job_id in ids)
+        if 0 < there < len(ids):
+            figures.add("half_stored", f"{there} of {len(ids)} jobs of batch {number} of {process}")
+
+
+def _check_races(figures: Figures, events: Sequence[Event]) -> None:
+    winners: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        if event.kind == "key":
+            winners[event.facts[0]].add(event.facts[1])
+    for key, ids in winners.items():
+        if len(ids) > 1:
+            figures.add("double_stored", f"unique key {key} belongs to {sorted(ids)}")
+
+
+def _check_cancels(figures: Figures, events: Sequence[Event], runs: dict[str, list[Run]]) -> None:
+    for event in events:
+        if event.kind == "cancel" and event.facts[1] == "canceled":
+            for run in runs.get(event.facts[0], ()):
+                if run.begin > event.at:
+                    figures.add("canceled_run", f"{event.facts[0]} began as claim {run.token} after it was canceled")
 
 
 def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]], workers_killed: bool) -> None:
@@ -220,15 +282,30 @@ def _check_overlap(
     tries: Sequence[Run],
     deaths: dict[str, int],
     begins: dict[str, list[int]],
+    thaws: dict[str, list[tuple[int, int]]],
 ) -> None:
     for place, later in enumerate(tries):
         for earlier in tries[:place]:
-            if _end_of(earlier, later, deaths, begins) > later.begin:
+            end = _end_of(earlier, later, deaths, begins)
+            if end > later.begin and not _was_frozen(earlier, later, end, deaths, thaws):
                 figures.add(
                     "overlap",
                     f"{job_id}: claim {later.token} began in {later.process} while {earlier.token} ran in "
                     f"{earlier.process}",
                 )
+
+
+def _was_frozen(
+    earlier: Run, later: Run, end: float, deaths: dict[str, int], thaws: dict[str, list[tuple[int, int]]]
+) -> bool:
+    """Whether one of two runs stood still with its host, and was over soon after that thawed."""
+    for run, until in ((earlier, end), (later, later.end or deaths.get(later.process, float("inf")))):
+        for frozen, thawed in thaws.get(run.process, ()):
+            # What it was given before may begin in the moment between its thaw and its end.
+            touched = frozen <= later.begin <= thawed + THAW_NANOSECONDS
+            if touched and min(until, end) <= thawed + THAW_NANOSECONDS:
+                return True
+    return False
 
 
 def _end_of(run: Run, later: Run, deaths: dict[str, int], begins: dict[str, list[int]]) -> float:

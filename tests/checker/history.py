@@ -3,13 +3,18 @@
     file    FOLDER/PID-STARTTIME.log, one for each process, opened for appending
     line    nanoseconds of CLOCK_BOOTTIME | event | facts, parted by spaces
 
-    enq-invoke ID       about to enqueue
-    enq-ok ID           the store has it
-    enq-fail ID         the store does not have it
+    enq-invoke ID [BATCH]  about to enqueue, in one call with others of this number
+    enq-ok ID [KEY]     the store has it, under this unique key
+    enq-fail ID [KEY]   the store does not have it
     enq-unknown ID      nobody knows
+    key KEY ID          the job that a unique key belongs to, as a producer was told
+    cancel ID STATE     an operator canceled it, and was told this state
+    told ID             a running job heard that it is canceled
     run-begin ID TOKEN ATTEMPT [OTHERS]   OTHERS: processes alive at that moment that ran jobs too, parted by commas;
                                           only from the second claim on
     run-end ID TOKEN    the job's code came to its end, however that was
+    frozen PROCESS      its whole host stands still
+    thawed PROCESS      … and goes on
     dead PROCESS        somebody saw that this process was gone
 
 A line written with one `write` survives the SIGKILL of its writer, and lines of one file do not mix.
@@ -25,6 +30,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "CHECKER_HISTORY"
+OVER = "over"
+"""The folder below, for files whose writers have ended."""
 
 
 class Event(NamedTuple):
@@ -86,7 +93,7 @@ class History:
 def read_history(folder: Path) -> list[Event]:
     """All events of all processes, by time."""
     events = []
-    for path in sorted(folder.glob("*.log")):
+    for path in sorted(folder.rglob("*.log")):
         process = path.stem
         for line in path.read_text().splitlines():
             at, kind, *facts = line.split(" ")

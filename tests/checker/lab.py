@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,7 @@ from helpers.waiting import wait_until
 from jobcard.errors import StoreUnavailableError
 
 TESTS = Path(__file__).resolve().parents[1]
-APPS = (TESTS / "engine" / "apps", TESTS / "stores" / "apps")
+APPS = (TESTS / "engine" / "apps", TESTS / "stores" / "apps", TESTS / "checker" / "apps")
 MARK = "CHECKER_LAB"
 GONE_SECONDS = 10.0  # a second is expected
 READY_SECONDS = 30.0  # half a second is expected
@@ -55,10 +55,7 @@ class Tree:
 
     def find_engine(self) -> int | None:
         """The engine's process id; None while there is none."""
-        for child in _children(self.keeper):
-            if "jobcard.engine.engine" in _command(child.pid):
-                return child.pid
-        return None
+        return next((pid for pid in below(self.keeper) if "jobcard.engine.engine" in _command(pid)), None)
 
     def engine(self, *, after: int | None = None) -> int:
         """The engine's process id, once it has another one than `after`."""
@@ -226,13 +223,15 @@ class Lab:
         self.trees.append(tree)
         return tree.wait_ready() if ready else tree
 
-    def python(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def python(
+        self, *arguments: str, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """A Python process of this lab, its output readable as `.stdout`."""
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.folder,
             env=self.environment(**(env or {})),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -296,13 +295,13 @@ class Lab:
         self._watch.close()
         return Stored(stored.rows, self._watch.endings)
 
-    def figures(self, *, only: str = "", workers_killed: bool = False) -> Figures:
+    def figures(self, *, only: str = "", workers_killed: bool = False, sound: Collection[str] = ()) -> Figures:
         """What the checker says; stop the engines first. only: look at the rows of jobs of this name."""
         stored = self.stored()
         rows = [row for row in stored.rows if not only or row.name == only]
         ids = {row.id for row in rows}
         endings = [ending for ending in stored.endings if ending.id in ids]
-        return check(self.histories, Stored(rows, endings), workers_killed=workers_killed)
+        return check(self.histories, Stored(rows, endings), workers_killed=workers_killed, sound=sound)
 
     def close(self) -> None:
         """End everything; nothing may be left for other tests."""
@@ -314,8 +313,10 @@ class Lab:
             if process.poll() is None:
                 process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
         # Below a killed keeper everything ends by itself; this is for what a failing test left behind.
         wait_until(self._kill_rest, "the end of every process of this test", timeout=GONE_SECONDS)
 
@@ -331,6 +332,15 @@ def _children(pid: int, *, recursive: bool = False) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=recursive)
     except psutil.NoSuchProcess:
         return []
+
+
+def below(pid: int) -> list[int]:
+    """Every process below one, children first: asked of the kernel, which is far cheaper than looking at all."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return [*found, *(each for child in found for each in below(child))]
 
 
 def _command(pid: int) -> str:

@@ -55,7 +55,7 @@ class Story:
         return self
 
     def judged(self, *processes: str) -> Figures:
-        return check(self._events, Stored(self._rows, self._endings), processes=processes)
+        return check(self._events, Stored(self._rows, self._endings), processes=processes, sound=("sound",))
 
 
 def healthy() -> Story:
@@ -124,6 +124,16 @@ BROKEN = {
         "unearned",
         healthy().begun(1).ended(1).begun(2, process="4-4").stored(token=2),
     ),
+    "half_stored": (
+        "half_stored",
+        healthy().begun().ended().stored().said("enq-invoke", JOB, 7).said("enq-invoke", "0c" * 16, 7),
+    ),
+    "double_stored: two winners": (
+        "double_stored",
+        healthy().begun().ended().stored().said("key", "k", JOB).said("key", "k", OTHER),
+    ),
+    "canceled_run": ("canceled_run", healthy().said("cancel", JOB, "canceled").begun().ended().stored("canceled")),
+    "hurt": ("hurt", healthy().begun().ended().stored("failed", reason="crash", name="sound")),
     "overspent": ("overspent", healthy().begun().ended().stored(attempt=2)),
 }
 
@@ -150,6 +160,24 @@ def test_a_process_that_still_lives_is_an_orphan() -> None:
     myself = process_name(os.getpid())
     assert healthy().begun(process=myself).ended(process=myself).stored().judged().faults == {"orphans": 1}
     assert healthy().begun().ended().stored().judged(myself).faults == {"orphans": 1}
+
+
+SECOND = 1_000_000_000
+
+
+def thawed(dead_after: int) -> list[Event]:
+    """A run whose host is frozen while another host runs the job, and that is killed so long after the thaw."""
+    story = healthy().begun(1).said("frozen", "2-2").begun(2, "2-2", process="4-4")
+    events = [*story._events, Event(10 * SECOND, "1-1", "thawed", ("2-2",))]
+    events.append(Event(10 * SECOND + dead_after, "1-1", "dead", ("2-2",)))
+    return [*events, Event(60 * SECOND, "4-4", "run-end", (JOB, "2"))]
+
+
+def test_a_run_of_a_frozen_host_may_overlap_for_a_second_after_its_thaw() -> None:
+    """While it stands still it does nothing; then it has to be killed at once."""
+    store = healthy().stored(token=2, attempt=2)
+    assert check(thawed(SECOND // 2), Stored(store._rows)).faults == {}
+    assert check(thawed(2 * SECOND), Stored(store._rows)).faults == {"overlap": 1}
 
 
 NO_FAULT = {

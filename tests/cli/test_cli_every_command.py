@@ -73,6 +73,8 @@ CASES = {
     "stats": Case("stats", "canceled", table=True),
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
+    "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
+    "doctor": Case("doctor", "store.identity"),
     "bench": Case("bench --jobs 20", "pickup_p99_ms"),
     "demo": Case("demo --files 20", "p99"),
     "completion": Case("completion bash", "_jobcard_completion", json_is=None),

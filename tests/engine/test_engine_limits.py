@@ -46,12 +46,15 @@ def test_a_queue_runs_as_many_at_once_as_it_says(lab: Lab) -> None:
     """A queue with concurrency 2 has two jobs at work at most, short or long, while others pass it by."""
     app = lab.app("limits")
     tree = lab.start("limits")
-    pairs = lab.enqueue(app, [app.pair.call(0.05) for _ in range(20)] + [app.pair.call() for _ in range(200)])
-    others = lab.enqueue(app, [app.work.call(0.05) for _ in range(20)])
+    long = app.until.options(queue="two")
+    pairs = lab.enqueue(app, [long.call(str(gate(lab))) for _ in range(20)] + [app.pair.call() for _ in range(200)])
+    others = lab.enqueue(app, [app.until.call(str(gate(lab))) for _ in range(20)])
+    lab.wait_for(app, lambda n: n["running"] == 10, "every slot to be taken")
+    gate(lab).touch()
     lab.drained(app)
     assert tree.stop() == 0
     assert peak(lab, set(ids_of(pairs))) == 2
-    assert peak(lab, set(ids_of(others))) > 2
+    assert peak(lab, set(ids_of(others))) == 8
     assert lab.figures().faults == {}
 
 
@@ -59,7 +62,9 @@ def test_an_engine_runs_as_many_at_once_as_it_says(lab: Lab) -> None:
     """`max_concurrent_jobs=3`: three jobs at work at most, and three when there are enough."""
     app = lab.app("limits")
     tree = lab.start("limits", "--max-concurrent-jobs", "3")
-    lab.enqueue(app, [app.work.call(0.1) for _ in range(12)])
+    lab.enqueue(app, [app.until.call(str(gate(lab))) for _ in range(12)] + [app.work.call() for _ in range(100)])
+    lab.wait_for(app, lambda n: n["running"] == 3, "every slot to be taken")
+    gate(lab).touch()
     lab.drained(app)
     assert tree.stop() == 0
     assert peak(lab) == 3

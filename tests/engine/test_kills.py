@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
+from last_words import LEASE, SHORT_LEASE, until_handed_back
 
 from checker.history import Event, alive, process_name
 from checker.lab import Lab, Tree
@@ -16,12 +18,10 @@ from checker.stored import read_store
 from helpers.waiting import wait_until
 
 # Limits are at least five times what is promised; the figures are printed.
-WORKERS_GONE_SECONDS = 5.0  # one is promised
+WORKERS_GONE_SECONDS = 10.0  # one is promised
 RUN_AGAIN_SECONDS = 15.0  # three are promised
-TAKEN_OVER_SECONDS = 25.0  # five are promised
-SHORT_LEASE = ("--lease", "3", "--heartbeat", "0.5")
-LEASE = 3.0
-UNSTARTED = 200
+TAKEN_OVER_SECONDS = 45.0  # the lease and two more are promised
+UNSTARTED, UNSTARTED_AT_LEAST = 200, 10
 
 
 def boottime() -> float:
@@ -33,11 +33,15 @@ def hold_unstarted(lab: Lab, app: Any, tree: Tree) -> tuple[int, set[str]]:
 
     It holds as much as is done in a moment: where that is less, because others keep the machine busy, less has to do.
     """
-    busy_machine = time.monotonic() + 5
+    began = time.monotonic()
 
     def caught() -> tuple[int, set[str]] | None:
-        if app.jobs.count()["waiting"] < 2000:
-            lab.enqueue(app, [app.note.call() for _ in range(2000)])
+        enough = max(UNSTARTED_AT_LEAST, UNSTARTED * 0.5 ** ((time.monotonic() - began) // 2))
+        counts = app.jobs.count()
+        if counts["waiting"] < 2000:
+            lab.enqueue(app, [app.hardy.call() for _ in range(2000)])
+        if counts["claimed"] < enough:
+            return None  # being frozen makes its jobs look long: not for nothing
         engine = tree.engine()
         os.kill(engine, signal.SIGSTOP)
         workers = tree.workers()
@@ -46,7 +50,7 @@ def hold_unstarted(lab: Lab, app: Any, tree: Tree) -> tuple[int, set[str]]:
         begun = {(event.facts[0], int(event.facts[1])) for event in lab.events("run-begin")}
         held = [row for row in read_store(lab.file).rows if row.state == "claimed"]
         unstarted = {row.id for row in held if (row.id, row.token) not in begun and row.max_attempts > 1}
-        if len(unstarted) >= (UNSTARTED if time.monotonic() < busy_machine else UNSTARTED // 4):
+        if len(unstarted) >= enough:
             return engine, unstarted
         for worker in workers:
             worker.resume()
@@ -88,19 +92,20 @@ def wait_dead(processes: list[str]) -> float:
 
 def warm_up(lab: Lab, app: Any) -> None:
     """Let the engine learn that jobs are short, so that it looks far ahead."""
-    lab.enqueue(app, [app.note.call() for _ in range(500)])
+    lab.enqueue(app, [app.hardy.call() for _ in range(500)])
     lab.drained(app)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_an_engine_killed_four_times_with_its_hands_full_loses_nothing(lab: Lab) -> None:
     """SIGKILL of an engine that holds 200 unstarted jobs: all run, none that had not begun has spent an attempt."""
     app = lab.app("load")
     tree = lab.start("load")
     warm_up(lab, app)
     lab.enqueue(app, [app.once.call() for _ in range(40)])
-    lab.enqueue(app, [app.nap.call(0.3) for _ in range(4)])
-    lab.enqueue(app, [app.note.call() for _ in range(4000)])
+    lab.enqueue(app, [app.hardy.call(0.3) for _ in range(4)])
+    lab.enqueue(app, [app.hardy.call() for _ in range(4000)])
     gone, again, held = [], [], []
     for _ in range(4):
         engine, unstarted = hold_unstarted(lab, app, tree)
@@ -189,7 +194,7 @@ def test_another_engine_takes_over_from_a_host_that_is_gone(lab: Lab) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside a second engine"])
 def test_a_frozen_engine_overlaps_nobody_when_it_thaws(lab: Lab, others: int) -> None:
-    """An engine stopped for three leases: its jobs end with it and run elsewhere or later; nothing late is accepted."""
+    """An engine stopped beyond its lease: its jobs end with it and run elsewhere or later; nothing late is accepted."""
     app = lab.app("load")
     frozen = lab.start("load", *SHORT_LEASE)
     gate = lab.folder / "gate"
@@ -207,7 +212,7 @@ def test_a_frozen_engine_overlaps_nobody_when_it_thaws(lab: Lab, others: int) ->
         wait_until(lambda: len(first_begins(lab, stopped_at)) == 3, "three second runs", timeout=60)
         gate.touch()
         lab.drained(app)
-    wait_until(lambda: boottime() - stopped_at > 3 * LEASE, "three leases", timeout=60)
+    wait_until(lambda: boottime() - stopped_at > 1.5 * LEASE, "the end of the lease", timeout=60)
     os.kill(engine, signal.SIGCONT)
     gate.touch()
     lab.drained(app)
@@ -229,23 +234,23 @@ def test_a_frozen_engine_overlaps_nobody_when_it_thaws(lab: Lab, others: int) ->
 def test_engine_and_workers_end_with_their_keeper(lab: Lab) -> None:
     """SIGKILL of the keeper: nobody could restart the engine, so it ends, and its workers with it."""
     app = lab.app("load")
-    tree = lab.start("load")
-    gate = lab.folder / "gate"
-    handles = lab.enqueue(app, [app.until.call(str(gate)) for _ in range(3)])
-    lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
-    below = names([psutil.Process(tree.engine()), *tree.workers()])
-    os.kill(tree.keeper, signal.SIGKILL)
-    killed_at = boottime()
-    gone = wait_dead(below) - killed_at
-    print(f"engine and workers gone after {gone:.3f} s")
-    assert not lab.processes()
-    assert gone < WORKERS_GONE_SECONDS
+
+    def end() -> list[UUID]:
+        tree = lab.start("load", *SHORT_LEASE)
+        handles = lab.enqueue(app, [app.until.call(str(lab.folder / "gate")) for _ in range(3)])
+        lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
+        below = names([psutil.Process(tree.engine()), *tree.workers()])
+        os.kill(tree.keeper, signal.SIGKILL)
+        killed_at = boottime()
+        gone = wait_dead(below) - killed_at
+        tree.wait()
+        print(f"engine and workers gone after {gone:.3f} s")
+        assert not lab.processes()
+        assert gone < WORKERS_GONE_SECONDS
+        return [handle.id for handle in handles]
+
     # What it could still say, it said: the jobs wait and spent nothing.
-    assert all((handle.refresh().state, handle.refresh().attempt) == ("waiting", 0) for handle in handles)
-    gate.touch()
-    again = lab.start("load")
-    lab.drained(app)
-    assert again.stop() == 0
+    until_handed_back(lab, app, end)
     assert lab.figures().faults == {}
 
 
@@ -254,6 +259,7 @@ import sys
 from load import jobs, until
 
 if __name__ == "__main__":
+    jobs.configure(lease=float(sys.argv[2]), heartbeat=float(sys.argv[2]) / 6)
     with jobs.running():
         handles = [until.enqueue(sys.argv[1]) for _ in range(3)]
         print(*[handle.id.hex for handle in handles], flush=True)
@@ -265,28 +271,29 @@ if __name__ == "__main__":
 def test_engine_and_workers_end_with_the_app_that_started_them(lab: Lab) -> None:
     """SIGKILL of a process that called `jobs.start()`: its engine and workers are gone, its jobs are not."""
     app = lab.app("load")
-    gate = lab.folder / "gate"
     script = lab.folder / "parent.py"
     script.write_text(PARENT)
-    parent = lab.python(str(script), str(gate))
-    assert parent.stdout is not None
-    for job_id in parent.stdout.readline().split():
-        lab.history.write("enq-ok", job_id.decode())
-    lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
-    below = names(psutil.Process(parent.pid).children(recursive=True))
-    assert len(below) >= 5
-    parent.kill()
-    killed_at = boottime()
-    gone = wait_dead(below) - killed_at
-    print(f"keeper, engine and workers gone after {gone:.3f} s")
-    assert not lab.processes()
-    assert gone < WORKERS_GONE_SECONDS
+
+    def end() -> list[UUID]:
+        parent = lab.python(str(script), str(lab.folder / "gate"), f"{LEASE:g}")
+        assert parent.stdout is not None
+        ids = [job_id.decode() for job_id in parent.stdout.readline().split()]
+        for job_id in ids:
+            lab.history.write("enq-ok", job_id)
+        lab.wait_for(app, lambda n: n["running"] == 3, "three running jobs")
+        below = names(psutil.Process(parent.pid).children(recursive=True))
+        assert len(below) >= 5
+        parent.kill()
+        killed_at = boottime()
+        gone = wait_dead(below) - killed_at
+        parent.wait()
+        print(f"keeper, engine and workers gone after {gone:.3f} s")
+        assert not lab.processes()
+        assert gone < WORKERS_GONE_SECONDS
+        return [UUID(job_id) for job_id in ids]
+
     # The engine had time to hand them back, so that nobody waits for its lease to run out.
-    assert all((job.state, job.attempt) == ("waiting", 0) for job in app.jobs.list())
-    gate.touch()
-    tree = lab.start("load")
-    lab.drained(app)
-    assert tree.stop() == 0
+    until_handed_back(lab, app, end)
     assert lab.figures().faults == {}
 
 
@@ -306,38 +313,6 @@ def test_a_job_that_comes_after_the_death_of_a_worker_is_not_blamed_for_it(lab: 
             assert (handle.refresh().attempt, handle.refresh().crashes) == (1, 0)
     assert tree.engine() == engine
     assert tree.stop() == 0
-
-
-@pytest.mark.slow
-def test_forty_workers_killed_under_load_cost_nobody_else(lab: Lab) -> None:
-    """SIGKILL of workers one after another: each takes at most its own job's attempt with it."""
-    app = lab.app("load")
-    tree = lab.start("load")
-    engine = tree.engine()
-    lab.enqueue(app, [app.hardy.call(0.02) for _ in range(400)])
-    lab.enqueue(app, [app.hardy.call() for _ in range(3000)])
-    killed: set[int] = set()
-    while len(killed) < 40:
-
-        def victim() -> psutil.Process | None:
-            ready = {int(event.process.partition("-")[0]) for event in lab.events("run-begin")}
-            return next((w for w in tree.workers() if w.pid in ready and w.pid not in killed), None)
-
-        worker = wait_until(victim, "a worker that runs jobs")
-        killed.add(worker.pid)
-        worker.kill()
-        if not app.jobs.count()["waiting"]:
-            lab.enqueue(app, [app.hardy.call(0.02) for _ in range(100)])
-    lab.drained(app)
-    assert tree.engine() == engine
-    assert tree.stop() == 0
-    figures = lab.figures(workers_killed=True)
-    print(figures)
-    assert figures.faults == {}, figures
-    crashes = sum(row.crashes for row in read_store(lab.file).rows)
-    assert crashes <= len(killed)
-    assert figures.extra_runs <= len(killed)
-    assert [row for row in read_store(lab.file).rows if row.state != "completed"] == []
 
 
 @pytest.mark.slow

@@ -18,13 +18,15 @@ from jobcard.backends.sqlite import SQLiteBackend
 
 APP = """
     import time
+    from pathlib import Path
     from jobcard import Jobcard
     jobs = Jobcard({url!r})
 
-    @jobs.job(name="nap", max_attempts=3)
-    def nap(seconds: float) -> float:
-        time.sleep(seconds)
-        return seconds
+    @jobs.job(name="until", max_attempts=3)
+    def until(path: str) -> str:
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return path
 """
 
 
@@ -34,7 +36,7 @@ def test_an_engine_does_what_it_is_told(lab: Lab) -> None:
     url = f"sqlite:///{lab.folder}/orders.db"
     Path(lab.folder, "orders.py").write_text(dedent(APP).format(url=url))
     jobs = Jobcard(url)
-    tree = lab.start("orders:jobs", "--lease", "6", "--heartbeat", "0.5")
+    tree = lab.start("orders:jobs", "--lease", "30", "--heartbeat", "0.5")
     store = SQLiteBackend(url)
 
     def about() -> dict[str, Any]:
@@ -44,18 +46,20 @@ def test_an_engine_does_what_it_is_told(lab: Lab) -> None:
     def order(what: str) -> None:
         store.write_record(RecordKind.ORDER, about()["id"], json.dumps({"order": what}))
 
-    running = jobs.enqueue("nap", [5.0], strict=False)
+    gate = lab.folder / "gate"
+    running = jobs.enqueue("until", [str(gate)], strict=False)
     wait_until(lambda: about()["jobs"], "the record to name the job that runs", timeout=30)
     [[pid, job_id, name, since]] = about()["jobs"]
-    assert (job_id, name, about()["app"]) == (str(running.id), "nap", "orders:jobs")
-    assert pid in about()["workers"] and abs(since / 1e6 - time.time()) < 30
+    assert (job_id, name, about()["app"]) == (str(running.id), "until", "orders:jobs")
+    assert pid in about()["workers"] and abs(since / 1e6 - time.time()) < 120
     order("quiet")
     wait_until(lambda: about()["quiet"], "the engine to be quiet", timeout=30)
-    later = jobs.enqueue("nap", [0.0], strict=False)
-    assert running.result(timeout=30) == 5.0
+    later = jobs.enqueue("until", [str(gate)], strict=False)
+    gate.touch()
+    assert running.result(timeout=30) == str(gate)
     assert later.refresh().state == "waiting" and later.refresh().attempt == 0
     order("work")
-    assert later.result(timeout=30) == 0.0
+    assert later.result(timeout=30) == str(gate)
     wait_until(lambda: not about()["quiet"], "the engine to say that it works", timeout=30)
     order("stop")
     assert tree.wait(timeout=60) == 0

@@ -167,6 +167,47 @@ def test_the_next_try_is_never_more_than_five_seconds_away() -> None:
             desk.plan.renewed([], [], desk.now)
 
 
+def after_a_long_outage() -> Desk:
+    """An engine that has failed so often that its next try is seconds away."""
+    desk = Desk()
+    desk.plan._talk._random = lambda: 0.999
+    desk.plan.wake(desk.now)
+    desk.turn()
+    desk.one(Exchange)
+    desk.plan.store_failed(desk.now)
+    for _ in range(10):
+        desk.turn(5.1)
+        desk.one(FindStrays)
+        desk.plan.strays_failed(desk.now)
+        desk.take(Renew)
+    desk.turn(0.1)
+    assert desk.take(FindStrays) == []
+    return desk
+
+
+def test_whatever_the_store_answers_ends_the_wait_for_it() -> None:
+    """It is back: nobody waits out what was meant for one that is away."""
+    desk = after_a_long_outage()
+    desk.plan.store_answered(desk.now)
+    desk.turn()
+    desk.one(FindStrays)
+
+
+def test_a_failure_after_an_answer_is_soon_tried_again() -> None:
+    """An answer to one question is not lost at once again because the next one fails; and nobody spins either."""
+    desk = after_a_long_outage()
+    desk.turn(5.1)
+    desk.one(FindStrays)
+    desk.plan.strays([], desk.now)
+    desk.turn()
+    desk.one(Exchange)
+    desk.plan.store_failed(desk.now)
+    desk.turn(0.05)
+    assert (desk.take(FindStrays), desk.take(Exchange)) == ([], [])
+    desk.turn(1.0)
+    assert len(desk.take(FindStrays)) + len(desk.take(Exchange)) == 1
+
+
 def test_strays_go_back() -> None:
     """What the store gave without our hearing of it is handed back, what we know of is kept."""
     desk = Desk()

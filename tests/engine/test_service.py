@@ -10,9 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
+from last_words import SHORT_LEASE, freeze_under_load, until_handed_back
 
 from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
@@ -171,6 +173,10 @@ def first_process(tree: Tree) -> psutil.Process:
     return keeper
 
 
+def engines(keeper: psutil.Process) -> list[psutil.Process]:
+    return [child for child in keeper.children() if "jobcard.engine.engine" in " ".join(child.cmdline())]
+
+
 def _status(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()
 
@@ -180,10 +186,12 @@ def test_as_process_1_a_stop_under_load_leaves_nobody(lab: Lab, namespace: tuple
     """SIGTERM to process 1 at work: what runs may end, exit 0 within the budget, and nothing is left."""
     app = lab.app("load")
     tree = lab.start("load", prefix=namespace)
-    lab.enqueue(app, [app.nap.call(0.5) for _ in range(4)] + [app.note.call() for _ in range(8000)])
-    wait_until(lambda: len(lab.events("run-begin")) > 200, "a load at work")
+    lab.enqueue(app, [app.nap.call(0.5) for _ in range(4)])
     keeper = first_process(tree)
+    [engine] = engines(keeper)
+    freeze_under_load(lab, app, engine.pid)
     keeper.send_signal(signal.SIGTERM)
+    engine.resume()
     signaled = time.monotonic()
     assert tree.wait() == 0
     print(f"process 1 stopped under load after {time.monotonic() - signaled:.3f} s")
@@ -199,20 +207,24 @@ def test_as_process_1_a_stop_under_load_leaves_nobody(lab: Lab, namespace: tuple
 def test_as_process_1_a_second_signal_ends_it_at_once(lab: Lab, namespace: tuple[str, ...], first: int) -> None:
     """The second signal: exit 130, though a job would run on."""
     app = lab.app("load")
-    tree = lab.start("load", prefix=namespace)
-    [handle] = lab.enqueue(app, [app.until.call(str(lab.folder / "gate"))])
-    lab.wait_for(app, lambda n: n["running"] == 1, "a running job")
-    keeper = first_process(tree)
-    keeper.send_signal(first)
-    tree.wait_stopping()
-    assert tree.process.poll() is None
-    keeper.send_signal(first)
-    signaled = time.monotonic()
-    assert tree.wait() == 130
-    print(f"process 1 ended {time.monotonic() - signaled:.3f} s after the second signal")
-    assert time.monotonic() - signaled < AT_ONCE_SECONDS
-    lab.wait_gone()
-    assert (handle.refresh().state, handle.refresh().attempt) == ("waiting", 0)
+
+    def end() -> list[UUID]:
+        tree = lab.start("load", *SHORT_LEASE, prefix=namespace)
+        [handle] = lab.enqueue(app, [app.until.call(str(lab.folder / "gate"))])
+        lab.wait_for(app, lambda n: n["running"] == 1, "a running job")
+        keeper = first_process(tree)
+        keeper.send_signal(first)
+        tree.wait_stopping()
+        assert tree.process.poll() is None
+        keeper.send_signal(first)
+        signaled = time.monotonic()
+        assert tree.wait() == 130
+        print(f"process 1 ended {time.monotonic() - signaled:.3f} s after the second signal")
+        assert time.monotonic() - signaled < AT_ONCE_SECONDS
+        lab.wait_gone()
+        return [handle.id]
+
+    until_handed_back(lab, app, end)
 
 
 @pytest.mark.slow
@@ -224,7 +236,7 @@ def test_as_process_1_it_reaps_what_has_lost_its_parent(lab: Lab, namespace: tup
     for _ in range(3):
         handle = app.forks.enqueue(True, True)
         wait_until(lambda handle=handle: handle.refresh().state == "failed", "its end")  # type: ignore[misc]
-    engine = [child for child in keeper.children() if "jobcard.engine.engine" in " ".join(child.cmdline())]
+    engine = engines(keeper)
     wait_until(lambda: keeper.children() == engine, "the end of sixty orphans")
     keeper.send_signal(signal.SIGTERM)
     assert tree.wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -10,16 +11,20 @@ from typing import Any
 
 import psutil
 import pytest
+from last_words import LEASE, SHORT_LEASE
 
 from checker.history import alive, process_name
 from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
-from jobcard.workers.forker import works_here
+from jobcard.workers.forker import AGAIN_SECONDS, works_here
 
-pytestmark = pytest.mark.skipif(not works_here(), reason="a template needs Linux")
+pytestmark = [
+    pytest.mark.skipif(not works_here(), reason="a template needs Linux"),
+    pytest.mark.timeout(240),
+]
 
 GONE_SECONDS = 5.0  # one is promised
-LEASE = 3.0
+FORKING_SECONDS = 3 * AGAIN_SECONDS  # a template that is ended in the crowd of a start is replaced so late
 
 SMALL = """
 import os
@@ -35,16 +40,40 @@ def parent() -> int:
 
 def forked(lab: Lab, app: Any, tree: Tree, count: int = 3) -> tuple[list[Any], list[psutil.Process]]:
     """Jobs that run, at least one of them in a forked worker: (handles, the forked workers)."""
-    template = wait_until(tree.template, "a template")
+    template = wait_forking(tree)
     handles = lab.enqueue(app, [app.until.call(str(lab.folder / "gate")) for _ in range(count)])
     lab.wait_for(app, lambda n: n["running"] == count, f"{count} running jobs")
 
     def found() -> list[psutil.Process]:
         begun = {event.process for event in lab.events("run-begin")}
-        workers = [worker for worker in tree.workers() if worker.ppid() == template]
+        workers = children(template)
         return workers if any(process_name(worker.pid) in begun for worker in workers) else []
 
     return handles, wait_until(found, "a job in a forked worker")
+
+
+def children(parent: int) -> list[psutil.Process]:
+    """The processes that this one started and that live."""
+    try:
+        return psutil.Process(parent).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_forking(tree: Tree) -> int:
+    """Wait until every worker is the template's: those that were spawned make room for others. Its process id."""
+
+    def found() -> int | None:
+        template = tree.template()
+        if template is None or not children(template):
+            return None  # it imports the application
+        spawned = [worker for worker in children(tree.engine()) if worker.pid != template]
+        for worker in spawned:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        return None if spawned else template
+
+    return wait_until(found, "forked workers", timeout=FORKING_SECONDS)
 
 
 def wait_dead(processes: list[str]) -> None:
@@ -60,10 +89,10 @@ def test_a_template_killed_under_load_costs_nobody_an_attempt(lab: Lab) -> None:
     ran = {event.facts[0]: event.process for event in lab.events("run-begin")}
     template = tree.template()
     assert template is not None
-    children = [process_name(child.pid) for child in psutil.Process(template).children()]
+    below = [process_name(child.pid) for child in children(template)]
     os.kill(template, signal.SIGKILL)
-    wait_dead(children)
-    lost = [handle for handle in handles if ran[handle.id.hex] in children]
+    wait_dead(below)
+    lost = [handle for handle in handles if ran[handle.id.hex] in below]
     assert lost
     wait_until(lambda: all(handle.refresh().interrupts == 1 for handle in lost), "what was lost goes back")
     (lab.folder / "gate").touch()
@@ -103,7 +132,7 @@ def test_template_and_workers_end_with_their_engine(lab: Lab) -> None:
 def test_forked_workers_of_a_frozen_engine_end_before_its_lease(lab: Lab) -> None:
     """An engine that renews nothing: the keeper finds the workers behind the template too."""
     app = lab.app("load")
-    tree = lab.start("load", "--max-concurrent-jobs", "4", "--lease", str(LEASE), "--heartbeat", "0.5")
+    tree = lab.start("load", "--max-concurrent-jobs", "4", *SHORT_LEASE)
     handles, _workers = forked(lab, app, tree)
     template = tree.template()
     assert template is not None
@@ -134,11 +163,7 @@ def test_the_setting_decides(lab: Lab, monkeypatch: pytest.MonkeyPatch, method: 
         wait_until(lambda: len(tree.workers()) >= 2, "the spare worker")
         assert tree.template() is None
     else:
-        template = wait_until(tree.template, "a template")
-        wait_until(lambda: psutil.Process(template).children(), "a forked worker")
-        # The first worker, which is none of the template's, makes room.
-        [first] = [worker for worker in tree.workers() if worker.ppid() == engine]
-        first.kill()
+        wait_forking(tree)
     monkeypatch.delitem(sys.modules, "small", raising=False)  # another test's
     small = importlib.import_module("small")
     monkeypatch.delitem(sys.modules, "small")
@@ -156,5 +181,7 @@ def test_who_asked_for_a_template_that_cannot_be_hears_why(lab: Lab) -> None:
     tree = lab.start("small")
     wait_until(lambda: "workers are spawned" in tree.errors, "the warning")
     assert "WARNING template: the application has started threads: 2 run" in tree.errors
-    wait_until(lambda: len([worker for worker in tree.workers() if worker.ppid() == tree.engine()]) >= 2, "a spare")
+    wait_until(
+        lambda: len([worker for worker in children(tree.engine()) if worker.pid != tree.template()]) >= 2, "a spare"
+    )
     assert tree.stop() == 0

@@ -19,18 +19,29 @@ from helpers.servers import KINDS, MissingServerError, OwnServer, using
 from jobcard.backends.registry import installed_schemes, open_backend
 from jobcard.errors import StoreError
 
+# Spoken to as others are, by the same code: they are tested on everything by `scripts/test tests/stores`.
+SIBLINGS = ("valkey", "mysql", "mongodb-standalone")
 # `scripts/test --quick` runs on a machine without servers.
-SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name in installed_schemes()]
+SERVERS = [
+    pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.long] if name in SIBLINGS else [])])
+    for name in KINDS
+    if name in installed_schemes()
+]
 ALL = ["sqlite", *SERVERS]
+ANY_KIND = ["sqlite", *KINDS]
 
 
 @dataclass(frozen=True)
 class Place:
-    """An empty store of a test's own. server: the one behind it, where the test may kill that."""
+    """An empty store of a test's own. server: the one behind it, where the test may kill that.
+
+    disk: the small file system that it is on, where the test may fill that.
+    """
 
     kind: str
     url: str
     server: OwnServer | None = None
+    disk: Path | None = None
 
     @property
     def port(self) -> int:
@@ -63,13 +74,13 @@ def new_place(kind: str, folder: Path) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def own_place(kind: str) -> Iterator[Place]:
-    """A place on a server that the test may kill."""
+def own_place(kind: str, disk: Path | None = None) -> Iterator[Place]:
+    """A place on a server that the test may kill. disk: where it keeps what it has."""
     with _skipped_if_it_may_be_missing(kind):
-        server = OwnServer(KINDS[kind])
+        server = OwnServer(KINDS[kind], disk)
     try:
         server.start()
-        yield Place(kind, _with_prefix(server.url), server)
+        yield Place(kind, _with_prefix(server.url), server, disk)
     finally:
         server.close()
 

@@ -1,6 +1,7 @@
 """A network that a test can break: a TCP proxy on this machine in front of a server.
 
-    engine ──► Proxy ──► server      proxy.refuse() · reset() · blackhole() · delay(seconds) · lose_replies() · heal()
+    engine ──► Proxy ──► server      proxy.refuse() · reset() · blackhole() · half_close() · cut_replies()
+                                     delay(seconds) · trickle(bytes) · lose_replies() · heal()
 
 Each connection is two threads, one for each direction, that take what comes and pass it on when the network allows.
 """
@@ -31,6 +32,8 @@ class Proxy:
         self._passes.set()
         self._refuses = False
         self._delay = 0.0
+        self._per_second = 0
+        self._cut = False
         self._marks: tuple[bytes, ...] = ()
         self._share = 0.0
         self._chance = random.Random(11)
@@ -70,6 +73,22 @@ class Proxy:
         """Nothing comes through and nobody is told; what was sent meanwhile arrives when it heals."""
         self._passes.clear()
 
+    def half_close(self) -> None:
+        """Tell every client that its server says nothing more, and go on listening to it."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            with contextlib.suppress(OSError):
+                pair.client.shutdown(socket.SHUT_WR)
+
+    def cut_replies(self) -> None:
+        """End each connection in the middle of an answer: some bytes of it arrive, then a reset."""
+        self._cut = True
+
+    def trickle(self, per_second: int) -> None:
+        """So many bytes a second on each connection, each way."""
+        self._per_second = per_second
+
     def delay(self, seconds: float) -> None:
         """Everything takes this much longer, each way."""
         self._delay = seconds
@@ -84,7 +103,8 @@ class Proxy:
 
     def heal(self) -> None:
         """All is well again."""
-        self._refuses, self._delay, self._share = False, 0.0, 0.0
+        self._refuses, self._cut = False, False
+        self._delay, self._share, self._per_second = 0.0, 0.0, 0
         self._passes.set()
 
     # -------------------------------------------------------------- at work
@@ -124,7 +144,14 @@ class Proxy:
             while data := source.recv(_CHUNK):
                 if self._delay:
                     time.sleep(self._delay)
+                if self._per_second:
+                    time.sleep(min(1.0, len(data) / self._per_second))
                 self._passes.wait()
+                if self._cut and not asks:
+                    target.sendall(data[: len(data) // 2])
+                    time.sleep(_QUIET)  # a reset overtakes what is still on its way
+                    pair.reset()
+                    return
                 if asks and self._loses(data):
                     pair.loses = True
                 if not asks and pair.loses:

@@ -26,7 +26,7 @@ def thumbnail(path: str, width: int = 200) -> str:
 
 if __name__ == "__main__":
     with jobs.running():
-        print(thumbnail.enqueue("cat.jpg").result(timeout=10))
+        print(thumbnail.enqueue("cat.jpg").result(timeout=30))
 """
 
 UNGUARDED = """
@@ -41,7 +41,7 @@ def thumbnail(path: str, width: int = 200) -> str:
 
 
 with jobs.running():
-    print(thumbnail.enqueue("cat.jpg").result(timeout=10))
+    print(thumbnail.enqueue("cat.jpg").result(timeout=30))
 """
 
 
@@ -73,7 +73,7 @@ def test_the_ten_lines_work(lab: Lab) -> None:
 def test_the_jobs_of_a_script_are_named_by_its_file(lab: Lab) -> None:
     """A job of the started script is stored as `shop.thumbnail`, and `jobcard start shop.py` runs it later."""
     source = SHOP.replace("with jobs.running():\n        print(", "if True:\n        print(").replace(
-        ".result(timeout=10)", ".refresh().name"
+        ".result(timeout=30)", ".refresh().name"
     )
     code, said, _ = run(lab, source)
     assert (code, said) == (0, "shop.thumbnail\n")
@@ -114,7 +114,7 @@ def test_a_module_is_run_with_dash_m(lab: Lab) -> None:
     package = lab.folder / "store"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "front.py").write_text(SHOP.replace(".result(timeout=10)", ".result(timeout=10), thumbnail.name"))
+    (package / "front.py").write_text(SHOP.replace(".result(timeout=30)", ".result(timeout=30), thumbnail.name"))
     process = lab.python("-m", "store.front")
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said.decode()) == (0, "cat.jpg@200 store.front.thumbnail\n")
@@ -139,7 +139,7 @@ def test_an_application_from_the_command_line_of_python(lab: Lab) -> None:
     (lab.folder / "shop.py").write_text(SHOP)
     process = lab.python(
         "-c",
-        "from shop import jobs, thumbnail\nwith jobs.running():\n    print(thumbnail.enqueue('x').result(timeout=10))",
+        "from shop import jobs, thumbnail\nwith jobs.running():\n    print(thumbnail.enqueue('x').result(timeout=30))",
         env={"PYTHONPATH": f"{lab.folder}{os.pathsep}{lab.environment()['PYTHONPATH']}"},
     )
     said, _ = process.communicate(timeout=60)
@@ -149,7 +149,9 @@ def test_an_application_from_the_command_line_of_python(lab: Lab) -> None:
 
 def test_a_script_that_is_killed_leaves_nobody(lab: Lab) -> None:
     """SIGKILL of the script in the middle of a job ends its engine and its workers."""
-    source = SHOP.replace('return f"{path}@{width}"', "import time; time.sleep(600)").replace("timeout=10", "")
+    source = SHOP.replace('return f"{path}@{width}"', "import time; time.sleep(600)").replace(
+        "result(timeout=30)", "result()"
+    )
     (lab.folder / "shop.py").write_text(source)
     process = lab.python("shop.py")
     app = lab.app("load")
@@ -157,7 +159,9 @@ def test_a_script_that_is_killed_leaves_nobody(lab: Lab) -> None:
     assert len(lab.processes()) >= 4
     process.kill()
     lab.wait_gone()
-    assert app.jobs.count()["waiting"] == 1
+    # Handed back, or held until the lease ends where there was no time for last words: not lost, and not ended.
+    counts = app.jobs.count()
+    assert counts["waiting"] + counts["running"] == counts.total == 1
 
 
 def test_the_output_of_an_engine_does_not_hold_the_script(lab: Lab) -> None:

@@ -27,6 +27,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from jobcard.core.findings import Finding
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.rates import QueueLimit, Use
 from jobcard.core.states import Change
@@ -237,6 +238,7 @@ class Facts:
     connections: int | None
     now: int
     problems: Sequence[str] = ()
+    """Those findings of `examine` that weaken durability, in words."""
 
 
 class Tally(NamedTuple):
@@ -455,6 +457,15 @@ class Backend(Protocol):
 
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
+        ...
+
+    def examine(self) -> Sequence[Finding]:
+        """What an operator should know: driver and server, what they survive, the way to them, jobs set aside.
+
+        A finding for every point that was looked at, also for one that is as it should be. Never raises: a store that
+        does not answer, or refuses us, is a finding behind those that need no answer. Needs no schema, changes nothing,
+        and its cost does not grow with the jobs that are stored. Those that weaken durability are `Facts.problems`.
+        """
         ...
 
     def waker(self) -> Waker:

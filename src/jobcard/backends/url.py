@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import unquote
 
 from jobcard.errors import ConfigError
@@ -32,6 +33,21 @@ def mask(url: object) -> str:
     if at and ":" in user:
         rest = f"{user.partition(':')[0]}:{_HIDDEN}@{tail}"
     return _SECRET_OPTION.sub(rf"\g<name>={_HIDDEN}", f"{scheme}{separator}{rest}")
+
+
+def has_password(url: str) -> bool:
+    """Whether there is something in a store URL that `mask` hides."""
+    return mask(url) != url
+
+
+def is_this_machine(host: str | None) -> bool:
+    """Whether what is sent to a host stays on this machine: a loopback address, a socket's path, or no host at all."""
+    if not host or host.startswith(("/", "@")) or host.lower().rstrip(".") in ("localhost", "localhost.localdomain"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

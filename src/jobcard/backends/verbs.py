@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, Protocol, TypeVar, cast
 
-from jobcard.errors import StoreError
+from jobcard.backends.roles import way_out
+from jobcard.errors import AccessDeniedError, StoreError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -19,6 +20,10 @@ _R = TypeVar("_R")
 
 class NotUnderstoodError(StoreError):
     """The store did not understand us: what we rely on is missing, or not of this version. Each store has its own."""
+
+
+class NotAllowedError(AccessDeniedError):
+    """The user who was let in may not do this."""
 
 
 class _Checked(Protocol):
@@ -44,6 +49,8 @@ class Verb:
             except NotUnderstoodError:
                 cast(_Checked, args[0]).check_schema()
                 raise
+            except NotAllowedError as error:
+                raise AccessDeniedError(f"{error}; {way_out(method.__name__)}") from error.__cause__
             finally:
                 if _log.isEnabledFor(logging.DEBUG):
                     _log.debug("%s took %.3f ms", method.__name__, 1e3 * (time.perf_counter() - started))

@@ -16,6 +16,7 @@ import click
 
 from jobcard.cli import output
 from jobcard.errors import (
+    AccessDeniedError,
     BackupError,
     ConfigError,
     InvalidJobError,
@@ -34,6 +35,7 @@ BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
 _EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
     (NotFoundError, NOT_FOUND),
     (UnknownJobError, NOT_FOUND),
+    (AccessDeniedError, STORE),
     (ConfigError, USAGE),
     (InvalidJobError, USAGE),
     (StoreError, STORE),
@@ -49,6 +51,7 @@ Examples:
   jobcard jobs list --state failed
   jobcard jobs show ID                         one job, its errors and what it printed
   jobcard stats --json
+  jobcard doctor                               does this store keep what is promised?
   jobcard demo                                 see it work, in a few seconds
 
 \b
@@ -73,6 +76,8 @@ class Commands(click.Group):
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
+        "grants": "jobcard.cli.grants:grants",
+        "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
         "completion": "jobcard.cli.completion:completion",

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+import click
+
 NARROW = 60  # columns under which a table is printed as one block a row
 
 # C0 and C1 controls, DEL, line separators, what turns the direction of text, and lone surrogates.
@@ -28,6 +30,8 @@ STATE_STYLES = {
     "failed": "red",
     "canceled": "magenta",
 }
+
+SEVERITY_STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
 def one_line(text: object) -> str:
@@ -94,6 +98,11 @@ def wants_color(stream: TextIO | None = None) -> bool:
     """Whether to color what goes to a stream, standard output if none is given: on a terminal, unless told not to."""
     dumb = os.environ.get("TERM") == "dumb"
     return (stream or sys.stdout).isatty() and _colors["allowed"] and not dumb and not os.environ.get("NO_COLOR")
+
+
+def colored(text: str, color: str | None) -> str:
+    """Text in a color, where standard output is to have colors."""
+    return click.style(text, fg=color) if color and wants_color() else text
 
 
 # ------------------------------------------------------------------ tables

@@ -11,13 +11,13 @@ from jobcard.cli import output
 
 
 @contextmanager
-def progress(total: int, done: str, *, lines: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yields what to call with how many of `total` are done so far.
+def progress(total: int | None, done: str, *, lines: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yields what to call with how many of `total` are done so far; None: nobody knows of how many.
 
     done: what has happened to those, as in "indexed". lines: say so every tenth where there is no terminal.
     """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield _Lines(total, done) if lines else _silent
+        yield _Lines(total or 0, done) if lines else _silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

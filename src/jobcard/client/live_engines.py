@@ -62,7 +62,7 @@ class Engines:
         with self._connection as store:
             records = store.read_records(RecordKind.ENGINE)
             now = store.facts().now if records else 0
-        return [engine for record in records if (engine := _alive(record, now))]
+        return [engine_from(record, now) for record in records if is_alive(record)]
 
     def quiet(self, engine_id: str) -> None:
         """Let an engine claim nothing more and finish what it has; it stays. Within two seconds.
@@ -86,14 +86,24 @@ class Engines:
             store.write_record(RecordKind.ORDER, engine_id, json.dumps({"order": order}))
 
 
-def _alive(record: Record, now: int) -> Engine | None:
-    # stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
-    #          two writings of this, "queues": [names], "workers": [pids],
-    #          "quiet": bool, "app": text, "jobs": [[worker's pid, job's id, name, microseconds since 1970], …]}
+# stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
+#          two writings of this, "queues": [names], "workers": [pids],
+#          "quiet": bool, "app": text, "jobs": [[worker's pid, job's id, name, microseconds since 1970], …]}
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+def is_alive(record: Record) -> bool:
+    """Whether an engine was heard of lately, by its record; `CorruptRecordError` when that cannot be read."""
+    try:
+        return record.age < _BEATS * clock.to_duration(json.loads(record.value)["heartbeat"])
+    except _UNREADABLE as error:
+        raise _corrupt(record) from error
+
+
+def engine_from(record: Record, now: int) -> Engine:
+    """What an engine told of itself, alive or not; `CorruptRecordError` when it cannot be read. now: the store's."""
     try:
         document = json.loads(record.value)
-        if record.age >= _BEATS * clock.to_duration(document["heartbeat"]):
-            return None
         return Engine(
             id=record.key,
             pid=document["pid"],
@@ -109,8 +119,12 @@ def _alive(record: Record, now: int) -> Engine | None:
             app=document.get("app"),
             jobs=tuple(map(_job, document.get("jobs", ()))),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise CorruptRecordError(f"the record of engine {record.key} cannot be read") from error
+    except _UNREADABLE as error:
+        raise _corrupt(record) from error
+
+
+def _corrupt(record: Record) -> CorruptRecordError:
+    return CorruptRecordError(f"the record of engine {record.key} cannot be read")
 
 
 def _job(told: Sequence[Any]) -> EngineJob:

@@ -17,6 +17,7 @@ from jobcard.core import limits
 from jobcard.core.definition import JobOptions
 from jobcard.core.job import NewJob
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     DuplicateJobError,
     EnqueueUnknownError,
@@ -36,6 +37,7 @@ PATIENCE = 5.0
 """Seconds for which an enqueue is repeated while the store cannot be reached or is too busy."""
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
+_NOT_STORED = (StoreFullError, StoreMovedError, AccessDeniedError)
 
 
 class Producer:
@@ -192,8 +194,8 @@ class Producer:
     def send(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Store jobs in steps of a thousand, each all or nothing; one answer each, in order.
 
-        `EnqueueUnknownError` with all ids when some may be stored: repeating any of them is safe. `StoreFullError`
-        and `StoreMovedError`: none is.
+        `EnqueueUnknownError` with all ids when some may be stored: repeating any of them is safe. `StoreFullError`,
+        `StoreMovedError` and `AccessDeniedError`: none is.
         """
         answers: list[Enqueued] = []
         with self._connection as store:
@@ -202,7 +204,7 @@ class Producer:
                 try:
                     answers += _store(store, jobs[first : first + limits.BULK])
                 except StoreError as error:
-                    if first == 0 and isinstance(error, (StoreFullError, StoreMovedError)):
+                    if first == 0 and isinstance(error, _NOT_STORED):
                         raise
                     raise EnqueueUnknownError([UUID(bytes=job.id) for job in jobs]) from error
         return answers
@@ -215,7 +217,7 @@ def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
     while True:
         try:
             return store.enqueue(jobs)
-        except (StoreFullError, StoreMovedError) as error:
+        except _NOT_STORED as error:
             if not lost:
                 raise
             # This try stored nothing; the one whose answer was lost may have.

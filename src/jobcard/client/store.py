@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -113,6 +114,10 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         _leave()
+
+    def as_it_is(self) -> AbstractContextManager[Backend]:
+        """Lends the store to one thread whatever its schema and its settings, to be looked over."""
+        return _Alone(self)
 
     def _open(self) -> Backend:
         if self._closed:

@@ -19,6 +19,6 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgut
 
 from jobcard.conformance.harness import Harness  # noqa: E402
 from jobcard.conformance.machine import run_histories  # noqa: E402
-from jobcard.conformance.suite import CHECKS, BackendSuite, run_check  # noqa: E402
+from jobcard.conformance.suite import CHECKS, AsyncBackendSuite, BackendSuite, run_check  # noqa: E402
 
-__all__ = ["CHECKS", "BackendSuite", "Harness", "run_check", "run_histories"]
+__all__ = ["CHECKS", "AsyncBackendSuite", "BackendSuite", "Harness", "run_check", "run_histories"]

@@ -40,6 +40,24 @@ def check_one_claim_releases_all_that_are_due(backend: Backend, clock: FrozenClo
     assert factory.row_of(backend, later).hold == "delay"
 
 
+def check_a_crowd_due_at_once_is_released_to_the_last(backend: Backend, clock: FrozenClock) -> None:
+    """However many fall due together, exchanges release them all; while some still wait for that, `next_due` is 0."""
+    ids = [job_id for _ in range(2) for job_id in factory.enqueue_several(backend, 600, delay=micros(5))]
+    later = factory.enqueue(backend, delay=micros(60), queue="later")
+    clock.advance(5)
+    most = backend.capabilities.max_batch
+    claimed: list[bytes] = []
+    while len(claimed) < len(ids):
+        answer = backend.exchange("e", want=Want([("default", most)], most), lease=factory.LEASE)
+        assert answer.claimed, f"{len(ids) - len(claimed)} jobs are left behind"
+        claimed += [claim.id for claim in answer.claimed]
+        left = sorted(set(ids) - set(claimed))
+        held = [row for part in (left[:1_000], left[1_000:]) for row in backend.get(part) if row.hold is not None]
+        assert answer.next_due == (0 if held else micros(55))
+    assert sorted(claimed) == ids
+    assert factory.row_of(backend, later).hold == "delay"
+
+
 def check_a_released_job_keeps_its_times(backend: Backend, clock: FrozenClock) -> None:
     """A claim of a delayed job leaves when it was due and where it stood."""
     job_id = factory.enqueue(backend, delay=micros(5), order_offset=-7_000)

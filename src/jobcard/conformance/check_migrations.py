@@ -102,6 +102,20 @@ def check_migrations_at_once_apply_each_version_once(harness: Harness) -> None:
     harness.close()
 
 
+def check_rollbacks_at_once_take_each_version_back_once(harness: Harness) -> None:
+    """Operators that roll back together take back one version each, the newest first, and none twice."""
+    for _ in range(3):
+        fresh = harness.fresh()
+        backends = [fresh.open() for _ in range(3)]
+        applied = backends[0].migrate()
+        taken = [version for version in at_once([at.rollback for at in backends]) if version is not None]
+        assert sorted(taken, reverse=True) == applied[::-1][: len(backends)]
+        assert backends[1].migrate() == sorted(taken)
+        factory.enqueue(backends[2])
+        fresh.close()
+    harness.close()
+
+
 def check_closing_twice_is_fine(harness: Harness) -> None:
     """A backend may be closed again, and one that was never used too."""
     used, unused = harness.ready(), harness.open()

@@ -7,7 +7,8 @@ from functools import partial
 from jobcard.backends.base import Backend, Filter, RecordKind
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
-from jobcard.conformance.races import at_once
+from jobcard.conformance.races import at_once, both_at_once
+from jobcard.core import states as moves
 from jobcard.core.clock import FrozenClock
 
 ENDED = ("completed", "failed", "canceled")
@@ -180,4 +181,19 @@ def check_pruners_at_once_share_the_work(harness: Harness, clock: FrozenClock) -
 
     assert sum(at_once([partial(prune_all, at) for at in pruners])) == 60
     assert backend.count(Filter()) == {}
+    harness.close()
+
+
+def check_a_delete_races_a_retry_to_one_end(harness: Harness) -> None:
+    """An ended job that is deleted while an operator retries it is gone or waits again, never both nor neither."""
+    backend = harness.ready()
+    operator, deleter = harness.open(), harness.open()
+    for _ in range(10):
+        job_id = factory.job_in_state(backend, "failed")
+        retry = moves.retry_ended(factory.row_of(backend, job_id))
+        row, deleted = both_at_once(
+            partial(operator.apply_by_operator, job_id, retry), partial(deleter.delete, [job_id])
+        )
+        assert (row is None) == (deleted == 1)
+        assert [found.state for found in backend.get([job_id])] == ([] if deleted else ["waiting"])
     harness.close()

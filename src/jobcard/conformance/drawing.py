@@ -36,6 +36,9 @@ CI = settings(
 SERVER = settings(CI, max_examples=40, stateful_step_count=40)
 """What every merge runs on a store that is a server: each step is a round trip or more."""
 
+SHORT = settings(CI, max_examples=10, stateful_step_count=20)
+"""What every merge runs through the async facade, after the same store has passed by itself."""
+
 SOAK = settings(CI, max_examples=5_000, stateful_step_count=100)
 """What a night runs."""
 

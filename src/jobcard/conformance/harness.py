@@ -14,10 +14,17 @@ class Harness:
     new_store: given a clock, prepares an empty store that takes its time from that clock and from no other,
     and returns a function that opens backends on it. A store with a clock of its own (a server) is told in
     test mode to use this one's time. Each backend opened is closed by `close()`.
+    through: what the checks are given in place of each backend opened, with its behaviour.
     """
 
-    def __init__(self, new_store: Callable[[FrozenClock], Callable[[], Backend]]) -> None:
+    def __init__(
+        self,
+        new_store: Callable[[FrozenClock], Callable[[], Backend]],
+        *,
+        through: Callable[[Backend], Backend] | None = None,
+    ) -> None:
         self.clock = FrozenClock()
+        self.through = through
         self._new_store = new_store
         self._open = new_store(self.clock)
         self._opened: list[Backend] = []
@@ -25,6 +32,8 @@ class Harness:
     def open(self) -> Backend:
         """Another backend object on the same store, its schema untouched."""
         backend = self._open()
+        if self.through is not None:
+            backend = self.through(backend)
         self._opened.append(backend)
         return backend
 
@@ -36,7 +45,7 @@ class Harness:
 
     def fresh(self) -> Harness:
         """A harness of the same kind over a new, empty store."""
-        return Harness(self._new_store)
+        return Harness(self._new_store, through=self.through)
 
     def advance(self, seconds: float) -> int:
         """Move the store's clock; returns its time in microseconds."""

@@ -65,6 +65,7 @@ from jobcard.conformance.rules import is_alive, is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import DAY, SECOND
 from jobcard.core.job import JobRow, LogLine, NewJob
+from jobcard.core.soundness import faults
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
@@ -526,8 +527,7 @@ class Machine(RuleBasedStateMachine):
     def _check_each(self, found: dict[bytes, JobRow]) -> None:
         """I2, I3, I4, I8, I9."""
         for job_id, row in found.items():
-            assert is_at_work(row) == (row.claimed_by is not None) == (row.lease_until is not None)
-            assert 0 <= row.attempt <= row.max_attempts
+            assert not list(faults(row))
             before = self.seen.get(job_id)
             if before is not None:
                 assert row.claim_token >= before.claim_token

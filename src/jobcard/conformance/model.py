@@ -53,9 +53,11 @@ from jobcard.conformance.rules import (
     row_of,
     same_content,
 )
+from jobcard.core import findings
 from jobcard.core.clock import Clock
+from jobcard.core.findings import Finding
 from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ALIVE, After, Change, complete
+from jobcard.core.states import ALIVE, After, Change, Hold, complete
 from jobcard.errors import DuplicateJobError, InvalidJobError, SchemaVersionError
 
 VERSIONS = (1,)
@@ -427,6 +429,13 @@ class ModelBackend:
                 connections=None,
                 now=now,
             )
+
+    def examine(self) -> Sequence[Finding]:
+        with self.store.lock:
+            waiting = [row for row in self.store.rows.values() if row.hold is not None]
+        parked = Counter(row.name for row in waiting if row.hold == Hold.PARKED)
+        broken = sum(row.hold == Hold.BROKEN for row in waiting)
+        return findings.set_aside([*parked.items(), (None, broken)])
 
     def waker(self) -> Waker:
         return Waker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -12,7 +13,8 @@ from types import MappingProxyType
 import pytest
 
 from jobcard.backends.base import Backend
-from jobcard.conformance.drawing import CI
+from jobcard.conformance.awaited import awaited
+from jobcard.conformance.drawing import CI, SHORT
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.machine import run_histories
 from jobcard.core.clock import FrozenClock
@@ -32,7 +34,23 @@ def _gather() -> dict[str, Callable[..., None]]:
     return found
 
 
-CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(_gather())
+def _naming_its_rule(check: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(check)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            check(*args, **kwargs)
+        except pytest.skip.Exception:
+            raise
+        except BaseException as error:
+            error.add_note(f"The rule: {inspect.getdoc(check)}")
+            raise
+
+    return run
+
+
+CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {name: _naming_its_rule(check) for name, check in _gather().items()}
+)
 """Every check by its name."""
 
 
@@ -72,6 +90,23 @@ class BackendSuite:
 
     def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
         """Whatever is done in whatever order, the store holds what the model holds."""
+        run_histories(harness.fresh, self.histories)
+
+
+class AsyncBackendSuite:
+    """Inherit from this and from your own suite, in this order: the same checks through `AsyncBackend`.
+
+    class TestMyStoreAwaited(AsyncBackendSuite, TestMyStore): ...
+    """
+
+    histories = SHORT
+
+    @pytest.fixture(autouse=True)
+    def _through_the_facade(self, harness: Harness) -> None:
+        harness.through = awaited
+
+    def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
+        """Awaited, too, the store holds what the model holds."""
         run_histories(harness.fresh, self.histories)
 
 

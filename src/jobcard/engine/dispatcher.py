@@ -27,7 +27,7 @@ from jobcard.engine import commands, lanes, routines
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.engine.routines import Routine
-from jobcard.errors import StoreError
+from jobcard.errors import AccessDeniedError, StoreError
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
@@ -232,6 +232,8 @@ class Dispatcher:
             )
 
         def failed(error: StoreError) -> None:
+            if isinstance(error, AccessDeniedError) and not self._ready:
+                raise error  # nobody has been told yet that jobs will run here
             self._store_failed("exchange", error)
             self._plan.store_failed(time.monotonic())
 
@@ -253,6 +255,7 @@ class Dispatcher:
         sent_at = time.monotonic()
 
         def renewed(lost: list[Ref]) -> None:
+            self._plan.store_answered(time.monotonic())
             self._plan.renewed(held, lost, sent_at)
             self._tell_keeper(safe=sent_at)
 
@@ -284,6 +287,8 @@ class Dispatcher:
 
         def done(value: T) -> None:
             self._under_way.discard(name)
+            if lane != lanes.LOOK:  # a glance succeeds where nothing can be written, many times a second
+                self._plan.store_answered(time.monotonic())
             answered(value)
 
         def failed(error: StoreError) -> None:

@@ -30,7 +30,7 @@ from jobcard.engine import exits, routines
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
 from jobcard.engine.outcomes import status_of
-from jobcard.errors import ConfigError, JobcardError
+from jobcard.errors import AccessDeniedError, ConfigError, JobcardError
 from jobcard.version import VERSION
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
@@ -98,6 +98,9 @@ class Engine:
             return error.code
         try:
             self._serve(backend, hello)
+        except AccessDeniedError as error:
+            self.tell_keeper(fatal=str(error), code=exits.STORE)
+            return exits.STORE
         finally:
             self._pool.kill_all()
             self._say_goodbye(backend)

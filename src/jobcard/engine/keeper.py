@@ -8,8 +8,9 @@ It imports neither user code nor a driver, so nothing a job or a store does can 
                       {"stopping"}: an operator told it to, so no other is started after it
 
 What a job started ends with its worker: whatever becomes ours while the engine lives has lost its own parent and
-is killed within a second. When an engine ends, every process below it is killed and waited for before the next one
-starts: the next one is told the dead one's owner id and takes its jobs over at once, since nobody runs them any more.
+is killed within a second, with its group if it leads one. When an engine ends, every process below it is killed and
+waited for before the next one starts: the next one is told the dead one's owner id and takes its jobs over at once,
+since nobody runs them any more.
 
 SIGTERM, SIGINT   stop: what runs may end; a second one stops at once
 SIGHUP            the terminal is gone: stop as gently as at first, however often it comes; ignored under `nohup`
@@ -183,7 +184,7 @@ class Keeper:
         engine = self._engine.pid if self._engine else 0
         for pid in _own_children():
             if pid != engine and pid not in self._elders:
-                _kill_group(pid)
+                _kill_orphan(pid)
 
     def _reap(self) -> int | None:
         """Take note of what ended; the exit code if that was the end of everything."""
@@ -354,6 +355,16 @@ def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) != os.getpgid(0):
             os.killpg(os.getpgid(pid), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_orphan(pid: int) -> None:
+    # Another's group may be that of a living worker, which started it, does not know it any more, and goes on.
+    # What a dead worker left in its group has died with it; and whoever is left without a parent now is next.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 

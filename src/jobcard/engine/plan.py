@@ -359,6 +359,10 @@ class Plan:
         """The store did not answer the exchange in flight: everything said is said again later."""
         self._talk.failed(now)
 
+    def store_answered(self, now: float) -> None:
+        """The store answered something else than an exchange."""
+        self._talk.heard(now)
+
     def renewed(self, held: Sequence[tuple[Ref, int]], lost: Sequence[Ref], sent_at: float) -> None:
         """The store renewed these claims, but for the lost ones."""
         lost_refs = set(lost)
@@ -374,6 +378,7 @@ class Plan:
     def strays(self, found: Sequence[Claimed], now: float) -> None:
         """The store's answer to `FindStrays`."""
         self._talk.strays = ""
+        self._talk.heard(now)
         self.disown_unknown(found, now)
 
     def disown_unknown(self, found: Sequence[Claimed], now: float) -> None:

@@ -19,6 +19,9 @@ from jobcard.engine.words import Batch, Move, Words
 # Measured in docs/decisions/0003-look-ahead.md: large batches are what makes the store fast.
 FLUSH = 200  # outcomes that make an exchange due at once
 FLUSH_SECONDS = 0.010  # … and how long the first may wait
+BACK = (
+    3  # failures that are remembered of a store that answers again: the next try after another one is soon, not at once
+)
 PULSE_SECONDS = 1.0  # the store is asked at least so often for cancel requests and changed settings
 
 Key = tuple[Ref, int]
@@ -164,6 +167,12 @@ class Talk:
         """The store failed: leave it alone for a moment, a longer one each time."""
         self._failures += 1
         self._next_try = now + min(5.0, 0.02 * 2 ** min(self._failures, 8) * (0.5 + self._random()))
+
+    def heard(self, now: float) -> None:
+        """The store answered another question: it is back, so the wait for it is over."""
+        if self._failures > BACK:
+            self._failures = BACK
+            self._next_try = now
 
     def _say_it_was_refused(self, refusal: Refusal, batch: Batch, now: float) -> None:
         key = (refusal.ref, refusal.token)

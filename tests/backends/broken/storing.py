@@ -8,6 +8,7 @@ from broken.meeting import Meeting
 from jobcard.backends.base import Enqueued, Fate, Filter, RecordKind
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_ended, row_of
+from jobcard.core.findings import Finding, set_aside
 from jobcard.core.job import Attempt, JobRow, NewJob
 from jobcard.core.states import Change
 from jobcard.errors import InvalidJobError
@@ -144,3 +145,10 @@ class CountsEndedJobsTwice(ModelBackend):
             queue: {state: n + (state == "completed") for state, n in by_state.items()}
             for queue, by_state in counts.items()
         }
+
+
+class SetsJobsAsideInSilence(ModelBackend):
+    """Whoever looks the store over hears nothing of parked and broken jobs."""
+
+    def examine(self) -> Sequence[Finding]:
+        return set_aside([])

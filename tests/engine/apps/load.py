@@ -54,6 +54,18 @@ def until(ctx: JobContext, path: str) -> int:
         return ctx.token
 
 
+@jobs.job(max_attempts=100, max_crashes=100)
+def obey(ctx: JobContext) -> int:
+    """Be at work until it is canceled, and note when it hears of that."""
+    with history.run(ctx):
+        try:
+            while not ctx.cancelled:
+                time.sleep(0.005)
+        finally:  # it may be told in the middle of its sleep
+            history.write("told", ctx._claim.id.hex())
+        return ctx.token
+
+
 @jobs.job(backoff=AGAIN)
 def crash_first(ctx: JobContext) -> int:
     """End the worker at the first try."""

@@ -160,6 +160,15 @@ def forks(own_session: bool, dies: bool) -> int:
     return os.getpid()
 
 
+@jobs.job
+def leaves_behind(path: str, gate: str | None) -> int:
+    """Leave a process in the background, its id in a file, and go on until another file is there."""
+    subprocess.run(f"sleep 600 & echo $! > {path}.new && mv {path}.new {path}", shell=True, check=True)
+    while gate is not None and not Path(gate).exists():
+        time.sleep(0.005)
+    return os.getpid()
+
+
 @jobs.job(max_attempts=1)
 def returns(what: str) -> Any:
     """Return what cannot be stored."""

@@ -29,19 +29,33 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.mongodb import changes, claim, deleting, leases, loads, lookup, records, schema, wake
+from jobcard.backends.mongodb import (
+    changes,
+    checkup,
+    claim,
+    deleting,
+    grants,
+    leases,
+    loads,
+    lookup,
+    records,
+    schema,
+    wake,
+)
 from jobcard.backends.mongodb.connection import Connections, Store
 from jobcard.backends.mongodb.enqueue import enqueue
 from jobcard.backends.mongodb.errors import driver_errors
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_claimed, to_job
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
-from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -85,10 +99,10 @@ class MongoBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         return schema.rollback(self._store)
 
+    @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
-        with driver_errors:
-            schema.check_version(schema.version(self._store))
+        schema.check_version(schema.version(self._store))
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -276,55 +290,55 @@ class MongoBackend:
         meta = next(
             iter(store.records.aggregate([{"$match": {"_id": records.STORE}}, {"$set": {"now": store.now}}])), {}
         )
-        status = self._ask("serverStatus", {"connections": 1, "storageEngine": 1}, admin=True)
-        size = self._ask("dbStats", {}, admin=False).get("totalSize")
+        answers = checkup.ask(store)
+        try:
+            size = store.jobs.database.command("dbStats").get("totalSize")
+        except OperationFailure:  # this user may not ask
+            size = None
         return Facts(
             store="mongodb",
             version=f"MongoDB {store.client.server_info()['version']}",
             schema_version=int(meta.get("schema", 0)),
             identity=str(meta.get("identity", "")),
             size_bytes=None if size is None else int(size),
-            connections=status.get("connections", {}).get("current"),
+            connections=(answers.status or {}).get("connections", {}).get("current"),
             now=int(meta["now"]) if meta else 0,
-            problems=self._problems(status),
+            problems=weaknesses(checkup.durability(answers)),
         )
 
-    def _ask(self, command: str, more: dict[str, Any], *, admin: bool) -> dict[str, Any]:
-        """What a command tells, {} when this user may not ask."""
-        client = self._store.client
-        database = client.admin if admin else client[self._options.database]
-        try:
-            return dict(database.command(command, **more))
-        except OperationFailure:
-            return {}
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(self._examine_way, self._examine_server, self._examine_jobs)
 
-    def _problems(self, status: dict[str, Any]) -> Sequence[str]:
-        found = []
-        engine = status.get("storageEngine", {})
-        if engine.get("persistent") is False:
-            found.append(f"the storage engine {engine.get('name')} keeps jobs in memory only: use wiredTiger")
-        settings = self._ask("replSetGetConfig", {}, admin=True).get("config", {})
-        if settings.get("writeConcernMajorityJournalDefault") is False:
-            found.append(
-                "writeConcernMajorityJournalDefault is false: what a majority has may not be on disk; "
-                "set it to true by rs.reconfig()"
-            )
-        if sum(not member.get("arbiterOnly") for member in settings.get("members", ())) == 2:
-            found.append("a replica set with two data members accepts no write when one is down; add a third")
-        started = self._ask("getCmdLineOpts", {}, admin=True).get("parsed", {})
-        if started.get("storage", {}).get("journal", {}).get("enabled") is False:
-            found.append("the journal is off: jobs of the last minute are lost when the server dies; start it with it")
-        return found
+    def _examine_way(self) -> Sequence[Finding]:
+        return [checkup.driver(), *checkup.way(self._connections.url, self._options)]
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        return [checkup.server(self._store), *checkup.durability(checkup.ask(self._store))]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return checkup.set_aside(self._store)
 
     @_verb
     def waker(self) -> Waker:
         """Hints by a change stream on a connection of its own; on a standalone server by asking."""
-        if wake.has_change_streams(self._store):
-            try:
-                return wake.listen(self._connections.listener)
-            except ConfigError as error:
-                _log.warning("no wake-ups by a change stream: %s; asking instead", error)
+        try:
+            with driver_errors:
+                if wake.has_change_streams(self._store):
+                    return wake.listen(self._connections.listener)
+        except StoreUnavailableError:
+            return wake.listen(self._connections.listener, away=True)
+        except ConfigError as error:
+            _log.warning("no wake-ups by a change stream: %s; asking instead", error)
         return wake.watch(self._connections.store)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statements that give this user what the role needs in this database; opens nothing."""
+        options = self._options
+        home = str(options.driver.get("authSource", options.database))
+        return grants.grants(role, user, prefix=options.prefix, database=options.database, home=home)
 
 
 _CONTRACT: type[base.Backend] = MongoBackend

@@ -66,7 +66,7 @@ class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
     def __init__(self, url: StoreURL, options: Options, clock: Clock | None) -> None:
-        self._url = url
+        self.url = url
         self._options = options
         self._clock = clock
         self._connect_timeout = min(options.connect_timeout, options.socket_timeout)
@@ -121,8 +121,8 @@ class Connections:
     def _client(self, **others: Any) -> MongoClient[Document]:
         options = self._options
         arguments: dict[str, Any] = {
-            "username": self._url.user,
-            "password": self._url.password,
+            "username": self.url.user,
+            "password": self.url.password,
             "serverSelectionTimeoutMS": round(1e3 * self._connect_timeout),
             "connectTimeoutMS": round(1e3 * self._connect_timeout),
             "timeoutMS": round(1e3 * options.socket_timeout),
@@ -140,9 +140,9 @@ class Connections:
 
     def _servers(self) -> str:
         # Without the login: the driver quotes what it cannot read.
-        places = [(self._url.host or "localhost", self._url.port), *self._url.others]
+        places = [(self.url.host or "localhost", self.url.port), *self.url.others]
         hosts = ",".join(_place(host, port) for host, port in places)
-        return f"{self._url.scheme}://{hosts}/{quote(self._url.path)}"
+        return f"{self.url.scheme}://{hosts}/{quote(self.url.path)}"
 
 
 def _place(host: str, port: int | None) -> str:

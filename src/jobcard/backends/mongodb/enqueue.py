@@ -41,9 +41,18 @@ def _open_line(store: Store, queues: set[str]) -> None:
     )
     facts = next((one for one in found if one["_id"] == STORE), {})
     check_version(facts.get("schema", 0))
+    _check_seal(facts)
+    open_queues(store, queues, known={one["key"] for one in found if one["_id"] != STORE})
+
+
+def refuse_sealed(store: Store) -> None:
+    """`StoreMovedError` when no new job may come in any more."""
+    _check_seal(store.records.find_one({"_id": STORE}, {"seal": True}) or {})
+
+
+def _check_seal(facts: Document) -> None:
     if facts.get("seal") is not None:
         raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
-    open_queues(store, queues, known={one["key"] for one in found if one["_id"] != STORE})
 
 
 def _store_one(store: Store, job: NewJob) -> Enqueued | None:

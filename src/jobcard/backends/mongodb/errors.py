@@ -8,8 +8,9 @@ from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
 from pymongo import errors as mongo
 
 from jobcard.backends.door import Door
-from jobcard.backends.verbs import NotUnderstoodError
+from jobcard.backends.verbs import NotAllowedError, NotUnderstoodError
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     CorruptRecordError,
     InvalidJobError,
@@ -26,7 +27,9 @@ NO_SUCH_INDEX = 2  # also any other value a command cannot take
 COLLECTION_EXISTS = 48
 NO_SUCH_COLLECTION = 26
 
-_NOT_ALLOWED = frozenset({13, 18, 33, 334})
+NOT_ALLOWED = 13
+
+_NOT_LET_IN = frozenset({18, 33, 334})
 _NOT_NOW = frozenset(
     {
         6,  # HostUnreachable
@@ -90,8 +93,10 @@ def translate(error: BaseException) -> JobcardError | None:
     if isinstance(error, (mongo.ConfigurationError, mongo.InvalidURI)):
         return ConfigError(f"MongoDB cannot be reached as its URL and options say: {type(error).__name__}")
     code = code_of(error)
-    if code in _NOT_ALLOWED:
-        return ConfigError(f"MongoDB does not let us in, or not do this: code {code}")
+    if code in _NOT_LET_IN:
+        return AccessDeniedError(f"MongoDB does not let us in: code {code}")
+    if code == NOT_ALLOWED:
+        return NotAllowedError(f"this MongoDB user may not do that: {_first_words(error)}")
     if code in _FULL:
         return StoreFullError("MongoDB has no room left; nothing was stored")
     if code == _SEALED:
@@ -103,6 +108,12 @@ def translate(error: BaseException) -> JobcardError | None:
     if code in (NO_SUCH_INDEX, NO_SUCH_COLLECTION):
         return CommandError(f"MongoDB cannot do this: code {code}")
     return StoreError(f"MongoDB failed: {type(error).__name__}, code {code}")
+
+
+def _first_words(error: BaseException) -> str:
+    # "not authorized on shop to execute command { update: "jobcard.jobs", …": what follows may be a job's content.
+    details = error.details if isinstance(error, mongo.OperationFailure) else None
+    return str((details or {}).get("errmsg", "")).partition("{")[0].strip() or "it says no more"
 
 
 def is_about_a_value(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verd
 from jobcard.backends.mongodb.changes import STATES_AT_WORK, expiry
 from jobcard.backends.mongodb.claim import Claim, look, release
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.enqueue import refuse_sealed
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.outcomes import apply
 from jobcard.core.job import Ref
@@ -28,6 +29,8 @@ def exchange(
     store: Store, owner: str, completions: Completions, outcomes: Sequence[Outcome], want: Want, lease: int
 ) -> Exchanged:
     """Settle, release, claim; each step by itself, as there is no transaction around them."""
+    if any(outcome.then for outcome in outcomes):
+        refuse_sealed(store)  # before anything is stored
     refusals: list[Refusal] = []
     for part in _parts(completions):
         refusals += _complete(store, part)

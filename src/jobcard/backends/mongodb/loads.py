@@ -22,12 +22,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pymongo import DeleteOne, ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
-from jobcard.backends.mongodb.errors import DUPLICATE
+from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED
 from jobcard.backends.mongodb.records import open_queues
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter
 from jobcard.core.job import NewJob
@@ -195,7 +195,18 @@ def _let_in_keyed(store: Store, job_ids: Sequence[bytes]) -> None:
         if error.details.get("writeConcernErrors") or any(problem["code"] != DUPLICATE for problem in problems):
             raise
         taken = [job_ids[problem["index"]] for problem in problems]
-        store.jobs.bulk_write([DeleteOne({"_id": job_id, "state": LOADING}) for job_id in taken], ordered=False)
+        _remove(store, taken)
+
+
+def _remove(store: Store, job_ids: Sequence[bytes]) -> None:
+    """Remove jobs that lost their unique key while they were loading; who may not leaves them to the next sweep."""
+    theirs = {"_id": {"$in": list(job_ids)}, "state": LOADING}
+    try:
+        store.jobs.delete_many(theirs, hint=BY_ID)
+    except OperationFailure as error:
+        if error.code != NOT_ALLOWED:
+            raise
+        store.jobs.update_many(theirs, {"$set": {"load": []}}, hint=BY_ID)
 
 
 def forget(store: Store, load: bytes) -> None:

@@ -90,18 +90,20 @@ def migrate(store: Store) -> list[int]:
 
 def rollback(store: Store) -> int | None:
     """Take the newest migration back; its version, None when nothing is left."""
-    found = version(store)
-    if found > wanted():
-        check_version(found)
-    if found == 0:
-        return None
-    with pymongo.timeout(_SECONDS):
-        known()[found - 1].steps.down(store)
-        if found > 1:
-            store.records.update_one({"_id": STORE, "schema": found}, {"$set": {"schema": found - 1}})
-        else:
-            store.records.delete_one({"_id": STORE})
-    return found
+    while (found := version(store)) > 0:
+        if found > wanted():
+            check_version(found)
+        with pymongo.timeout(_SECONDS):
+            known()[found - 1].steps.down(store)
+            moved = {"_id": STORE, "schema": found}
+            # Whoever comes second finds the step undone, and looks for the next one.
+            if found > 1:
+                mine = store.records.update_one(moved, {"$set": {"schema": found - 1}}).modified_count
+            else:
+                mine = store.records.delete_one(moved).deleted_count
+        if mine:
+            return found
+    return None
 
 
 def _refuse_old_servers(store: Store) -> None:

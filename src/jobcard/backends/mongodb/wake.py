@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 
 import pymongo
-from pymongo.change_stream import DatabaseChangeStream
-from pymongo.errors import PyMongoError
+from pymongo.change_stream import ChangeStream
+from pymongo.errors import OperationFailure, PyMongoError
 
 from jobcard.backends.base import Waker
 from jobcard.backends.mongodb.connection import Document, Store
-from jobcard.backends.mongodb.errors import driver_errors
+from jobcard.backends.mongodb.errors import NOT_ALLOWED, driver_errors
 from jobcard.backends.mongodb.records import STORE
+from jobcard.errors import StoreUnavailableError
 
 _BETWEEN_LOOKS = 0.02
 _AGAIN_AFTER = 1.0
@@ -34,7 +35,7 @@ class Listener:
     work. The stream goes on where it was.
     """
 
-    def __init__(self, connect: Callable[[], Store]) -> None:
+    def __init__(self, connect: Callable[[], Store], *, away: bool) -> None:
         self.fd, self._in = os.pipe()
         for fd in (self.fd, self._in):
             os.set_blocking(fd, False)
@@ -42,12 +43,16 @@ class Listener:
         self._heard = threading.Event()
         self._closed = False
         self._lock = threading.Lock()
-        try:
-            with driver_errors:
-                self._stream: DatabaseChangeStream[Document] = self._watch()
-        except BaseException:
-            self.close()
-            raise
+        self._stream: ChangeStream[Document] | None = None
+        if not away:
+            try:
+                with driver_errors:
+                    self._stream = self._watch()
+            except StoreUnavailableError:
+                pass  # as if it had been away before
+            except BaseException:
+                self.close()
+                raise
         threading.Thread(target=self._listen, name="jobcard-waker", daemon=True).start()
 
     def drain(self) -> None:
@@ -70,7 +75,7 @@ class Listener:
             os.close(self.fd)
             os.close(self._in)
 
-    def _watch(self) -> DatabaseChangeStream[Document]:
+    def _watch(self) -> ChangeStream[Document]:
         jobs, records = self._store.jobs, self._store.records
         news = [
             {"ns.coll": jobs.name, "operationType": "insert", "fullDocument.line": {"$exists": True}},
@@ -80,16 +85,26 @@ class Listener:
             {"ns.coll": records.name, "documentKey._id": STORE},
         ]
         only_that: list[Document] = [{"$match": {"$or": news}}, {"$project": {"_id": 1}}]
-        return jobs.database.watch(only_that, max_await_time_ms=1_000)
+        try:
+            return jobs.database.watch(only_that, max_await_time_ms=1_000)
+        except OperationFailure as error:
+            if error.code != NOT_ALLOWED:
+                raise
+            # A user of these collections alone: what is set is read once a second anyway.
+            return jobs.watch(only_that, max_await_time_ms=1_000)
 
     def _listen(self) -> None:
         while not self._closed:
             try:
-                if self._stream.try_next() is None:
-                    continue
+                heard = self._stream is not None and self._stream.try_next() is not None
+                broken = self._stream is None
             except PyMongoError:
+                broken = True
+            if broken:
                 if self._closed or not self._watch_again():
                     return
+            elif not heard:
+                continue
             self._hint()
             self._heard.wait()
             self._heard.clear()
@@ -110,9 +125,9 @@ class Listener:
                     os.write(self._in, b"!")
 
 
-def listen(connect: Callable[[], Store]) -> Waker:
-    """A waker on the change stream."""
-    listener = Listener(connect)
+def listen(connect: Callable[[], Store], *, away: bool = False) -> Waker:
+    """A waker on the change stream. away: the server does not answer now; it is listened to when it does."""
+    listener = Listener(connect, away=away)
     return Waker(fd=listener.fd, drain=listener.drain, close=listener.close)
 
 

@@ -2,63 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
 import re
-import select
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
 
 from jobcard.backends.mysql import drivers
-from jobcard.backends.mysql.drivers import Result, Row
-from jobcard.backends.mysql.errors import ConflictError, cannot_connect, driver_errors, is_of_the_server
+from jobcard.backends.mysql.errors import cannot_connect, driver_errors, is_of_the_server
 from jobcard.backends.mysql.options import Options
 from jobcard.backends.mysql.values import bind
-from jobcard.errors import ConfigError, CorruptRecordError, InvalidJobError, StoreUnavailableError
-
-T = TypeVar("T")
-Values = Mapping[str, object]
+from jobcard.backends.sql import connection
+from jobcard.backends.sql.connection import Result, Row, Rows, Step
+from jobcard.errors import ConfigError, InvalidJobError, StoreUnavailableError
 
 OLDEST_MYSQL, OLDEST_MARIADB = (8, 0, 1), (10, 6, 0)
 """The first ones with `skip locked`."""
 
 _FIRST_EXACT_MYSQL = (8, 0, 17)
-_TURNS = 10
 _LOCK_SECONDS = 5
 _IDLE_SECONDS = 300
-_PROVEN_SECONDS = 30.0
-"""A connection that cannot be looked at is asked once before it is used again after this long."""
 
 # Strict: without it a text that is too long is cut without a word.
 _MODES = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
-class Step(NamedTuple):
-    """A statement and its values."""
-
-    sql: str
-    values: Values = {}  # noqa: RUF012
-
-
-class Rows(list[Row]):
-    """The rows of an answer. unreadable: the first column of those that hold what is no text in UTF-8."""
-
-    def __init__(self, rows: Sequence[Row] = (), unreadable: Sequence[object] = ()) -> None:
-        super().__init__(rows)
-        self.unreadable = unreadable
-
-
-class Connection:
+class Connection(connection.Connection):
     """A connection for one thread at a time. Without a transaction around it every statement is one."""
 
-    def __init__(self, options: Options, *, patient: float | None = None) -> None:
-        """patient: seconds a statement may take, for work on the schema; None: as statements do."""
-        self._limit = patient or options.call_timeout
-        self._wait = patient or min(options.call_timeout, options.lock_timeout or _LOCK_SECONDS)
-        self._begun: bool | None = None  # None: no transaction; False: it begins with the next statement
-        self._broken = False
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._wait = min(options.call_timeout, options.lock_timeout or _LOCK_SECONDS)
         self._largest = 1024  # bytes of a packet, until the server says
         try:
             self._body = drivers.open_body(options, read_timeout=self._limit + 1.0)
@@ -66,7 +38,6 @@ class Connection:
             if (ours := cannot_connect(error)) is not None:
                 raise ours from error
             raise
-        self.opened_at = self._used_at = time.monotonic()
         try:
             if options.ssl_mode not in ("disabled", "preferred"):
                 self._prove_secrecy()
@@ -122,42 +93,7 @@ class Connection:
         """Its socket, where the driver says it."""
         return self._body.fileno
 
-    def is_usable(self) -> bool:
-        """False: it was left in the middle of something, or the server has said goodbye."""
-        if self._broken or self._begun:
-            return False
-        if self.fileno is None:
-            return time.monotonic() - self._used_at < _PROVEN_SECONDS or self._answers()
-        poller = select.poll()
-        poller.register(self.fileno, select.POLLIN)
-        # Nobody asked anything, so whatever is there to read is the end.
-        return not poller.poll(0)
-
-    def _answers(self) -> bool:
-        try:
-            self.execute("select 1")
-        except StoreUnavailableError:
-            return False
-        return True
-
     # -- statements
-
-    def execute(self, sql: str, values: Values = {}) -> Rows:  # noqa: B006
-        """Run one statement; its rows."""
-        return self.run([Step(sql, values)])[0]
-
-    def change(self, sql: str, values: Values = {}) -> int:  # noqa: B006
-        """Run one statement; how many rows it found to change."""
-        return self._send([Step(sql, values)])[0].found
-
-    def run(self, steps: Sequence[Step]) -> list[Rows]:
-        """Run statements in one trip; the rows of each. When one fails those behind it are not run."""
-        return self._read(self._send(steps))
-
-    def run_and_count(self, steps: Sequence[Step]) -> tuple[list[Rows], list[int]]:
-        """The same; the rows of each, and how many rows each found."""
-        results = self._send(steps)
-        return self._read(results), [result.found for result in results]
 
     def _send(self, steps: Sequence[Step]) -> list[Result]:
         with driver_errors:
@@ -206,69 +142,11 @@ class Connection:
             return [Rows(result.rows) for result in results]
         return [_sifted(result) for result in results]
 
-    # -- transactions
+    def _say(self, word: str) -> None:
+        self._ask(word.encode())
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing; it begins on the trip of its first statement."""
-        self._begun = False
-        try:
-            yield
-            self.commit()
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def commit(self, *last: Step) -> list[Rows]:
-        """End the transaction well, on the trip of these last statements; their rows."""
-        if self._begun is False and not last:
-            self._begun = None
-        if self._begun is None:
-            return []
-        results = self._send([*last, Step("commit")])
-        self._begun = None
-        return self._read(results[:-1])
-
-    def _roll_back(self) -> None:
-        if self._begun and not self._broken:
-            # Also after a lock timeout: it undoes one statement only.
-            with contextlib.suppress(StoreUnavailableError):
-                self._ask(b"rollback")
-        self._begun = None
-
-    @contextlib.contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Inside a transaction: what fails in here is undone alone."""
-        self.execute("savepoint one")
-        try:
-            yield
-        except InvalidJobError:
-            self.execute("rollback to savepoint one")
-            raise
-
-    def again(self, work: Callable[[], T]) -> T:
-        """Do something that is one transaction, and do it again when that was in another's way."""
-        until = time.monotonic() + self._limit
-        for turn in range(1, _TURNS + 1):
-            try:
-                return work()
-            except ConflictError:
-                if turn == _TURNS or self._broken or time.monotonic() > until:
-                    raise
-            time.sleep(random.uniform(0.0, 0.002 * turn))
-        raise AssertionError("not reached")
-
-    def abandon(self) -> None:
-        """Let go of its socket, where the driver says it, without a word to the server."""
-        if self.fileno is not None:
-            with contextlib.suppress(OSError):
-                os.close(self.fileno)
-
-    def close(self) -> None:
-        """Say goodbye to the server."""
-        self._broken = True
-        with contextlib.suppress(Exception):
-            self._body.close()
+    def _hang_up(self) -> None:
+        self._body.close()
 
 
 def _sifted(result: Result) -> Rows:
@@ -277,14 +155,6 @@ def _sifted(result: Result) -> Rows:
     for row in result.rows:
         (bad if any(type(value) is drivers.Unreadable for value in row) else good).append(row)
     return Rows(good, [row[0] for row in bad])
-
-
-def only_row(rows: Rows) -> Row:
-    """The one row of an answer; `CorruptRecordError` when it cannot be read."""
-    if rows.unreadable:
-        raise CorruptRecordError("a row of the store holds text that is not UTF-8")
-    [row] = rows
-    return row
 
 
 def _version_of(said: str) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from jobcard.backends.mysql.options import Options
+from jobcard.backends.sql.connection import Result
 from jobcard.errors import ConfigError
 
 
@@ -28,8 +29,6 @@ mysqldb = _imported("MySQLdb")
 # Where neither is there, the error names the one that the extra brings.
 pymysql = _imported("pymysql") if mysqldb is not None else import_module("pymysql")
 
-Row = tuple[Any, ...]
-
 # What the protocol numbers them.
 _WHOLE_NUMBERS = (1, 2, 3, 8, 9, 13)
 _TEXTS = (249, 250, 251, 252, 253)
@@ -40,13 +39,6 @@ class Unreadable(str):
     """Stands where a value is no text in UTF-8."""
 
     __slots__ = ()
-
-
-class Result(NamedTuple):
-    """What one statement answered. found: how many rows it gave back, or met and would change."""
-
-    rows: tuple[Row, ...]
-    found: int
 
 
 class Body(Protocol):
@@ -61,20 +53,27 @@ class Body(Protocol):
     def close(self) -> None: ...
 
 
-def open_body(options: Options, *, read_timeout: float) -> Body:
-    """Connect by the driver the options name, or by whichever is there."""
+def chosen(options: Options) -> tuple[str, ModuleType]:
+    """The driver that the options name, or whichever is there: its name and its module."""
     name = options.driver
     if name == "auto":
         # Whether mysqlclient can check a certificate depends on the library it was built with.
         checks = options.ssl_mode in ("verify_ca", "verify_identity") and pymysql is not None
         name = "pymysql" if mysqldb is None or checks else "mysqlclient"
-    if name == "mysqlclient":
-        if mysqldb is None:
-            raise ConfigError("driver=mysqlclient, but the package mysqlclient is not installed")
-        return _MySQLClientBody(options, read_timeout)
-    if pymysql is None:
-        raise ConfigError("driver=pymysql, but the package PyMySQL is not installed: pip install 'jobcard[mysql]'")
-    return _PyMySQLBody(options, read_timeout)
+    module = mysqldb if name == "mysqlclient" else pymysql
+    if module is None:
+        raise ConfigError(
+            "driver=mysqlclient, but the package mysqlclient is not installed"
+            if name == "mysqlclient"
+            else "driver=pymysql, but the package PyMySQL is not installed: pip install 'jobcard[mysql]'"
+        )
+    return name, module
+
+
+def open_body(options: Options, *, read_timeout: float) -> Body:
+    """Connect by the driver the options name, or by whichever is there."""
+    name, _ = chosen(options)
+    return (_MySQLClientBody if name == "mysqlclient" else _PyMySQLBody)(options, read_timeout)
 
 
 class _Reader:

@@ -6,8 +6,10 @@ import ssl
 
 from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
-from jobcard.backends.verbs import NotUnderstoodError
+from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
+from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     InvalidJobError,
     JobcardError,
@@ -29,11 +31,11 @@ _FULL = frozenset({1021, 1114, 1041, 1037})
 _NO_VALUES = frozenset(
     {1048, 1118, 1153, 1264, 1265, 1292, 1300, 1366, 1367, 1406, 1441, 1690, 3140, 3819, 4025, 3854, 3988}
 )
-# Users, rights, databases, ways to sign in, TLS, a binary log by statements.
-_CONFIG = frozenset(
-    {1044, 1045, 1049, 1115, 1130, 1142, 1143, 1227, 1251, 1273, 1370, 1598, 1665, 1698, 1820, 1862, 2054, 2058,
-     2059, 2061, 3118, 3159, 4151}
-)  # fmt: skip
+# Users, databases and ways to sign in; what a user may not do.
+_NOT_LET_IN = frozenset({1045, 1049, 1130, 1251, 1698, 1820, 1862, 2054, 2058, 2059, 2061, 3118, 3159, 4151})
+_NOT_ALLOWED = frozenset({1044, 1142, 1143, 1227, 1370})
+# Collations that are not there, a binary log by statements.
+_CONFIG = frozenset({1115, 1273, 1598, 1665})
 # Too many connections, shutting down, killed, timed out, read-only, a cluster that is not ready, a table changed under
 # a statement, and all that a client says of a connection.
 _AWAY = frozenset(
@@ -41,18 +43,6 @@ _AWAY = frozenset(
      1792, 1836, 1047, 1927, 1969, 3024, 3032, 3100, 3169, 3170, 4031, 1028}
 )  # fmt: skip
 _DAMAGED = frozenset({1034, 1035, 1194, 1195, 1712, 1713, 1816, 1877, 1932})
-
-
-class UniqueKeyError(InvalidJobError):
-    """A unique index refused a row; its caller finds out who is there."""
-
-
-class StatementError(NotUnderstoodError):
-    """The server did not understand a statement: the tables are missing or not of this version."""
-
-
-class ConflictError(StoreUnavailableError):
-    """Two transactions were in each other's way and this one was undone; the same again will do."""
 
 
 def number_of(error: BaseException) -> int:
@@ -90,8 +80,12 @@ def _by_number(number: int, said: str) -> JobcardError:
         return InvalidJobError(f"MySQL refused a value: {said}")
     if number == _NO_TLS:
         return ConfigError(f"no TLS connection to MySQL: {said}")
+    if number in _NOT_LET_IN:
+        return AccessDeniedError(f"MySQL refused the connection: {said}")
+    if number in _NOT_ALLOWED:
+        return NotAllowedError(f"this MySQL user may not do that: {said}")
     if number in _CONFIG:
-        return ConfigError(f"MySQL refused the connection, or what this user may not do: {said}")
+        return ConfigError(f"MySQL refused how it is set up: {said}")
     if number in _AWAY or 2000 <= number < 3000:
         return StoreUnavailableError(f"MySQL is not available: {said}")
     if number in _DAMAGED:

@@ -7,7 +7,7 @@ another character looks like one of those escaped here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 _ESCAPES = str.maketrans(
     {"\\": "\\\\", "'": "\\'", "\x00": "\\0", "\n": "\\n", "\r": "\\r", "\x1a": "\\Z"}  # Ctrl-Z ends a file on Windows
@@ -32,31 +32,3 @@ def literal(value: object) -> str:
 def bind(sql: str, values: Mapping[str, object]) -> str:
     """A statement with its values in the places named `%(so)s`."""
     return sql % {name: literal(value) for name, value in values.items()} if values else sql
-
-
-def can_be_sent(text: str) -> bool:
-    """Whether a text has bytes in UTF-8: half of a surrogate pair has none, so no job can hold it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def or_nothing(values: Sequence[object]) -> Sequence[object]:
-    """A list for `in (…)`, where an empty one is not allowed: nothing equals null."""
-    return values or [None]
-
-
-def in_pieces(rows: Sequence[Sequence[object]], size: int) -> list[Sequence[Sequence[object]]]:
-    """Rows in pieces whose texts together have about `size` characters at most; a row that is larger stands alone."""
-    pieces: list[Sequence[Sequence[object]]] = []
-    first = total = 0
-    for place, row in enumerate(rows):
-        own = sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
-        if total + own > size and place > first:
-            pieces.append(rows[first:place])
-            first, total = place, 0
-        total += own
-    pieces.append(rows[first:])
-    return pieces

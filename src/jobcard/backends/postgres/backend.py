@@ -29,7 +29,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import changes, lookup, wake
+from jobcard.backends.postgres import changes, checkup, grants, lookup, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
@@ -39,9 +39,11 @@ from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.statements import Tables, statements
 from jobcard.backends.postgres.values import Ids, Numbers, Texts
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
@@ -90,6 +92,7 @@ class PostgresBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         return self._rebuild(self._schema.rollback)
 
+    @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
         with self._pool.use() as connection:
@@ -325,7 +328,10 @@ class PostgresBackend:
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
         values = {"tables": Texts(self._schema.tables), "now": self._now()}
-        [(version, schema, identity, size, connections, now, *durability)] = self._execute("facts", values)
+        with self._pool.use() as connection:
+            [[(version, schema, identity, size, connections, now)], [settings]] = connection.run(
+                [Step(self._sql["facts"], values), Step(self._sql["settings"])]
+            )
         return Facts(
             store="postgresql",
             version=f"PostgreSQL {version}",
@@ -334,15 +340,47 @@ class PostgresBackend:
             size_bytes=size,
             connections=connections,
             now=now,
-            problems=_problems(*durability),
+            problems=weaknesses(checkup.durability(checkup.Settings(*settings))),
         )
+
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, who stands in between, jobs set aside."""
+        return answered(lambda: [checkup.driver()], self._examine_server, self._examine_jobs)
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        with self._pool.use() as connection:
+            [row] = connection.execute(self._sql["settings"])
+            settings = checkup.Settings(*row)
+            way = list(checkup.way(connection, settings, pooled=self._options.pooled))
+        return [checkup.server(settings), *checkup.durability(settings), *way]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return set_aside(self._execute("set_aside", {"most": MOST_HELD}))
 
     def waker(self) -> Waker:
         """Hints by NOTIFY, on a connection of its own; none behind a pooler, or with listen=0."""
+        if self._options.listen and self._options.pooled:
+            _log.warning(
+                "behind a pooler nobody can listen: this engine looks for new jobs once in poll_interval; "
+                "give engines a URL that leads to the server itself, or say listen=off"
+            )
         if not self._options.listen or self._options.pooled:
             return Waker()
         listener = wake.Listener(lambda: Connection(self._options), self._channel)
         return Waker(fd=listener.fileno(), drain=listener.drain, close=listener.close)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statements that give this user what the role needs in this schema; opens nothing."""
+        database = self._options.connection.get("dbname")
+        return grants.grants(
+            role,
+            user,
+            schema=self._options.schema,
+            prefix=self._options.prefix,
+            database=None if database is None else str(database),
+        )
 
     # -- inside
 
@@ -394,19 +432,6 @@ class PostgresBackend:
     def _ring_now(self) -> None:
         with self._pool.use() as connection:
             connection.run([Step(self._sql["notify"], {"channel": self._channel})])
-
-
-def _problems(fsync: str, full_page_writes: str, synchronous_commit: str, in_recovery: bool) -> Sequence[str]:
-    found = []
-    if fsync == "off":
-        found.append("fsync=off: a crash of the server's host may damage the whole database")
-    if full_page_writes == "off":
-        found.append("full_page_writes=off: a crash of the server's host may damage the whole database")
-    if synchronous_commit == "off":
-        found.append("synchronous_commit=off: the newest jobs may be lost when the server dies")
-    if in_recovery:
-        found.append("the server is a standby: nothing can be stored in it")
-    return found
 
 
 _CONTRACT: type[base.Backend] = PostgresBackend

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Wait
 
-from jobcard.backends.postgres.errors import ConflictError, cannot_connect, driver_errors
+from jobcard.backends.postgres import refusal
+from jobcard.backends.postgres.errors import ConflictError, ProtocolError, cannot_connect, driver_errors
 from jobcard.backends.postgres.options import STATEMENT_SECONDS, Options
 from jobcard.backends.postgres.values import adapters
 from jobcard.errors import ConfigError
@@ -45,6 +47,10 @@ _SETTINGS: Mapping[str, str] = {
 _READ, _WRITE = int(Wait.R), int(Wait.W)
 _EVENTS = {_READ: select.POLLIN, _WRITE: select.POLLOUT, _READ | _WRITE: select.POLLIN | select.POLLOUT}
 _HOURS = 100_000.0
+_POOLER_FOUND = (
+    "a pooler stands before PostgreSQL, and what is set for a connection does not reach the server: "
+    "say pooler=transaction in the store URL, or give it the server's own address"
+)
 
 
 class Step(NamedTuple):
@@ -102,14 +108,31 @@ class Connection:
             self.close()
             raise ConfigError(f"PostgreSQL {self.version // 10_000} is too old: 14 is the first that will do")
 
+        self._refuse_hidden_pooler()
+
     def _open(self, options: Options) -> _Raw:
         arguments = dict(options.connection)
+        if self._pooled:
+            return self._connect(arguments)
+        told = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        # As every statement is written for it; in another one conflicts are undone and tried again.
+        told += " -c default_transaction_isolation=read\\ committed"
+        try:
+            return self._connect({**arguments, "options": f"{told} {arguments.get('options', '')}".strip()})
+        except ProtocolError as error:
+            # Many poolers let no settings through. If it is not that, the second failure tells more.
+            self._connect(arguments).close()
+            raise ConfigError(_POOLER_FOUND) from error
+
+    def _refuse_hidden_pooler(self) -> None:
+        # Others let them through and forget them: every claim would be slow without a word.
         if not self._pooled:
-            # A pooler would have to be told to let them through.
-            told = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
-            # As every statement is written for it; in another one conflicts are undone and tried again.
-            told += " -c default_transaction_isolation=read\\ committed"
-            arguments["options"] = f"{told} {arguments.get('options', '')}".strip()
+            [(mode,)] = self.execute("select current_setting('plan_cache_mode')", prepare=False)
+            if mode != self._settings["plan_cache_mode"]:
+                self.close()
+                raise ConfigError(_POOLER_FOUND)
+
+    def _connect(self, arguments: Mapping[str, str | int]) -> _Raw:
         try:
             return _Raw.connect(
                 "",
@@ -120,7 +143,8 @@ class Connection:
                 **arguments,  # type: ignore[arg-type]
             )
         except psycopg.Error as error:
-            raise cannot_connect(error) from error
+            state = refusal.state_of(error, make_conninfo("", **arguments))
+            raise cannot_connect(error, state) from error
 
     @property
     def fileno(self) -> int:
@@ -221,8 +245,7 @@ class Connection:
 
     def _send(self, step: Step) -> psycopg.Cursor[Row]:
         cursor = self._raw.cursor(binary=True)
-        prepare = None if self._pooled or not step.prepare else True
-        return cursor.execute(step.sql, step.values, prepare=prepare)
+        return cursor.execute(step.sql, step.values, prepare=step.prepare and not self._pooled)
 
     @staticmethod
     def _rows(cursor: psycopg.Cursor[Row]) -> list[Row]:

@@ -7,8 +7,9 @@ import struct
 import psycopg
 
 from jobcard.backends.door import Door
-from jobcard.backends.verbs import NotUnderstoodError
+from jobcard.backends.verbs import NotAllowedError, NotUnderstoodError
 from jobcard.errors import (
+    AccessDeniedError,
     ConfigError,
     CorruptRecordError,
     InvalidJobError,
@@ -36,6 +37,10 @@ class ConflictError(StoreUnavailableError):
 
 class CannotConnectError(StoreUnavailableError):
     """No connection could be made."""
+
+
+class ProtocolError(CannotConnectError):
+    """Whoever answered did not take how we began: it may be a pooler."""
 
 
 def translate(error: BaseException) -> JobcardError | None:
@@ -75,9 +80,9 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
                 "say pooler=transaction in the store URL"
             )
         case "28000" | "28P01" | "3D000":
-            return ConfigError(f"PostgreSQL refused the connection: {said}")
+            return AccessDeniedError(f"PostgreSQL refused the connection: {said}")
         case "42501":
-            return ConfigError(f"this PostgreSQL user may not do that: {said}")
+            return NotAllowedError(f"this PostgreSQL user may not do that: {said}")
         case "42P01" | "42703" | "3F000" | "42883":
             return StatementError(f"PostgreSQL refused a statement: {said}")
         case "XX001" | "XX002" | "22021":
@@ -93,15 +98,17 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
     return StoreError(f"PostgreSQL failed with {state}: {said}")
 
 
-def cannot_connect(error: psycopg.Error) -> JobcardError:
-    """The jobcard error for a connection that could not be made."""
+def cannot_connect(error: psycopg.Error, state: str | None = None) -> JobcardError:
+    """The jobcard error for a connection that could not be made. state: the server's SQLSTATE, if it said one."""
     if isinstance(error, psycopg.ProgrammingError):
         return ConfigError(f"the PostgreSQL library does not know an option of the store: {_first_line(error)}")
-    # libpq gives no SQLSTATE here; what it knows is whether a password was asked for and none was there.
     if error.pgconn is not None and error.pgconn.needs_password:
-        return ConfigError("PostgreSQL asks for a password: put one into the store URL, or into config")
+        return AccessDeniedError("PostgreSQL asks for a password: put one into the store URL, or into config")
     said = "; ".join(line.strip(" -") for line in str(error).splitlines() if line.strip())
-    return CannotConnectError(f"no connection to PostgreSQL: {said}")
+    if state is not None and isinstance(_by_state(state, error), AccessDeniedError):
+        return AccessDeniedError(f"PostgreSQL refused the connection: {said}")
+    kind = ProtocolError if state == "08P01" else CannotConnectError
+    return kind(f"no connection to PostgreSQL: {said}")
 
 
 def _first_line(error: psycopg.Error) -> str:

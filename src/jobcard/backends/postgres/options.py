@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-from jobcard.backends.checks import Check, choice, flag, matching, seconds, text, whole
-from jobcard.backends.url import StoreURL, mask, parse
-from jobcard.core import clock
-from jobcard.core.settings import check_names
+from jobcard.backends.checks import Check, choice, flag, text, whole
+from jobcard.backends.sql import options as usual
+from jobcard.backends.url import mask, parse
 from jobcard.errors import ConfigError
 
 SCHEMES = ("postgresql", "postgres")
@@ -47,17 +46,13 @@ class Options:
         return self.pooler == "transaction"
 
 
-_lower_name = matching(r"[a-z_][a-z0-9_]{0,39}", "1 to 40 lower-case letters, digits and _, not a digit first")
-
 _CHECKS: Mapping[str, Check] = {
-    "schema": _lower_name,
-    "prefix": _lower_name,
+    "schema": usual.lower_name,
+    "prefix": usual.lower_name,
     "listen": flag,
     "pooler": choice("none", "transaction"),
-    "pool_size": whole(1, 64),
-    "pool_timeout": seconds(0, 3600),
-    "pool_recycle": seconds(1, 10 * clock.DAY / clock.SECOND),
     "unsafe_url_options": flag,
+    **usual.POOL_CHECKS,
 }
 
 # Passed to libpq as they are. It checks the values that have no list here when it connects.
@@ -112,46 +107,17 @@ KNOWN = _OF_OURS | _FOR_LIBPQ.keys()
 
 def read_options(url: object, given: Mapping[str, Any], *, patience: float | None = None) -> Options:
     """The checked options of a URL; `given` wins over it. None: not given."""
-    parts = parse(url)
-    shown = mask(url)
-    if parts.scheme not in SCHEMES:
-        raise ConfigError(f"{shown!r} is not a PostgreSQL URL; for example postgresql://user@host/database")
-    from_code = {name: value for name, value in given.items() if value is not None}
-    unsafe = flag("the PostgreSQL option unsafe_url_options", from_code.get("unsafe_url_options", False))
-    _refuse_unsafe(parts.options, shown, allowed=unsafe)
-    known = KNOWN | _UNSAFE if unsafe else KNOWN
-    check_names(dict(parts.options), known, f"the store URL {shown!r}")
-    check_names(from_code, KNOWN | _UNSAFE, "the PostgreSQL store")
-    merged = {**_places(parts, shown), **parts.options, **from_code}
-    ours = {name: _checked(_CHECKS, name, value) for name, value in merged.items() if name in _OF_OURS}
-    libpq = {name: _checked(_FOR_LIBPQ, name, value) for name, value in merged.items() if name not in _OF_OURS}
-    return Options(**ours, lock_timeout=patience, connection=MappingProxyType({**_KEEP_ALIVE, **libpq}))
-
-
-def _checked(checks: Mapping[str, Check], name: str, value: object) -> Any:
-    return checks.get(name, text)(f"the PostgreSQL option {name}", value)
-
-
-def _refuse_unsafe(options: Mapping[str, str], shown: str, *, allowed: bool) -> None:
-    if "unsafe_url_options" in options:
-        raise ConfigError(f"unsafe_url_options in the store URL {shown!r}: only code may say so")
-    for name in sorted(options.keys() & _UNSAFE):
-        if not allowed:
-            raise ConfigError(
-                f"the option {name} in the store URL {shown!r} makes this host read or write files, or run what the "
-                "URL says; give unsafe_url_options=True in config if whoever writes the URL may do that"
-            )
-
-
-def _places(parts: StoreURL, shown: str) -> dict[str, object]:
-    named: dict[str, object] = {
-        "host": parts.host,
-        "port": parts.port,
-        "user": parts.user,
-        "password": parts.password,
-        "dbname": parts.path or None,
-    }
-    places = {name: value for name, value in named.items() if value is not None and value != ""}
-    for name in sorted(places.keys() & parts.options.keys()):
-        raise ConfigError(f"the store URL {shown!r} says {name} twice, in its front and among its options")
-    return places
+    if parse(url).scheme not in SCHEMES:
+        raise ConfigError(f"{mask(url)!r} is not a PostgreSQL URL; for example postgresql://user@host/database")
+    merged = usual.gather(
+        url,
+        given,
+        name="PostgreSQL",
+        known=KNOWN,
+        unsafe=_UNSAFE,
+        harm="read or write files, or run what the URL says",
+        database="dbname",
+    )
+    values = usual.checked({**dict.fromkeys(_UNSAFE, text), **_FOR_LIBPQ, **_CHECKS}, "PostgreSQL", merged)
+    libpq = {name: values.pop(name) for name in merged if name not in _OF_OURS}
+    return Options(**values, lock_timeout=patience, connection=MappingProxyType({**_KEEP_ALIVE, **libpq}))

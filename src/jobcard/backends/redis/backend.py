@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
+
+from redis.exceptions import ResponseError
 
 from jobcard.backends import base
 from jobcard.backends.base import (
@@ -29,15 +32,17 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.redis import changes, lookup, rows, scripts, wake
+from jobcard.backends.redis import changes, checkup, grants, lookup, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
-from jobcard.backends.redis.errors import driver_errors
+from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
 from jobcard.backends.redis.exchange import exchange
 from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.options import read_options
+from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
-from jobcard.backends.verbs import Verb
+from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
+from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
@@ -54,6 +59,9 @@ _verb = Verb(driver_errors)
 class RedisBackend:
     """Jobs in one Redis or Valkey database, or one slot of a cluster."""
 
+    statement_end = ""
+    """What `jobcard grants` ends a line with."""
+
     capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
@@ -63,6 +71,7 @@ class RedisBackend:
         self._clock = clock
         self._connections = Connections(parsed, self._options)
         self._keys = Keys(self._options.prefix)
+        self._replicas = scripts.Replicas(self._options.wait_replicas, self._options.socket_timeout / 2)
 
     def __repr__(self) -> str:
         return f"RedisBackend({self._shown!r})"
@@ -75,7 +84,19 @@ class RedisBackend:
         # A test's clock goes along; else the script asks the server.
         now = False if self._clock is None else self._clock.now()
         packed = rows.pack([now, *values])
-        return scripts.run(self._client, scripts.script(name), self._keys.all, packed, *cards)
+        script, client = scripts.script(name), self._client
+        with self._refusals_named(script):
+            return scripts.run(client, script, self._keys.all, packed, *cards, replicas=self._replicas)
+
+    @contextlib.contextmanager
+    def _refusals_named(self, script: scripts.Script) -> Iterator[None]:
+        """A right that is missing inside a script is an error that names it."""
+        try:
+            yield
+        except ResponseError as error:
+            if may_be_a_refusal(error) and (names := rights.refused(self._client, script, self._keys)):
+                raise NotAllowedError(f"this Redis user may not run {' '.join(names)}") from error
+            raise
 
     def _now(self) -> int:
         if self._clock is not None:
@@ -133,20 +154,15 @@ class RedisBackend:
         head, body = step.text.split("local NUL = '\\0'\n", 1)
         text = f"{head}local NUL = '\\0'\n{guard}{body}{finish}"
         arguments = (rows.pack([now]), secrets.token_hex(16))
-        return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
+        with self._refusals_named(step):
+            return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
 
     def _refuse_eviction(self) -> None:
-        if (policy := self._eviction()) is not None:
+        if (policy := checkup.eviction(self._client.info("memory"))) is not None:
             raise ConfigError(
                 f"this Redis throws keys away when it is full (maxmemory-policy {policy}), and so would lose jobs: "
                 "set maxmemory-policy noeviction"
             )
-
-    def _eviction(self) -> str | None:
-        """The policy by which it would drop our keys; None: it would not, or does not say."""
-        info = self._client.info("memory")
-        policy = info.get("maxmemory_policy", "noeviction")
-        return policy if info.get("maxmemory", 0) and policy.startswith("allkeys") else None
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -358,7 +374,7 @@ class RedisBackend:
     @_verb
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
-        info = self._client.info()
+        info = checkup.ask(self._client)
         identity = self._client.hget(self._keys.meta, "identity")
         name = "Valkey" if info.get("valkey_version") else "Redis"
         return Facts(
@@ -369,23 +385,36 @@ class RedisBackend:
             size_bytes=info.get("used_memory"),
             connections=info.get("connected_clients"),
             now=self._now(),
-            problems=self._problems(info),
+            problems=weaknesses(checkup.durability(info)),
         )
 
-    def _problems(self, info: dict[str, Any]) -> Sequence[str]:
-        found = []
-        if not info.get("aof_enabled"):
-            found.append("appendonly is off: jobs since the last snapshot are lost when the server dies; set it to yes")
-        elif info.get("aof_last_write_status", "ok") != "ok":
-            found.append("the append-only file cannot be written: look at the server's disk")
-        if (policy := self._eviction()) is not None:
-            found.append(f"maxmemory-policy {policy} throws jobs away when memory is full; set it to noeviction")
-        return found
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(self._examine_way, self._examine_server, self._examine_jobs)
+
+    def _examine_way(self) -> Sequence[Finding]:
+        return [checkup.driver(), *checkup.way(self._connections.url)]
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        info = checkup.ask(self._client)
+        return [checkup.server(info), *checkup.durability(info)]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return checkup.set_aside(self._client, self._keys)
 
     @_verb
     def waker(self) -> Waker:
         """Hints by publish and subscribe, on a connection of its own."""
         return wake.listen(self._connections.listener, self._keys.bell)
+
+    def grants(self, role: Role, user: str) -> Sequence[str]:
+        """The statement that gives this user what the role needs under this prefix; opens nothing."""
+        options = self._options
+        return grants.grants(
+            role, user, prefix=options.prefix, cluster=options.cluster, waits=options.wait_replicas > 0
+        )
 
 
 _: type[base.Backend] = RedisBackend

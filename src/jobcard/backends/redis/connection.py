@@ -8,9 +8,10 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
 from redis.retry import Retry
 
+from jobcard.backends.redis.cluster import Place, Slot, SlotClient
+from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.options import Options
 from jobcard.backends.url import StoreURL
 
@@ -19,11 +20,12 @@ class Connections:
     """Makes the driver's client at first use, and anew in a forked child."""
 
     def __init__(self, url: StoreURL, options: Options) -> None:
-        self._url = url
+        self.url = url
         self._options = options
         self._lock = threading.Lock()
         self._pid = 0
         self._client: Any = None
+        self._slot: Slot
 
     def client(self) -> Any:
         """The driver's client of this process."""
@@ -37,34 +39,48 @@ class Connections:
 
     def listener(self) -> Any:
         """A client with one connection of its own, for a waker."""
-        return redis.Redis(**self._arguments(), single_connection_client=False)
+        self.client()
+        # On a cluster every node hears what is published on another.
+        place = self._slot.owner() if self._options.cluster else None
+        return redis.Redis(**self._arguments(place), single_connection_client=False)
 
     def close(self) -> None:
         """Let go of every connection of this process."""
         with self._lock:
             if self._client is not None and self._pid == os.getpid():
                 self._client.close()
+                if self._options.cluster:
+                    self._slot.close()
+                else:
+                    self._client.connection_pool.disconnect()
             self._client, self._pid = None, 0
 
     def _make(self) -> Any:
         if self._options.cluster:
-            arguments = self._arguments()
-            del arguments["db"]
-            return RedisCluster(**arguments)
-        arguments = self._arguments()
+            self._slot = Slot(Keys(self._options.prefix).meta, self._places(), self._pool)
+            return SlotClient(self._slot)
+        return redis.Redis(connection_pool=self._pool())
+
+    def _pool(self, place: Place | None = None) -> Any:
+        arguments = self._arguments(place)
         pool: Any = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
             connection_class=redis.SSLConnection if arguments.pop("ssl", False) else redis.Connection,
             max_connections=self._options.pool_size,
             timeout=self._options.pool_timeout,
             **arguments,
         )
-        return redis.Redis(connection_pool=pool)
+        return pool
 
-    def _arguments(self) -> dict[str, Any]:
-        url, options = self._url, self._options
+    def _places(self) -> list[Place]:
+        named = [(self.url.host, self.url.port), *self.url.others]
+        return [(host or "localhost", port or 6379) for host, port in named]
+
+    def _arguments(self, place: Place | None = None) -> dict[str, Any]:
+        url, options = self.url, self._options
+        host, port = place or self._places()[0]
         arguments: dict[str, Any] = {
-            "host": url.host or "localhost",
-            "port": url.port or 6379,
+            "host": host,
+            "port": port,
             "db": options.db,
             "username": url.user or None,
             "password": url.password,

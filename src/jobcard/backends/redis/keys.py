@@ -5,7 +5,7 @@
     {prefix}:line     sorted   queue, rank, order, id: what may be claimed, in claim order
     {prefix}:due      sorted   by available_at: held by `delay`
     {prefix}:parked   sorted   name, id: held by `parked`
-    {prefix}:broken   set      ids of unreadable jobs, taken out of every other index
+    {prefix}:broken   set      held by `broken`, and unreadable jobs, taken out of every other index
     {prefix}:held     sorted   owner, id: claimed and running
     {prefix}:leases   sorted   by lease_until: claimed and running
     {prefix}:cancels  hash     owner, id → why: at work and asked to stop
@@ -69,6 +69,7 @@ class Keys:
     live: str
     line: str
     due: str
+    parked: str
     broken: str
     held: str
     leases: str

@@ -30,6 +30,8 @@ class Options:
     db: int = 0
     cluster: bool = False
     """The servers form a Redis Cluster; the store stays on one of them."""
+    wait_replicas: int = 0
+    """How many replicas must have a write before it is confirmed."""
     ssl_ca_certs: str | None = None
     ssl_check_hostname: bool = True
 
@@ -42,6 +44,7 @@ _CHECKS: Mapping[str, Check] = {
     "socket_timeout": seconds(0.001, 3600),
     "db": whole(0, 9_999),
     "cluster": flag,
+    "wait_replicas": whole(0, 9),
     "ssl_ca_certs": text,
     "ssl_check_hostname": flag,
 }
@@ -49,7 +52,7 @@ _CHECKS: Mapping[str, Check] = {
 
 def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Options]:
     """The URL in parts and the checked options; `given` wins over the URL. None: not given."""
-    parsed = parse(url)
+    parsed = parse(url, several_hosts=True)
     shown = mask(url)
     if parsed.scheme not in SCHEMES:
         raise ConfigError(f"{shown!r} is not a Redis URL; for example redis://localhost:6379/0")
@@ -62,4 +65,9 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
             raise ConfigError(f"the database stands twice in {shown!r}; give it once")
         merged["db"] = parsed.path
     checked: dict[str, Any] = {name: _CHECKS[name](f"the Redis option {name}", value) for name, value in merged.items()}
-    return parsed, Options(**checked)
+    options = Options(**checked)
+    if parsed.others and not options.cluster:
+        raise ConfigError(f"{shown!r} names several servers: those of a cluster, with cluster=1, or give one")
+    if options.cluster and options.db:
+        raise ConfigError(f"a cluster has no database {options.db}: leave it out of {shown!r}")
+    return parsed, options

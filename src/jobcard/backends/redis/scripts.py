@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, TimeoutError
 
 from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rows import LIVE
@@ -38,12 +38,41 @@ class Migration(NamedTuple):
     down: Script
 
 
-def run(client: Any, script: Script, keys: tuple[str, ...], *arguments: bytes | str) -> Any:
+class Replicas(NamedTuple):
+    """How many replicas must have a write before it is confirmed, and for how many seconds to wait for them."""
+
+    number: int = 0
+    seconds: float = 0.0
+
+
+def run(
+    client: Any,
+    script: Script,
+    keys: tuple[str, ...],
+    *arguments: bytes | str,
+    replicas: Replicas = Replicas(),  # noqa: B008 - it never changes
+) -> Any:
     """Run a script; one that the server forgot, or never saw, is sent whole."""
     try:
-        return client.evalsha(script.sha, len(keys), *keys, *arguments)
+        return _send(client, replicas, "EVALSHA", script.sha, len(keys), *keys, *arguments)
     except NoScriptError:
-        return client.eval(script.text, len(keys), *keys, *arguments)
+        return _send(client, replicas, "EVAL", script.text, len(keys), *keys, *arguments)
+
+
+def _send(client: Any, replicas: Replicas, *words: object) -> Any:
+    if not replicas.number:
+        return client.execute_command(*words)
+    # On one connection: the server waits for what came by it.
+    pipe = client.pipeline(transaction=False)
+    pipe.execute_command(*words)
+    pipe.execute_command("WAIT", replicas.number, round(1e3 * replicas.seconds))
+    for answer in (answers := pipe.execute(raise_on_error=False)):
+        if isinstance(answer, Exception):
+            raise answer
+    answer, reached = answers
+    if reached < replicas.number:
+        raise TimeoutError("too few replicas have it in time")
+    return answer
 
 
 @cache

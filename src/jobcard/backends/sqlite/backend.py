@@ -33,8 +33,8 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.sqlite import changes, files, lookup, storing, wake
-from jobcard.backends.sqlite.connection import Connection
+from jobcard.backends.sqlite import changes, checkup, files, lookup, storing, wake
+from jobcard.backends.sqlite.connection import Connection, library_version
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.exchange import Exchange, keep_records
 from jobcard.backends.sqlite.files import FileConnection, NoFileError
@@ -45,6 +45,7 @@ from jobcard.backends.sqlite.schema import Schema
 from jobcard.backends.sqlite.statements import statements
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
@@ -53,11 +54,6 @@ _log = logging.getLogger("jobcard.store")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-_BUG_FREE_LIBRARY = (3, 51, 3)
-"""Older ones may lose a commit when a WAL is reset under two writers."""
-
-_LARGE_WAL = 256 << 20
 
 _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""
@@ -381,7 +377,7 @@ class SQLiteBackend:
             size_bytes=pages * page_size + self._wal_size(),
             connections=files.connections_to(key),
             now=self._clock.now(),
-            problems=self._problems(library),
+            problems=weaknesses(checkup.durability(self._path, self._options, library)),
         )
 
     def _wal_size(self) -> int:
@@ -390,19 +386,23 @@ class SQLiteBackend:
         except OSError:
             return 0
 
-    def _problems(self, library: str) -> Sequence[str]:
-        found = []
-        options = self._options
-        if tuple(map(int, library.split("."))) < _BUG_FREE_LIBRARY and options.journal_mode == "wal":
-            found.append(
-                f"SQLite {library} may lose a commit when the WAL is reset under two writers (fixed in 3.51.3): "
-                "leave the option library at apsw, or set journal_mode=delete"
-            )
-        if options.synchronous in ("off", "normal"):
-            found.append(f"synchronous={options.synchronous}: the newest jobs may be lost with the power")
-        if self._wal_size() > _LARGE_WAL:
-            found.append("the WAL is larger than 256 MiB: a long read keeps it from being written back")
-        return found
+    def examine(self) -> Sequence[Finding]:
+        """The library, what weakens the store, where its file is and who may read it, jobs set aside."""
+        return answered(self._examine_file, self._examine_jobs)
+
+    def _examine_file(self) -> Sequence[Finding]:
+        library = library_version(self._options.library)
+        wal = 0 if self._memory_name else self._wal_size()
+        return [
+            *checkup.versions(self._options, library),
+            *checkup.durability(self._path, self._options, library),
+            *checkup.file(self._path, wal),
+        ]
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        with self._read() as connection:
+            return set_aside(connection.execute(self._sql["set_aside"], (MOST_HELD,)))
 
     def waker(self) -> Waker:
         """Hints by a local datagram where the system has them, and by SQLite's own count of foreign commits."""

@@ -123,6 +123,11 @@ class _StandardBody:
 _BODIES: Mapping[str, Callable[..., Body]] = {"apsw": _ApswBody, "sqlite3": _StandardBody}
 
 
+def library_version(library: str) -> str:
+    """Which SQLite a body brings; no file is opened."""
+    return apsw.sqlite_lib_version() if library == "apsw" else sqlite3.sqlite_version
+
+
 class Connection:
     """A connection for one thread at a time; every write stands in one explicit transaction."""
 

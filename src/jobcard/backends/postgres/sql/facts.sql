@@ -5,8 +5,4 @@ select current_setting('server_version'),
        (select identity from {prefix}meta),
        (select sum(pg_total_relation_size(to_regclass(name)))::bigint from unnest(%(tables)s) as ours (name)),
        (select count(*) from pg_stat_activity where datname = current_database()),
-       {now},
-       current_setting('fsync'),
-       current_setting('full_page_writes'),
-       current_setting('synchronous_commit'),
-       pg_is_in_recovery()
+       {now}

@@ -5,9 +5,8 @@
 -- ARGV[2…]  their cards
 -- returns   [[fate, id of the job that is there], …]
 
-local refused = begin()
+local refused = begin() or sealed()
 if refused then return refused end
-if redis.call('HEXISTS', K_meta, 'seal') == 1 then return redis.error_reply('JOBCARDSEALED moved') end
 local fates = add(input[2], 2)
 write_counts()
 ring()

@@ -8,6 +8,9 @@
 --           microseconds until the next delayed job is due or false]
 
 local refused = begin()
+for _, outcome in ipairs(input[5]) do
+  if outcome[4] then refused = refused or sealed() end
+end
 if refused then return refused end
 local owner, refusals = input[2], {}
 release()

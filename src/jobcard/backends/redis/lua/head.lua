@@ -20,6 +20,11 @@ local function begin()
   redis.call('HSET', K_meta, 'touched', 1)
 end
 
+-- To be called before anything is written, where new jobs are.
+local function sealed()
+  if redis.call('HEXISTS', K_meta, 'seal') == 1 then return redis.error_reply('JOBCARDSEALED moved') end
+end
+
 local changed = {}
 local function count(queue, state, by)
   local field = queue .. NUL .. state
@@ -60,7 +65,8 @@ local function leave(id, live)
   if state == 'waiting' then
     if not live[HOLD] then redis.call('ZREM', K_line, line_member(id, live))
     elseif live[HOLD] == 'delay' then redis.call('ZREM', K_due, id)
-    elseif live[HOLD] == 'parked' then redis.call('ZREM', K_parked, live[NAME] .. NUL .. id) end
+    elseif live[HOLD] == 'parked' then redis.call('ZREM', K_parked, live[NAME] .. NUL .. id)
+    elseif live[HOLD] == 'broken' then redis.call('SREM', K_broken, id) end
   elseif is_at_work(state) then
     redis.call('ZREM', K_leases, id)
     redis.call('ZREM', K_held, live[CLAIMED_BY] .. NUL .. id)
@@ -94,7 +100,8 @@ local function enter(id, live)
       end
     elseif not live[HOLD] then redis.call('ZADD', K_line, 0, line_member(id, live))
     elseif live[HOLD] == 'delay' then redis.call('ZADD', K_due, live[AVAILABLE_AT], id)
-    elseif live[HOLD] == 'parked' then redis.call('ZADD', K_parked, 0, live[NAME] .. NUL .. id) end
+    elseif live[HOLD] == 'parked' then redis.call('ZADD', K_parked, 0, live[NAME] .. NUL .. id)
+    elseif live[HOLD] == 'broken' then redis.call('SADD', K_broken, id) end
   end
   write_live(id, live)
 end

@@ -1,3 +1,0 @@
--- The next queue that has jobs in line.
--- Only reads. One queue at a time, as in next_ended.sql.
-select line from {prefix}jobs force index (by_line) where line > %(queue)s order by line limit 1

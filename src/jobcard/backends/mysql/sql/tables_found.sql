@@ -1,3 +1,0 @@
--- Which of some tables are there.
--- Only reads.
-select table_name from information_schema.tables where table_schema = database() and table_name in (%(tables)s)

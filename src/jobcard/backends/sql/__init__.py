@@ -1,0 +1,20 @@
+"""The base of stores in SQL databases: MySQL and MariaDB stand on it, and so may any other."""
+
+from jobcard.backends.sql.backend import About, SQLBackend
+from jobcard.backends.sql.connection import Connection, DriverConnection
+from jobcard.backends.sql.dialect import Dialect
+from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError, by_sqlstate
+from jobcard.backends.sql.options import Options
+
+__all__ = [
+    "About",
+    "ConflictError",
+    "Connection",
+    "Dialect",
+    "DriverConnection",
+    "Options",
+    "SQLBackend",
+    "StatementError",
+    "UniqueKeyError",
+    "by_sqlstate",
+]

@@ -1,0 +1,513 @@
+"""The verbs of a store in a SQL database: every one by statements of `sql/`, in the words of a dialect."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from uuid import UUID
+
+from jobcard.backends import base
+from jobcard.backends.base import (
+    NO_COMPLETIONS,
+    NOTHING,
+    SETTINGS,
+    Bucket,
+    Capabilities,
+    Completions,
+    Ended,
+    Enqueued,
+    Exchanged,
+    Facts,
+    Filter,
+    Outcome,
+    Record,
+    RecordKind,
+    Tally,
+    Waker,
+    Want,
+)
+from jobcard.backends.pool import Pool
+from jobcard.backends.sql import changes, lookup, producing
+from jobcard.backends.sql.changes import Ledger, Standing
+from jobcard.backends.sql.connection import Connection, DriverConnection, Rows, Step, only_row
+from jobcard.backends.sql.dialect import Dialect
+from jobcard.backends.sql.errors import UniqueKeyError
+from jobcard.backends.sql.exchange import Exchange
+from jobcard.backends.sql.options import Options, read_options
+from jobcard.backends.sql.rows import to_job
+from jobcard.backends.sql.schema import Schema
+from jobcard.backends.sql.statements import statements
+from jobcard.backends.sql.values import or_nothing
+from jobcard.backends.sql.wake import Watch
+from jobcard.backends.url import mask
+from jobcard.backends.verbs import Verb
+from jobcard.core.clock import Clock
+from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import Change
+from jobcard.errors import DuplicateJobError
+
+_R = TypeVar("_R")
+
+_SCHEMA_PATIENCE = 120.0
+"""Seconds: another process may be in the middle of the same migration."""
+
+
+_verb = Verb()
+
+
+class About(NamedTuple):
+    """What a server says about itself beside `facts.sql`. connections: None where it cannot tell."""
+
+    version: str
+    connections: int | None = None
+
+
+class SQLBackend:
+    """Jobs in the tables of one prefix in a SQL database: a store gives a dialect, a connection and what differs."""
+
+    dialect: ClassVar[Dialect]
+    """How the database and its driver differ."""
+    store: ClassVar[str] = "sql"
+    """What `facts()` calls the store."""
+    capabilities = Capabilities(max_batch=500, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+
+    def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
+        """clock: only tests give one; the store then tells its time instead of the server's."""
+        self._options: Any = self.read_options(url, options, patience=patience)
+        self._shown = mask(url)
+        self._clock = clock
+        self._prefix: str = self._options.prefix
+        self._sql = statements(self.dialect, self._prefix)
+        self._schema = Schema(self._sql, self._options.database)
+        self._pool = self._new_pool(self._options.pool_size)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._shown!r})"
+
+    # -- what a store gives
+
+    @staticmethod
+    def connect(options: Any) -> Any:
+        """The driver's own connection, new, in autocommit mode and at isolation `read committed`.
+
+        No statement may take longer than `options.call_timeout`, or wait longer than `options.lock_timeout` for locks.
+        """
+        raise NotImplementedError("a store gives connect(options), or open_connection(options)")
+
+    @classmethod
+    def open_connection(cls, options: Any) -> Connection:
+        """A new connection; a store whose driver does more than PEP 249 asks may give one of its own class."""
+        return DriverConnection(functools.partial(cls.connect, options), cls.dialect, options)
+
+    @classmethod
+    def read_options(cls, url: str, given: Mapping[str, Any], *, patience: float | None) -> Options:
+        """The checked options of a URL and of code; a store with more options than the usual ones has its own."""
+        return read_options(url, given, name=cls.dialect.name, patience=patience)
+
+    def about(self, connection: Connection, version: str) -> About:
+        """What `facts()` says about the server. version: its own words."""
+        return About(version)
+
+    def examine_way(self) -> Sequence[Finding]:
+        """What `examine()` finds without an answer of the server: the driver, for one."""
+        return ()
+
+    def examine_server(self, connection: Connection) -> Sequence[Finding]:
+        """What `examine()` finds out about the server; those that weaken durability are problems of `facts()` too."""
+        return ()
+
+    # -- schema
+
+    @_verb
+    def migrate(self) -> list[int]:
+        """Make the tables, or bring them to this code's version; safe from several processes."""
+        return self._rebuild(self._schema.migrate)
+
+    @_verb
+    def rollback(self) -> int | None:
+        """Take the newest migration back; its version, None when nothing is left."""
+        return self._rebuild(self._schema.rollback)
+
+    @_verb
+    def check_schema(self) -> None:
+        """`SchemaVersionError` unless the schema has exactly this code's version."""
+        with self._pool.use() as connection:
+            self._schema.check(connection)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._pool.close()
+
+    # -- producing
+
+    @_verb
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one commit; one answer each, in order."""
+        if not jobs:
+            return []
+        with self._pool.use() as connection:
+            return producing.enqueue(connection, self._sql, jobs, self._now())
+
+    # -- holding
+
+    @_verb
+    def exchange(
+        self,
+        owner: str,
+        *,
+        completions: Completions = NO_COMPLETIONS,
+        outcomes: Sequence[Outcome] = (),
+        want: Want = NOTHING,
+        lease: int = 0,
+    ) -> Exchanged:
+        """Release due jobs, settle what ended, claim what is wanted, in one commit."""
+        with self._pool.use() as connection:
+            return Exchange(
+                connection,
+                self._sql,
+                owner=owner,
+                now=self._now(),
+                completions=completions,
+                outcomes=tuple(outcomes),
+                want=want,
+                lease=lease,
+            ).run()
+
+    @_verb
+    def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
+        """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
+        if not held:
+            return []
+        proofs = sorted(cast(Sequence[tuple[int, int]], held))
+        asked = {"refs": [ref for ref, _ in proofs], "proofs": proofs, "owner": owner, "now": self._now()}
+
+        def work(connection: Connection) -> set[tuple[int, int]]:
+            with connection.transaction():
+                [rows] = connection.run([Step(self._sql["renewable"], asked)])
+                if rows:
+                    values = {"refs": [n for n, _, _ in rows], "lease_until": rows[0][2] + lease}
+                    connection.commit(Step(self._sql["renew"], values))
+            return {(n, token) for n, token, _ in rows}
+
+        kept = self._again(work)
+        return [ref for ref, token in held if (ref, token) not in kept]
+
+    @_verb
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+        """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out, by ref."""
+        with self._pool.use() as connection:
+            return lookup.find_held(
+                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=after, now=self._now()
+            )
+
+    @_verb
+    def unpark(self, names: Sequence[str]) -> int:
+        """Put jobs parked under these names back in line; how many."""
+        known = or_nothing([name for name in names if self._sql.can_look_for(name)])
+
+        def work(connection: Connection) -> int:
+            with connection.transaction():
+                [rows] = connection.run([Step(self._sql["parked"], {"names": known})])
+                refs = sorted(n for (n,) in rows)
+                if refs:
+                    freed = Step(self._sql["unpark"], {"refs": refs, "now": self._now()})
+                    connection.commit(freed, Step(self._sql["raise_rings"]))
+                return len(refs)
+
+        return self._again(work)
+
+    # -- operators
+
+    @_verb
+    def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
+        """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+        with self._pool.use() as connection:
+            try:
+                return connection.again(lambda: self._apply(connection, job_id, change))
+            except UniqueKeyError as error:
+                duplicate = self._duplicate(connection, job_id)
+                if duplicate is not None:
+                    raise duplicate from error
+            # Whoever held the key has ended since.
+            return connection.again(lambda: self._apply(connection, job_id, change))
+
+    def _apply(self, connection: Connection, job_id: bytes, change: Change) -> JobRow | None:
+        sql = self._sql
+        with connection.transaction():
+            found, moment = connection.run(
+                [Step(sql["lock_id"], {"id": job_id}), Step(sql["moment"], {"now": self._now()})]
+            )
+            now: int = only_row(moment)[0]
+            if not found:
+                return None
+            ref, *how = found[0]
+            if not Standing(*how).allows(change, now):
+                return None
+            ledger = Ledger(sql)
+            if asked := ledger.look([(ref, change)]):
+                ledger.learn(connection.run(asked))
+            *_, rows = connection.commit(
+                changes.apply(sql, change, ref, now),
+                *ledger.keep(ref, change, now),
+                Step(sql["raise_rings"]),
+                Step(sql["get"], {"ids": [job_id]}),
+            )
+        return to_job(only_row(rows))
+
+    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError | None:
+        [row] = lookup.get_jobs(connection, self._sql, [job_id])
+        holders = connection.execute(self._sql["find_unique_keys"], {"keys": [row.unique_key]})
+        if not holders:
+            return None
+        existing = UUID(bytes=holders[0][1])
+        return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+
+    @_verb
+    def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
+        """Delete at most `limit` ended jobs in these states; how many."""
+        return self._again(
+            lambda connection: self._prune(connection, list(map(str, states)), finished_before, age, limit)
+        )
+
+    def _prune(
+        self, connection: Connection, states: Sequence[str], before: int | None, age: int | None, limit: int
+    ) -> int:
+        refs: dict[int, None] = {}
+        with connection.transaction():
+            now: int = only_row(connection.execute(self._sql["moment"], {"now": self._now()}))[0]
+            ends = lookup.ends(connection, self._sql, states)
+            for step in self._looks(states, ends, now, before, age):
+                if len(refs) < limit:
+                    left = {**step.values, "limit": limit - len(refs)}
+                    refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
+            return self._delete(connection, list(refs))
+
+    def _looks(
+        self, states: Sequence[str], ends: Sequence[tuple[str, str]], now: int, before: int | None, age: int | None
+    ) -> list[Step]:
+        """Where jobs that may be pruned are looked for, one state, queue and rule after the other."""
+        steps = []
+        finished_before, expired = self._sql["finished_before"], self._sql["expired"]
+        for state in states:
+            for queue in (queue for ended, queue in ends if ended == state):
+                place: dict[str, object] = {"state": state, "queue": queue}
+                if before is not None:
+                    steps.append(Step(finished_before, {**place, "before": before, "kept": True}))
+                if age is not None:
+                    steps.append(Step(finished_before, {**place, "before": now - age, "kept": False}))
+            if age is not None:
+                steps.append(Step(expired, {"state": state, "now": now}))
+        return steps
+
+    @_verb
+    def delete(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs if they have ended; how many."""
+        if not job_ids:
+            return 0
+
+        def work(connection: Connection) -> int:
+            with connection.transaction():
+                refs = [n for (n,) in connection.execute(self._sql["ended_refs"], {"ids": job_ids})]
+                return self._delete(connection, refs)
+
+        return self._again(work)
+
+    def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
+        if not refs:
+            return 0
+        values = {"refs": sorted(refs)}
+        names = ("delete_attempts", "delete_lines", "delete")
+        _, counts = connection.run_and_count([Step(self._sql[name], values) for name in names])
+        return counts[-1]
+
+    @_verb
+    def truncate(self) -> None:
+        """Delete every job and record, some thousand at a time; the schema and the store's identity stay."""
+        with self._pool.use() as connection:
+            for name in ("truncate_attempts", "truncate_log_lines", "truncate_jobs", "truncate_records"):
+                step = functools.partial(connection.change, self._sql[name])
+                while connection.again(step):
+                    pass
+            connection.execute(self._sql["raise_settings"])
+
+    # -- looking up
+
+    @_verb
+    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
+        """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
+        with self._pool.use() as connection:
+            return lookup.get_jobs(connection, self._sql, job_ids)
+
+    @_verb
+    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
+        """The recorded tries of these jobs, oldest first."""
+        return list(map(Attempt._make, self._by_ids("attempts", job_ids)))
+
+    @_verb
+    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
+        """The log lines of these jobs, each job's oldest first."""
+        return list(map(LogLine._make, self._by_ids("log_lines", job_ids)))
+
+    @_verb
+    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
+        """Those of the jobs that have ended."""
+        return list(map(Ended._make, self._by_ids("ended", job_ids)))
+
+    @_verb
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+        """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
+        with self._pool.use() as connection:
+            return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)
+
+    @_verb
+    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
+        """Jobs by queue and state; limit: stop counting a (queue, state) there."""
+        with self._pool.use() as connection:
+            return lookup.count_jobs(connection, self._sql, where, limit=limit)
+
+    @_verb
+    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first."""
+        with self._pool.use() as connection:
+            return lookup.chart(connection, self._sql, first=first, step=step, buckets=buckets)
+
+    @_verb
+    def tally(self) -> Tally:
+        """The whole store's figures."""
+        with self._pool.use() as connection:
+            return lookup.tally(connection, self._sql, self._now())
+
+    # -- small records
+
+    @_verb
+    def read_records(self, kind: RecordKind) -> Sequence[Record]:
+        """All records of a kind, by key."""
+        rows = self._execute("read_records", {"kind": kind.value, "now": self._now()})
+        return [Record(key, value, version, max(0, age)) for key, value, version, age in rows]
+
+    @_verb
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        """Write one; its new version. expect: only over this version (0: only if absent), else None."""
+        place = {"kind": kind.value, "key": key}
+        values = {**place, "value": value, "expect": expect, "now": self._now()}
+        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
+
+        def work(connection: Connection) -> int | None:
+            with connection.transaction():
+                if not connection.change(self._sql[name], values):
+                    return None
+                version: int = connection.execute(self._sql["lock_record"], place)[0][0]
+                self._tell(connection, kind)
+            return version
+
+        try:
+            return self._again(work)
+        except UniqueKeyError:
+            return None
+
+    @_verb
+    def remove_record(self, kind: RecordKind, key: str) -> bool:
+        """Remove one; False: it was not there."""
+
+        def work(connection: Connection) -> bool:
+            with connection.transaction():
+                removed = connection.change(self._sql["remove_record"], {"kind": kind.value, "key": key}) > 0
+                if removed:
+                    self._tell(connection, kind)
+            return removed
+
+        return self._again(work)
+
+    def _tell(self, connection: Connection, kind: RecordKind) -> None:
+        if kind in SETTINGS:
+            connection.commit(Step(self._sql["raise_settings"]))
+
+    # -- itself
+
+    @_verb
+    def facts(self) -> Facts:
+        """Versions, identity, size, the store's time; proves that it answers."""
+        asked = {"tables": or_nothing(self._schema.tables), "now": self._now()}
+        with self._pool.use() as connection:
+            self._schema.check(connection)
+            schema_version, identity, size, now, version = only_row(connection.execute(self._sql["facts"], asked))
+            about = self.about(connection, version)
+            problems = weaknesses(self.examine_server(connection))
+        return Facts(
+            store=self.store,
+            version=about.version,
+            schema_version=schema_version,
+            identity=identity,
+            size_bytes=size,
+            connections=about.connections,
+            now=now,
+            problems=problems,
+        )
+
+    def examine(self) -> Sequence[Finding]:
+        """Driver and server, what weakens them, the way to them, jobs set aside."""
+        return answered(self.examine_way, self._examine_server, self._examine_jobs)
+
+    @_verb
+    def _examine_server(self) -> Sequence[Finding]:
+        with self._pool.use() as connection:
+            return self.examine_server(connection)
+
+    @_verb
+    def _examine_jobs(self) -> Sequence[Finding]:
+        return set_aside(self._execute("set_aside", {"most": MOST_HELD}))
+
+    def waker(self) -> Waker:
+        """Hints by a thread that looks now and then, on a connection of its own."""
+        pool = self._new_pool(1)
+        sql = self._sql["last_news"]
+
+        def look() -> object:
+            with pool.use() as connection:
+                return only_row(connection.execute(sql))
+
+        watch = Watch(look, pool.close)
+        return Waker(fd=watch.fileno(), drain=watch.drain, close=watch.close)
+
+    # -- inside
+
+    def _now(self) -> int | None:
+        return None if self._clock is None else self._clock.now()
+
+    def _execute(self, name: str, values: Mapping[str, object]) -> Rows:
+        with self._pool.use() as connection:
+            return connection.execute(self._sql[name], values)
+
+    def _again(self, work: Callable[[Connection], _R]) -> _R:
+        with self._pool.use() as connection:
+            return connection.again(lambda: work(connection))
+
+    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Rows:
+        return self._execute(name, {"ids": job_ids}) if job_ids else Rows()
+
+    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool[Connection]:
+        options = self._options
+        if patient is not None:
+            options = replace(options, call_timeout=patient, lock_timeout=patient)
+        # Not a method of this object: a store that was forgotten shall be collected, its connections closed.
+        return Pool(
+            functools.partial(type(self).open_connection, options),
+            size=size,
+            timeout=options.pool_timeout,
+            recycle=options.pool_recycle,
+        )
+
+    def _rebuild(self, work: Callable[[Connection], _R]) -> _R:
+        """Work on the schema, on a connection that is patient even where an engine wants quick answers."""
+        pool = self._new_pool(1, patient=_SCHEMA_PATIENCE)
+        try:
+            with pool.use() as connection:
+                return work(connection)
+        finally:
+            pool.close()
+
+
+_CONTRACT: type[base.Backend] = SQLBackend

@@ -1,0 +1,305 @@
+"""The hot path: settle what ended, claim what is wanted, in one transaction and a few trips.
+
+    nothing to settle   look ─► (nothing there: that was all) ─► due · claim ─► take · news · commit
+    completions only    due · complete · claim ─► take · news · commit
+    all else            due · lock · time ─► release · each change ─► claim ─► take · news · commit
+
+Where all that ended simply returned, one statement settles it and the number of rows says whether all of it applied.
+If not, and for every other outcome, the rows are locked first and read, so that each verdict is known before
+anything is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
+from jobcard.backends.sql import changes, producing
+from jobcard.backends.sql.changes import Ledger, Standing
+from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql.rows import place_in_line, to_claimed
+from jobcard.backends.sql.statements import Statements, rows_of
+from jobcard.backends.sql.values import OwnValues, in_pieces, or_nothing
+from jobcard.core import states
+from jobcard.core.job import Claimed, Ref
+from jobcard.core.states import Change
+from jobcard.errors import InvalidJobError, JobcardError
+
+_log = logging.getLogger("jobcard.store")
+
+_RETURNED = states.complete(None)
+
+
+class _CountMismatchError(JobcardError):
+    """Not every completion applied; the batch is undone and settled under locks."""
+
+
+class Exchange:
+    """One exchange of one engine, on a connection lent for it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        sql: Statements,
+        *,
+        owner: str,
+        now: int | None,
+        completions: Completions,
+        outcomes: Sequence[Outcome],
+        want: Want,
+        lease: int,
+    ) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._owner = owner
+        self._now: Mapping[str, object] = {"now": now}
+        self._completions = completions
+        self._outcomes = outcomes
+        self._wanted = [(queue, most) for queue, most in want.queues if most > 0] if want.total > 0 else []
+        self._total = want.total
+        self._lease = lease
+        self._refusals: list[Refusal] = []
+
+    def run(self) -> Exchanged:
+        """All of it in one commit; one look without locks when there is nothing to do."""
+        again = self._connection.again
+        if not (self._completions.refs or self._outcomes) and (idle := self._look()):
+            return idle
+        try:
+            if not self._outcomes:
+                return again(self._quickly)
+        except (_CountMismatchError, InvalidJobError):
+            pass  # undone: none of it is stored
+        try:
+            return again(lambda: self._carefully(alone=False))
+        except InvalidJobError:
+            return again(lambda: self._carefully(alone=True))
+
+    # -- looking
+
+    def _look(self) -> Exchanged | None:
+        """The answer when no job is due and none can be claimed; None: there is something to do."""
+        steps = self._news()
+        if self._wanted:
+            steps.append(self._claimable())
+        news, cancels, *claimable = self._connection.run(steps)
+        answer = self._answer([], news, cancels)
+        return None if answer.next_due == 0 or any(claimable) else answer
+
+    def _news(self) -> list[Step]:
+        return [Step(self._sql["news"], self._now), Step(self._sql["cancels"], {"owner": self._owner})]
+
+    def _claimable(self) -> Step:
+        values = {f"queue_{place}": queue for place, (queue, _) in enumerate(self._wanted)}
+        return Step(self._sql["claimable"].replace("{wanted}", rows_of(values, "queue")), values)
+
+    def _answer(self, claimed: list[Claimed], news: Rows, cancels: Rows) -> Exchanged:
+        settings, due, now = only_row(news)
+        return Exchanged(
+            claimed=claimed,
+            refusals=self._refusals,
+            cancels=[(ref, reason) for ref, reason in cancels],
+            settings=settings,
+            next_due=None if due is None else max(0, due - now),
+        )
+
+    # -- completions only
+
+    def _quickly(self) -> Exchanged:
+        self._refusals.clear()
+        with self._connection.transaction():
+            steps = [self._due()]
+            completing = self._complete(list(zip(*self._completions, strict=True)))
+            steps += completing
+            alone = self._wanted[0] if len(self._wanted) == 1 else None
+            if alone:
+                steps.append(self._claim(alone[0], min(alone[1], self._total)))
+            [due, *answers], [_, *counts] = self._connection.run_and_count(steps)
+            if sum(counts[: len(completing)]) != len(self._completions.refs):
+                raise _CountMismatchError
+            if due:
+                self._connection.run([self._release(due)])
+            found = {alone[0]: answers[-1]} if alone and not due else {}
+            return self._claim_and_end(found)
+
+    def _complete(self, done: Sequence[tuple[Ref, int, str | None, int]]) -> list[Step]:
+        """The steps that complete jobs, in as many pieces as fit. Along the numbers, as everybody locks them."""
+        steps = []
+        for piece in self._pieces(done):
+            refs, tokens, results, started_ago = zip(*piece, strict=True)
+            values = {"refs": refs, "proofs": list(zip(refs, tokens, strict=True)), **self._now}
+            text = self._sql["complete"]
+            for name, column in (("result", results), ("started_ago", started_ago)):
+                place = f"%({name})s"
+                if len(set(column)) == 1:  # often it is the same for all
+                    values[name] = column[0]
+                elif own := self._sql.dialect.own_value:
+                    values[name] = column
+                    place = own.replace("{values}", place)
+                else:
+                    values[name] = OwnValues(zip(refs, column, strict=True))
+                    place = f"case n {place} end"
+                text = text.replace(f"{{{name}}}", place)
+            steps.append(Step(text, values))
+        return steps
+
+    def _pieces(self, done: Sequence[tuple[Ref, int, str | None, int]]) -> Sequence[Sequence[Any]]:
+        return in_pieces(sorted(done), self._connection.largest_piece, self._connection.most_values) if done else []
+
+    # -- everything, under locks
+
+    def _carefully(self, *, alone: bool) -> Exchanged:
+        """alone: each write by itself, so that one the server refuses takes no other with it."""
+        self._refusals.clear()
+        connection = self._connection
+        with connection.transaction():
+            refs = sorted({*self._completions.refs, *(outcome.ref for outcome in self._outcomes)})
+            followers = [job for outcome in self._outcomes for job in outcome.then]
+            ledger = Ledger(self._sql)
+            # The time is asked last: whoever waits for a lock shall not live in the past.
+            asked = [
+                self._due(),
+                Step(self._sql["lock"], {"refs": refs}),
+                *(producing.opening(self._sql, followers, None)[:2] if followers else ()),
+                *ledger.look([(outcome.ref, outcome.change) for outcome in self._outcomes]),
+                Step(self._sql["moment"], self._now),
+            ]
+            due, locked, *answers, moment = connection.run(asked)
+            sealed, known = (answers.pop(0), answers.pop(0)) if followers else (Rows(), Rows())
+            ledger.learn(answers)
+            if due:
+                connection.run([self._release(due)])
+            standing: dict[Ref, Standing] = {n: Standing(*how) for n, *how in locked}
+            books = _Books(connection, self._sql, standing, ledger, sealed, known, only_row(moment)[0])
+            if alone:
+                self._write_alone(books)
+            else:
+                self._write_together(books)
+            return self._claim_and_end({})
+
+    def _write_together(self, books: _Books) -> None:
+        done = []
+        for one in zip(*self._completions, strict=True):
+            if self._may(books, one[0], one[1], _RETURNED):
+                books.note(one[0], _RETURNED)
+                done.append(one)
+        steps = self._complete(done)
+        for outcome in self._outcomes:
+            if self._may(books, outcome.ref, outcome.token, outcome.change):
+                books.note(outcome.ref, outcome.change)
+                steps += books.steps_of(outcome)
+        if steps:
+            self._connection.run(steps)
+
+    def _write_alone(self, books: _Books) -> None:
+        for one in zip(*self._completions, strict=True):
+            if self._may(books, one[0], one[1], _RETURNED) and self._try(one[0], one[1], self._complete([one])):
+                books.note(one[0], _RETURNED)
+        for outcome in self._outcomes:
+            if self._may(books, outcome.ref, outcome.token, outcome.change):
+                steps = books.steps_of(outcome)
+                if self._try(outcome.ref, outcome.token, steps):
+                    books.note(outcome.ref, outcome.change)
+
+    def _may(self, books: _Books, ref: Ref, token: int, change: Change) -> bool:
+        how = books.standing.get(ref)
+        verdict = how.verdict(token, change, books.now) if how else Verdict.LOST
+        if verdict is not None:
+            self._refusals.append(Refusal(ref, token, verdict))
+        return verdict is None
+
+    def _try(self, ref: Ref, token: int, steps: Sequence[Step]) -> bool:
+        try:
+            with self._connection.savepoint():
+                self._connection.run(steps)
+        except InvalidJobError as error:
+            self._refusals.append(Refusal(ref, token, Verdict.REFUSED, str(error)))
+            return False
+        return True
+
+    # -- claiming
+
+    def _claim_and_end(self, found: dict[str, Rows]) -> Exchanged:
+        """found: what the trip before has claimed already, by queue."""
+        claimed: list[Claimed] = []
+        steps = []
+        for queue, most in self._worth_asking(found):
+            number = min(most, self._total - len(claimed))
+            if number <= 0:
+                continue
+            rows = found[queue] if queue in found else self._connection.run([self._claim(queue, number)])[0]
+            if rows.unreadable:
+                self._quarantine(rows.unreadable)
+            if rows:
+                taken = sorted(map(to_claimed, rows), key=place_in_line)
+                steps.append(self._take(taken))
+                claimed += taken
+        *_, news, cancels = self._connection.commit(*steps, *self._news())
+        return self._answer(claimed, news, cancels)
+
+    def _worth_asking(self, found: Mapping[str, Rows]) -> list[tuple[str, int]]:
+        if len(self._wanted) < 2 or found:
+            return self._wanted
+        have = {queue for (queue,) in self._connection.run([self._claimable()])[0]}
+        return [(queue, most) for queue, most in self._wanted if queue in have]
+
+    def _claim(self, queue: str, most: int) -> Step:
+        return Step(self._sql["claim"], {"queue": queue, "most": most, "owner": self._owner, **self._now})
+
+    def _take(self, claimed: Sequence[Claimed]) -> Step:
+        now = claimed[0].claimed_at
+        values = {
+            "refs": sorted(claim.ref for claim in claimed),
+            "owner": self._owner,
+            "claimed_at": now,
+            "lease_until": now + self._lease,
+        }
+        return Step(self._sql["take"], values)
+
+    def _due(self) -> Step:
+        return Step(self._sql["due"], self._now)
+
+    def _release(self, due: Rows) -> Step:
+        return Step(self._sql["release"], {"refs": sorted(n for (n,) in due)})
+
+    def _quarantine(self, refs: Sequence[object]) -> None:
+        _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", refs)
+        self._connection.run([Step(self._sql["quarantine"], {"refs": or_nothing(refs)})])
+
+
+class _Books:
+    """What the writes of one exchange are made from: how the locked jobs stand, and where their records go on."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        sql: Statements,
+        standing: Mapping[Ref, Standing],
+        ledger: Ledger,
+        sealed: Rows,
+        known: Rows,
+        now: int,
+    ) -> None:
+        self._connection = connection
+        self._sql = sql
+        self.standing = standing
+        self._ledger = ledger
+        self._sealed = sealed
+        self._known = known
+        self.now = now
+
+    def note(self, ref: Ref, change: Change) -> None:
+        """The job stands from now on as this change leaves it."""
+        self.standing[ref].apply(change, self.now)
+
+    def steps_of(self, outcome: Outcome) -> list[Step]:
+        """The steps that store an outcome: the change, its records, then the jobs that follow."""
+        steps = [changes.apply(self._sql, outcome.change, outcome.ref, self.now)]
+        steps += self._ledger.keep(outcome.ref, outcome.change, self.now)
+        if outcome.then:
+            producing.refuse_sealed(self._sealed)
+            steps += producing.add_queues(self._sql, outcome.then, self._known, self.now)
+            steps += producing.follow(self._connection, self._sql, outcome.then, self.now)
+        return steps

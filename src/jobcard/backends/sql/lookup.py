@@ -1,0 +1,283 @@
+"""Looking up: filters as SQL, lists that leave unreadable rows out, counts along the indexes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql.rows import to_claimed, to_job
+from jobcard.backends.sql.statements import Statements
+from jobcard.backends.sql.values import or_nothing
+from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.states import ENDED, JobState
+from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
+
+_FEW = 5_000
+
+
+class Part(NamedTuple):
+    """Jobs in one state that an index finds without a look at others."""
+
+    state: JobState
+    along: str
+    """The index."""
+    condition: str
+
+    def source(self, sql: Statements) -> str:
+        return sql.part(f"{{prefix}}jobs as job{{along {self.along}}}")
+
+
+_IN_LINE = Part(JobState.WAITING, "by_line", "job.line is not null")
+_PARTS = (
+    _IN_LINE,
+    Part(JobState.WAITING, "by_hold", "job.held is not null"),
+    Part(JobState.CLAIMED, "by_holder", "job.claimed_by is not null and job.state = 'claimed'"),
+    Part(JobState.RUNNING, "by_holder", "job.claimed_by is not null and job.state = 'running'"),
+    *(Part(state, "by_end", f"job.ended = '{state.value}'") for state in sorted(ENDED)),
+)
+
+
+class _NobodyError(Exception):
+    """No job can match: the filter asks for a text that no job can have."""
+
+
+def conditions(sql: Statements, where: Filter, before_id: bytes | None = None) -> tuple[str, dict[str, object]]:
+    """A filter as a condition with places for its values; without `touched_since`, which is where to look."""
+    parts: list[str] = []
+    values: dict[str, object] = {}
+
+    def add(part: str, **given: object) -> None:
+        parts.append(part)
+        values.update(given)
+
+    for column, wanted in (("state", where.states), ("queue", where.queues), ("name", where.names)):
+        if wanted:
+            add(f"job.{column} in (%({column}s)s)", **{f"{column}s": _possible(sql, wanted)})
+    for place, tag in enumerate(where.tags):
+        # A tag is compared as it is written: JSON of our own writer, ASCII only.
+        tagged = sql.part("{tagged}").replace("{tag}", f"%(tag_{place})s")
+        add(tagged, **{f"tag_{place}": json.dumps(tag)})
+    for column, text in (("args", where.args), ("error_kind", where.error_kind)):
+        if text is not None:
+            add(f"job.{column} = %({column})s", **{column: _possible(sql, [text])[0]})
+    if where.batch_id is not None:
+        add("job.batch_id = %(batch_id)s", batch_id=where.batch_id)
+    if where.after is not None:
+        add("job.created_at >= %(after)s", after=where.after)
+    if where.before is not None:
+        add("job.created_at < %(before)s", before=where.before)
+    if where.search:
+        # position() and not like: nothing in the text means anything but itself.
+        [search] = _possible(sql, [where.search])
+        add(
+            sql.part("(position(%(search)s in job.name) > 0 or position(%(searched_id)s in {id_text}) > 0)"),
+            search=search,
+            searched_id=search.lower(),
+        )
+    if before_id is not None:
+        add("job.id < %(before_id)s", before_id=before_id)
+    return " and ".join(parts) or "true", values
+
+
+def _possible(sql: Statements, texts: Sequence[str]) -> list[str]:
+    found = [str(text) for text in texts if sql.can_look_for(text)]
+    if not found:
+        raise _NobodyError
+    return found
+
+
+def _found_in(sql: Statements, refs: Sequence[str]) -> str:
+    """A source of the jobs with these refs, looked up one by one."""
+    return f"({' union all '.join(refs)})" + sql.part(" as found {join} {prefix}jobs as job on job.n = found.n")
+
+
+def _touched(connection: Connection, sql: Statements, since: int) -> tuple[str, dict[str, object]]:
+    """A source of the jobs touched since an instant; no look at jobs that ended before."""
+    values: dict[str, object] = {"touched_since": since}
+    refs = [sql["touched_waiting"], sql["touched_at_work"]]
+    for place, (state, queue) in enumerate(ends(connection, sql, sorted(ENDED))):
+        values |= {f"state_{place}": state, f"queue_{place}": queue}
+        refs.append(sql["touched_ended"].replace("{state}", f"state_{place}").replace("{queue}", f"queue_{place}"))
+    return _found_in(sql, refs), values
+
+
+def ends(connection: Connection, sql: Statements, wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """Every one of these states with each queue in which jobs have ended so."""
+    found: list[tuple[str, str]] = []
+    at = {str(state): "" for state in wanted}
+    while at:
+        steps = [Step(sql["next_ended"], {"state": state, "queue": queue}) for state, queue in at.items()]
+        answers = connection.run(steps)
+        at = {state: rows[0][0] for state, rows in zip(at, answers, strict=True) if rows}
+        found += at.items()
+    return sorted(found)
+
+
+def list_jobs(
+    connection: Connection, sql: Statements, where: Filter, *, limit: int, before_id: bytes | None
+) -> Sequence[JobRow]:
+    """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
+    try:
+        condition, values = conditions(sql, where, before_id)
+    except _NobodyError:
+        return []
+    source, more = _source(connection, sql, where)
+    text = sql["list"].replace("{source}", source).replace("{where}", condition)
+    return list(map(to_job, _noted(connection.execute(text, {**values, **more, "limit": limit}))))
+
+
+def _source(connection: Connection, sql: Statements, where: Filter) -> tuple[str, dict[str, object]]:
+    if where.touched_since is not None:
+        return _touched(connection, sql, where.touched_since)
+    # Few jobs are sorted in no time; among many, a walk down the ids soon meets enough.
+    parts = [part for part in _PARTS if part.state in where.states]
+    if parts:
+        steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": _FEW + 1}) for part in parts]
+        if sum(number for [(number,)] in connection.run(steps)) <= _FEW:
+            refs = [_fill(sql["refs_of_part"], part.source(sql), part.condition) for part in parts]
+            return _found_in(sql, refs), {}
+    return sql.part("{prefix}jobs as job{along by_id}"), {}
+
+
+def _count_text(sql: Statements, source: str, condition: str) -> str:
+    return _fill(sql["count_queue"], source, condition)
+
+
+def _fill(text: str, source: str, condition: str) -> str:
+    return text.replace("{source}", source).replace("{where}", condition)
+
+
+def get_jobs(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    if not job_ids:
+        return []
+    rows = connection.execute(sql["get"], {"ids": job_ids})
+    if len(job_ids) == 1 and rows.unreadable:
+        raise CorruptRecordError("a row of the store holds text that is not UTF-8")
+    return list(map(to_job, _noted(rows)))
+
+
+def _noted(rows: Rows) -> Rows:
+    for key in rows.unreadable:
+        shown = str(UUID(bytes=key)) if isinstance(key, bytes) and len(key) == 16 else f"number {key!r}"
+        _log.warning("a job cannot be read and was left out: %s", shown)
+    return rows
+
+
+def find_held(
+    connection: Connection,
+    sql: Statements,
+    owners: Sequence[str],
+    *,
+    lapsed: bool,
+    limit: int,
+    after: Ref | None,
+    now: int | None,
+) -> list[Claimed]:
+    """The claims of some owners, and of anybody whose lease has run out.
+
+    One that cannot be read is left out; if its lease has run out it is taken from its holder and out of the line.
+    """
+    values = {
+        "owners": or_nothing([owner for owner in owners if sql.can_look_for(owner)]),
+        "lapsed": lapsed,
+        "limit": limit,
+        "after": -1 if after is None else after,
+        "now": now,
+    }
+    rows = connection.execute(sql["held"], values)
+    if rows.unreadable:
+        _noted(rows)
+        connection.execute(sql["quarantine_lapsed"], {"refs": rows.unreadable, "now": now})
+    return list(map(to_claimed, rows))
+
+
+def count_jobs(
+    connection: Connection, sql: Statements, where: Filter, *, limit: int | None
+) -> dict[str, dict[str, int]]:
+    """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
+    try:
+        condition, values = conditions(sql, where)
+    except _NobodyError:
+        return {}
+    touched = where.touched_since is not None
+    counts: dict[str, dict[str, int]] = {}
+    for part in _PARTS:
+        if where.states and part.state not in where.states:
+            continue
+        source, more = _source(connection, sql, where) if touched else (part.source(sql), {})
+        both = f"{part.condition} and {condition}"
+        for queue, number in _count_part(connection, sql, part, source, both, {**values, **more}, limit):
+            by_state = counts.setdefault(queue, {})
+            total = by_state.get(part.state, 0) + number
+            by_state[part.state.value] = total if limit is None else min(limit, total)
+    return counts
+
+
+def _count_part(
+    connection: Connection,
+    sql: Statements,
+    part: Part,
+    source: str,
+    both: str,
+    values: Mapping[str, object],
+    limit: int | None,
+) -> list[tuple[str, int]]:
+    queues = _queues_of(connection, sql, part) if limit is not None and "found" not in source else None
+    if queues is None:
+        rows = connection.execute(_fill(sql["count"], source, both), values)
+        return [(queue, number) for queue, number in rows]
+    column = "line" if part is _IN_LINE else "queue"
+    text = _count_text(sql, source, f"{both} and job.{column} = %(one_queue)s")
+    steps = [Step(text, {**values, "one_queue": queue, "most": limit}) for queue in queues]
+    answers = connection.run(steps) if steps else []
+    return [(queue, number) for queue, [(number,)] in zip(queues, answers, strict=True) if number]
+
+
+def _queues_of(connection: Connection, sql: Statements, part: Part) -> list[str] | None:
+    """The queues of a part whose index finds one queue at once; None: it is counted as a whole."""
+    if part is _IN_LINE:
+        found: list[str] = []
+        while rows := connection.execute(sql["next_in_line"], {"queue": found[-1] if found else ""}):
+            found.append(rows[0][0])
+        return found
+    if part.state in ENDED:
+        return [queue for _, queue in ends(connection, sql, [part.state])]
+    return None
+
+
+def chart(connection: Connection, sql: Statements, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    """Jobs by present state in slices of time, each at its latest stamp."""
+    slices: list[dict[str, int]] = [{} for _ in range(buckets)]
+    values: dict[str, object] = {"first": first, "step": step, "end": first + step * buckets}
+    steps = [Step(sql["chart_alive"], values)]
+    for state, queue in ends(connection, sql, sorted(ENDED)):
+        steps.append(Step(sql["chart_ended"], {**values, "state": state, "queue": queue}))
+    for rows in connection.run(steps):
+        for state, place, number in rows:
+            slices[place][state] = slices[place].get(state, 0) + number
+    return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
+
+
+def tally(connection: Connection, sql: Statements, now: int | None) -> Tally:
+    """The whole store's figures."""
+    in_line, held, claimed, running, completed, failed, canceled, delayed, *due, moment = only_row(
+        connection.execute(sql["tally"], {"now": now})
+    )
+    counts = {
+        JobState.WAITING.value: in_line + held,
+        JobState.CLAIMED.value: claimed,
+        JobState.RUNNING.value: running,
+        JobState.COMPLETED.value: completed,
+        JobState.FAILED.value: failed,
+        JobState.CANCELED.value: canceled,
+    }
+    since = [at for at in due if at is not None]
+    return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, moment - min(since)) if since else None)

@@ -1,0 +1,47 @@
+"""Between a row of the database and the records of `core/job.py`."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from jobcard.core.job import Claimed, JobRow, NewJob
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+JOB_COLUMNS = ", ".join(f"job.{_quoted(name)}" for name in JobRow._fields)
+
+_STORED_AS = {"ref": "n", "token": "claim_token"}
+HELD_COLUMNS = ", ".join(_quoted(_STORED_AS.get(name, name)) for name in Claimed._fields)
+
+# An UPDATE need not give rows back, so a claim reads them before, as they will be after it.
+_CLAIMED_AS = {
+    "ref": "n",
+    "token": "claim_token + 1",
+    "state": "'claimed'",
+    "attempt": "attempt + 1",
+    "claimed_at": "{now}",
+    "claimed_by": "%(owner)s",
+}
+CLAIMED_COLUMNS = ", ".join(_CLAIMED_AS.get(name, _quoted(name)) for name in Claimed._fields)
+
+# What a change may set: everything but what names the job and what a store keeps itself.
+SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
+
+to_job = JobRow._make
+to_claimed = Claimed._make
+
+place_in_line = attrgetter("rank", "order_at", "id")
+"""The sort key of one queue's jobs."""
+
+_GIVEN = tuple(name for name in NewJob._fields if name not in ("order_offset", "delay", "at"))
+NEW_COLUMNS = ", ".join(map(_quoted, (*_GIVEN, "available_at", "order_at", "hold", "created_at")))
+_given = attrgetter(*_GIVEN)
+
+
+def new_row(job: NewJob, now: int) -> tuple[object, ...]:
+    """A new job as it is stored at `now`, in the order of `NEW_COLUMNS`."""
+    due = now + job.delay if job.at is None else job.at
+    return (*_given(job), due, due + job.order_offset, "delay" if due > now else None, now)

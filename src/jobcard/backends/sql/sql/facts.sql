@@ -1,0 +1,7 @@
+-- The schema, the random name this store got when it was made, its size, the store's time, and what the server is.
+-- Only reads.
+select (select number from {prefix}meta where name = 'schema'),
+       (select word from {prefix}meta where name = 'identity'),
+       {size},
+       {now},
+       {version}

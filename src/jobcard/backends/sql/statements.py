@@ -1,0 +1,101 @@
+"""The SQL of a store, read once: the statements of `sql/` here, and before them those of the store's own folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from jobcard.backends.sql.dialect import Dialect
+from jobcard.backends.sql.rows import CLAIMED_COLUMNS, HELD_COLUMNS, JOB_COLUMNS, NEW_COLUMNS
+from jobcard.backends.sql.values import can_be_sent
+
+_ALONG = re.compile(r"\{along (\w+)\}")
+_WORDS = (
+    "id_text", "tagged", "join", "or_skip", "for_share", "div", "some", "here", "size", "version", "number", "id",
+    "word", "text", "random",
+)  # fmt: skip
+
+
+class Migration(NamedTuple):
+    """One step of the schema, statement by statement."""
+
+    number: int
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+
+class Statements(dict[str, str]):
+    """Every statement by the name of its file, in one dialect and for tables of one prefix."""
+
+    def __init__(self, dialect: Dialect, prefix: str) -> None:
+        self.dialect = dialect
+        self.prefix = prefix
+        self._parts: dict[str, str] = {}
+        super().__init__(
+            (name.removesuffix(".sql"), self._fill(text))
+            for folder in (__package__, dialect.package)
+            for name, text in _read(folder, "sql").items()
+            if name.endswith(".sql")
+        )
+
+    def part(self, text: str) -> str:
+        """A part of a statement that is put together elsewhere, its words filled in."""
+        found = self._parts.get(text)
+        return found if found is not None else self._parts.setdefault(text, self._fill(text))
+
+    def can_look_for(self, text: str) -> bool:
+        """Whether a job can hold this text at all; one that no job can hold may not even be sent."""
+        return can_be_sent(text) and (self.dialect.holds_nul or "\x00" not in text)
+
+    def migrations(self) -> tuple[Migration, ...]:
+        """Every migration, oldest first: the store's own, or ours where it has none."""
+        texts = _read(self.dialect.package, "migrations") or _read(__package__, "migrations")
+        return tuple(
+            Migration(
+                number=int(name[:4]),
+                up=_split(self._fill(texts[name])),
+                down=_split(self._fill(texts[name.replace(".up.", ".down.")])),
+            )
+            for name in sorted(texts)
+            if name.endswith(".up.sql")
+        )
+
+    def _fill(self, text: str) -> str:
+        dialect = self.dialect
+        # Comments are for readers; without them the server has less to parse.
+        text = re.sub(r"--[^\n]*\n", "", text).strip()
+        text = (
+            _ALONG.sub(lambda found: dialect.along.replace("{index}", found[1]), text)
+            .replace("{columns}", JOB_COLUMNS)
+            .replace("{claimed_columns}", CLAIMED_COLUMNS)
+            .replace("{held_columns}", HELD_COLUMNS)
+            .replace("{new_columns}", NEW_COLUMNS)
+            .replace('"', dialect.quote)
+        )
+        for word in _WORDS:
+            text = text.replace(f"{{{word}}}", getattr(dialect, word))
+        # The store's time: the server's, whatever its time zone; in tests whatever they say it is.
+        return text.replace("{now}", f"coalesce(%(now)s, {dialect.now})").replace("{prefix}", self.prefix)
+
+
+@cache
+def statements(dialect: Dialect, prefix: str) -> Statements:
+    """The statements of a dialect for tables of this prefix."""
+    return Statements(dialect, prefix)
+
+
+def rows_of(names: Iterable[str], column: str) -> str:
+    """A table of one column: a row for each of these names, with the place of its value."""
+    return " union all ".join(f"select %({name})s as {column}" for name in names)
+
+
+def _read(package: str, folder: str) -> Mapping[str, str]:
+    place = files(package).joinpath(folder)
+    return {file.name: file.read_text("utf-8") for file in place.iterdir()} if place.is_dir() else {}
+
+
+def _split(script: str) -> tuple[str, ...]:
+    return tuple(statement.strip() for statement in script.split(";") if statement.strip())
