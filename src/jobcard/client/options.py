@@ -123,7 +123,13 @@ def make_template(
         get("timeout", declared.timeout),
         get("keep", declared.keep),
         None,  # unique_key
+        None,  # once_key
+        None,  # once_until
+        False,  # replaces
         None,  # limit_key
+        None,  # key_limit
+        None,  # rate_count
+        None,  # rate_per
         None,  # batch_id
         None,  # parent_id
         None,  # schedule_id

@@ -45,7 +45,13 @@ def new_job(**given: Any) -> NewJob:
         "timeout": None,
         "keep": None,
         "unique_key": None,
+        "once_key": None,
+        "once_until": None,
+        "replaces": False,
         "limit_key": None,
+        "key_limit": None,
+        "rate_count": None,
+        "rate_per": None,
         "batch_id": None,
         "parent_id": None,
         "schedule_id": None,
@@ -109,6 +115,11 @@ def settle(
 ) -> list[Refusal]:
     """Apply one holder's change and store the jobs that follow it; what was refused."""
     return backend.exchange(owner, outcomes=[Outcome(claim.ref, claim.token, change, then)]).refusals
+
+
+def outcome_of(claim: Claimed, change: Change) -> Outcome:
+    """One change of a held job."""
+    return Outcome(claim.ref, claim.token, change)
 
 
 def quarantine(claim: Claimed) -> Change:

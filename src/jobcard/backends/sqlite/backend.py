@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.sqlite import changes, checkup, files, lookup, storing, wake
+from jobcard.backends.sqlite import admission, changes, checkup, files, lookup, storing, wake
 from jobcard.backends.sqlite.connection import Connection, library_version
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.exchange import Exchange, keep_records
@@ -47,6 +47,7 @@ from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
 
@@ -54,6 +55,11 @@ _log = logging.getLogger("jobcard.store")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+_TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
+
+_KEYS_AT_ONCE = 200
+"""So many limit keys are looked at in one transaction."""
 
 _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""
@@ -150,6 +156,7 @@ class SQLiteBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one commit."""
         with self._write() as connection:
@@ -162,6 +169,7 @@ class SQLiteBackend:
                 outcomes=tuple(outcomes),
                 want=want,
                 lease=lease,
+                freed=freed,
             )
             answer = exchange.run()
         if exchange.has_stored:
@@ -193,6 +201,23 @@ class SQLiteBackend:
             with self._write() as connection, connection.transaction():
                 connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
         return found
+
+    @_verb
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many."""
+        number, after = 0, ""
+        with self._write() as connection:
+            while number < limit:
+                keys = [key for (key,) in connection.execute(self._sql["held_keys"], (after, _KEYS_AT_ONCE))]
+                if keys:
+                    with connection.transaction():
+                        number += admission.let_in(connection, self._sql, keys)
+                    after = keys[-1]
+                if len(keys) < _KEYS_AT_ONCE:
+                    break
+        if number:
+            self._ring()
+        return number
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -245,6 +270,8 @@ class SQLiteBackend:
                     if len(refs) < limit:
                         rows = connection.execute(self._sql[look], (*values, limit - len(refs)))
                         refs |= dict.fromkeys(ref for (ref,) in rows)
+            connection.execute(self._sql["forget_once"], (now, limit))
+            connection.execute(self._sql["forget_starts"], (now,))
             return self._delete(connection, list(refs))
 
     @_verb
@@ -265,7 +292,7 @@ class SQLiteBackend:
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
         with self._write() as connection, connection.transaction():
-            for name in ("truncate_attempts", "truncate_lines", "truncate_jobs", "truncate_records", "raise_settings"):
+            for name in (*_TRUNCATE, "raise_settings"):
                 connection.execute(self._sql[name])
         self._ring()
 
@@ -318,6 +345,15 @@ class SQLiteBackend:
         """The whole store's figures."""
         with self._read() as connection:
             return lookup.tally(connection, self._sql, self._clock.now())
+
+    @_verb
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues and limit keys are used now."""
+        with self._read() as connection:
+            return (
+                {queue: admission.use_of_queue(connection, self._sql, queue) for queue in queues},
+                {key: admission.use_of_key(connection, self._sql, key) for key in keys},
+            )
 
     # -- small records
 

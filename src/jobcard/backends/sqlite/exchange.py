@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import repeat
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sqlite import changes, storing
+from jobcard.backends.sqlite import admission, changes, storing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import place_in_line, to_claimed
+from jobcard.core import rates
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
 from jobcard.core.states import AT_WORK, Change, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, JobcardError
@@ -35,6 +36,7 @@ class Exchange:
         outcomes: tuple[Outcome, ...],
         want: Want,
         lease: int,
+        freed: Collection[str],
     ) -> None:
         self._connection = connection
         self._sql = sql
@@ -44,13 +46,15 @@ class Exchange:
         self._outcomes = outcomes
         self._want = want
         self._lease = lease
+        self._freed = freed
+        self._free_at: int | None = None
         self._refusals: list[Refusal] = []
         self.has_stored = False
         """Jobs that follow others were stored: whoever waits for jobs wants to know."""
 
     def run(self) -> Exchanged:
         """All of it in one commit; without the write lock when there is nothing to do."""
-        if not (self._completions.refs or self._outcomes or self._finds_work()):
+        if not (self._completions.refs or self._outcomes or self._freed or self._finds_work()):
             return self._answer([])
         try:
             return self._in_one_step(self._complete_all, self._apply)
@@ -69,6 +73,7 @@ class Exchange:
                         complete()
                     for outcome in self._outcomes:
                         apply(outcome)
+                    admission.let_in(self._connection, self._sql, self._freed)
                     return self._answer(self._claim())
             except CorruptRecordError:
                 if not self._quarantine():
@@ -80,10 +85,22 @@ class Exchange:
         _, due = self._news()
         if due is not None and due <= self._now:
             return True
-        claimable = self._sql["claimable"]
         return self._want.total > 0 and any(
-            most > 0 and self._connection.execute(claimable, (queue,)) for queue, most in self._want.queues
+            most > 0 and self._has_claimable(queue) and self._room_in(queue, most) for queue, most in self._want.queues
         )
+
+    def _has_claimable(self, queue: str) -> bool:
+        return bool(self._connection.execute(self._sql["claimable"], (queue,)))
+
+    def _room_in(self, queue: str, most: int) -> int:
+        """How many jobs of a queue may be claimed, `most` at the most; notes when its rate lets in one more."""
+        limit = self._want.limits.get(queue)
+        if limit is None:
+            return most
+        room, free_at = admission.room_in_queue(self._connection, self._sql, queue, limit, self._now)
+        if free_at is not None and free_at > self._now:
+            self._free_at = min(free_at, self._free_at or free_at)
+        return most if room is None else min(most, room)
 
     def _news(self) -> tuple[int, int | None]:
         [(settings, due)] = self._connection.execute(self._sql["news"])
@@ -91,6 +108,8 @@ class Exchange:
 
     def _answer(self, claimed: list[Claimed]) -> Exchanged:
         settings, due = self._news()
+        if self._free_at is not None:
+            due = self._free_at if due is None else min(due, self._free_at)
         return Exchanged(
             claimed=claimed,
             refusals=self._refusals,
@@ -151,16 +170,28 @@ class Exchange:
 
     def _claim(self) -> list[Claimed]:
         claimed: list[Claimed] = []
-        left = self._want.total
+        self._free_at = None
         for queue, most in self._want.queues:
-            number = min(most, left)
-            if number <= 0:
-                continue
+            number = min(most, self._want.total - len(claimed))
+            if number > 0:
+                claimed += self._claim_from(queue, number)
+        return claimed
+
+    def _claim_from(self, queue: str, most: int) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        number = room = self._room_in(queue, most)
+        while number > 0:
             values = (self._owner, self._now, self._now + self._lease, queue, number)
             taken = list(map(to_claimed, self._connection.execute(self._sql["claim"], values)))
             taken.sort(key=place_in_line)
-            claimed += taken
-            left -= len(taken)
+            claimed += admission.sift(self._connection, self._sql, taken, self._now)
+            # In the stead of those whose keys are at their limit come those behind them.
+            number = room - len(claimed) if len(taken) == number else 0
+        limit = self._want.limits.get(queue)
+        if limit is not None and limit.rate is not None:
+            name = rates.of_queue(queue)
+            admission.count_starts(self._connection, self._sql, name, limit.rate, len(claimed), self._now)
+            self._room_in(queue, most)
         return claimed
 
     def _quarantine(self) -> bool:

@@ -60,6 +60,8 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
         add("error_kind = ?", where.error_kind)
     if where.batch_id is not None:
         add("batch_id = ?", where.batch_id)
+    if where.limit_key is not None:
+        add("limit_key = ?", where.limit_key)
     if where.after is not None:
         add("created_at >= ?", where.after)
     if where.before is not None:

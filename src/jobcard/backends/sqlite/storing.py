@@ -13,7 +13,7 @@ from jobcard.errors import StoreMovedError
 def enqueue(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
     """Store these jobs in one transaction; one answer each, in order."""
     # Where keys may collide, one by one at once; else all in one go, and again if one was there already.
-    if len(jobs) > 1 and all(job.unique_key is None for job in jobs):
+    if len(jobs) > 1 and not any(map(_has_key, jobs)):
         answers = _enqueue_all(connection, sql, jobs, now)
         if answers is not None:
             return answers
@@ -38,12 +38,35 @@ def _enqueue_all(
 def _enqueue_singly(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
     with connection.transaction():
         _open_line(connection, sql, jobs, now)
-        return [
-            Enqueued(Fate.STORED, job.id)
-            if connection.change(sql["enqueue"], (*job, now))
-            else _find_taken(connection, sql, job)
-            for job in jobs
-        ]
+        return [_enqueue_one(connection, sql, job, now) for job in jobs]
+
+
+def _enqueue_one(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> Enqueued:
+    if _store(connection, sql, job, now):
+        return Enqueued(Fate.STORED, job.id)
+    taken = _find_taken(connection, sql, job)
+    if taken.fate is Fate.KEY_TAKEN and job.replaces and connection.change(sql["replace"], (*job, now, taken.existing)):
+        return Enqueued(Fate.REPLACED, taken.existing)
+    return taken
+
+
+def _store(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> bool:
+    if job.once_key is None:
+        return connection.change(sql["enqueue"], (*job, now)) > 0
+    try:
+        # A once key taken for a job that is not stored then is given back.
+        with connection.savepoint():
+            if not connection.change(sql["take_once"], (job.once_key, job.id, job.once_until, now)):
+                return False
+            if not connection.change(sql["enqueue"], (*job, now)):
+                raise _TakenError
+    except _TakenError:
+        return False
+    return True
+
+
+def _has_key(job: NewJob) -> bool:
+    return job.unique_key is not None or job.once_key is not None
 
 
 def follow(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> bool:
@@ -52,7 +75,9 @@ def follow(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob
     Whether any was stored.
     """
     _open_line(connection, sql, jobs, now)
-    return connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) > 0
+    if not any(map(_has_key, jobs)):
+        return connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) > 0
+    return sum(_store(connection, sql, job, now) for job in jobs) > 0
 
 
 def _open_line(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> None:
@@ -69,9 +94,12 @@ def _find_taken(connection: Connection, sql: Mapping[str, str], job: NewJob) -> 
     if found:
         same = found[0] == (job.name, job.init, job.args, job.kwargs)
         return Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
-    [(existing,)] = connection.execute(sql["find_unique_key"], (job.unique_key,))
+    if job.unique_key is not None:
+        for (existing,) in connection.execute(sql["find_unique_key"], (job.unique_key,)):
+            return Enqueued(Fate.KEY_TAKEN, existing)
+    [(existing,)] = connection.execute(sql["find_once"], (job.once_key,))
     return Enqueued(Fate.KEY_TAKEN, existing)
 
 
 class _TakenError(Exception):
-    """An id of the batch is there already; the batch is stored again one by one."""
+    """An id or key of the batch is there already."""

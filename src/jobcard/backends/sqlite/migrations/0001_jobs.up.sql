@@ -9,7 +9,7 @@ create table {prefix}jobs (
     queue text not null,
     rank integer not null,
     order_at integer not null,
-    hold text check (hold in ('delay', 'after', 'batch', 'parked', 'broken')),
+    hold text check (hold in ('delay', 'limit', 'after', 'batch', 'parked', 'broken')),
     state text not null default 'waiting'
         check (state in ('waiting', 'claimed', 'running', 'completed', 'failed', 'canceled')),
     claim_token integer not null default 0 check (claim_token >= 0),

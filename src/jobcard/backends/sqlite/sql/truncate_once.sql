@@ -1,0 +1,3 @@
+-- Deletes every row of {prefix}once.
+-- Runs in one transaction with the other tables.
+delete from {prefix}once
