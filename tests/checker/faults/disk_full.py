@@ -72,6 +72,8 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     if server is not None and not server.runs:
         scene.count("servers_ended_by_a_full_disk", 1)
         yield from scene.in_background(server.start)
+    elif "StoreFullError" not in said:
+        scene.count("full_disks_not_felt", 1)  # a server may live on room that it took before
     yield from scene.back("disk_back", scene.now())
     if server is None and (found := _integrity(disk / "jobs.db")) != "ok":
         scene.broken("lost", f"the file is damaged: {found}")
