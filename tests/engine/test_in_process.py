@@ -20,6 +20,7 @@ from helpers.waiting import wait_until
 from jobcard import (
     Backoff,
     ConfigError,
+    Engine,
     Jobcard,
     JobClass,
     JobContext,
@@ -30,7 +31,7 @@ from jobcard import (
     StoreUnavailableError,
     current_job,
 )
-from jobcard.backends.base import Want
+from jobcard.backends.base import RecordKind, Want
 from jobcard.backends.sqlite import SQLiteBackend
 
 TIMEOUT = 30
@@ -78,6 +79,35 @@ def test_jobs_run_on_threads_of_this_process(jobs: Jobcard) -> None:
         assert "default" in engine.queues
     assert seen == [(1, False)]
     assert jobs.engines.list() == []
+
+
+def test_an_engine_in_this_process_tells_of_itself_as_others_do(make: Callable[..., Jobcard]) -> None:
+    """Its record says what runs and whether it is quiet; orders are obeyed, and nothing of it stays in the store."""
+    jobs = make(lease=30, heartbeat=0.5)
+    goes = threading.Event()
+
+    @jobs.job(name="waits")
+    def waits() -> None:
+        goes.wait(TIMEOUT)
+
+    def engine() -> Engine:
+        [found] = jobs.engines.list()
+        return found
+
+    with jobs.running(in_process=True):
+        running = waits.enqueue()
+        wait_until(lambda: engine().jobs, "the record to name the job that runs")
+        [told] = engine().jobs
+        assert (told.pid, told.job_id, told.name) == (os.getpid(), running.id, "waits")
+        assert not engine().quiet
+        jobs.engines.quiet(engine().id)
+        wait_until(lambda: engine().quiet, "the engine to be quiet")
+        goes.set()
+        running.result(timeout=TIMEOUT)
+        with jobs.parts.connection as store:
+            assert len(store.read_records(RecordKind.ORDER)) == 1
+    with jobs.parts.connection as store:
+        assert store.read_records(RecordKind.ENGINE) == store.read_records(RecordKind.ORDER) == []
 
 
 def test_every_kind_of_job_runs(jobs: Jobcard) -> None:
