@@ -427,6 +427,35 @@ class Unplugged(SQLiteBackend):
             raise StoreUnavailableError("unplugged")
 
 
+class Sloppy(SQLiteBackend):
+    """A store of somebody else's, whose driver's errors come through now and then."""
+
+    exchanges = 0
+
+    def exchange(self, *args: Any, **kwargs: Any) -> Any:
+        self.exchanges += 1
+        answer = super().exchange(*args, **kwargs)
+        if self.exchanges % 3 == 0:
+            raise OSError("the answer was lost")
+        return answer
+
+
+def test_a_store_that_breaks_its_contract_does_not_end_the_engine(make: Callable[..., Jobcard]) -> None:
+    """What it raises counts as an answer that was lost: every job runs once, and ends."""
+    jobs = make(None, backend=Sloppy(MEMORY))
+    ran: list[int] = []
+
+    @jobs.job
+    def note(number: int) -> None:
+        ran.append(number)
+
+    handles = [note.enqueue(number) for number in range(50)]
+    with jobs.running(in_process=True):
+        for handle in handles:
+            handle.result(timeout=TIMEOUT)
+    assert sorted(ran) == list(range(50))
+
+
 def test_who_cannot_renew_lets_go(make: Callable[..., Jobcard]) -> None:
     """When the store is away for most of the lease the job is told, and its outcome does not count any more."""
     store = Unplugged(MEMORY)
