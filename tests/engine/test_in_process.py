@@ -306,7 +306,7 @@ def test_a_job_over_its_timeout_is_abandoned(jobs: Jobcard) -> None:
     gate, left = threading.Event(), threading.Event()
     seen: list[Any] = []
 
-    @jobs.job(timeout=0.2, max_attempts=2, backoff=Backoff.fixed(0))
+    @jobs.job(timeout=2.0, max_attempts=2, backoff=Backoff.fixed(0))
     def stuck(ctx: JobContext) -> str:
         if ctx.attempt == 2:
             return "second try"
