@@ -12,6 +12,7 @@ from types import MappingProxyType
 import pytest
 
 from jobcard.backends.base import Backend
+from jobcard.conformance.concurrent import CROWD, run_concurrent_histories
 from jobcard.conformance.drawing import CI
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.machine import run_histories
@@ -55,9 +56,11 @@ class BackendSuite:
     """Inherit from this and give a `harness` fixture: today's checks and tomorrow's come with it.
 
     histories: how many random histories are run, and how long they are.
+    crowd: the same for histories of several threads at once.
     """
 
     histories = CI
+    crowd = CROWD
 
     @pytest.fixture
     def backend(self, harness: Harness) -> Iterator[Backend]:
@@ -73,6 +76,11 @@ class BackendSuite:
     def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
         """Whatever is done in whatever order, the store holds what the model holds."""
         run_histories(harness.fresh, self.histories)
+
+    def test_concurrent_histories_are_linearizable(self, harness: Harness) -> None:
+        """What several threads saw of a job can have happened one step after the other."""
+        run_concurrent_histories(harness, self.crowd)
+        harness.close()
 
 
 for _name, _check in CHECKS.items():
