@@ -41,6 +41,7 @@ class Host:
         if engine is not self.engine:
             return
         now = self.world.now
+        engine.look_around()
         at = engine.safe + UNSAFE_SHARE * self.world.settings.lease
         if now >= at:
             for worker in list(engine.workers.values()):
