@@ -14,7 +14,6 @@ from jobcard.engine import commands as orders
 from jobcard.engine import routines
 from jobcard.engine.plan import LAST_WORDS_SECONDS
 from jobcard.engine.shares import SAFE_SHARE
-from jobcard.workers.messages import Exit
 from simulation.faults import Violation
 from simulation.jobs import NAMES
 from simulation.records import Remembering, Store
@@ -258,7 +257,7 @@ class SimEngine:
                 for job_id in worker.fenced:
                     world.own_deaths[job_id] += 1
             del self.workers[worker.number]
-            plan.worker_gone(worker.number, worker.recall(), Exit(-9, ""), world.now)
+            plan.worker_gone(worker.number, worker.recall(), rest[1], world.now)
         return None
 
     def _stop(self) -> None:

@@ -196,7 +196,7 @@ class Judge:
         if run is None or run.end is None:
             return
         missing = set(run.lines) - self.lines[row.id]
-        if missing and run.how != "died":
+        if missing and run.how != "died" and not run.unstorable:
             raise Violation(f"job {self.name(row.id)} is {row.state} and {missing} of its log is not there")
         if run.how == "told" and run.told_why == "cancel" and row.state != "canceled":
             raise Violation(f"job {self.name(row.id)} ended because it was canceled, and is {row.state}")
@@ -363,8 +363,9 @@ class Judge:
             if row.state not in states.ENDED:
                 raise Violation(f"job {self.name(job_id)} has not ended: {row.state}")
             runs = self.runs[job_id]
-            if row.state == "completed" and (not runs or not any(run.token == row.claim_token for run in runs)):
-                raise Violation(f"job {self.name(job_id)} is completed by a claim that never ran it")
+            ended = any(run.token == row.claim_token and run.how != "died" for run in runs)
+            if row.state == "completed" and not ended:
+                raise Violation(f"job {self.name(job_id)} is completed, and no run of that claim came to its end")
             tries = [run for run in runs[self.fresh_from[job_id] :] if run.how != "snooze"]
             if recipe.job.max_attempts == 1 and len(tries) > 1 and self.faults.steps_forward == 0:
                 raise Violation(f"job {self.name(job_id)} with max_attempts=1 ran {len(tries)} times")

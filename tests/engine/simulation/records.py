@@ -39,6 +39,8 @@ class Run:
     talks: bool = False
     lines: list[str] = field(default_factory=list)
     """What it logged."""
+    unstorable: bool = False
+    """It asked for a checkpoint that no store can take: what was said with it may come too late the second time."""
     when_told: str = "told"
     """How it ends when it is told to; "ignore": it does not."""
     told_at: float | None = None
