@@ -18,6 +18,8 @@ from checker.scene import Scene
 from jobcard.errors import StoreError, StoreFullError
 
 FULL_SECONDS = 5.0
+LAST_WORDS_SECONDS = 2.0
+"""A server that gives up for want of room may write about it for a while before it ends."""
 MEGABYTES = 1024
 
 
@@ -69,6 +71,7 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     scene.count("said_full", said.count("StoreFullError"))
     if server is None and "StoreFullError" not in said:
         scene.broken("stuck", f"nobody said that the disk is full, but {sorted(set(said))}")
+    yield from scene.after(LAST_WORDS_SECONDS)
     if server is not None and not server.runs:
         scene.count("servers_ended_by_a_full_disk", 1)
         yield from scene.in_background(server.start)
