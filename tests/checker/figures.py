@@ -237,7 +237,7 @@ def _check_rows(figures: Figures, store: Stored, runs: dict[str, list[Run]], wor
         tries = runs.get(row.id, [])
         if row.state not in ENDED:
             figures.add("stuck", f"{row.id} is {row.state}")
-        unseen = row.crashes if workers_killed else _may_not_have_begun(row)
+        unseen = max(row.crashes if workers_killed else 0, _may_not_have_begun(row))
         if row.attempt > len(tries) + unseen and row.state != "canceled":
             figures.add("overspent", f"{row.id} counts {row.attempt} attempts and ran {len(tries)} times")
         if row.state != "completed":
@@ -256,9 +256,10 @@ def _may_not_have_begun(row: Row) -> int:
     """How many tries may be counted that never reached the job's code.
 
     A job that may start only once, or was too often near a crash, is counted as begun before it is handed over; when
-    everything dies in that moment nobody can know, and it is recorded as crashed.
+    everything dies in that moment nobody can know, and it is recorded as crashed, or interrupted.
     """
-    return row.crashes if row.max_attempts == 1 or row.crashes > row.max_crashes else 0
+    interrupted = row.max_attempts == 1 and row.reason == "interrupted"
+    return max(row.crashes, interrupted) if row.max_attempts == 1 or row.crashes > row.max_crashes else 0
 
 
 def _check_endings(figures: Figures, endings: Sequence[Ending]) -> None:

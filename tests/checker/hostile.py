@@ -184,7 +184,7 @@ class OnMongoDB(Hostile):
 
         super().__init__(place)
         self._client: Any = MongoClient(self._url.hostname, self._url.port, directConnection=True)
-        self._jobs = self._client[self._url.path.strip("/")][f"{self._prefix}jobs"]
+        self._jobs = self._client[self._url.path.strip("/")][f"{self._prefix}.jobs"]
         self._transactions = "replicaSet" in self._url.query
 
     def lock(self, chance: random.Random) -> int:

@@ -38,7 +38,7 @@ from helpers.places import ANY_KIND
 
 JOBS = 5_000
 STUCK_SECONDS = 120.0
-STEP = 0.01
+STEP = 0.02
 LOW = 40
 """Fewer waiting jobs than this are too few: faults are to meet engines at work."""
 HIGH = 400

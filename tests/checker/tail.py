@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from pathlib import Path
 
-from checker.history import OVER, is_alive
+from checker.history import OVER, is_alive, process_name
 
 NEWEST = 400
 
@@ -15,6 +16,7 @@ class Tail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._me = process_name(os.getpid())
         self._over = folder / OVER
         self._over.mkdir(exist_ok=True)
         self._read: dict[str, int] = {}
@@ -30,11 +32,11 @@ class Tail:
         self.waiting: set[str] = set()
         """Acknowledged jobs that have not begun and were not canceled."""
         self.stored: Counter[str] = Counter()
-        """By producer: how many jobs of its batches are acknowledged."""
+        """By producer: how many jobs of its batches are acknowledged; those of this process are counted nowhere."""
         self.raced: dict[str, set[str]] = {}
         """By unique key: the producers that were told who has it."""
         self.newest: deque[str] = deque(maxlen=NEWEST)
-        """The jobs acknowledged last, but for those with a unique key: who cancels one lets another take its key."""
+        """The jobs of batches acknowledged last: what else there is, a fault has plans for."""
 
     def look(self) -> None:
         """Read what was written since the last time."""
@@ -77,6 +79,6 @@ class Tail:
             case "enq-ok":
                 if facts[0] not in self.begun:
                     self.waiting.add(facts[0])
-                if len(facts) == 1:
+                if len(facts) == 1 and process != self._me:
                     self.stored[process] += 1
                     self.newest.append(facts[0])

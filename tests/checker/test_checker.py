@@ -210,6 +210,9 @@ NO_FAULT = {
     "one try at most, and it died before its first line": healthy().stored(
         "failed", reason="crash", attempt=1, max_attempts=1, crashes=1
     ),
+    "one try at most, and its engine had to end before its first line": healthy().stored(
+        "failed", reason="interrupted", attempt=1, max_attempts=1
+    ),
     "canceled before it ran": healthy().stored("canceled", attempt=0),
 }
 

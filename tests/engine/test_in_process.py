@@ -20,6 +20,7 @@ from helpers.waiting import wait_until
 from jobcard import (
     Backoff,
     ConfigError,
+    Engine,
     Jobcard,
     JobClass,
     JobContext,
@@ -30,7 +31,7 @@ from jobcard import (
     StoreUnavailableError,
     current_job,
 )
-from jobcard.backends.base import Want
+from jobcard.backends.base import RecordKind, Want
 from jobcard.backends.sqlite import SQLiteBackend
 
 TIMEOUT = 30
@@ -78,6 +79,35 @@ def test_jobs_run_on_threads_of_this_process(jobs: Jobcard) -> None:
         assert "default" in engine.queues
     assert seen == [(1, False)]
     assert jobs.engines.list() == []
+
+
+def test_an_engine_in_this_process_tells_of_itself_as_others_do(make: Callable[..., Jobcard]) -> None:
+    """Its record says what runs and whether it is quiet; orders are obeyed, and nothing of it stays in the store."""
+    jobs = make(lease=30, heartbeat=0.5)
+    goes = threading.Event()
+
+    @jobs.job(name="waits")
+    def waits() -> None:
+        goes.wait(TIMEOUT)
+
+    def engine() -> Engine:
+        [found] = jobs.engines.list()
+        return found
+
+    with jobs.running(in_process=True):
+        running = waits.enqueue()
+        wait_until(lambda: engine().jobs, "the record to name the job that runs")
+        [told] = engine().jobs
+        assert (told.pid, told.job_id, told.name) == (os.getpid(), running.id, "waits")
+        assert not engine().quiet
+        jobs.engines.quiet(engine().id)
+        wait_until(lambda: engine().quiet, "the engine to be quiet")
+        goes.set()
+        running.result(timeout=TIMEOUT)
+        with jobs.parts.connection as store:
+            assert len(store.read_records(RecordKind.ORDER)) == 1
+    with jobs.parts.connection as store:
+        assert store.read_records(RecordKind.ENGINE) == store.read_records(RecordKind.ORDER) == []
 
 
 def test_every_kind_of_job_runs(jobs: Jobcard) -> None:
@@ -276,7 +306,7 @@ def test_a_job_over_its_timeout_is_abandoned(jobs: Jobcard) -> None:
     gate, left = threading.Event(), threading.Event()
     seen: list[Any] = []
 
-    @jobs.job(timeout=0.2, max_attempts=2, backoff=Backoff.fixed(0))
+    @jobs.job(timeout=2.0, max_attempts=2, backoff=Backoff.fixed(0))
     def stuck(ctx: JobContext) -> str:
         if ctx.attempt == 2:
             return "second try"
@@ -395,6 +425,35 @@ class Unplugged(SQLiteBackend):
     def _check(self) -> None:
         if self.unplugged:
             raise StoreUnavailableError("unplugged")
+
+
+class Sloppy(SQLiteBackend):
+    """A store of somebody else's, whose driver's errors come through now and then."""
+
+    exchanges = 0
+
+    def exchange(self, *args: Any, **kwargs: Any) -> Any:
+        self.exchanges += 1
+        answer = super().exchange(*args, **kwargs)
+        if self.exchanges % 3 == 0:
+            raise OSError("the answer was lost")
+        return answer
+
+
+def test_a_store_that_breaks_its_contract_does_not_end_the_engine(make: Callable[..., Jobcard]) -> None:
+    """What it raises counts as an answer that was lost: every job runs once, and ends."""
+    jobs = make(None, backend=Sloppy(MEMORY))
+    ran: list[int] = []
+
+    @jobs.job
+    def note(number: int) -> None:
+        ran.append(number)
+
+    handles = [note.enqueue(number) for number in range(50)]
+    with jobs.running(in_process=True):
+        for handle in handles:
+            handle.result(timeout=TIMEOUT)
+    assert sorted(ran) == list(range(50))
 
 
 def test_who_cannot_renew_lets_go(make: Callable[..., Jobcard]) -> None:

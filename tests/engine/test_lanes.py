@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobcard.engine.lanes import CALLS, EXCHANGE, RENEW, ROUTINE, Lanes
-from jobcard.errors import StoreUnavailableError
+from jobcard.errors import ConfigError, StoreUnavailableError
 
 
 def hear(selector: selectors.BaseSelector, heard: list[Any], count: int) -> None:
@@ -23,6 +23,10 @@ def hear(selector: selectors.BaseSelector, heard: list[Any], count: int) -> None
 
 def fail() -> None:
     raise StoreUnavailableError("away")
+
+
+def misuse() -> None:
+    raise ConfigError("the store is closed")
 
 
 def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
@@ -44,7 +48,7 @@ def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
 
 @pytest.mark.parametrize("threaded", [False, True])
 def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) -> None:
-    """Both kinds come back to the thread that turns, and an error that is none of the store's ends it."""
+    """Both kinds come back to the thread that turns, and another error of ours than a store's ends it."""
     selector = selectors.DefaultSelector()
     lanes = Lanes(selector, threaded=threaded)
     heard: list[Any] = []
@@ -58,9 +62,26 @@ def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) ->
     assert heard[0] == (7, threading.current_thread())
     assert isinstance(heard[1][0], StoreUnavailableError)
     assert heard[1][1] is threading.current_thread()
-    with pytest.raises(ZeroDivisionError):
-        lanes.run(ROUTINE, lambda: 1 // 0, note, note)
+    with pytest.raises(ConfigError):
+        lanes.run(ROUTINE, misuse, note, note)
         hear(selector, heard, 3)
+    lanes.close()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_what_no_store_may_raise_counts_as_unavailable(threaded: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """An error of somebody else's store is told with its traceback, once in a while, and the store is asked again."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, threaded=threaded)
+    heard: list[Any] = []
+    for _ in range(3):
+        lanes.run(ROUTINE, lambda: 1 // 0, heard.append, heard.append)
+    lanes.run(ROUTINE, lambda: 7, heard.append, heard.append)
+    hear(selector, heard, 4)
+    assert [type(error) for error in heard[:3]] == [StoreUnavailableError] * 3 and heard[3] == 7
+    assert "ZeroDivisionError" in str(heard[0])
+    [record] = caplog.records
+    assert record.levelname == "ERROR" and "Traceback" in caplog.text and "1 // 0" in caplog.text
     lanes.close()
 
 

@@ -1,7 +1,8 @@
 """Thousands of simulated runs of whole engines, and the proof that the simulator can fail.
 
-JOBCARD_SIMULATION_SEEDS   how many seeds (300)
-JOBCARD_SIMULATION_BASE    the first one (0); a longer run takes others, and what it finds becomes a test of its own
+JOBCARD_SIMULATION_SEEDS   how many seeds (2,000)
+JOBCARD_SIMULATION_BASE    the first one (0), the same in every run; a long one takes others (`python -m simulation`),
+                           and what it finds becomes a test of its own
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from simulator import NO_FAULTS, Faults, simulate
+from simulation.play import NO_FAULTS, Faults, simulate
 
 from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Outcome, Want
 from jobcard.conformance.model import ModelBackend
@@ -23,19 +24,23 @@ from jobcard.engine.held import Told
 from jobcard.engine.plan import Plan
 from jobcard.workers.messages import Exit
 
-SEEDS = int(os.environ.get("JOBCARD_SIMULATION_SEEDS", "300"))
+SEEDS = int(os.environ.get("JOBCARD_SIMULATION_SEEDS", "2000"))
 BASE = int(os.environ.get("JOBCARD_SIMULATION_BASE", "0"))
-CHUNK = 25  # small enough for several processes to share the work
+CHUNK = 50  # small enough for several processes to share the work
+QUICK = 4  # chunks that every run plays
+CHUNKS = [
+    pytest.param(chunk, marks=[pytest.mark.slow] if chunk >= QUICK else []) for chunk in range(-(-SEEDS // CHUNK))
+]
 
 
-@pytest.mark.parametrize("chunk", range(-(-SEEDS // CHUNK)))
+@pytest.mark.parametrize("chunk", CHUNKS)
 def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
     """Every job ends once, no two tries overlap, nothing is held or blamed wrongly, and engines stop in time."""
     first = BASE + chunk * CHUNK
     reports = [simulate(seed) for seed in range(first, min(first + CHUNK, BASE + SEEDS))]
     broken = [report for report in reports if report.violation is not None]
     assert not broken, "\n".join(
-        f"{report}\n  replay: python tests/engine/simulator.py --seed {report.seed}" for report in broken
+        f"{report}\n  replay: cd tests/engine; python -m simulation --seed {report.seed}" for report in broken
     )
 
 
@@ -48,10 +53,25 @@ def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
         Faults(engine_crashes=10, host_losses=4, worker_crashes=0.2),
         Faults(cancels=60, worker_crashes=0.1),
         Faults(queue_pauses=20, error=0.05),
+        Faults(queue_changes=60, cancels=10),
+        Faults(moves=80, worker_crashes=0.1),
+        Faults(twice=0.3, partly=0.1, producer_deaths=0.5),
         Faults(orders=20, cancels=20),
         Faults(error=0.2, lost=0.2, late=0.05, cancels=20),
     ],
-    ids=["stopped", "answers lost", "slow store", "crashes", "cancels", "queues paused", "orders", "notes"],
+    ids=[
+        "stopped",
+        "answers lost",
+        "slow store",
+        "crashes",
+        "cancels",
+        "queues paused",
+        "queues changed",
+        "moved",
+        "twice and partly",
+        "orders",
+        "notes",
+    ],
 )
 def test_much_of_one_kind_of_fault_breaks_nothing(faults: Faults) -> None:
     """What is rare in a mixture gets its own runs."""

@@ -39,10 +39,10 @@ def test_what_a_module_sets_at_its_import_stays(start: Start) -> None:
 def test_tidying_up_what_is_tidy_costs_next_to_nothing() -> None:
     """It happens after every job."""
     room = Room()
-    began = time.perf_counter()
+    began = time.process_time()  # others may have the machine meanwhile
     for _ in range(1_000):
         room.tidy()
-    took = (time.perf_counter() - began) / 1_000
+    took = (time.process_time() - began) / 1_000
     print(f"{took * 1e6:.1f} µs")
     assert took < 0.001
 

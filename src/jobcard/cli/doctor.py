@@ -9,6 +9,7 @@ import click
 from jobcard.cli import output
 from jobcard.cli.application import APP_HELP, load_for_reading, parse_reference
 from jobcard.cli.options import common, open_store, start_logging
+from jobcard.engine import exits
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
@@ -88,12 +89,11 @@ def _command_line(url: str) -> Finding:
 
 
 def _exit_code(found: Diagnosis, *, strict: bool) -> int:
-    from jobcard.cli.main import FAILED, OK, STORE
     from jobcard.core.findings import Severity
 
     if not found.reached:
-        return STORE
-    return OK if found.ok and not (strict and found.of(Severity.WARNING)) else FAILED
+        return exits.STORE
+    return exits.OK if found.ok and not (strict and found.of(Severity.WARNING)) else exits.FAILED
 
 
 def _print_json(found: Diagnosis) -> None:

@@ -15,6 +15,7 @@ from importlib import import_module
 import click
 
 from jobcard.cli import output
+from jobcard.engine import exits
 from jobcard.errors import (
     AccessDeniedError,
     BackupError,
@@ -28,19 +29,18 @@ from jobcard.errors import (
 )
 from jobcard.version import VERSION
 
-OK, FAILED, USAGE, STORE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
 COMPLETION = "_JOBCARD_COMPLETE"  # set by the script that `jobcard completion` prints
 BROKEN_PIPE = 141  # as the shell says of a program that SIGPIPE ended
 
 _EXIT_CODES: Sequence[tuple[type[JobcardError], int]] = (
-    (NotFoundError, NOT_FOUND),
-    (UnknownJobError, NOT_FOUND),
-    (AccessDeniedError, STORE),
-    (ConfigError, USAGE),
-    (InvalidJobError, USAGE),
-    (StoreError, STORE),
-    (SchemaVersionError, STORE),
-    (BackupError, STORE),
+    (NotFoundError, exits.NOT_FOUND),
+    (UnknownJobError, exits.NOT_FOUND),
+    (AccessDeniedError, exits.STORE),
+    (ConfigError, exits.USAGE),
+    (InvalidJobError, exits.USAGE),
+    (StoreError, exits.STORE),
+    (SchemaVersionError, exits.STORE),
+    (BackupError, exits.STORE),
 )
 
 _EXAMPLES = """\b
@@ -107,7 +107,7 @@ def cli(ctx: click.Context) -> None:
     """Background jobs for Python, kept in the database you already run."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
-        ctx.exit(USAGE)
+        ctx.exit(exits.USAGE)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -116,13 +116,13 @@ def run(arguments: Sequence[str]) -> int:
         with cli.make_context("jobcard", list(arguments)) as ctx:
             code = cli.invoke(ctx)
         sys.stdout.flush()
-        return code if isinstance(code, int) else OK
+        return code if isinstance(code, int) else exits.OK
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
         name = error.ctx.command_path if error.ctx else "jobcard"
         output.complain(f"{error.format_message()} (try: {name} --help)", name)
-        return USAGE
+        return exits.USAGE
     except click.ClickException as error:
         output.complain(error.format_message())
         return error.exit_code
@@ -131,16 +131,16 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return exits.INTERRUPTED
     except JobcardError as error:
         output.complain(str(error))
-        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), exits.FAILED)
     except OSError as error:
         output.complain(str(error))
-        return FAILED
+        return exits.FAILED
     except Exception as error:
         output.complain(f"internal error: {type(error).__name__}: {error}{_place(error)}")
-        return FAILED
+        return exits.FAILED
 
 
 def _place(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jobcard.cli import output
+from jobcard.engine import exits
 from jobcard.engine.control import KeeperHandle, launch_keeper
 from jobcard.errors import JobcardError
 
@@ -78,11 +79,11 @@ class _Reloading:
             try:
                 self._start()
             except _StoppedAtStart:
-                return 0
+                return exits.OK
             changed = self._wait_for_change(sources)
             code = self._stop()
             if not changed:
-                return 130 if self._signals > 1 else code
+                return exits.INTERRUPTED if self._signals > 1 else code
             output.note(f"reloading: {', '.join(map(output.one_line, sorted(changed)))}")
 
     def _told(self, number: int, _frame: object) -> None:

@@ -34,7 +34,8 @@ class Engine:
     """A live engine, as it told of itself at its last heartbeat.
 
     queues: those it serves. workers: the pids of its worker processes. quiet: it was told to claim nothing more.
-    app: what it runs, "module:attribute" or a script; None: an older engine, which does not say.
+    app: what it runs, "module:attribute" or a script; None: it does not say, being of an older version,
+    or in the process of an application that no other could find.
     """
 
     id: str

@@ -17,8 +17,18 @@ import pytest
 # Before they are imported: the assertions in them shall say what they compared.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
+from jobcard.conformance.concurrent import Crowd, run_concurrent_histories  # noqa: E402
 from jobcard.conformance.harness import Harness  # noqa: E402
 from jobcard.conformance.machine import run_histories  # noqa: E402
 from jobcard.conformance.suite import CHECKS, AsyncBackendSuite, BackendSuite, run_check  # noqa: E402
 
-__all__ = ["CHECKS", "AsyncBackendSuite", "BackendSuite", "Harness", "run_check", "run_histories"]
+__all__ = [
+    "CHECKS",
+    "AsyncBackendSuite",
+    "BackendSuite",
+    "Crowd",
+    "Harness",
+    "run_check",
+    "run_concurrent_histories",
+    "run_histories",
+]

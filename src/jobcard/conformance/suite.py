@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ import pytest
 
 from jobcard.backends.base import Backend
 from jobcard.conformance.awaited import awaited
+from jobcard.conformance.concurrent import CROWD, run_concurrent_histories
 from jobcard.conformance.drawing import CI, SHORT
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.machine import run_histories
@@ -73,9 +75,11 @@ class BackendSuite:
     """Inherit from this and give a `harness` fixture: today's checks and tomorrow's come with it.
 
     histories: how many random histories are run, and how long they are.
+    crowd: the same for histories of several threads at once.
     """
 
     histories = CI
+    crowd = CROWD
 
     @pytest.fixture
     def backend(self, harness: Harness) -> Iterator[Backend]:
@@ -92,6 +96,11 @@ class BackendSuite:
         """Whatever is done in whatever order, the store holds what the model holds."""
         run_histories(harness.fresh, self.histories)
 
+    def test_concurrent_histories_are_linearizable(self, harness: Harness) -> None:
+        """What several threads saw of a job can have happened one step after the other."""
+        run_concurrent_histories(harness, self.crowd)
+        harness.close()
+
 
 class AsyncBackendSuite:
     """Inherit from this and from your own suite, in this order: the same checks through `AsyncBackend`.
@@ -100,6 +109,7 @@ class AsyncBackendSuite:
     """
 
     histories = SHORT
+    crowd = replace(CROWD, histories=3)
 
     @pytest.fixture(autouse=True)
     def _through_the_facade(self, harness: Harness) -> None:

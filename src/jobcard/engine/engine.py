@@ -19,19 +19,17 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
-from jobcard.backends.base import Backend, RecordKind
+from jobcard.backends.base import Backend
 from jobcard.backends.ready import make_ready
 from jobcard.backends.registry import open_backend
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings, settings_from
-from jobcard.engine import exits, routines
+from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
 from jobcard.engine.outcomes import status_of
 from jobcard.errors import AccessDeniedError, ConfigError, JobcardError
-from jobcard.version import VERSION
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
@@ -41,12 +39,6 @@ log = logging.getLogger("jobcard.engine")
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
 FIRST_WORKER = 0
 GOODBYE_SECONDS = 0.5
-JOBS_SHOWN = 50  # of those that run, in an engine's record
-
-
-def name_of(reference: dict[str, Any]) -> str:
-    """An application as the command line names it: its module or script, and what it is called there."""
-    return f"{reference['module'] or reference['path']}:{reference['attribute']}"
 
 
 class Fatal(Exception):
@@ -110,9 +102,7 @@ class Engine:
         """Remove what the store has of this engine; one that does not answer now is not waited for."""
 
         def remove() -> None:
-            for kind in (RecordKind.ENGINE, RecordKind.ORDER):
-                with contextlib.suppress(JobcardError):
-                    backend.remove_record(kind, self._owner)
+            record.remove(backend, self._owner)
             backend.close()
 
         if backend.capabilities.own_thread:
@@ -198,28 +188,15 @@ class Engine:
 
     def _about(self) -> dict[str, Any]:
         assert self._settings is not None and self._dispatcher is not None
-        return {
-            "pid": os.getpid(),
-            "keeper_pid": self._boot["keeper_pid"],
-            "host": socket.gethostname(),
-            "version": VERSION,
-            "started_at": round(self._started_at * 1e6),
-            "heartbeat": self._settings.heartbeat,
-            "queues": self._dispatcher.served,
-            "workers": self._pool.pids(),
-            "quiet": self._dispatcher.is_quiet,
-            "app": name_of(self._boot["reference"]),
-            "jobs": self._jobs(),
-        }
-
-    def _jobs(self) -> list[list[Any]]:
-        """[worker's pid, job's id, name, began at] of what runs now, instants in microseconds."""
-        assert self._dispatcher is not None
-        now = time.time()
-        return [
-            [self._pool.pid_of(worker), str(UUID(bytes=claim.id)), claim.name, round((now - ago) * 1e6)]
-            for worker, claim, ago in self._dispatcher.running(JOBS_SHOWN)
-        ]
+        return record.describe(
+            self._dispatcher,
+            app=record.name_of(self._boot["reference"]),
+            keeper=self._boot["keeper_pid"],
+            started_at=self._started_at,
+            heartbeat=self._settings.heartbeat,
+            workers=self._pool.pids(),
+            pid_of=self._pool.pid_of,
+        )
 
     # -------------------------------------------------------------- hearing
 

@@ -13,29 +13,26 @@ import os
 import secrets
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, RecordKind, Want
+from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, Want
 from jobcard.backends.ready import make_ready
 from jobcard.core import context
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
 from jobcard.core.states import AT_WORK
-from jobcard.engine import routines
+from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
-from jobcard.errors import JobcardError, StoreError
-from jobcard.version import VERSION
+from jobcard.errors import ConfigError, JobcardError, StoreError
 from jobcard.workers.pool import Pool
 from jobcard.workers.threads_pool import ThreadsPool
 
 log = logging.getLogger("jobcard.engine")
 
 START_SECONDS = 60.0
-EXIT_OK, EXIT_INTERRUPTED = 0, 130
 
 
 class InProcessEngine:
@@ -54,6 +51,7 @@ class InProcessEngine:
         self._started_at = time.time()
         self._selector = selectors.DefaultSelector()
         self._pool = ThreadsPool(self._selector, None, app)
+        self._name = _name_of(app)
         self._watched = _Watched(backend, self._look_for_the_end)
         self._dispatcher: Dispatcher | None = None
         self._ready = threading.Event()
@@ -81,7 +79,7 @@ class InProcessEngine:
         self._prepare()
         with self._signals():
             self._serve()
-        return EXIT_INTERRUPTED if self._stops > 1 else EXIT_OK
+        return exits.INTERRUPTED if self._stops > 1 else exits.OK
 
     @property
     def running(self) -> bool:
@@ -145,8 +143,7 @@ class InProcessEngine:
 
     def _close(self) -> None:
         self._pool.close()
-        with contextlib.suppress(JobcardError):
-            self._backend.remove_record(RecordKind.ENGINE, self._owner)
+        record.remove(self._backend, self._owner)
         if self._owned:
             self._backend.close()
         self._selector.close()
@@ -164,16 +161,15 @@ class InProcessEngine:
     def _about(self) -> dict[str, Any]:
         assert self._dispatcher is not None
         self._pool.learn()
-        return {
-            "pid": os.getpid(),
-            "keeper_pid": None,
-            "host": socket.gethostname(),
-            "version": VERSION,
-            "started_at": round(self._started_at * 1e6),
-            "heartbeat": self._settings.heartbeat,
-            "queues": self._dispatcher.served,
-            "workers": self._pool.pids(),
-        }
+        return record.describe(
+            self._dispatcher,
+            app=self._name,
+            keeper=None,
+            started_at=self._started_at,
+            heartbeat=self._settings.heartbeat,
+            workers=self._pool.pids(),
+            pid_of=lambda _worker: os.getpid(),
+        )
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -208,6 +204,13 @@ class InProcessEngine:
             return  # asked again after the next exchange
         if not any(count for states in at_work.values() for count in states.values()):
             self._dispatcher.stop(at_once=False)
+
+
+def _name_of(app: Any) -> str | None:
+    """How the command line would name it; None where only this process can find it."""
+    with contextlib.suppress(ConfigError):
+        return record.name_of(app.reference()._asdict())
+    return None
 
 
 class _Watched:

@@ -8,15 +8,19 @@ gave is heard on the engine's own thread, in the order of the answers.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobcard.errors import StoreError
+from jobcard.errors import JobcardError, StoreError, StoreUnavailableError
+
+log = logging.getLogger("jobcard.engine")
 
 T = TypeVar("T")
 
@@ -25,6 +29,8 @@ T = TypeVar("T")
 EXCHANGE, RENEW, ROUTINE, LOOK = "exchange", "renew", "routine", "look"
 CALLS = tuple(f"call-{number}" for number in range(4))
 """For store verbs that code inside jobs asks for, by the number of the worker."""
+
+COMPLAINT_SECONDS = 60.0  # from one traceback of a store that breaks its contract to the next
 
 
 class Lanes:
@@ -35,6 +41,7 @@ class Lanes:
         self._threaded = threaded
         self._waiting: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
         self._answers: deque[Callable[[], None]] = deque()
+        self._complain_at = 0.0
         self._out, self._in = os.pipe()
         for fd in (self._out, self._in):
             os.set_blocking(fd, False)
@@ -44,7 +51,10 @@ class Lanes:
     def run(
         self, lane: str, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
     ) -> None:
-        """Call the store; then `answered` with what it gave, or `failed`. What else it raises ends the engine."""
+        """Call the store; then `answered` with what it gave, or `failed`.
+
+        What no store may raise is taken as one that is away, and asked again; another error of ours ends the engine.
+        """
         if not self._threaded:
             self._outcome(call, answered, failed)()
             return
@@ -61,18 +71,30 @@ class Lanes:
         for waiting in self._waiting.values():
             waiting.put(None)
 
-    @staticmethod
     def _outcome(
-        call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
+        self, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
     ) -> Callable[[], None]:
         try:
             value = call()
         except StoreError as error:
             problem = error  # `error` itself is gone when this block is left
             return lambda: failed(problem)
+        except JobcardError as error:
+            return _raiser(error)
+        except Exception as error:
+            stranger = error
+            return lambda: failed(self._as_unavailable(stranger))
         except BaseException as error:
             return _raiser(error)
         return lambda: answered(value)
+
+    def _as_unavailable(self, error: Exception) -> StoreUnavailableError:
+        # Of a store that is not ours, or of a driver below it. Started anew, the engine would hear the same again.
+        now = time.monotonic()
+        if now >= self._complain_at:
+            self._complain_at = now + COMPLAINT_SECONDS
+            log.error("the store raised what is no StoreError; it is asked again", exc_info=error)
+        return StoreUnavailableError(f"{type(error).__name__}: {error}")
 
     @staticmethod
     def _work(waiting: queue.SimpleQueue[Callable[[], None] | None]) -> None:

@@ -1,4 +1,4 @@
-"""The server ends the connections of its clients, whatever they are doing: pools heal, and are not larger for it."""
+"""The server ends the connections of its clients, whatever they are doing: their pools heal."""
 
 from __future__ import annotations
 

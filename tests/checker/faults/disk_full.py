@@ -18,6 +18,8 @@ from checker.scene import Scene
 from jobcard.errors import StoreError, StoreFullError
 
 FULL_SECONDS = 5.0
+LAST_WORDS_SECONDS = 2.0
+"""A server that gives up for want of room may write about it for a while before it ends."""
 MEGABYTES = 1024
 
 
@@ -69,9 +71,12 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     scene.count("said_full", said.count("StoreFullError"))
     if server is None and "StoreFullError" not in said:
         scene.broken("stuck", f"nobody said that the disk is full, but {sorted(set(said))}")
+    yield from scene.after(LAST_WORDS_SECONDS)
     if server is not None and not server.runs:
         scene.count("servers_ended_by_a_full_disk", 1)
         yield from scene.in_background(server.start)
+    elif "StoreFullError" not in said:
+        scene.count("full_disks_not_felt", 1)  # a server may live on room that it took before
     yield from scene.back("disk_back", scene.now())
     if server is None and (found := _integrity(disk / "jobs.db")) != "ok":
         scene.broken("lost", f"the file is damaged: {found}")

@@ -8,7 +8,7 @@ import signal
 
 from checker.faults.base import Fault, Steps
 from checker.lab import Tree
-from checker.scene import Scene
+from checker.scene import PATIENCE, Scene
 
 
 def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
@@ -17,15 +17,21 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     engine = tree.engine()
     workers = scene.workers(tree)
     os.kill(engine, signal.SIGSTOP)
-    at = scene.now()
+    at = seen = scene.now()
+
+    def gone() -> bool:
+        nonlocal seen
+        if all(map(scene.is_gone, workers)):
+            return True
+        seen = scene.now()
+        return False
+
     try:
-        yield from scene.until(
-            lambda: all(map(scene.is_gone, workers)), "the end of a frozen engine's workers", timeout=3 * scene.lease
-        )
-        died = scene.now() - at
-        scene.measured("frozen_workers_gone", died)
-        if died >= scene.lease:
-            scene.broken("overlap", f"the workers of a frozen engine lived for {died:.2f} s of {scene.lease:g} s")
+        yield from scene.until(gone, "the end of a frozen engine's workers", timeout=max(PATIENCE, 3 * scene.lease))
+        scene.measured("frozen_workers_gone", scene.now() - at)
+        # Not when they were found gone: the engine may have the lock of a SQLite file, and this load wait for it too.
+        if seen - at >= scene.lease:
+            scene.broken("overlap", f"the workers of a frozen engine lived for {seen - at:.2f} s of {scene.lease:g} s")
         yield from scene.after(3 * scene.lease - (scene.now() - at))
     finally:
         os.kill(engine, signal.SIGCONT)

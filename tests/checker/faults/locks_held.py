@@ -29,7 +29,7 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
         over.set()
     yield from scene.until(lambda: not thread.is_alive(), "the end of a storm")
     scene.count("locked", sum(rounds))
-    if not rounds:
+    if not sum(rounds):
         scene.broken("stuck", "the hostile client could lock nothing")
     if not any(at > began for at in scene.tail.last_begin.values()):
         scene.broken("stuck", "nothing ran in a storm of locks")

@@ -1,4 +1,4 @@
-"""The network between engines and server breaks, in each way it knows: engines live through it and do not spin."""
+"""The network between engines and server breaks, in each way it knows: engines live through it."""
 
 from __future__ import annotations
 

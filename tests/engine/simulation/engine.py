@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobcard.backends.base import Exchanged
+from jobcard.backends.base import Completions, Exchanged
 from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
@@ -14,7 +14,6 @@ from jobcard.engine import commands as orders
 from jobcard.engine import routines
 from jobcard.engine.plan import LAST_WORDS_SECONDS
 from jobcard.engine.shares import SAFE_SHARE
-from jobcard.workers.messages import Exit
 from simulation.faults import Violation
 from simulation.jobs import NAMES
 from simulation.records import Remembering, Store
@@ -58,10 +57,14 @@ class SimEngine:
         self._wakes = 0
         self._pause = 0.0
         self._give_up_at: float | None = None
-        self._sweep_at = self._alive_at = world.now
+        self._sweep_at = world.now
+        self._idle_since: float | None = world.now
+        """Since when it has held nothing, so that no lease of its own can end."""
         self._reading = False
         self._empty_turns: deque[float] = deque(maxlen=40)
         self._exchanges: deque[float] = deque(maxlen=60)
+        self.dozes_until = 0.0
+        """Nothing happens anywhere until then, and so it need not look."""
         self.plan = world.plan_class(
             world.settings, random=world.plan_random.random, cpus=world.cpus, max_batch=world.max_batch, now=world.now
         )
@@ -101,6 +104,7 @@ class SimEngine:
             self.stopped_until = until
             return
         self.turned_at = self.world.now
+        self.dozes_until = 0.0
         try:
             until, interruptible = next(self._steps)
         except StopIteration:
@@ -120,6 +124,25 @@ class SimEngine:
     def disturb(self, until: float) -> None:
         """What it does until then, and shortly after, is not judged by how fast it is."""
         self.disturbed_at = max(self.disturbed_at, until)
+
+    def look_around(self) -> None:
+        """Its keeper reads what it last said: an engine that is well says so once a second."""
+        if self.is_stopped_or_blocked() or self.stopped_until > self.world.now:
+            return
+        self.turned_at = self.world.now
+        if self._idle_since is not None:
+            self.safe = self.world.now
+
+    def is_busy(self) -> bool:
+        """Whether it has anything to do but to look around."""
+        return (
+            not self.plan.holds_nothing
+            or bool(self._dead_owners)
+            or bool(self._inbox)
+            or self.stopping_since is not None
+            or self.stopped_until > self.world.now
+            or (not self._interruptible and self._sleep_until > self.world.now)
+        )
 
     def is_stopped_or_blocked(self) -> bool:
         return not self._interruptible and self._sleep_until > self.world.now
@@ -150,10 +173,13 @@ class SimEngine:
                 interval = routines.sweep_interval(world.settings.lease)
                 self._sweep_at = world.now + interval * (0.75 + 0.5 * world.random.random())
                 yield from self._sweep()
-            if world.now >= self._alive_at:
-                self._alive_at = world.now + ALIVE_SECONDS * (0.75 + 0.5 * world.random.random())
-                if self.plan.holds_nothing:
-                    self.safe = world.now
+            if self.plan.holds_nothing:
+                self._idle_since = world.now if self._idle_since is None else self._idle_since
+            elif self._idle_since is not None:
+                # An idle engine tells its keeper once a second that it is safe; the last time was a while ago.
+                said = world.now - ALIVE_SECONDS * world.random.random()
+                self.safe = max(self.safe, self._idle_since, said)
+                self._idle_since = None
             turns, began = 0, world.now
             finished = False
             while commands := self.plan.turn(world.now):
@@ -177,12 +203,16 @@ class SimEngine:
                 self._empty_turns.append(world.now)
                 if len(self._empty_turns) == 40 and world.now - self._empty_turns[0] < 0.1:
                     raise Violation(f"{self.owner}: the plan wants to be asked at {at:.6f}, has nothing to do, spins")
-            yield max(at, world.now + 2e-5), True
+            at = max(at, world.now + 2e-5)
+            if at > world.now + 0.1 and (until := world.quiet_until() - world.random.random()) > at:
+                at = self.dozes_until = until
+            yield at, True
 
     def _deadline(self) -> float:
         at = self.plan.next_deadline(self.world.now)
-        if not self.plan.stopping:
-            at = min(at, self._sweep_at, self._alive_at)
+        if not self.plan.stopping and self._sweep_at < at:
+            self._sweep_at = self._next_sweep(min(at, self.world.now + 60))
+            at = min(at, self._sweep_at)
         if self._give_up_at is not None:
             at = min(at, self._give_up_at + 1e-6)
         return at
@@ -227,7 +257,7 @@ class SimEngine:
                 for job_id in worker.fenced:
                     world.own_deaths[job_id] += 1
             del self.workers[worker.number]
-            plan.worker_gone(worker.number, worker.recall(), Exit(-9, ""), world.now)
+            plan.worker_gone(worker.number, worker.recall(), rest[1], world.now)
         return None
 
     def _stop(self) -> None:
@@ -282,18 +312,34 @@ class SimEngine:
     # -- the store
 
     def _call(
-        self, function: Callable[[], Any], then: Callable[[Any], Steps | None], failed: Callable[[], Steps | None]
+        self,
+        function: Callable[[], Any],
+        then: Callable[[Any], Steps | None],
+        failed: Callable[[], Steps | None],
+        part: Callable[[float], Any] = lambda share: None,
     ) -> Steps:
-        """One store call, with whatever goes wrong with it; inline it blocks the engine, else it runs beside it."""
+        """One store call, with whatever goes wrong with it; inline it blocks the engine, else it runs beside it.
+
+        part: applies only the first share of what it says, and claims nothing; all of it may be said again.
+        """
         world = self.world
         fate = world.fate(self)
         box: list[Any] = []
         if fate.fails or fate.wait > 0.05:
             self.disturb(world.now + fate.wait)
+
+        def apply() -> None:
+            for _ in range(1, fate.times):
+                part(1.0)
+            if fate.share < 1:
+                part(fate.share)
+            else:
+                box.append(function())
+
         if fate.applied_at == 0:
-            box.append(function())
+            apply()
         elif fate.applied_at is not None:
-            world.after(fate.applied_at, lambda: box.append(function()))
+            world.after(fate.applied_at, apply)
 
         def finish() -> Steps | None:
             return failed() if fate.fails else then(box[0])
@@ -316,8 +362,11 @@ class SimEngine:
             raise Violation(f"{self.owner}: 60 exchanges within {world.now - self._exchanges[0]:.3f} s")
         if self.plan.quiet and want.total:
             raise Violation(f"{self.owner} claims jobs though it shall be quiet")
-        if list(want.queues) != sorted(want.queues, key=lambda part: world.queue_order(part[0])):
-            raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")
+        known = {queue.name: queue for queue in self.plan.queues}
+        if all(queue.weight == 1 and queue.ageing is None for queue in known.values()):
+            wanted = [name for name, _most in want.queues]
+            if wanted != sorted(wanted, key=lambda name: (-known[name].priority, name)):
+                raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")
 
         def call() -> Exchanged:
             answer = self._store.exchange(
@@ -339,7 +388,12 @@ class SimEngine:
             world.note("%s: the exchange failed", self.owner)
             self.plan.store_failed(world.now)
 
-        return self._call(call, then, failed)
+        def part(share: float) -> None:
+            columns = [column[: round(len(column) * share)] for column in completions]
+            some = outcomes[: round(len(outcomes) * share)]
+            self._store.exchange(self.owner, completions=Completions(*columns), outcomes=some, lease=lease)
+
+        return self._call(call, then, failed, part)
 
     def _read_queues(self, version: int) -> Steps | None:
         world = self.world
@@ -384,7 +438,22 @@ class SimEngine:
             self.plan.renewal_failed(world.now)
 
         lease = clock.to_duration(world.settings.lease)
-        return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed)
+
+        def part(share: float) -> None:
+            self._store.renew(self.owner, held[: round(len(held) * share)], lease=lease)
+
+        return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed, part)
+
+    def _next_sweep(self, until: float) -> float:
+        """When to sweep next; those that would find nothing are left out."""
+        world, at = self.world, self._sweep_at
+        if self._dead_owners:
+            return at
+        interval = routines.sweep_interval(world.settings.lease)
+        lapses_at = world.next_lapse()
+        while at < min(until, lapses_at):
+            at += interval * (0.75 + 0.5 * world.random.random())
+        return at
 
     def _sweep(self) -> Steps:
         """Find and take in two steps, so that what was found may be old when it is taken."""

@@ -41,11 +41,13 @@ class Host:
         if engine is not self.engine:
             return
         now = self.world.now
+        engine.look_around()
         at = engine.safe + UNSAFE_SHARE * self.world.settings.lease
         if now >= at:
             for worker in list(engine.workers.values()):
-                worker.fenced = [run.job for run in worker.runs.values()]
-                worker.die("fenced by the keeper")
+                if worker.alive:
+                    worker.fenced = [run.job for run in worker.runs.values()]
+                    worker.die("fenced by the keeper")
         if now - engine.turned_at >= HUNG_SECONDS and now >= engine.stopped_until:
             # A stopped process is left alone, one that waits for its store for ever is not.
             engine.die("it hangs and is killed by the keeper")

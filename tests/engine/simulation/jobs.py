@@ -12,6 +12,7 @@ from jobcard.core import clock
 from jobcard.core.job import NewJob
 from jobcard.core.queue import Queue
 from jobcard.core.retry import Backoff
+from simulation.episodes import Episodes
 
 NAMES: dict[str, dict[str, Any]] = {
     "tiny": {},
@@ -26,6 +27,7 @@ NAMES: dict[str, dict[str, Any]] = {
     "wave": {"isolation": "shared"},
     "swell": {"isolation": "shared", "on_lost_lease": "tell"},
 }
+KEYS = ("one", "another")
 SHARED = frozenset(name for name, about in NAMES.items() if about.get("isolation") == "shared")
 
 
@@ -55,23 +57,30 @@ class Recipe:
     """Jobs that follow when it ends with `follow`."""
     follows: bytes | None = None
     """The job it follows."""
+    call: int = 0
+    """Jobs of one number are enqueued in one call."""
 
     def behaviour(self, turn: int) -> tuple[str, float]:
         return self.runs[min(turn, len(self.runs) - 1)]
 
 
-def recipes_of(random: Random, *, queues: Sequence[Queue], until: float) -> list[Recipe]:
-    """60 to 150 jobs of all kinds, in bursts."""
+def recipes_of(random: Random, *, queues: Sequence[Queue], episodes: Episodes) -> list[Recipe]:
+    """20 to 70 jobs of all kinds, in bursts."""
     recipes: list[Recipe] = []
-    count = random.randint(60, 150)
+    count = random.randint(20, 70)
     weights = [random.random() ** 2 for _ in NAMES]
     while len(recipes) < count:
-        at = random.uniform(0, until)
+        at = episodes.work(random)
         name = random.choices(list(NAMES), weights)[0]
         bursts = name in ("tiny", "small", "mixed", *SHARED)
         burst = random.choice((1, 1, 2, 5, 30)) if bursts else random.choice((1, 1, 3))
+        call = len(recipes)
+        in_one_call = random.random() < 0.5
         for _ in range(min(burst, count - len(recipes))):
             recipe = _recipe(random, name, len(recipes), queues, at)
+            recipe.call = call if in_one_call else len(recipes)
+            if random.random() < 0.04:
+                recipe.job = recipe.job._replace(unique_key=random.choice(KEYS))
             recipes.append(recipe)
             if recipe.runs[-1][0] == "follow":
                 for _ in range(random.choice((1, 2))):

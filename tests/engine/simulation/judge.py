@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jobcard.conformance.model import claim_order
 from jobcard.core import states
 from jobcard.core.job import Claimed, JobRow
+from jobcard.core.queue import Queue
 from jobcard.engine.sharing import NEIGHBOUR_SECONDS
 from simulation.engine import SimEngine
 from simulation.faults import Violation
@@ -39,10 +40,6 @@ class Claim:
 
 class Judge:
     """The part of a world that watches."""
-
-    def queue_order(self, name: str) -> tuple[int, str]:
-        queue = next(queue for queue in self.queues if queue.name == name)
-        return -queue.priority, queue.name
 
     def claimed(self, engine: SimEngine, claims: Sequence[Claimed], asked_at: float) -> None:
         """The store gave these jobs to an engine, which may hear of it later or never."""
@@ -83,7 +80,8 @@ class Judge:
                 f"job {self.name(claim.id)} starts on {engine.owner} with token {claim.token}, "
                 f"it is {row.state} with token {row.claim_token}"
             )
-        if row.max_attempts == 1 and any(run.how != "snooze" for run in runs) and not lenient:
+        tries = runs[self.fresh_from[claim.id] :]
+        if row.max_attempts == 1 and any(run.how != "snooze" for run in tries) and not lenient:
             raise Violation(f"job {self.name(claim.id)} with max_attempts=1 ran before: {runs[-1]}")
         if claim.token > self.canceled.get(claim.id, claim.token):
             raise Violation(f"job {self.name(claim.id)} was to be canceled and is started once more")
@@ -101,7 +99,7 @@ class Judge:
         if run.shared and (claim.name not in SHARED or states.must_run_alone(claim)):
             raise Violation(f"job {self.name(claim.id)} must not run beside others, and does on {engine.owner}")
         queue = next(queue for queue in self.queues if queue.name == claim.queue)
-        if engine.running[claim.queue] > queue.concurrency:
+        if engine.running[claim.queue] > self._most_of(queue, engine):
             raise Violation(f"{engine.owner}: {engine.running[claim.queue]} jobs of {queue} at once")
         if engine.running.total() > self.settings.max_concurrent_jobs:
             raise Violation(
@@ -110,6 +108,15 @@ class Judge:
         if engine.in_processes > self.settings.slots:
             raise Violation(f"{engine.owner}: {engine.in_processes} processes at once, {self.settings.slots} allowed")
         return run
+
+    def _most_of(self, queue: Queue, engine: SimEngine) -> int:
+        """The most jobs of the queue that this engine may run: it may not have heard of a change yet."""
+        before = (
+            most
+            for until, most in self.limits[queue.name]
+            if self.now - max(until, engine.disturbed_at) < SETTLED_SECONDS
+        )
+        return max(queue.concurrency, *before, 0)
 
     def ends(self, worker: SimWorker, run: Run, how: str) -> None:
         """A run is over, by itself or with its process."""
@@ -161,7 +168,8 @@ class Judge:
         name = self.name(row.id)
         if self.trace is not None:
             self.note("%s: %s/%d -> %s/%d", name, old.state, old.claim_token, row.state, row.claim_token)
-        if old.state in states.ENDED:
+        self.stir()
+        if old.state in states.ENDED and not self.by_operator:
             raise Violation(f"job {name} had ended ({old.state}) and became {row.state}")
         if row.claim_token < old.claim_token:
             raise Violation(f"job {name}: its token fell from {old.claim_token} to {row.claim_token}")
@@ -188,7 +196,7 @@ class Judge:
         if run is None or run.end is None:
             return
         missing = set(run.lines) - self.lines[row.id]
-        if missing and run.how != "died":
+        if missing and run.how != "died" and not run.unstorable:
             raise Violation(f"job {self.name(row.id)} is {row.state} and {missing} of its log is not there")
         if run.how == "told" and run.told_why == "cancel" and row.state != "canceled":
             raise Violation(f"job {self.name(row.id)} ended because it was canceled, and is {row.state}")
@@ -244,7 +252,7 @@ class Judge:
     # -- judged ten times a second
 
     def _sample(self) -> None:
-        self.after(SAMPLE_SECONDS, self._sample)
+        self.at(max(self.now + SAMPLE_SECONDS, self.quiet_until()), self._sample)
         if self.closing:
             return
         well = [
@@ -277,6 +285,7 @@ class Judge:
             row = self.rows[job_id]
             queue = next(queue for queue in self.queues if queue.name == row.queue)
             full = queue.paused or engine.running[row.queue] >= queue.concurrency
+            full |= self.now - self.changed_at[row.queue] < SETTLED_SECONDS
             if full or not free[claim.owner] or alone[claim.owner] or row.name in SHARED:
                 claim.free_since = None
             elif claim.free_since is None:
@@ -347,16 +356,17 @@ class Judge:
             row = self.rows.get(job_id)
             if recipe.follows is not None and (row is None) == self.has_followed(recipe):
                 raise Violation(f"job {self.name(job_id)} follows {self.name(recipe.follows)}: {row} is stored")
-            if row is None and recipe.follows is not None:
+            if row is None and (recipe.follows is not None or job_id in self.unknown or job_id in self.passed_over):
                 continue
             if row is None:
                 raise Violation(f"job {self.name(job_id)} was stored and is gone")
             if row.state not in states.ENDED:
                 raise Violation(f"job {self.name(job_id)} has not ended: {row.state}")
             runs = self.runs[job_id]
-            if row.state == "completed" and (not runs or not any(run.token == row.claim_token for run in runs)):
-                raise Violation(f"job {self.name(job_id)} is completed by a claim that never ran it")
-            tries = [run for run in runs if run.how != "snooze"]
+            ended = any(run.token == row.claim_token and run.how != "died" for run in runs)
+            if row.state == "completed" and not ended:
+                raise Violation(f"job {self.name(job_id)} is completed, and no run of that claim came to its end")
+            tries = [run for run in runs[self.fresh_from[job_id] :] if run.how != "snooze"]
             if recipe.job.max_attempts == 1 and len(tries) > 1 and self.faults.steps_forward == 0:
                 raise Violation(f"job {self.name(job_id)} with max_attempts=1 ran {len(tries)} times")
         if self.running:

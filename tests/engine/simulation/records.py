@@ -39,6 +39,8 @@ class Run:
     talks: bool = False
     lines: list[str] = field(default_factory=list)
     """What it logged."""
+    unstorable: bool = False
+    """It asked for a checkpoint that no store can take: what was said with it may come too late the second time."""
     when_told: str = "told"
     """How it ends when it is told to; "ignore": it does not."""
     told_at: float | None = None
@@ -57,6 +59,8 @@ class Rows(dict[bytes, JobRow]):
 
     def __setitem__(self, key: bytes, row: JobRow) -> None:
         old = self.get(key)
+        if row.unique_key is not None:
+            self._check_key(row)
         super().__setitem__(key, row)
         if row.state in states.ENDED:
             self.alive.pop(key, None)
@@ -65,8 +69,15 @@ class Rows(dict[bytes, JobRow]):
         if old is not None and (old.state != row.state or old.claim_token != row.claim_token):
             self._world.moved(old, row)
         noted = old is not None and (old.progress, old.checkpoint) != (row.progress, row.checkpoint)
-        if noted and old is not None and old.state not in states.AT_WORK:
+        if noted and old is not None and old.state not in states.AT_WORK and not self._world.by_operator:
             raise Violation(f"job {self._world.name(row.id)} is {row.state} and was noted")
+
+    def _check_key(self, row: JobRow) -> None:
+        if row.state in states.ENDED:
+            return
+        for other in self.alive.values():
+            if other.unique_key == row.unique_key and other.id != row.id:
+                raise Violation(f"two living jobs have the unique key {row.unique_key}")
 
 
 @dataclass(slots=True)
@@ -112,11 +123,6 @@ class Store:
                 raise Violation(f"job {world.name(row.id)}: an outcome with token {token} < {row.claim_token} applied")
         if answer.claimed:
             self._check_order(answer, said["want"])
-        for outcome in said.get("outcomes", ()):
-            row = rows[outcome.ref]
-            if outcome.then and row.state == "completed" and row.claim_token == outcome.token:
-                # The model may leave them out; those that are there are left as they are.
-                self._backend.enqueue(list(outcome.then))
         return answer
 
     def _check_order(self, answer: Exchanged, want: Any) -> None:

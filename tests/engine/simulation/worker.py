@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jobcard.core.job import Claimed
 from jobcard.engine import commands as orders
 from jobcard.engine.outcomes import Ended
+from jobcard.workers.messages import Exit
 from simulation.faults import Violation
 from simulation.records import Run
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from simulation.engine import SimEngine
 
 ENDLESS = ("forever", "fat")
+BY_ITSELF = "by itself"
 
 
 class SimWorker:
@@ -188,7 +190,8 @@ class SimWorker:
             return
         call, number = next(self._calls), self.world.next_number()
         self._waiting[call] = (run, seq, left, number)
-        checkpoint = str(number) if self.world.random.random() < 0.95 else f'"\ud800{number}"'
+        run.unstorable |= self.world.random.random() >= 0.95
+        checkpoint = f'"\ud800{number}"' if run.unstorable else str(number)
         self.engine.tell(5e-5, "note", self, seq, {"checkpoint": checkpoint}, call)
 
     def _ends(self, run: Run, seq: int, kind: str, *, at_once: bool = False) -> None:
@@ -225,7 +228,7 @@ class SimWorker:
                 self.world.own_deaths[other.job] += 1
             if len(self.runs) > 1:
                 self.world.in_company.update((other.job, other.token) for other in self.runs.values())
-            self.die("by itself")
+            self.die(BY_ITSELF)
 
     def _is_fat(self, run: Run, seq: int) -> None:
         if self.alive and self.runs.get(seq) is run:
@@ -240,7 +243,8 @@ class SimWorker:
         self.world.note("worker %s ends: %s", self, how)
         for run in runs.values():
             self.world.ends(self, run, "died")
-        self.engine.tell(1e-3, "gone", self)
+        # A job that ends its process with exit code 0 has not completed.
+        self.engine.tell(1e-3, "gone", self, Exit(0 if how == BY_ITSELF else -9, ""))
 
     def __str__(self) -> str:
         return f"{self.engine.owner}/{self.number}"

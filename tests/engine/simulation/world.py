@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 from typing import Any
 
 from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.core import clock
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
 from jobcard.core.states import Change
 from jobcard.engine import plan as plans
 from simulation.engine import SimEngine
+from simulation.episodes import episodes_of
 from simulation.faults import NO_FAULTS, Faults, Violation, faults_of
 from simulation.host import Host
 from simulation.jobs import Recipe, recipes_of
-from simulation.judge import SAMPLE_SECONDS, Claim, Judge
+from simulation.judge import SAMPLE_SECONDS, SETTLED_SECONDS, Claim, Judge
+from simulation.producers import Producer
 from simulation.records import Rows, Run, SimClock
 from simulation.troubles import Troubles
 
@@ -48,7 +52,7 @@ class World(Troubles, Judge):
         self.events = self._numbers = 0
         self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         # one configuration
-        lease = random.choice((3.0, 6.0, 12.0, 30.0))
+        lease = random.choice((6.0, 12.0, 30.0, 60.0))
         self.settings = Settings(
             lease=lease,
             heartbeat=lease / random.choice((6, 8, 12)),
@@ -56,7 +60,7 @@ class World(Troubles, Judge):
             processes=min(6, random.choice((most, random.randint(1, most)))),
             cancel_grace=random.choice((0.0, 0.5, 2.0, 10.0)),
             recycle_after=random.choice((None, 5, 50)),
-            poll_interval=random.choice((0.3, 1.0, 2.0)),
+            poll_interval=random.choice((0.5, 1.0, 2.0, 5.0)),
             stop_timeout=random.choice((5.0, 10.0, 25.0)),
         )
         self.cpus = random.choice((1, 2, 4))
@@ -66,7 +70,11 @@ class World(Troubles, Judge):
             Queue(name, concurrency=random.choice((1, 1, 2, 3, 10)), priority=random.choice((0, 0, 5, -5)))
             for name in ("alpha", "beta", "gamma", "delta")[: random.randint(1, 4)]
         ]
-        self.busy_until = self.now + random.uniform(20, 60)
+        self.episodes = episodes_of(random, self.now)
+        self.busy_until = self.episodes.end
+        self.stirred_at = self.now
+        self._planned: list[float] = []
+        """When something is to happen from outside, the last first."""
         self.calm = self.faults == NO_FAULTS
         self.closing = False
         # the store
@@ -77,15 +85,24 @@ class World(Troubles, Judge):
         self.backend.migrate()
         self.outage_until = 0.0
         self.stepped_at = -1e9
+        self.changed_at: dict[str, float] = {}
+        self.limits: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+        """The concurrency that queues had before, and until when."""
         for queue in self.queues:
             self._write_queue(queue)
         # what is written down
         self.recipes = {
-            recipe.job.id: recipe for recipe in recipes_of(random, queues=self.queues, until=self.busy_until - self.now)
+            recipe.job.id: recipe for recipe in recipes_of(random, queues=self.queues, episodes=self.episodes)
         }
         self.runs: dict[bytes, list[Run]] = {job_id: [] for job_id in self.recipes}
         self.running: dict[bytes, Run] = {}
-        self.stored: set[bytes] = set()
+        self.unknown: set[bytes] = set()
+        """Jobs whose producer died before it knew what became of them."""
+        self.passed_over: set[bytes] = set()
+        """Jobs that were not stored since another had their unique key."""
+        self.fresh_from: Counter[bytes] = Counter()
+        """How many runs a job had when an operator made it start anew."""
+        self.by_operator = False
         self.begun: set[tuple[bytes, int]] = set()
         self.own_deaths: Counter[bytes] = Counter()
         self.in_company: set[tuple[bytes, int]] = set()
@@ -100,7 +117,8 @@ class World(Troubles, Judge):
         """Claims whose answer was late or came to nobody: they may lapse while their engine lives."""
         self.left_since: dict[bytes, float] = {}
         self.engines: dict[str, SimEngine] = {}
-        self.hosts = [Host(self, name) for name in "ABC"[: random.randint(1, 3)]]
+        self.hosts = [Host(self, name) for name in "ABC"[: random.choice((1, 2, 3, 3, 3))]]
+        self.producers = [Producer(self, name) for name in ("first", "second")]
 
     # -- time
 
@@ -114,6 +132,46 @@ class World(Troubles, Judge):
 
     def after(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
         self.at(self.clock.time + delay, function, *args)
+
+    def plan_at(self, time: float, function: Callable[..., Any], *args: Any) -> None:
+        """Something from outside: no engine sleeps through it."""
+        self._planned.append(time)
+        self.at(time, self._happens, function, *args)
+
+    def _happens(self, function: Callable[..., Any], *args: Any) -> None:
+        self.stir()
+        function(*args)
+
+    def stir(self) -> None:
+        """Something happened: engines look around for a while."""
+        self.stirred_at = self.now
+
+    def next_lapse(self) -> float:
+        """When the first lease runs out that is not renewed until then; now, if one has."""
+        leases = [row.lease_until for row in self.rows.alive.values() if row.lease_until is not None]
+        return self.now + max(0, min(leases) - self.clock.now()) / clock.SECOND if leases else inf
+
+    def quiet_until(self) -> float:
+        """Until when nothing can happen; now, if something can."""
+        now = self.now
+        if self.running or now - self.stirred_at < SETTLED_SECONDS or now < self.outage_until:
+            return now
+        due = inf
+        for row in self.rows.alive.values():
+            if row.hold != "delay":
+                return now
+            due = min(due, row.available_at)
+        if not all(producer.idle for producer in self.producers):
+            return now
+        for host in self.hosts:
+            if host.engine is None or host.cut_until > now or host.engine.is_busy():
+                return now
+        planned = self._planned
+        while planned and planned[-1] <= now:
+            planned.pop()
+        if not planned:
+            return now
+        return min(planned[-1], now + (due - self.clock.now()) / clock.SECOND)
 
     def note(self, text: str, *args: Any) -> None:
         if self.trace is not None:
@@ -134,9 +192,15 @@ class World(Troubles, Judge):
         """From the first enqueue until every job has ended and every engine has stopped."""
         for host in self.hosts:
             host.boot(self.random.uniform(0, 2))
-        for recipe in [recipe for recipe in self.recipes.values() if recipe.follows is None]:
-            self.after(recipe.at, self._enqueue, recipe)
+        calls: defaultdict[int, list[Recipe]] = defaultdict(list)
+        for recipe in self.recipes.values():
+            if recipe.follows is None:
+                calls[recipe.call].append(recipe)
+        for call, recipes in calls.items():
+            self.plan_at(recipes[0].at, self.producers[call % len(self.producers)].enqueue, recipes)
         self._plan_faults()
+        self._planned.append(self.busy_until)
+        self._planned.sort(reverse=True)
         self.after(SAMPLE_SECONDS, self._sample)
         self._run_until(lambda: self.now >= self.busy_until)
         self._calm_down()
@@ -168,9 +232,9 @@ class World(Troubles, Judge):
             function(*args)
 
     def _is_drained(self) -> bool:
-        waiting = any(host.engine is None or host.engine.is_stopped_or_blocked() for host in self.hosts)
-        expected = sum(recipe.follows is None or self.has_followed(recipe) for recipe in self.recipes.values())
-        return not waiting and not self.rows.alive and len(self.rows) >= expected
+        if self.rows.alive or not all(producer.idle for producer in self.producers):
+            return False
+        return not any(host.engine is None or host.engine.is_stopped_or_blocked() for host in self.hosts)
 
     def has_followed(self, recipe: Recipe) -> bool:
         """Whether the job that this one follows is completed by a run that says so."""
@@ -179,23 +243,6 @@ class World(Troubles, Judge):
             return False
         token = self.rows[parent].claim_token
         return any(run.token == token and run.how == "follow" for run in self.runs[parent])
-
-    # -- producers
-
-    def _enqueue(self, recipe: Recipe, again: int = 0) -> None:
-        fate = self.fate(None)
-        if fate.applied_at is not None:
-            self.backend.enqueue([recipe.job])
-            self.note("enqueued %s: %s", self.name(recipe.job.id), recipe)
-        if fate.fails:
-            # None, stored, or unknown: the same call with the same id again.
-            self.after(self.random.uniform(0.1, 2), self._enqueue, recipe, again + 1)
-            return
-        self.stored.add(recipe.job.id)
-        if self.random.random() < 0.8:
-            for host in self.hosts:
-                if host.engine is not None:
-                    host.engine.tell(0.005, "wake")
 
 
 def _quick(store_class: type[ModelBackend], world: World) -> type[ModelBackend]:

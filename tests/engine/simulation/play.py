@@ -1,6 +1,6 @@
 """Engines, workers, keepers, producers and a store in one thread and in simulated time: one seed, one run.
 
-    producers ──► model store ◄── store calls that fail, hang, or lose their answer
+    producers ──► model store ◄── store calls that fail, hang, are said twice, or lose their answer
                       ▲
     host: keeper ─ engine (the real `Plan`, performed as the dispatcher does) ─ workers
 
@@ -8,24 +8,22 @@ What is real: `engine/plan.py`, `engine/outcomes.py`, `routines.rescue_lost`, `c
 conformance suite. What is simulated: time, processes, pipes, the keeper, the dispatcher's loop. Every run of a job
 is written down outside the store, and the promises are checked against that: while it goes on and at the end.
 
-Replay a failure with `python tests/engine/simulator.py --seed 12345`; it prints every event.
+Each run lasts at least twenty minutes. `python -m simulation` replays one and plays many: see `__main__.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-from simulation.faults import NO_FAULTS, Faults, Violation
-from simulation.world import World
-
 from jobcard.conformance.model import ModelBackend
 from jobcard.core.job import Claimed
 from jobcard.engine import plan as plans
 from jobcard.engine import routines
+from simulation.faults import NO_FAULTS, Faults, Violation
+from simulation.world import World
 
 __all__ = ["NO_FAULTS", "Faults", "Report", "simulate"]
 
@@ -75,28 +73,9 @@ def simulate(
         seed,
         violation,
         world.faults,
-        jobs=sum(recipe.follows is None or world.has_followed(recipe) for recipe in world.recipes.values()),
+        jobs=len(world.rows),
         runs=sum(map(len, world.runs.values())),
         seconds=world.now - began,
         events=world.events,
         ends=Counter(row.state for row in world.rows.values()),
     )
-
-
-def main() -> None:
-    """Replay one seed with every event, or play many."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--count", type=int, default=1, help="how many seeds, from --seed on")
-    parser.add_argument("--fault", action="append", default=[], help="name=rate, instead of those drawn from the seed")
-    given = parser.parse_args()
-    parts = [fault.split("=") for fault in given.fault]
-    faults = Faults(**{name: float(rate) for name, rate in parts}) if parts else None
-    for seed in range(given.seed, given.seed + given.count):
-        report = simulate(seed, faults=faults, trace=print if given.count == 1 else None)
-        if given.count == 1 or report.violation is not None:
-            print(report)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""One fault a file; its docstring says what it breaks, BREAKS how."""
