@@ -27,6 +27,8 @@ SEEDS = int(os.environ.get("JOBCARD_SIMULATION_SEEDS", "300"))
 BASE = int(os.environ.get("JOBCARD_SIMULATION_BASE", "0"))
 CHUNK = 25  # small enough for several processes to share the work
 
+pytestmark = pytest.mark.timeout(900)  # nothing but computing: half a minute where nobody else wants the machine
+
 
 @pytest.mark.parametrize("chunk", range(-(-SEEDS // CHUNK)))
 def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
