@@ -32,6 +32,8 @@ CHUNKS = [
     pytest.param(chunk, marks=[pytest.mark.slow] if chunk >= QUICK else []) for chunk in range(-(-SEEDS // CHUNK))
 ]
 
+pytestmark = pytest.mark.timeout(900)  # nothing but computing: half a minute where nobody else wants the machine
+
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_no_promise_is_broken_whatever_goes_wrong(chunk: int) -> None:
