@@ -39,7 +39,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ENDED, Change
+from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
@@ -210,7 +210,9 @@ class RedisBackend:
                 broken.append(ref)
         if broken:
             self._quarantine(broken)
-        return claims
+        # Read after they were found: some have ended meanwhile, or are another's by now.
+        held = set(owners)
+        return [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
