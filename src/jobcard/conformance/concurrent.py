@@ -48,7 +48,7 @@ class Crowd:
 
     histories: int = 30
     threads: int = 4
-    operations: int = 200
+    operations: int = 60
     """Of each thread."""
     jobs: int = 5
     rounds: int = 5
@@ -58,7 +58,7 @@ class Crowd:
 CROWD = Crowd()
 """What every merge runs."""
 
-CROWD_SOAK = Crowd(histories=2_000)
+CROWD_SOAK = Crowd(histories=2_000, operations=200)
 """What a night runs."""
 
 
@@ -238,7 +238,6 @@ class _Hand:
 
     def find(self, _job_id: bytes) -> None:
         ids = {held.id for held in self.known}
-        step = find_held([self._owner], self._now)
         with self._call() as tell:
             try:
                 found = self._backend.find_held([self._owner], lapsed=True, limit=1_000)
@@ -246,7 +245,9 @@ class _Hand:
                 return
             by_id = {held.id: without_ref(held) for held in found}
             for job_id in ids:
-                tell(job_id, "find held", step, by_id.get(job_id))
+                claimed = by_id.get(job_id)
+                lapsed = claimed is not None and claimed.claimed_by != self._owner
+                tell(job_id, "find held", find_held([self._owner], self._now, lapsed=lapsed), claimed)
 
     # -- operators
 

@@ -49,5 +49,6 @@ def find_held(
     # The ids first: all claims of everybody may have to be looked at, but not with all their texts.
     found = store.settled(store.jobs).find(which, {"_id": True}).sort([("_id", 1)]).hint("held").limit(limit)
     ids = [one["_id"] for one in found]
-    whole = read_each(store, {"_id": {"$in": ids}, "claimed_by": {"$exists": True}}) if ids else []
+    # Looked at once more: some are another's by now.
+    whole = read_each(store, {"claimed_by": {"$exists": True}, **which, "_id": {"$in": ids}}) if ids else []
     return sorted(whole, key=lambda one: one[0])

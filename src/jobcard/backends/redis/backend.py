@@ -44,7 +44,7 @@ from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ENDED, Change
+from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
@@ -226,7 +226,9 @@ class RedisBackend:
                 broken.append(ref)
         if broken:
             self._quarantine(broken)
-        return claims
+        # Read after they were found: some have ended meanwhile, or are another's by now.
+        held = set(owners)
+        return [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
