@@ -28,15 +28,14 @@ ENDLESS = ("start", "dev", "bench", "demo")
 # What a process can be given: any text but NUL, and bytes that are no text as half a surrogate pair each.
 HALVES = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)) | HALVES, max_size=12)
-WORDS = st.sampled_from(
-    """
+USUAL = """
     shop shop:jobs shop.thumbnail default mail waiting failed x - -- --json --yes --all --state --queue --name --tag
     --limit --cursor --search --before --after --batch --error-kind --no-color --log-level --log-format debug json
     --args --kwargs --delay --at --id --priority --timeout --max-attempts --concurrency --weight --paused --interval
     --app --force --keep --role --user --fix --help -h 0 1 -1 1e999 nan 3d 999999d 2030-01-31T08:00:00Z [] {} [1]
     * % ../../etc/passwd 00000000-0000-7000-8000-000000000000 bash zsh admin viewer --lease --heartbeat
-""".split()
-)  # noqa: SIM905 - easier to read than a list of them
+"""
+WORDS = st.sampled_from(USUAL.split())
 URLS = st.sampled_from(
     ["sqlite:///jobcard.db", "sqlite:///other.db", "sqlite:///:memory:", "sqlite:////", "sqlite:////dev/null", "", "x", "foo://x"]
 )  # fmt: skip
