@@ -1,4 +1,4 @@
-"""One store of each kind for all tests of a module: they share it, and each empties it first."""
+"""One store of each kind for all tests here: they share it, and each empties it first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shop import Shop
 from helpers.places import ALL, Place, new_place
 
 
-@pytest.fixture(scope="module", params=ALL)
+@pytest.fixture(scope="session", params=ALL)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A store of each kind."""
     with new_place(request.param, tmp_path_factory.mktemp("inputs")) as place:

@@ -212,6 +212,7 @@ PROVED: dict[int, tuple[str, ...]] = {
         "backends/test_redis.py::test_a_job_that_lost_a_part_is_quarantined",
         "backends/test_redis.py::test_foreign_keys_under_our_prefix_are_left_alone",
         "backends/test_redis.py::test_a_server_that_throws_keys_away_is_refused",
+        "inputs/test_flushed_store.py::test_an_emptied_store_is_told_and_left_empty",
     ),
     77: (
         f"{CHECKS}check_migrations.py::check_a_store_without_schema_is_refused",

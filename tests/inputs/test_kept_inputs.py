@@ -88,7 +88,7 @@ ANY_TREE = st.recursive(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trees() -> Iterator[list[Any]]:
     """Many values of all kinds, made once and given to every store."""
     made: list[Any] = []
