@@ -17,6 +17,7 @@ from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
 from jobcard.backends.base import Want
+from jobcard.backends.mongodb import schema
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.records import STORE
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
@@ -107,7 +108,7 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
             case place:
                 found.seats.append(Seat(place, row.get("rank", 0), row.get("order_at", 0), row["_id"]))
     if found is None:
-        raise SchemaVersionError(0, 1)
+        raise SchemaVersionError(0, schema.wanted())
     return found
 
 

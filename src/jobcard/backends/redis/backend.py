@@ -283,13 +283,13 @@ class RedisBackend:
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
         found = self._packed(self._keys.attempts, job_ids)
-        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error in tries]
+        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error, *_ in tries]
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first."""
         found = self._packed(self._keys.lines, job_ids)
-        return [LogLine(job_id, at, text) for job_id, lines in found for at, text in lines]
+        return [LogLine(job_id, at, text) for job_id, lines in found for at, text, *_ in lines]
 
     def _packed(self, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
         if not job_ids:
@@ -307,10 +307,9 @@ class RedisBackend:
         for job_id, text in zip(job_ids, texts, strict=True):
             if text is None:
                 continue
-            live = rows.unpack(text)
-            state, result, reason = (live[rows.PLACE[name] - 1] for name in ("state", "result", "reason"))
-            if state in ENDED:
-                found.append(Ended(job_id, state, result or None, reason or None))
+            ending = rows.to_ending(job_id.hex(), text)
+            if ending[0] in ENDED:
+                found.append(Ended(job_id, *ending))
         return found
 
     @_verb
@@ -355,7 +354,7 @@ class RedisBackend:
             (field[len(prefix) :].decode(), rows.unpack(text))
             for field, text in self._client.hscan_iter(self._keys.records, match=f"{kind.value}\0*", count=500)
         ]
-        return [Record(key, value, version, now - at) for key, (value, version, at) in sorted(dict(found).items())]
+        return [Record(key, value, version, now - at) for key, (value, version, at, *_) in sorted(dict(found).items())]
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:

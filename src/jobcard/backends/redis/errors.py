@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis import exceptions as redis
 
 from jobcard.backends.door import Door
+from jobcard.backends.redis.scripts import migrations
 from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
     AccessDeniedError,
@@ -54,7 +55,7 @@ def translate(error: BaseException) -> JobcardError | None:
     code = _code_of(error)
     match code:
         case "JOBCARDSCHEMA":
-            return NoSchemaError(0, 1)
+            return NoSchemaError(0, migrations()[-1].number)
         case "JOBCARDSEALED":
             return StoreMovedError("this store was sealed: its jobs live elsewhere now")
         case "OOM":
