@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
@@ -48,9 +48,6 @@ from jobcard.core.states import ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 _verb = Verb(driver_errors)

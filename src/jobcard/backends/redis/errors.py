@@ -23,10 +23,6 @@ _FOR_NOW = frozenset(
 )
 
 
-class NoSchemaError(SchemaVersionError):
-    """Nothing of ours is under this prefix."""
-
-
 def _code_of(error: BaseException) -> str:
     # A script's own errors begin with their code; those of a command in a script may have it later in older servers.
     # The driver takes a plain ERR away.
@@ -55,7 +51,7 @@ def translate(error: BaseException) -> JobcardError | None:
     code = _code_of(error)
     match code:
         case "JOBCARDSCHEMA":
-            return NoSchemaError(0, migrations()[-1].number)
+            return SchemaVersionError(0, migrations()[-1].number)
         case "JOBCARDSEALED":
             return StoreMovedError("this store was sealed: its jobs live elsewhere now")
         case "OOM":
