@@ -133,6 +133,10 @@ class Refusal(NamedTuple):
     why: str = ""
 
 
+RELEASED_AT_ONCE = 1_000
+"""Delayed jobs that one exchange lets in line at most; while more are due, `Exchanged.next_due` is 0."""
+
+
 class Exchanged(NamedTuple):
     """A store's answer to an exchange. Writes that applied are not listed."""
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
-from jobcard.backends.base import Want
+from jobcard.backends.base import RELEASED_AT_ONCE, Want
 from jobcard.backends.mongodb import schema
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.records import STORE
@@ -27,7 +27,6 @@ from jobcard.errors import CorruptRecordError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
 
-RELEASED_AT_ONCE = 1_000
 _LOOKS = 6
 _WIDEST = 4_000
 
@@ -113,7 +112,7 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
 
 
 def release(store: Store, now: int) -> None:
-    """Put delayed jobs that are due in line, at most a thousand."""
+    """Put delayed jobs that are due in line."""
     due = {"hold": "delay", "available_at": {"$lte": now}}
     refs = [one["_id"] for one in store.jobs.find(due, {"_id": True}).hint("hold").limit(RELEASED_AT_ONCE)]
     if refs:

@@ -59,7 +59,9 @@ class RedisBackend:
     statement_end = ""
     """What `jobcard grants` ends a line with."""
 
-    capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+    capabilities = Capabilities(
+        max_batch=scripts.MOST_JOBS, own_thread=True, one_commit_exchange=True, shared_by_hosts=True
+    )
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
