@@ -175,6 +175,10 @@ class Filter:
     no look at jobs that ended before."""
 
 
+FEW = 5_000
+"""So many jobs a list may read and sort whole; where more may fit, it walks down the ids and soon has a page."""
+
+
 class Ended(NamedTuple):
     """The end of a job, for those who wait for it."""
 
