@@ -17,7 +17,7 @@ A change with `takes=True` raises the token, so whoever held the job is refused 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -45,6 +45,11 @@ ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
 ALIVE = WAITING | AT_WORK
 RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
 """Where an operator may run a job again from the start."""
+
+
+def in_order(states: Collection[JobState]) -> tuple[JobState, ...]:
+    """These states as a job goes through them, for people to read."""
+    return tuple(state for state in JobState if state in states)
 
 
 class Hold(StrEnum):
