@@ -51,15 +51,16 @@ ROOMS = {
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
     "backends.pool": room("errors"),
+    "backends.sqlfiles": room(),
     "backends.roles": room("errors"),
     "backends.verbs": room("backends.roles errors"),
     # One for each store; its own driver, never another store.
-    "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
+    "backends.sqlite": room(f"backends.registry backends.sqlfiles {SHELF}", "apsw"),
     "backends.redis": room(SHELF, "redis msgspec"),
     # What stores in SQL databases do alike; it knows no driver.
-    "backends.sql": room(f"backends.pool {SHELF}"),
+    "backends.sql": room(f"backends.pool backends.sqlfiles {SHELF}"),
     "backends.mysql": room(f"backends.sql {SHELF}", "pymysql MySQLdb"),
-    "backends.postgres": room(f"backends.sql backends.pool {SHELF}", "psycopg"),
+    "backends.postgres": room(f"backends.sql backends.pool backends.sqlfiles {SHELF}", "psycopg"),
     "backends.mongodb": room(SHELF, "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),

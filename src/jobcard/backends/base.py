@@ -133,6 +133,10 @@ class Refusal(NamedTuple):
     why: str = ""
 
 
+RELEASED_AT_ONCE = 1_000
+"""Delayed jobs that one exchange lets in line at most; while more are due, `Exchanged.next_due` is 0."""
+
+
 class Exchanged(NamedTuple):
     """A store's answer to an exchange. Writes that applied are not listed."""
 
@@ -169,6 +173,10 @@ class Filter:
     touched_since: int | None = None
     """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
     no look at jobs that ended before."""
+
+
+FEW = 5_000
+"""So many jobs a list may read and sort whole; where more may fit, it walks down the ids and soon has a page."""
 
 
 class Ended(NamedTuple):

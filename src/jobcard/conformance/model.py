@@ -57,7 +57,7 @@ from jobcard.core import findings
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding
 from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ALIVE, After, Change, Hold, complete
+from jobcard.core.states import ALIVE, After, Change, Hold, check_settable, complete
 from jobcard.errors import DuplicateJobError, InvalidJobError, SchemaVersionError
 
 VERSIONS = (1,)
@@ -212,6 +212,10 @@ class ModelBackend:
             return [Refusal(ref, token, Verdict.MINE)]
         if not allows(row, change, now):
             return [Refusal(ref, token, Verdict.LOST)]
+        try:
+            check_settable(change.sets)
+        except InvalidJobError as error:
+            return [Refusal(ref, token, Verdict.REFUSED, str(error))]
         texts = [text for _, text in change.lines]
         if not can_be_stored([*change.sets.values(), change.error, *texts, *(value for job in then for value in job)]):
             return [Refusal(ref, token, Verdict.REFUSED, "a text has no bytes in UTF-8")]
@@ -293,6 +297,7 @@ class ModelBackend:
 
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         with self._step() as now:
+            check_settable(change.sets)
             row = self.store.rows.get(job_id)
             if row is None or not allows(row, change, now):
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from pymongo import ReturnDocument
@@ -59,8 +59,6 @@ from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, S
 
 _log = logging.getLogger("jobcard.store")
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 _ENDED = sorted(state.value for state in ENDED)
 

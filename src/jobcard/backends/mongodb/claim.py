@@ -16,7 +16,8 @@ from typing import NamedTuple
 from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
-from jobcard.backends.base import Want
+from jobcard.backends.base import RELEASED_AT_ONCE, Want
+from jobcard.backends.mongodb import schema
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.records import STORE
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
@@ -26,7 +27,6 @@ from jobcard.errors import CorruptRecordError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
 
-RELEASED_AT_ONCE = 1_000
 _LOOKS = 6
 _WIDEST = 4_000
 
@@ -107,12 +107,12 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
             case place:
                 found.seats.append(Seat(place, row.get("rank", 0), row.get("order_at", 0), row["_id"]))
     if found is None:
-        raise SchemaVersionError(0, 1)
+        raise SchemaVersionError(0, schema.wanted())
     return found
 
 
 def release(store: Store, now: int) -> None:
-    """Put delayed jobs that are due in line, at most a thousand."""
+    """Put delayed jobs that are due in line."""
     due = {"hold": "delay", "available_at": {"$lte": now}}
     refs = [one["_id"] for one in store.jobs.find(due, {"_id": True}).hint("hold").limit(RELEASED_AT_ONCE)]
     if refs:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from bson.errors import InvalidBSON
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Tally
 from jobcard.backends.mongodb.connection import Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.core.job import JobRow
@@ -19,7 +19,6 @@ from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
-_FEW = 5_000
 _PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -116,7 +115,7 @@ def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
         return []
     parts = _parts_for(where)
     touched = {} if where.touched_since is None else _touched(where.touched_since)
-    left = _FEW
+    left = FEW
     for part in parts:
         left -= store.jobs.count_documents({**part.which, **touched}, limit=left + 1, hint=part.hint)
         if left < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from jobcard.backends import base
@@ -50,7 +50,6 @@ from jobcard.errors import DuplicateJobError
 
 _log = logging.getLogger("jobcard.store")
 
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _SCHEMA_PATIENCE = 60.0

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Tally
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
@@ -91,9 +91,6 @@ def _possible(texts: Iterable[str]) -> list[str]:
     return found
 
 
-_FEW = 5_000
-
-
 def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
     """The parts of the states wanted if they hold few jobs; [] if many, or if no state was given.
 
@@ -102,8 +99,8 @@ def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
     parts = [part for state, part in _PARTS if state in where.states]
     if not parts or where.touched_since is not None:
         return []
-    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": _FEW + 1}, prepare=False) for part in parts]
-    few = sum(number for [(number,)] in connection.run(steps)) <= _FEW
+    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": FEW + 1}, prepare=False) for part in parts]
+    few = sum(number for [(number,)] in connection.run(steps)) <= FEW
     return parts if few else []
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
@@ -49,9 +49,6 @@ from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, S
 
 _log = logging.getLogger("jobcard.store")
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
 
 _verb = Verb(driver_errors)
 
@@ -62,7 +59,9 @@ class RedisBackend:
     statement_end = ""
     """What `jobcard grants` ends a line with."""
 
-    capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+    capabilities = Capabilities(
+        max_batch=scripts.MOST_JOBS, own_thread=True, one_commit_exchange=True, shared_by_hosts=True
+    )
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
@@ -285,13 +284,13 @@ class RedisBackend:
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
         found = self._packed(self._keys.attempts, job_ids)
-        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error in tries]
+        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error, *_ in tries]
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first."""
         found = self._packed(self._keys.lines, job_ids)
-        return [LogLine(job_id, at, text) for job_id, lines in found for at, text in lines]
+        return [LogLine(job_id, at, text) for job_id, lines in found for at, text, *_ in lines]
 
     def _packed(self, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
         if not job_ids:
@@ -309,10 +308,9 @@ class RedisBackend:
         for job_id, text in zip(job_ids, texts, strict=True):
             if text is None:
                 continue
-            live = rows.unpack(text)
-            state, result, reason = (live[rows.PLACE[name] - 1] for name in ("state", "result", "reason"))
-            if state in ENDED:
-                found.append(Ended(job_id, state, result or None, reason or None))
+            ending = rows.to_ending(job_id.hex(), text)
+            if ending[0] in ENDED:
+                found.append(Ended(job_id, *ending))
         return found
 
     @_verb
@@ -357,7 +355,7 @@ class RedisBackend:
             (field[len(prefix) :].decode(), rows.unpack(text))
             for field, text in self._client.hscan_iter(self._keys.records, match=f"{kind.value}\0*", count=500)
         ]
-        return [Record(key, value, version, now - at) for key, (value, version, at) in sorted(dict(found).items())]
+        return [Record(key, value, version, now - at) for key, (value, version, at, *_) in sorted(dict(found).items())]
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Tally
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
 from jobcard.backends.sql.statements import Statements
@@ -18,8 +18,6 @@ from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
-
-_FEW = 5_000
 
 
 class Part(NamedTuple):
@@ -139,8 +137,8 @@ def _source(connection: Connection, sql: Statements, where: Filter) -> tuple[str
     # Few jobs are sorted in no time; among many, a walk down the ids soon meets enough.
     parts = [part for part in _PARTS if part.state in where.states]
     if parts:
-        steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": _FEW + 1}) for part in parts]
-        if sum(number for [(number,)] in connection.run(steps)) <= _FEW:
+        steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": FEW + 1}) for part in parts]
+        if sum(number for [(number,)] in connection.run(steps)) <= FEW:
             refs = [_fill(sql["refs_of_part"], part.source(sql), part.condition) for part in parts]
             return _found_in(sql, refs), {}
     return sql.part("{prefix}jobs as job{along by_id}"), {}

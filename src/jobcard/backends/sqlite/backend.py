@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from jobcard.backends import base
@@ -49,11 +48,6 @@ from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weakn
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
-
-_log = logging.getLogger("jobcard.store")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Tally
 from jobcard.backends.sqlite.connection import Connection, Row
 from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
 from jobcard.backends.sqlite.statements import marks
@@ -74,7 +74,6 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
     return " and ".join(parts) or "true", values
 
 
-_FEW = 5_000
 _ABOVE_ALL = b"\xff" * 17
 
 
@@ -84,7 +83,7 @@ def _parts_of_few(connection: Connection, sql: Mapping[str, str], where: Filter)
     Few are sorted in no time; among many, a walk down the ids soon meets enough.
     """
     parts = [part for state, part in _PARTS if state in where.states]
-    left = _FEW
+    left = FEW
     for part in parts:
         [(number,)] = connection.execute(sql["count_up_to"].replace("{where}", part), (left + 1,))
         left -= number
@@ -133,10 +132,10 @@ def _list_touched(
     refs, since = touched(sql, where)
     if not refs:
         return []
-    [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, _FEW + 1])
-    if number > _FEW:
+    [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, FEW + 1])
+    if number > FEW:
         # Too many to sort for every page. Most of them are young, so a short walk down the ids meets enough.
-        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, _FEW + 10 * limit))
+        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, FEW + 10 * limit))
         bound, lowest = ("id >= ? and ", below[0]) if below else ("", ())
         page = _page(connection, sql, sql["list"].replace("{where}", bound + condition), [*lowest, *values, limit])
         if len(page) == limit or not below:
