@@ -246,7 +246,10 @@ class Facts:
 
 
 class Tally(NamedTuple):
-    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest."""
+    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest.
+
+    A delayed job that is due waits like those in line, though nobody has released it yet, and is none of `delayed`.
+    """
 
     counts: Mapping[str, int]
     delayed: int

@@ -542,7 +542,11 @@ class Machine(RuleBasedStateMachine):
         expected = self.pair.model.tally()
         found = self.pair.real.tally()
         counts = {state: n for state, n in found.counts.items() if n}
-        assert counts == expected.counts
+        assert (counts, found.delayed, found.oldest_waiting) == (
+            expected.counts,
+            expected.delayed,
+            expected.oldest_waiting,
+        )
         by_queue = without_zeros(self.pair.real.count(Filter()))
         total: Counter[str] = Counter()
         for by_state in by_queue.values():

@@ -416,10 +416,12 @@ class ModelBackend:
 
     def tally(self) -> Tally:
         with self._step() as now:
+            delayed = [row.available_at for row in self._rows() if row.hold == "delay"]
             due = [row.available_at for row in self._rows() if self._is_claimable(row)]
+            due += [at for at in delayed if at <= now]
             return Tally(
                 counts=Counter(row.state for row in self._rows()),
-                delayed=sum(row.hold == "delay" for row in self._rows()),
+                delayed=sum(at > now for at in delayed),
                 oldest_waiting=max(0, now - min(due)) if due else None,
             )
 

@@ -268,14 +268,22 @@ def tally(store: Store) -> Tally:
     for by_state in count_jobs(store, Filter(), limit=None).values():
         for state, number in by_state.items():
             counts[state] += number
-    stages: list[Document] = [
+    age = {"$subtract": [store.now, "$available_at"]}
+    in_line: list[Document] = [
         {"$match": {"line": {"$gte": ""}}},
         {"$group": {"_id": None, "first": {"$min": "$available_at"}}},
         {"$project": {"age": {"$subtract": [store.now, "$first"]}}},
     ]
-    oldest = next(iter(store.jobs.aggregate(stages, hint="line")), None)
-    return Tally(
-        counts=counts,
-        delayed=store.jobs.count_documents({"hold": "delay"}, hint="hold"),
-        oldest_waiting=None if oldest is None else max(0, int(oldest["age"])),
-    )
+    # Due jobs that nobody has released yet wait as those in line do.
+    held_back: list[Document] = [
+        {"$match": {"hold": "delay", "available_at": {"$gte": 0}}},
+        {"$group": {"_id": {"$gt": ["$available_at", store.now]}, "number": {"$sum": 1}, "age": {"$max": age}}},
+    ]
+    ages = [int(one["age"]) for one in store.jobs.aggregate(in_line, hint="line")]
+    delayed = 0
+    for one in store.jobs.aggregate(held_back, hint="hold"):
+        if one["_id"]:
+            delayed = one["number"]
+        else:
+            ages.append(int(one["age"]))
+    return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, *ages) if ages else None)
