@@ -135,6 +135,8 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     following.FindsTheFirstClaimsAgain: ("check_held_claims_come_page_by_page",),
     following.EndsWithAShortPage: ("check_unreadable_jobs_end_no_list",),
     following.RescuesUpToTheFirstGap: ("check_unreadable_claims_end_no_look_for_claims",),
+    following.TakesWhatItCannotRead: ("check_an_unreadable_claim_is_its_holders_while_its_lease_runs",),
+    following.SetsAsideWithTheOldToken: ("check_an_unreadable_claim_is_taken_once_its_lease_is_over",),
     following.TellsNobodyOfOrders: ("check_settings_rise_with_the_records_engines_obey",),
 }
 
@@ -150,6 +152,8 @@ ONLY_BY_CHECKS = {
     storing.SetsJobsAsideInSilence,
     following.EndsWithAShortPage,
     following.RescuesUpToTheFirstGap,
+    following.TakesWhatItCannotRead,
+    following.SetsAsideWithTheOldToken,
 }
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.

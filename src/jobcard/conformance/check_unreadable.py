@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import Filter
+from jobcard.backends.base import Backend, Filter, Verdict
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
+from jobcard.core.clock import FrozenClock
 
 _WHERE: Mapping[str, Sequence[int]] = {
     "in the middle": [4],
@@ -58,3 +60,51 @@ def check_unreadable_claims_end_no_look_for_claims(harness: Harness) -> None:
         at.advance(61)
         assert found([], lapsed=True) == found(["dead"], lapsed=True) == good, where
         at.close()
+
+
+def check_an_unreadable_claim_is_its_holders_while_its_lease_runs(harness: Harness, clock: FrozenClock) -> None:
+    """A look for claims leaves it out and takes it from nobody: its holder may renew it, and its result counts."""
+    backend = harness.ready()
+    claims = [factory.claimed_job(backend), factory.running_job(backend)]
+    harness.spoil(*(claim.id for claim in claims))
+    clock.advance(59.9)
+    for owners, lapsed in ((["engine"], False), (["engine"], True), ([], True)):
+        assert list(backend.find_held(owners, lapsed=lapsed, limit=10).claims) == []
+    assert _by_state(backend) == {"claimed": 1, "running": 1}
+    assert backend.renew("engine", [(claim.ref, claim.token) for claim in claims], lease=factory.LEASE) == []
+    assert factory.complete(backend, claims, result="7") == []
+    ended = {(end.id, end.state, end.result) for end in backend.ended([claim.id for claim in claims])}
+    assert ended == {(claim.id, "completed", "7") for claim in claims}
+    assert _by_state(backend) == {"completed": 2}
+
+
+def check_an_unreadable_claim_is_taken_once_its_lease_is_over(harness: Harness) -> None:
+    """Whoever looks for claims puts it under hold `broken`, counted as waiting; its holder comes too late."""
+    for owners, lapsed in (([], True), (["engine"], True), (["engine"], False)):
+        at = harness.fresh()
+        backend = at.ready()
+        claims = [factory.claimed_job(backend), factory.running_job(backend)]
+        good = factory.running_job(backend)
+        at.spoil(*(claim.id for claim in claims))
+        at.advance(60)
+        assert [claim.id for claim in backend.find_held(owners, lapsed=lapsed, limit=10).claims] == [good.id]
+        assert _by_state(backend) == {"waiting": 2, "running": 1}
+        [broken] = [finding for finding in backend.examine() if finding.code == "jobs.broken"]
+        assert broken.severity == "error" and "2" in broken.subject
+        assert [refusal.verdict for refusal in factory.complete(backend, claims)] == [Verdict.LOST] * 2
+        gone = backend.renew("engine", [(claim.ref, claim.token) for claim in claims], lease=factory.LEASE)
+        assert sorted(gone) == sorted(claim.ref for claim in claims)
+        assert factory.claim_some(backend, 9, queues=[claim.queue for claim in claims]) == []
+        assert factory.complete(backend, good) == []
+        assert _by_state(backend) == {"waiting": 2, "completed": 1}
+        at.close()
+
+
+def _by_state(backend: Backend) -> dict[str, int]:
+    """How many jobs there are in each state, by both ways to ask."""
+    found = {state: number for state, number in backend.tally().counts.items() if number}
+    counted: Counter[str] = Counter()
+    for by_state in backend.count(Filter()).values():
+        counted.update({state: number for state, number in by_state.items() if number})
+    assert counted == found
+    return found

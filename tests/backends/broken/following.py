@@ -201,6 +201,24 @@ class RescuesUpToTheFirstGap(ModelBackend):
         return found if len(found.claims) == limit else Held(found.claims, None)
 
 
+class TakesWhatItCannotRead(ModelBackend):
+    """An unreadable claim is set aside though its lease still runs."""
+
+    def find_held(self, owners: Sequence[str], **given: Any) -> Held:
+        found = super().find_held(owners, **given)
+        for row in self._rows():
+            if not self._is_readable(row) and row.claimed_by in owners:
+                self._quarantine(row)
+        return found
+
+
+class SetsAsideWithTheOldToken(ModelBackend):
+    """An unreadable claim is set aside, and its holder still passes for one."""
+
+    def _quarantine(self, row: JobRow) -> None:
+        super()._quarantine(row._replace(claim_token=row.claim_token - 1))
+
+
 class TellsNobodyOfOrders(ModelBackend):
     """An order is a record like any other."""
 

@@ -145,7 +145,7 @@ class MongoBackend:
             self._sweeper.sweep(self._store)
         held, broken = leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after)
         if broken:
-            claim.quarantine(self._store, broken)
+            claim.quarantine(self._store, broken, lapsed=True)
         return held
 
     @_verb

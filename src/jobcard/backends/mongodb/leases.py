@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from bson.objectid import ObjectId
@@ -14,6 +15,8 @@ from jobcard.backends.mongodb.rows import to_claimed
 from jobcard.backends.pages import end_of
 from jobcard.core.job import Ref
 from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
 
 
 def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int) -> list[Ref]:
@@ -60,6 +63,7 @@ def find_held(
     for job_id, document in read_each(store, {"_id": {"$in": ids}, "claimed_by": {"$exists": True}}) if ids else []:
         try:
             claims.append(to_claimed(document))
-        except CorruptRecordError:
+        except CorruptRecordError as error:
+            _log.warning("a job cannot be read and was left out: %s", error)
             broken.append(job_id)
     return Held(sorted(claims, key=lambda claim: claim.id), end_of(ids, limit)), broken

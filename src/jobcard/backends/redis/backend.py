@@ -197,10 +197,11 @@ class RedisBackend:
         """Release due jobs, settle what ended, claim what is wanted, in one script."""
         return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease)
 
-    def _quarantine(self, refs: list[str]) -> None:
-        for ref in refs:
-            _log.error("job %s cannot be read: taken out of the line, its bytes kept", ref)
-        self._run("quarantine", refs)
+    def _quarantine(self, refs: list[str], *, lapsed: bool = False) -> None:
+        """Take claims that cannot be read from their holder. lapsed: only those whose lease has run out."""
+        if number := self._run("quarantine", refs, lapsed):
+            ids = ", ".join(refs)
+            _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
@@ -226,9 +227,10 @@ class RedisBackend:
                     raise CorruptRecordError(f"a part of job {ref} is missing")
                 claims.append(rows.to_claimed(ref, live, card))
             except CorruptRecordError:
+                _log.warning("a job cannot be read and was left out: %s", ref)
                 broken.append(ref)
         if broken:
-            self._quarantine(broken)
+            self._quarantine(broken, lapsed=True)
         return Held(claims, end_of(refs, limit))
 
     @_verb
