@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from simulation.play import NO_FAULTS, Faults, simulate
 
-from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Outcome, Want
+from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Held, Outcome, Want
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_at_work
 from jobcard.core.job import Claimed, Ref
@@ -127,7 +127,7 @@ class RescuesQuietly(ModelBackend):
 class RescuesTheLiving(ModelBackend):
     """A rescue looks at how long a job has been at work, not at its lease."""
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         if not lapsed:
             return super().find_held(owners, lapsed=lapsed, limit=limit, after=after)
         old = {row.claimed_by for row in self._rows() if is_at_work(row) and row.claimed_by is not None}

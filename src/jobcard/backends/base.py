@@ -151,6 +151,13 @@ class Exchanged(NamedTuple):
     """Microseconds until the next delayed job is due (0: more are due than one call releases); None: there is none."""
 
 
+class Held(NamedTuple):
+    """Some claims, by ascending ref. after: the ref behind which the next ones are; None: that was the end."""
+
+    claims: Sequence[Claimed]
+    after: Ref | None
+
+
 # ------------------------------------------------------------------ looking up
 
 
@@ -177,6 +184,13 @@ class Filter:
 
 FEW = 5_000
 """So many jobs a list may read and sort whole; where more may fit, it walks down the ids and soon has a page."""
+
+
+class Listed(NamedTuple):
+    """Some jobs, newest id first. below: the id under which the next page begins; None: that was the end."""
+
+    rows: Sequence[JobRow]
+    below: bytes | None
 
 
 class Ended(NamedTuple):
@@ -240,7 +254,10 @@ class Facts:
 
 
 class Tally(NamedTuple):
-    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest."""
+    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest.
+
+    A delayed job that is due waits like those in line, though nobody has released it yet, and is none of `delayed`.
+    """
 
     counts: Mapping[str, int]
     delayed: int
@@ -336,10 +353,10 @@ class Backend(Protocol):
         """
         ...
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out.
 
-        By ascending ref, at most `limit`, above `after`: the last ref of a full answer leads to the next ones.
+        By ascending ref, at most `limit`, above `after`. Fewer, or none, are no sign of the end: `Held.after` is.
 
         What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies. What is read here
         may be old by then: a lapsed claim is taken only by a change with `lapsed`. A record among them that cannot
@@ -394,8 +411,11 @@ class Backend(Protocol):
         """Those of the jobs that have ended; one cheap query, asked often."""
         ...
 
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
-        """Jobs, newest id first, below `before_id`."""
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
+        """Jobs, newest id first, at most `limit`, below `before_id`.
+
+        One that cannot be read is left out, so fewer, or none, are no sign of the end: `Listed.below` is.
+        """
         ...
 
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:

@@ -243,7 +243,7 @@ class _Hand:
                 found = self._backend.find_held([self._owner], lapsed=True, limit=1_000)
             except StoreUnavailableError:
                 return
-            by_id = {held.id: without_ref(held) for held in found}
+            by_id = {held.id: without_ref(held) for held in found.claims}
             for job_id in ids:
                 claimed = by_id.get(job_id)
                 lapsed = claimed is not None and claimed.claimed_by != self._owner

@@ -60,7 +60,7 @@ from jobcard.conformance.drawing import (
 )
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.model import ModelBackend, ModelStore
-from jobcard.conformance.pair import Holding, Pair, Said, plain, without_zeros
+from jobcard.conformance.pair import Holding, Pair, Said, listed, plain, without_zeros
 from jobcard.conformance.rules import is_alive, is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import DAY, SECOND
@@ -453,17 +453,17 @@ class Machine(RuleBasedStateMachine):
         )
         below = self.pick(number, lambda row: True) if number % 2 else None
         before_id = None if below is None else below.id
-        self.pair.on_both(lambda backend: list(map(plain, backend.list(where, limit=limit, before_id=before_id))))
+        self.pair.on_both(lambda backend: listed(backend, where, limit, before_id))
         self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
         self.pair.on_both(lambda backend: without_zeros(backend.count(where, limit=3)))
         if below is not None:
-            self.pair.on_both(lambda backend: list(map(plain, backend.list(Filter(), limit=limit, before_id=below.id))))
+            self.pair.on_both(lambda backend: listed(backend, Filter(), limit, below.id))
             self.pair.on_both(lambda backend: backend.attempts([below.id]))
 
     @rule(since=st.sampled_from([0, 1_000, SECOND, LEASE, DAY]), limit=st.integers(1, 30))
     def list_touched(self, since: int, limit: int) -> None:
         where = Filter(touched_since=self.clock.now() - since)
-        self.pair.on_both(lambda backend: list(map(plain, backend.list(where, limit=limit))))
+        self.pair.on_both(lambda backend: listed(backend, where, limit))
         self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
 
     @rule(step=st.sampled_from([SECOND, LEASE, DAY]), buckets=st.integers(1, 5))
@@ -542,7 +542,11 @@ class Machine(RuleBasedStateMachine):
         expected = self.pair.model.tally()
         found = self.pair.real.tally()
         counts = {state: n for state, n in found.counts.items() if n}
-        assert counts == expected.counts
+        assert (counts, found.delayed, found.oldest_waiting) == (
+            expected.counts,
+            expected.delayed,
+            expected.oldest_waiting,
+        )
         by_queue = without_zeros(self.pair.real.count(Filter()))
         total: Counter[str] = Counter()
         for by_state in by_queue.values():

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from jobcard.backends.base import Backend, Exchanged
+from jobcard.backends.base import Backend, Exchanged, Held
 from jobcard.core import clock
 from jobcard.core.job import Claimed, NewJob, Ref
 from jobcard.core.queue import Queue
@@ -267,8 +267,8 @@ class Dispatcher:
         self._lanes.run(lanes.RENEW, lambda: self._backend.renew(self._owner, held, lease=lease), renewed, failed)
 
     def _find_strays(self) -> None:
-        def found(claims: Sequence[Claimed]) -> None:
-            self._plan.strays(claims, time.monotonic())
+        def found(held: Held) -> None:
+            self._plan.strays(held.claims, time.monotonic())
 
         def failed(error: StoreError) -> None:
             self._store_failed("find_held", error)

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobcard.backends.base import Completions, Exchanged
+from jobcard.backends.base import Completions, Exchanged, Held
 from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
@@ -304,7 +304,7 @@ class SimEngine:
             case orders.FindStrays():
                 return self._call(
                     lambda: self._store.find_held([self.owner], lapsed=False, limit=10_000),
-                    lambda found: self.plan.strays(found, world.now),
+                    lambda found: self.plan.strays(found.claims, world.now),
                     lambda: self.plan.strays_failed(world.now),
                 )
         return None
@@ -461,7 +461,7 @@ class SimEngine:
         most = self._store.capabilities.max_batch
         dead = list(self._dead_owners)
 
-        def found(held: Sequence[Claimed]) -> Steps | None:
+        def found(held: Held) -> Steps | None:
             def rescue() -> tuple[int, list[Claimed]]:
                 return world.rescue(Remembering(self._store, held), self.owner, dead)
 

@@ -25,6 +25,8 @@ from jobcard.backends.base import (
     Facts,
     Fate,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -32,6 +34,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
+from jobcard.backends.pages import end_of
 from jobcard.backends.redis import changes, checkup, grants, lookup, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
 from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
@@ -43,7 +46,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
@@ -193,10 +196,11 @@ class RedisBackend:
         """Release due jobs, settle what ended, claim what is wanted, in one script."""
         return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease)
 
-    def _quarantine(self, refs: list[str]) -> None:
-        for ref in refs:
-            _log.error("job %s cannot be read: taken out of the line, its bytes kept", ref)
-        self._run("quarantine", refs)
+    def _quarantine(self, refs: list[str], *, lapsed: bool = False) -> None:
+        """Take claims that cannot be read from their holder. lapsed: only those whose lease has run out."""
+        if number := self._run("quarantine", refs, lapsed):
+            ids = ", ".join(refs)
+            _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
@@ -210,11 +214,11 @@ class RedisBackend:
         return gone
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
-        refs = self._run("find_held", list(owners), lapsed, limit, after or False)
+        refs = [ref.decode() for ref in self._run("find_held", list(owners), lapsed, limit, after or False)]
         claims, broken = [], []
-        for ref, live, card in lookup.fetch(self._client, self._keys, [ref.decode() for ref in refs]):
+        for ref, live, card in lookup.fetch(self._client, self._keys, refs):
             if live is None and card is None:
                 continue
             try:
@@ -222,12 +226,14 @@ class RedisBackend:
                     raise CorruptRecordError(f"a part of job {ref} is missing")
                 claims.append(rows.to_claimed(ref, live, card))
             except CorruptRecordError:
+                _log.warning("a job cannot be read and was left out: %s", ref)
                 broken.append(ref)
         if broken:
-            self._quarantine(broken)
+            self._quarantine(broken, lapsed=True)
         # Read after they were found: some have ended meanwhile, or are another's by now.
         held = set(owners)
-        return [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
+        ours = [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
+        return Held(ours, end_of(refs, limit))
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -314,7 +320,7 @@ class RedisBackend:
         return found
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         found = []
         below = None if before_id is None else before_id.hex()
@@ -322,7 +328,8 @@ class RedisBackend:
             found.append(row)
             if len(found) == limit:
                 break
-        return found
+        # The walk passes over what cannot be read until the page is full.
+        return Listed(found, end_of([row.id for row in found], limit))
 
     @_verb
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:

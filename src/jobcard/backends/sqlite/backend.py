@@ -25,6 +25,8 @@ from jobcard.backends.base import (
     Exchanged,
     Facts,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -45,7 +47,7 @@ from jobcard.backends.sqlite.statements import statements
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
 
@@ -177,7 +179,7 @@ class SQLiteBackend:
             return [row[1] for row in rows if not connection.change(sql, row)]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
         now = self._clock.now()
         with self._read() as connection:
@@ -290,7 +292,7 @@ class SQLiteBackend:
             return [Ended._make(row) for row in lookup.by_ids(connection, self._sql["ended"], job_ids)]
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         with self._read() as connection:
             return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)
