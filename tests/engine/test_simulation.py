@@ -26,8 +26,8 @@ from jobcard.workers.messages import Exit
 
 SEEDS = int(os.environ.get("JOBCARD_SIMULATION_SEEDS", "2000"))
 BASE = int(os.environ.get("JOBCARD_SIMULATION_BASE", "0"))
-CHUNK = 50  # small enough for several processes to share the work
-QUICK = 4  # chunks that every run plays
+CHUNK = 25  # small enough for several processes to share the work
+QUICK = 8  # chunks that every run plays
 CHUNKS = [
     pytest.param(chunk, marks=[pytest.mark.slow] if chunk >= QUICK else []) for chunk in range(-(-SEEDS // CHUNK))
 ]

@@ -29,12 +29,12 @@ def guards_its_token(env: dict[str, str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", [fault for fault in of_today(DAY) if fault.layers[0] != "load"], ids=lambda f: f.name)
+@pytest.mark.parametrize("fault", of_today(DAY), ids=lambda fault: fault.name)
 def test_a_planted_fault_is_caught(fault: Planted) -> None:
     """In a real process, with a seed that is another every day."""
     print(f"day {DAY} of the year: seed {DAY}, {[each.name for each in of_today(DAY)]}")
-    found = {layer: run(layer, fault.name, DAY) for layer in fault.layers[:1]}
-    assert any(found.values()), f"fault {fault.number}, {fault.name}, was not caught with seed {DAY}: {found}"
+    found = next(filter(None, (run(layer, fault.name, DAY) for layer in fault.layers)), None)
+    assert found, f"fault {fault.number}, {fault.name}, was not caught by {fault.layers} with seed {DAY}"
 
 
 def test_every_fault_of_the_list_is_planted_or_comes_later() -> None:

@@ -84,6 +84,7 @@ class _History:
         self._queue = f"crowd-{seed}"
         ids = factory.enqueue_several(backends[0], crowd.jobs, queue=self._queue, max_attempts=10_000)
         self._first = {row.id: factory.without_version(row) for row in backends[0].get(ids)}
+        assert len(self._first) == crowd.jobs, "jobs that were called stored are not there"
         self._known: list[Claimed] = []
         """Every claim that anybody was given: all of them use them, the old ones too."""
         self._lock = threading.Lock()
@@ -111,7 +112,7 @@ class _History:
         moves: list[Callable[[bytes], object]] = [hand.settle] * 6
         moves += [hand.claim] * 5 + [hand.complete] * 3 + [hand.renew] * 2
         moves += [hand.cancel, hand.ask, hand.retry, hand.retry]
-        moves += [hand.read, hand.find, hand.rescue]
+        moves += [hand.read] + [hand.find] * 2 + [hand.rescue] * 2
         for _ in range(count):
             with self._lock:
                 hand.known = self._known[-3 * self._crowd.jobs :]

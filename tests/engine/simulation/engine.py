@@ -445,14 +445,14 @@ class SimEngine:
         return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed, part)
 
     def _next_sweep(self, until: float) -> float:
-        """When to sweep next; those that would find nothing are left out."""
+        """When to sweep next; while nobody holds anything there is nothing to find."""
         world, at = self.world, self._sweep_at
         if self._dead_owners:
             return at
         interval = routines.sweep_interval(world.settings.lease)
-        lapses_at = world.next_lapse()
-        while at < min(until, lapses_at):
-            at += interval * (0.75 + 0.5 * world.random.random())
+        if not any(row.claimed_by for row in world.rows.alive.values()):
+            while at < until:
+                at += interval * (0.75 + 0.5 * world.random.random())
         return at
 
     def _sweep(self) -> Steps:
