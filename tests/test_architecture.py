@@ -47,7 +47,7 @@ ROOMS = {
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.asynchronous": room("backends.base core errors"),
-    "backends.ready": room("backends.base errors"),
+    "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
     "backends.pool": room("errors"),
