@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobcard.engine.lanes import CALLS, EXCHANGE, RENEW, ROUTINE, Lanes
+from jobcard.engine.lanes import CALLS, EXCHANGE, LOOK, RENEW, ROUTINE, Lanes
 from jobcard.errors import StoreUnavailableError
 
 
@@ -28,7 +28,7 @@ def fail() -> None:
 def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
     """A renewal is answered while an exchange still waits for the server."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=True)
+    lanes = Lanes(selector, own_thread=True)
     hangs = threading.Event()
     heard: list[Any] = []
     lanes.run(EXCHANGE, lambda: hangs.wait(30), heard.append, heard.append)
@@ -42,11 +42,11 @@ def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
     lanes.close()
 
 
-@pytest.mark.parametrize("threaded", [False, True])
-def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_failures_and_answers_are_heard_on_the_engines_thread(own_thread: bool) -> None:
     """Both kinds come back to the thread that turns, and an error that is none of the store's ends it."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=threaded)
+    lanes = Lanes(selector, own_thread=own_thread)
     heard: list[Any] = []
 
     def note(value: object) -> None:
@@ -64,10 +64,27 @@ def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) ->
     lanes.close()
 
 
+def test_a_store_in_this_process_is_asked_at_once_for_what_is_short() -> None:
+    """Exchanges and renewals are answered before the call returns; what may take long goes to a thread even there."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, own_thread=False)
+    heard: list[Any] = []
+    goes_on = threading.Event()
+    for lane in (ROUTINE, LOOK, *CALLS):
+        lanes.run(lane, lambda: goes_on.wait(30), heard.append, heard.append)
+    for lane in (EXCHANGE, RENEW):
+        lanes.run(lane, threading.current_thread, heard.append, heard.append)
+    assert heard == [threading.current_thread()] * 2
+    goes_on.set()
+    hear(selector, heard, 2 + 2 + len(CALLS))
+    assert heard[2:] == [True] * (2 + len(CALLS))
+    lanes.close()
+
+
 def test_thousands_of_answers_at_once_are_all_heard() -> None:
     """More answers than the wake-up pipe holds bytes: none is lost."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=True)
+    lanes = Lanes(selector, own_thread=True)
     heard: list[int] = []
     for number in range(100_000):
         lanes.run(CALLS[0], lambda number=number: number, heard.append, lambda _: None)  # type: ignore[misc]
