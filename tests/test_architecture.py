@@ -36,7 +36,9 @@ def room(may: str = "", packages: str = "") -> Room:
 
 
 # What every store may import.
-SHELF = "backends.base backends.checks backends.door backends.roles backends.url backends.verbs core errors"
+SHELF = (
+    "backends.base backends.checks backends.door backends.pages backends.roles backends.url backends.verbs core errors"
+)
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
     "version": room(),
@@ -50,6 +52,7 @@ ROOMS = {
     "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
+    "backends.pages": room(),
     "backends.pool": room("errors"),
     "backends.sqlfiles": room(),
     "backends.roles": room("errors"),
@@ -71,7 +74,7 @@ ROOMS = {
         "engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
         " version"
     ),
-    "conformance": room("backends.asynchronous backends.base core errors", "pytest hypothesis"),
+    "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
     "testing": room("client"),
     "pytest_plugin": room("client testing", "pytest"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.stores import LIBRARIES, in_fork, raw
+from helpers.waiting import wait_until
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.backends.sqlite.pool import Places
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.core import states
@@ -413,3 +417,45 @@ class TestRows:
         fates = [answer.fate for answer in store.enqueue([taken, *jobs, jobs[7]])]
         assert fates == [Fate.ID_TAKEN, Fate.REPEATED, *[Fate.STORED] * 299, Fate.REPEATED]
         assert store.tally().counts["waiting"] == 300
+
+
+# ------------------------------------------------------------------ several threads
+
+
+class TestPlaces:
+    def test_who_waits_longest_is_next_but_for_the_first(self) -> None:
+        """Nobody who comes later passes, the one who gave a place back included; only who is to be first does."""
+        places = Places(1)
+        assert places.take(0)
+        came: list[str] = []
+
+        def wait(name: str, *, first: bool = False) -> threading.Thread:
+            def work() -> None:
+                assert places.take(60, first=first)
+                came.append(name)
+                places.give()
+
+            before = len(places._waiting)
+            thread = threading.Thread(target=work)
+            thread.start()
+            wait_until(lambda: len(places._waiting) > before, "one more who waits")
+            return thread
+
+        threads = [wait("a"), wait("b"), wait("loop", first=True)]
+        assert not places.take(0.01)
+        places.give()
+        for thread in threads:
+            thread.join(60)
+        assert came == ["loop", "a", "b"]
+        assert places.take(0) and not places.take(0)
+
+    def test_a_look_up_keeps_no_exchange_waiting(self, store: SQLiteBackend) -> None:
+        """With every connection for reading lent out, an engine still finds its claims, renews, settles and claims."""
+        factory.enqueue_several(store, 2)
+        with contextlib.ExitStack() as lent:
+            for _ in range(store._options.pool_size):
+                lent.enter_context(store._readers.use())
+            [claim] = factory.claim_some(store, 1)
+            assert store.find_held(["engine"], lapsed=True, limit=9).claims == [claim]
+            assert store.renew("engine", [(claim.ref, claim.token)], lease=factory.LEASE) == []
+            assert factory.complete(store, claim) == []

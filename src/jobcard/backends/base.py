@@ -40,7 +40,7 @@ class Capabilities:
     max_batch: int
     """The most outcomes, or claims, one exchange takes."""
     own_thread: bool
-    """Run `exchange` on a thread of its own: a server may hang, and kills must not wait for it."""
+    """Run `exchange` and `renew` on threads of their own, as all else: a server may hang, and kills must not wait."""
     one_commit_exchange: bool
     """Outcomes and claims of one exchange are stored together or not at all."""
     shared_by_hosts: bool

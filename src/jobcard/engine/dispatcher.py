@@ -2,8 +2,8 @@
 
     select ─► workers' messages, wake-ups, signals, the keeper ─► plan.turn() ─► commands ─► store and workers
 
-Exactly one exchange is in flight. A store that answers from within this process is called here; one that may hang
-is called on threads of its own (`lanes.py`), and its answers are heard like everything else.
+Exactly one exchange is in flight. What may take long is called on threads of its own (`lanes.py`), and its answers are
+heard like everything else; a store in this process takes exchanges and renewals here.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Dispatcher:
             max_batch=backend.capabilities.max_batch,
             now=now,
         )
-        self._lanes = lanes.Lanes(selector, threaded=backend.capabilities.own_thread)
+        self._lanes = lanes.Lanes(selector, own_thread=backend.capabilities.own_thread)
         self._under_way: set[str] = set()
         """What of the routines waits for its answer."""
         self._waker = backend.waker()

@@ -105,12 +105,9 @@ class Engine:
             record.remove(backend, self._owner)
             backend.close()
 
-        if backend.capabilities.own_thread:
-            thread = threading.Thread(target=remove, daemon=True)
-            thread.start()
-            thread.join(GOODBYE_SECONDS)
-        else:
-            remove()
+        thread = threading.Thread(target=remove, daemon=True)
+        thread.start()
+        thread.join(GOODBYE_SECONDS)
 
     # -------------------------------------------------------------- starting
 

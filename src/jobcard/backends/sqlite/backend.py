@@ -148,7 +148,7 @@ class SQLiteBackend:
         lease: int = 0,
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one commit."""
-        with self._write() as connection:
+        with self._write(first=True) as connection:
             exchange = Exchange(
                 connection,
                 self._sql,
@@ -172,7 +172,7 @@ class SQLiteBackend:
         now = self._clock.now()
         sql = self._sql["renew"]
         rows = [(now + lease, ref, token, owner, now) for ref, token in held]
-        with self._write() as connection, connection.transaction():
+        with self._write(first=True) as connection, connection.transaction():
             if connection.change_many(sql, rows) == len(rows):
                 return []
             # Again one by one: what was renewed just now is renewed again, what was lost stays so.
@@ -182,11 +182,12 @@ class SQLiteBackend:
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
         now = self._clock.now()
-        with self._read() as connection:
+        # Not on those for reading: an engine asks it in its loop, and somebody's look-up may keep them for long.
+        with self._writer.use(first=True) as connection:
             looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
             found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
         if broken and not self._options.readonly:
-            with self._write() as connection, connection.transaction():
+            with self._write(first=True) as connection, connection.transaction():
                 connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
         return found
 
@@ -440,9 +441,9 @@ class SQLiteBackend:
         )
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self, *, first: bool = False) -> Iterator[Connection]:
         self._refuse_readonly()
-        with self._writer.use() as connection:
+        with self._writer.use(first=first) as connection:
             yield connection
 
     @contextmanager

@@ -31,8 +31,8 @@ class Options:
     temp_store: str | None = None
     wal_autocheckpoint: int | None = None
     readonly: bool = False
-    pool_size: int = 1
-    """Connections for reading; there is always one for writing."""
+    pool_size: int = 5
+    """Connections for reading, opened when needed; there is always one for writing."""
     pool_timeout: float = 30.0
     """How long to wait for another thread to give a connection back."""
     pool_recycle: float | None = None
