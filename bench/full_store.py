@@ -71,7 +71,7 @@ def chunks(ids: list[bytes]) -> Iterator[list[bytes]]:
         yield ids[at : at + CHUNK]
 
 
-class open_store:  # noqa: N801
+class open_store:
     """A store that is closed at the end."""
 
     def __init__(self, url: str) -> None:
