@@ -231,7 +231,9 @@ class Machine(RuleBasedStateMachine):
         """The same again, and one more follow-up each: with a move that was ours before, none is stored."""
         assert self.last_exchange is not None
         owner, outcomes = self.last_exchange
-        self.settle(owner, [said._replace(then=[*said.then, self.new_job(spec)]) for said in outcomes])
+        # One that cannot be stored is refused before anybody asks whose the move was.
+        sound = [said for said in outcomes if all(job.name != factory.NO_TEXT for job in said.then)]
+        self.settle(owner, [said._replace(then=[*said.then, self.new_job(spec)]) for said in sound])
 
     @precondition(lambda self: self.stale())
     @rule(number=picks, kind=kinds, delay=moments, spec=job_specs)
