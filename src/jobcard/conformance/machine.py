@@ -232,7 +232,12 @@ class Machine(RuleBasedStateMachine):
         """The same again, and one more follow-up each: with a move that was ours before, none is stored."""
         assert self.last_exchange is not None
         owner, outcomes = self.last_exchange
-        self.settle(owner, [said._replace(then=[*said.then, self.new_job(spec)]) for said in outcomes])
+        again = []
+        for said in outcomes:
+            # Whether what cannot be stored is refused before or after the look at whose the move was is the store's.
+            then = [job for job in said.then if job.name != factory.NO_TEXT]
+            again.append(said._replace(then=[*then, self.new_job(spec)]))
+        self.settle(owner, again)
 
     @precondition(lambda self: self.stale())
     @rule(number=picks, kind=kinds, delay=moments, spec=job_specs)

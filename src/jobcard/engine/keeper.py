@@ -355,8 +355,7 @@ def _kill_group(pid: int, *, spared: int = 0) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) not in (os.getpgid(0), os.getpgid(spared)):
             os.killpg(os.getpgid(pid), signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+    _kill(pid)
 
 
 def _kill_orphan(pid: int) -> None:
@@ -365,6 +364,10 @@ def _kill_orphan(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
+    _kill(pid)
+
+
+def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
