@@ -173,11 +173,10 @@ class Crew(Hand):
                 self.ahead.add_first(claim, since)
         worker.sent = deque(given for given in worker.sent if given[0] not in back)
 
-    def gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float, *, unsafe: bool) -> None:
+    def gone(self, number: int, exit: Exit, now: float, *, unsafe: bool) -> None:
         worker = self.workers.get(number)
         if worker is None:
             return
-        self.recalled(number, unstarted)
         del self.workers[number]
         if not worker.ready:
             # It never came up: the next one comes later and later.
@@ -238,9 +237,9 @@ class Crew(Hand):
                 continue
             if not worker.ready and now >= worker.current_since + HELLO_SECONDS:
                 self._kill(worker, "start")
-            job = worker.running()
-            if job is not None:
-                self._look_at(worker, job, now)
+            if worker.sent:
+                if not worker.is_young(now) and (job := worker.running()) is not None:
+                    self._look_at(worker, job, now)
             elif worker.leaving and worker.reserved is None and not worker.retired:
                 worker.retired = True
                 self._commands.append(Retire(worker.number))

@@ -166,8 +166,8 @@ class Hand(ABC):
         """These jobs of a worker were not started and will not be: back to the front of the look-ahead."""
 
     @abstractmethod
-    def gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float, *, unsafe: bool) -> None:
-        """A worker process ended. unstarted: jobs whose permits it never took.
+    def gone(self, number: int, exit: Exit, now: float, *, unsafe: bool) -> None:
+        """A worker process ended, and what it had not started was recalled.
 
         unsafe: nobody renews what we hold, so the keeper may have killed it.
         """

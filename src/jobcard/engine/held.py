@@ -21,6 +21,7 @@ HELLO_SECONDS = 120.0  # a worker that has not imported the application by then 
 STAMP_SECONDS = 0.3  # a job still going after this is stamped `running`
 RECYCLE_SECONDS = 60.0  # a worker is not replaced for its number of jobs before this: short ones come by the million
 RECALL_SECONDS = 0.02  # a worker busy with one job for this long gives back what it has not started
+_RECALL = RECALL_SECONDS * clock.SECOND
 
 
 class Told(NamedTuple):
@@ -141,6 +142,14 @@ class Worker(Process):
             job = self._first = InHand(seq, claim, since, self.current_since, self.current_since)
         return job
 
+    def is_young(self, now: float) -> bool:
+        """Whether nothing can be due yet for the job it runs: so it is with most, as long as they last."""
+        if now >= self.current_since + RECALL_SECONDS or self.lost:
+            return False
+        seq, claim, _since = self.sent[0]
+        is_limited = claim.timeout is not None and claim.timeout < _RECALL
+        return not is_limited and (self._first is None or self._first.seq != seq)
+
     def is_stuck(self, now: float) -> bool:
         """Whether it runs a job for so long that nothing may wait behind it."""
         return bool(self.sent) and now >= self.current_since + RECALL_SECONDS
@@ -155,9 +164,12 @@ class Worker(Process):
         """When something is to be decided about the job it runs; what is past was decided and waits for an event."""
         if not self.ready:
             return self.current_since + HELLO_SECONDS if self.killed is None else float("inf")
-        job = self.running()
-        if job is None or self.killed is not None:
+        if not self.sent or self.killed is not None:
             return float("inf")
+        if self.is_young(now):
+            return self.current_since + RECALL_SECONDS
+        job = self.running()
+        assert job is not None
         times = [self.current_since + RECALL_SECONDS, job.ends_by()]
         if not job.stamped:
             times.append(job.stamp_at())

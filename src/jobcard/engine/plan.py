@@ -181,7 +181,8 @@ class Plan:
 
     def worker_gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float) -> None:
         """A worker process ended. unstarted: jobs whose permits it never took."""
-        self._hand_of(number).gone(number, unstarted, exit, now, unsafe=self._leases.is_unsafe(now))
+        self.recalled(number, unstarted)
+        self._hand_of(number).gone(number, exit, now, unsafe=self._leases.is_unsafe(now))
 
     def over_memory(self, number: int) -> None:
         """A worker uses more memory than its job may."""

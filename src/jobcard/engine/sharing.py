@@ -234,11 +234,10 @@ class Sharing(Hand):
             if job.started is None:
                 self._begin(sharer, job, job.given_at)
 
-    def gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float, *, unsafe: bool) -> None:
+    def gone(self, number: int, exit: Exit, now: float, *, unsafe: bool) -> None:
         sharer = self.sharers.get(number)
         if sharer is None:
             return
-        self.recalled(number, unstarted)
         del self.sharers[number]
         alone = len(sharer.jobs) == 1
         for seq in list(sharer.jobs):
