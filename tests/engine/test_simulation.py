@@ -204,8 +204,9 @@ class WaitsForTheDeaf(Plan):
     def _cancel(self, now: float) -> None:
         super()._cancel(now)
         for worker in self.workers.values():
-            if worker.told is not None:
-                worker.told = worker.told._replace(kill_at=float("inf"))
+            job = worker.running()
+            if job is not None and job.told is not None:
+                job.told = job.told._replace(kill_at=float("inf"))
 
 
 class LosesLastWords(Plan):
