@@ -63,7 +63,7 @@ class Crew(Hand):
         """
         staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
         busy = sum(not worker.idle for worker in staying)
-        wanted = min(self._slots, max(base, busy + self._worth_a_worker(now))) + 1
+        wanted = min(self._slots, max(base, busy + self._worth_a_worker(self._slots - busy, now))) + 1
         worn = [worker for worker in staying if self._is_worn(worker, now)]
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True
@@ -86,12 +86,14 @@ class Crew(Hand):
         # All of them ready: one that is on its way may be the stand-in of a worker that left before.
         return all(worker.ready for worker in staying) and any(worker.is_new for worker in staying)
 
-    def _worth_a_worker(self, now: float) -> int:
-        """How many of the jobs held ready deserve a worker of their own."""
+    def _worth_a_worker(self, most: int, now: float) -> int:
+        """How many of the jobs held ready deserve a worker of their own; more than `most` need not be counted."""
+        if most <= 0:
+            return 0
         worth = 0
         for claim, _since in self.ahead:
             worth += self.pace.is_slow(claim.name)
-            if worth >= self._slots:
+            if worth >= most:
                 return worth
         if not worth and any(now >= line[0][1] + OPEN_SECONDS for _queue, line in self.ahead.lines()):
             return 1

@@ -7,9 +7,10 @@ What it asks for            Spawn · Share · Send · Recall · Tell · Kill · 
 the commands; thousands of simulated seeds perform them on a model instead (tests/engine/simulation).
 
 The path of a claim:  claimed ─► ahead (look-ahead, per queue) ─► sent (a worker's pipe, in order) ─► settled
-Its parts: `crew.py` has the workers that run one job at a time, `sharing.py` those that run many, `hand_out.py` and
-`appetite.py` say who gets what and how much to claim, `words.py` and `notes.py` keep what the store has to be told,
-`talk.py` tells it. Times are monotonic seconds of this host.
+Its parts: two hands (`hand.py`), the workers that run one job at a time (`crew.py`) and those that run many
+(`sharing.py`), each with the jobs it has; `appetite.py` says how much to claim, `hand_out.py` who of the crew gets
+what; `words.py` and `notes.py` keep what the store has to be told, `talk.py` tells it. Times are monotonic seconds of
+this host.
 """
 
 from __future__ import annotations
