@@ -95,6 +95,7 @@ class TestMariaDBAwaited(AsyncBackendSuite, TestMariaDB):
     """The same through the async facade."""
 
 
+@pytest.mark.long
 class TestMySQLAwaited(AsyncBackendSuite, TestMySQL):
     """The same through the async facade."""
 

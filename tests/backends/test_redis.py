@@ -70,6 +70,7 @@ class TestRedisAwaited(AsyncBackendSuite, TestRedis):
     """The same through the async facade."""
 
 
+@pytest.mark.long
 class TestValkeyAwaited(AsyncBackendSuite, TestValkey):
     """The same through the async facade."""
 

@@ -34,7 +34,7 @@ def new_harness(url: str) -> Harness:
     return Harness(new_store, spoil=spoil_in_redis)
 
 
-@pytest.fixture(scope="session", params=[RedisCluster, ValkeyCluster])
+@pytest.fixture(scope="session", params=[RedisCluster, pytest.param(ValkeyCluster, marks=pytest.mark.long)])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Three masters without replicas."""
     several = request.param()

@@ -95,7 +95,7 @@ def test_a_fail_over_under_load(kind: str, several: Several, lab: Lab) -> None:
     """
     app = lab.app("load")
     trees = [lab.start("load") for _ in range(2)]
-    producer = lab.python("-m", "patient", str(JOBS))
+    producer = lab.python("-m", "insistent", str(JOBS))
     lab.wait_for(app, lambda n: n["completed"] >= JOBS // 4, "some jobs")
     acknowledged = {event.facts[0] for event in lab.events("enq-ok")}
     dead = several.primary("jobcard")

@@ -257,6 +257,8 @@ class Tally(NamedTuple):
     """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest.
 
     A delayed job that is due waits like those in line, though nobody has released it yet, and is none of `delayed`.
+    For oldest_waiting a store may look at the first job of each queue and priority alone: behind it may be one that
+    has been due for longer.
     """
 
     counts: Mapping[str, int]

@@ -547,11 +547,12 @@ class Machine(RuleBasedStateMachine):
         expected = self.pair.model.tally()
         found = self.pair.real.tally()
         counts = {state: n for state, n in found.counts.items() if n}
-        assert (counts, found.delayed, found.oldest_waiting) == (
-            expected.counts,
-            expected.delayed,
-            expected.oldest_waiting,
-        )
+        assert (counts, found.delayed) == (expected.counts, expected.delayed)
+        # A store may look at the first of each line only, and behind it may be one that is due longer.
+        if expected.oldest_waiting is None:
+            assert found.oldest_waiting is None
+        else:
+            assert found.oldest_waiting is not None and 0 <= found.oldest_waiting <= expected.oldest_waiting
         by_queue = without_zeros(self.pair.real.count(Filter()))
         total: Counter[str] = Counter()
         for by_state in by_queue.values():
