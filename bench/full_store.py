@@ -10,24 +10,19 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack, closing
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from jobcard.backends.base import Completions, Want  # noqa: E402
-from jobcard.backends.registry import open_backend  # noqa: E402
-from jobcard.cli.own_store import own_store  # noqa: E402
-from jobcard.conformance import factory  # noqa: E402
+from jobcard.backends.base import Completions, Want
+from jobcard.backends.registry import open_backend
+from jobcard.cli.bench_app import VARIABLE, jobs, nothing
+from jobcard.cli.own_store import own_store
+from jobcard.conformance import factory
+from jobcard.core.clock import DAY
 
 CHUNK = 1_000
-DAY = 86_400_000_000
-VARIABLE = "JOBCARD_BENCH_URL"
 
 
 def fill(url: str, finished: int, delayed: int) -> float:
@@ -52,42 +47,21 @@ def fill(url: str, finished: int, delayed: int) -> float:
 
 def drain(url: str, count: int) -> float:
     """Jobs a second, from the first start until the store shows all as ended."""
-    from full_app import jobs, nothing
-
     jobs.configure(url)
-    handles = jobs.enqueue_many([nothing.call() for _ in range(count)])
-    with open_store(url) as store:
+    ids = [handle.id.bytes for handle in jobs.enqueue_many([nothing.call() for _ in range(count)])]
+    chunks = [ids[at : at + CHUNK] for at in range(0, count, CHUNK)]
+    with closing(open_backend(url)) as store:
         with jobs.running():
-            for chunk in chunks([handle.id.bytes for handle in handles]):
+            for chunk in chunks:
                 while len(store.ended(chunk)) < len(chunk):
                     time.sleep(0.01)
             ended = time.time()
-        started = min(row.started_at for chunk in chunks([h.id.bytes for h in handles]) for row in store.get(chunk))
+        started = min(row.started_at for chunk in chunks for row in store.get(chunk))
     return count / (ended - started / 1e6)
-
-
-def chunks(ids: list[bytes]) -> Iterator[list[bytes]]:
-    for at in range(0, len(ids), CHUNK):
-        yield ids[at : at + CHUNK]
-
-
-class open_store:
-    """A store that is closed at the end."""
-
-    def __init__(self, url: str) -> None:
-        self._store = open_backend(url)
-
-    def __enter__(self) -> Any:
-        return self._store
-
-    def __exit__(self, *_: object) -> None:
-        self._store.close()
 
 
 def in_a_process(url: str, count: int) -> float:
     """One drain in a process of its own, as an application would be."""
-    import subprocess
-
     command = [sys.executable, __file__, "--url", url, "--jobs", str(count), "--drain-only"]
     ran = subprocess.run(command, env={**os.environ, VARIABLE: url}, capture_output=True, text=True, check=False)
     if ran.returncode:

@@ -36,7 +36,9 @@ def room(may: str = "", packages: str = "") -> Room:
 
 
 # What every store may import.
-SHELF = "backends.base backends.checks backends.door backends.roles backends.url backends.verbs core errors"
+SHELF = (
+    "backends.base backends.checks backends.door backends.pages backends.roles backends.url backends.verbs core errors"
+)
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
     "version": room(),
@@ -47,19 +49,21 @@ ROOMS = {
     "backends.url": room("errors"),
     "backends.registry": room("backends.base backends.url core errors"),
     "backends.asynchronous": room("backends.base core errors"),
-    "backends.ready": room("backends.base errors"),
+    "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
+    "backends.pages": room(),
     "backends.pool": room("errors"),
+    "backends.sqlfiles": room(),
     "backends.roles": room("errors"),
     "backends.verbs": room("backends.roles errors"),
     # One for each store; its own driver, never another store.
-    "backends.sqlite": room(f"backends.registry {SHELF}", "apsw"),
+    "backends.sqlite": room(f"backends.registry backends.sqlfiles {SHELF}", "apsw"),
     "backends.redis": room(SHELF, "redis msgspec"),
     # What stores in SQL databases do alike; it knows no driver.
-    "backends.sql": room(f"backends.pool {SHELF}"),
+    "backends.sql": room(f"backends.pool backends.sqlfiles {SHELF}"),
     "backends.mysql": room(f"backends.sql {SHELF}", "pymysql MySQLdb"),
-    "backends.postgres": room(f"backends.sql backends.pool {SHELF}", "psycopg"),
+    "backends.postgres": room(f"backends.sql backends.pool backends.sqlfiles {SHELF}", "psycopg"),
     "backends.mongodb": room(SHELF, "pymongo bson"),
     # The pipe between worker and engine carries the verbs of `backends.base`.
     "workers": room("backends.base core errors version", "msgspec"),
@@ -70,7 +74,7 @@ ROOMS = {
         "engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
         " version"
     ),
-    "conformance": room("backends.asynchronous backends.base core errors", "pytest hypothesis"),
+    "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
     "testing": room("client"),
     "pytest_plugin": room("client testing", "pytest"),

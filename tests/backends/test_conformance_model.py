@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from jobcard.conformance import CHECKS, BackendSuite, Harness
 from jobcard.conformance.drawing import CI
-from jobcard.conformance.model import ModelStore, open_model
+from jobcard.conformance.model import ModelStore, open_model, spoil_in_model
 
 
 class TestModel(BackendSuite):
@@ -16,7 +16,7 @@ class TestModel(BackendSuite):
 
     @pytest.fixture
     def harness(self) -> Iterator[Harness]:
-        harness = Harness(lambda clock: open_model(ModelStore(clock)))
+        harness = Harness(lambda clock: open_model(ModelStore(clock)), spoil=spoil_in_model)
         yield harness
         harness.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.stores import raw
 from jobcard.backends.base import Backend
 from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, run_histories
@@ -20,7 +21,13 @@ def sqlite_harness(folder: Path, **options: str) -> Harness:
         path = folder / f"{next(numbers)}.db"
         return lambda: SQLiteBackend(path, clock=clock, **options)
 
-    return Harness(new_store)
+    return Harness(new_store, spoil=spoil)
+
+
+def spoil(store: Backend, job_id: bytes) -> None:
+    """Arguments that are no text."""
+    assert isinstance(store, SQLiteBackend)
+    raw(store, "update jobcard_jobs set args = cast(x'22ff22' as text) where id = ?", job_id)
 
 
 class TestSQLite(BackendSuite):

@@ -59,7 +59,14 @@ def mongo_harness(url: str) -> Harness:
         prefix = new_prefix(url)
         return lambda: MongoBackend(url, clock=clock, prefix=prefix)
 
-    return Harness(new_store)
+    return Harness(new_store, spoil=spoil)
+
+
+def spoil(store: Backend, job_id: bytes) -> None:
+    """Text that is none, so that the whole document cannot be read."""
+    assert isinstance(store, MongoBackend)
+    broken_text = bson.encode({"u": {"meta": "MARK"}}).replace(b"MARK", b"\xff\xfe\xff\xfe")
+    store._store.jobs.update_one({"_id": job_id}, {"$set": RawBSONDocument(broken_text)["u"]})
 
 
 @pytest.fixture(scope="session")
@@ -144,15 +151,14 @@ def test_documents_that_are_no_jobs_are_taken_out_of_the_line(store: MongoBacken
     jobs.update_one({"_id": ids[1]}, {"$unset": {"args": ""}})
     jobs.update_one({"_id": ids[2]}, {"$set": {"max_attempts": "many"}})
     jobs.update_one({"_id": ids[3]}, {"$set": {"state": "dancing"}})
-    broken_text = bson.encode({"u": {"meta": "MARK"}}).replace(b"MARK", b"\xff\xfe\xff\xfe")
-    jobs.update_one({"_id": ids[4]}, {"$set": RawBSONDocument(broken_text)["u"]})
+    spoil(store, ids[4])
     assert [one.id for one in claim(store, 10)] == ids[5:]
     assert claim(store, 10) == []
     found = {one["_id"]: one for one in jobs.find({"_id": {"$in": ids[:4]}})}
     assert [found[job_id]["hold"] for job_id in ids[:4]] == ["broken"] * 4
     assert (found[ids[0]]["claim_token"], found[ids[2]]["max_attempts"]) == ("three", "many")
     assert jobs.count_documents({"_id": ids[4], "hold": "broken", "state": "waiting"}) == 1
-    assert {row.id for row in store.list(Filter(), limit=10)} >= set(ids[5:])
+    assert {row.id for row in store.list(Filter(), limit=10).rows} >= set(ids[5:])
     with pytest.raises(CorruptRecordError):
         store.get([ids[4]])
     assert [row.id for row in store.get([ids[4], ids[5]])] == [ids[5]]
@@ -171,7 +177,7 @@ def test_a_sealed_store_takes_no_job(store: MongoBackend) -> None:
     for number in (1, 3):
         with pytest.raises(StoreMovedError):
             store.enqueue([factory.new_job() for _ in range(number)])
-    assert [row.id for row in store.list(Filter(), limit=10)] == [there]
+    assert [row.id for row in store.list(Filter(), limit=10).rows] == [there]
     assert [one.id for one in claim(store, 5)] == [there]
     inside.records.update_one({"_id": "store"}, {"$set": {"seal": "elsewhere"}})
     with pytest.raises(StoreMovedError):

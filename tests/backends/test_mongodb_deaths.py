@@ -120,7 +120,7 @@ def test_a_producer_killed_at_any_command_leaves_all_or_nothing(open_store: Call
         jobs = a_batch()
         died = dies_at(moment, open_store, lambda child, jobs=jobs: child.enqueue(jobs))
         sweep(store)
-        stored = {row.id for row in store.list(Filter(), limit=100)}
+        stored = {row.id for row in store.list(Filter(), limit=100).rows}
         assert stored in (set(), {job.id for job in jobs}), f"at moment {moment}"
         nothing_is_left_half_done(store)
         seen.add(len(stored))
@@ -176,7 +176,7 @@ def test_a_slow_producer_that_was_given_up_stores_its_jobs_anew(
     jobs = a_batch()
     assert [answer.fate for answer in slow.enqueue(jobs)] == [Fate.STORED] * len(jobs)
     assert len(rounds) == 3
-    assert {row.id for row in other.list(Filter(), limit=100)} == {job.id for job in jobs}
+    assert {row.id for row in other.list(Filter(), limit=100).rows} == {job.id for job in jobs}
     nothing_is_left_half_done(other)
 
 
@@ -196,7 +196,7 @@ def test_a_truncate_takes_a_load_under_way_whole(
     monkeypatch.setattr(loads, "commit", late)
     jobs = a_batch()
     slow.enqueue(jobs)
-    assert {row.id for row in other.list(Filter(), limit=100)} == {job.id for job in jobs}
+    assert {row.id for row in other.list(Filter(), limit=100).rows} == {job.id for job in jobs}
 
 
 def test_a_live_producer_is_not_given_up(open_store: Callable[[], MongoBackend]) -> None:
@@ -205,7 +205,7 @@ def test_a_live_producer_is_not_given_up(open_store: Callable[[], MongoBackend])
     load = loads.name_of_enqueue()
     loads.put(store._store, load, [to_document(factory.new_job())], joins=loads.same_content)
     for _ in range(3):
-        assert store.find_held([], lapsed=True, limit=10) == []
+        assert store.find_held([], lapsed=True, limit=10).claims == []
     assert loads.commit(store._store, load)
     store.find_held([], lapsed=True, limit=10)
     assert store.count(Filter()) == {"default": {"waiting": 1}}
@@ -254,7 +254,7 @@ def test_an_engine_killed_at_any_command_stores_follow_ups_with_their_parent_or_
             expected = {job.id for job in jobs if job.unique_key != "taken"}
             assert stored == (expected if rows[parent.id] == "completed" else set()), f"at moment {moment}"
         seen.add(tuple(sorted(rows.values())))
-        held = store.find_held(["engine"], lapsed=False, limit=10)
+        held = store.find_held(["engine"], lapsed=False, limit=10).claims
         rescues = [Outcome(one.ref, one.token, states.rescue(one, error="{}", lapsed=False)) for one in held]
         assert store.exchange("heir", outcomes=rescues).refusals == []
         store.find_held([], lapsed=True, limit=10)

@@ -148,7 +148,7 @@ def test_engines_outlive_a_pooler_that_starts_anew(broken: tuple[Lab, OwnServer]
     lab, pooler = broken
     app = lab.app("load")
     trees = [lab.start("load", "--lease", "6", "--heartbeat", "1") for _ in range(2)]
-    producer = lab.python("-m", "patient", "2000")
+    producer = lab.python("-m", "insistent", "2000")
     chance = random.Random(5)
     for number, fault in enumerate(("worker", "pooler", "engine", "worker", "pooler"), 1):
         lab.wait_for(app, lambda n, most=number * 250: n["completed"] >= most, "some jobs")  # type: ignore[misc]

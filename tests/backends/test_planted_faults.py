@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 from jobcard.backends.base import Backend
 from jobcard.conformance import CHECKS, Harness, run_check, run_histories
 from jobcard.conformance.drawing import CI
-from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.conformance.model import ModelBackend, ModelStore, spoil_in_model
 from jobcard.core.clock import FrozenClock
 
 FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
@@ -133,6 +133,10 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
         "check_pages_of_touched_jobs_follow_each_other",
     ),
     following.FindsTheFirstClaimsAgain: ("check_held_claims_come_page_by_page",),
+    following.EndsWithAShortPage: ("check_unreadable_jobs_end_no_list",),
+    following.RescuesUpToTheFirstGap: ("check_unreadable_claims_end_no_look_for_claims",),
+    following.TakesWhatItCannotRead: ("check_an_unreadable_claim_is_its_holders_while_its_lease_runs",),
+    following.SetsAsideWithTheOldToken: ("check_an_unreadable_claim_is_taken_once_its_lease_is_over",),
     following.TellsNobodyOfOrders: ("check_settings_rise_with_the_records_engines_obey",),
 }
 
@@ -146,6 +150,10 @@ ONLY_BY_CHECKS = {
     following.KeepsEveryLine,  # somewhat more than asked is allowed, and how much that is only a check says
     following.TellsNobodyOfOrders,
     storing.SetsJobsAsideInSilence,
+    following.EndsWithAShortPage,
+    following.RescuesUpToTheFirstGap,
+    following.TakesWhatItCannotRead,
+    following.SetsAsideWithTheOldToken,
 }
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.
@@ -159,7 +167,7 @@ def harness_of(fault: type[ModelBackend]) -> Harness:
         store = ModelStore(clock)
         return lambda: fault(store)
 
-    return Harness(new_store)
+    return Harness(new_store, spoil=spoil_in_model)
 
 
 @pytest.mark.parametrize(

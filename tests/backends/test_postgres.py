@@ -197,11 +197,11 @@ class TestRows:
                 Filter(names=[bad]), Filter(queues=[bad]), Filter(args=bad), Filter(error_kind=bad),
                 Filter(search=bad), Filter(tags=[bad]),
             ):  # fmt: skip
-                assert list(postgres_store.list(where, limit=5)) == []
+                assert list(postgres_store.list(where, limit=5).rows) == []
                 assert postgres_store.count(where) == {}
-            assert [row.id for row in postgres_store.list(Filter(names=[bad, "a"]), limit=5)] == [job_id]
+            assert [row.id for row in postgres_store.list(Filter(names=[bad, "a"]), limit=5).rows] == [job_id]
             assert postgres_store.unpark([bad]) == 0
-            assert postgres_store.find_held([bad], lapsed=False, limit=5) == []
+            assert postgres_store.find_held([bad], lapsed=False, limit=5).claims == []
 
     def test_repeated_and_taken_ids_in_a_large_call(self, postgres_store: PostgresBackend) -> None:
         """Jobs that are there already stop none of the others of their call."""
@@ -357,14 +357,17 @@ class TestOutcomes:
         factory.complete(store, moved[1])
         expected = {*new.values(), delayed, *(claim.id for claim in moved)}
         where = Filter(touched_since=since)
-        assert {row.id for row in store.list(where, limit=100)} == expected
-        assert [row.id for row in store.list(where, limit=2)] == sorted(expected, reverse=True)[:2]
+        assert {row.id for row in store.list(where, limit=100).rows} == expected
+        assert [row.id for row in store.list(where, limit=2).rows] == sorted(expected, reverse=True)[:2]
         assert sum(n for by_state in store.count(where).values() for n in by_state.values()) == len(expected)
-        assert {row.id for row in store.list(Filter(touched_since=since, states=["failed"]), limit=9)} == {
+        assert {row.id for row in store.list(Filter(touched_since=since, states=["failed"]), limit=9).rows} == {
             new["failed"]
         }
-        assert {row.id for row in store.list(Filter(touched_since=since - micros(10)), limit=99)} == {*expected, *old}
-        assert list(store.list(Filter(touched_since=since + 1), limit=99)) == []
+        assert {row.id for row in store.list(Filter(touched_since=since - micros(10)), limit=99).rows} == {
+            *expected,
+            *old,
+        }
+        assert list(store.list(Filter(touched_since=since + 1), limit=99).rows) == []
 
 
 # ------------------------------------------------------------------ damage
@@ -386,11 +389,11 @@ class TestDamage:
             with pytest.raises(CorruptRecordError):
                 store.get([bad])
             assert [row.id for row in store.get([good, bad])] == [good]
-            assert [row.id for row in store.list(Filter(), limit=10)] == [last, good]
+            assert [row.id for row in store.list(Filter(), limit=10).rows] == [last, good]
             assert [claim.id for claim in factory.claim_some(store, 3)] == [good, last]
             raw(store, damage.replace("args", "meta").replace("n = 2", "n = 3"))
-            assert store.list(Filter(states=["claimed"]), limit=9)[0].id == good
-            assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9)] == [good]
+            assert store.list(Filter(states=["claimed"]), limit=9).rows[0].id == good
+            assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9).claims] == [good]
         assert "left out" in caplog.text and "taken out of the line" in caplog.text
         kept = raw(store, "select hold, attempt, convert_to(args, 'SQL_ASCII') from {prefix}jobs where n = 2")
         assert [(hold, attempt, bytes(args)) for hold, attempt, args in kept] == [("broken", 0, b'"\xff"')]
@@ -486,7 +489,7 @@ class TestPlans:
 
     def test_an_outcome_goes_by_number(self, quiet_store: PostgresBackend) -> None:
         """Each job that changes is looked up by its number, though the guard names states."""
-        claims = quiet_store.find_held(["engine"], lapsed=False, limit=100)
+        claims = quiet_store.find_held(["engine"], lapsed=False, limit=100).claims
         outcomes = [Outcome(claim.ref, claim.token, states.hand_back(claim)) for claim in claims[:20]]
         step = changes.apply(quiet_store._sql, changes.form_of(outcomes[0].change), outcomes, None)
         with quiet_store._pool.use() as connection:

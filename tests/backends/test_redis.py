@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from helpers.servers import KINDS, OwnServer, _free_port, using
-from helpers.stores import in_fork
+from helpers.stores import in_fork, spoil_in_redis
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Filter, Outcome, Want
 from jobcard.backends.redis import RedisBackend
@@ -31,7 +31,7 @@ def redis_harness(url: str) -> Harness:
         prefix = f"test-{secrets.token_hex(6)}"
         return lambda: RedisBackend(url, clock=clock, prefix=prefix)
 
-    return Harness(new_store)
+    return Harness(new_store, spoil=spoil_in_redis)
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +70,7 @@ class TestRedisAwaited(AsyncBackendSuite, TestRedis):
     """The same through the async facade."""
 
 
+@pytest.mark.long
 class TestValkeyAwaited(AsyncBackendSuite, TestValkey):
     """The same through the async facade."""
 

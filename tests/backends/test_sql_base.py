@@ -131,7 +131,7 @@ class TestTheSample:
     def test_facts_come_from_the_server(self, store: PG8000Backend) -> None:
         """Its own version, and the time by its clock."""
         facts = store.facts()
-        assert (facts.store, facts.problems) == ("postgresql", ())
+        assert (facts.store, [*facts.problems]) == ("postgresql", [])
         assert facts.version.startswith("PostgreSQL ")
         assert len(facts.identity) == 32
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.stores import LIBRARIES, in_fork, raw
+from helpers.waiting import wait_until
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.backends.sqlite.pool import Places
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.core import states
@@ -320,11 +324,11 @@ class TestRows:
             with pytest.raises(CorruptRecordError):
                 store.get([bad])
             assert [row.id for row in store.get([good, bad])] == [good]
-            assert [row.id for row in store.list(Filter(), limit=10)] == [last, good]
+            assert [row.id for row in store.list(Filter(), limit=10).rows] == [last, good]
         assert bad.hex() in caplog.text
         assert [claim.id for claim in factory.claim_some(store, 3)] == [good, last]
         raw(store, "update jobcard_jobs set meta = cast(x'ff' as text) where id = ?", last)
-        assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9)] == [good]
+        assert [claim.id for claim in store.find_held(["engine"], lapsed=True, limit=9).claims] == [good]
         assert raw(store, "select hold, hex(args) from jobcard_jobs where id = ?", bad) == [("broken", "22FF22")]
         store.close()
 
@@ -338,8 +342,12 @@ class TestRows:
         good, other = factory.running_job(store, lease=micros(60)), factory.claimed_job(store, owner="b", lease=1)
         raw(store, "update jobcard_jobs set tags = cast(x'5bff' as text) where n in (?, ?)", *(one.ref for one in bad))
         clock.advance(60)
-        assert [one.id for one in store.find_held(["engine"], lapsed=True, limit=1)] == [good.id]
-        assert [one.id for one in store.find_held(["engine"], lapsed=True, limit=9)] == [good.id, other.id]
+        assert [[one.id for one in page] for page in factory.held_pages(store, ["engine"], lapsed=True, limit=2)] == [
+            [],
+            [good.id, other.id],
+            [],
+        ]
+        assert [one.id for one in store.find_held(["engine"], lapsed=True, limit=9).claims] == [good.id, other.id]
         left = "select state, hold, reason, attempt, claim_token, claimed_by, hex(tags) from jobcard_jobs where id = ?"
         for claim, attempt in zip(bad, (0, 1), strict=True):
             assert raw(store, left, claim.id) == [
@@ -359,10 +367,10 @@ class TestRows:
         claim = factory.running_job(store, lease=micros(60))
         raw(store, "update jobcard_jobs set meta = cast(x'ff' as text)")
         clock.advance(59)
-        assert store.find_held(["engine"], lapsed=True, limit=9) == []
+        assert store.find_held(["engine"], lapsed=True, limit=9).claims == []
         looker = SQLiteBackend(f"sqlite:///{path}?readonly=1", clock=clock)
         clock.advance(1)
-        assert looker.find_held(["engine"], lapsed=True, limit=9) == []
+        assert looker.find_held(["engine"], lapsed=True, limit=9).claims == []
         looker.close()
         assert factory.complete(store, claim) == []
         assert raw(store, "select state, hold from jobcard_jobs") == [("completed", None)]
@@ -409,3 +417,45 @@ class TestRows:
         fates = [answer.fate for answer in store.enqueue([taken, *jobs, jobs[7]])]
         assert fates == [Fate.ID_TAKEN, Fate.REPEATED, *[Fate.STORED] * 299, Fate.REPEATED]
         assert store.tally().counts["waiting"] == 300
+
+
+# ------------------------------------------------------------------ several threads
+
+
+class TestPlaces:
+    def test_who_waits_longest_is_next_but_for_the_first(self) -> None:
+        """Nobody who comes later passes, the one who gave a place back included; only who is to be first does."""
+        places = Places(1)
+        assert places.take(0)
+        came: list[str] = []
+
+        def wait(name: str, *, first: bool = False) -> threading.Thread:
+            def work() -> None:
+                assert places.take(60, first=first)
+                came.append(name)
+                places.give()
+
+            before = len(places._waiting)
+            thread = threading.Thread(target=work)
+            thread.start()
+            wait_until(lambda: len(places._waiting) > before, "one more who waits")
+            return thread
+
+        threads = [wait("a"), wait("b"), wait("loop", first=True)]
+        assert not places.take(0.01)
+        places.give()
+        for thread in threads:
+            thread.join(60)
+        assert came == ["loop", "a", "b"]
+        assert places.take(0) and not places.take(0)
+
+    def test_a_look_up_keeps_no_exchange_waiting(self, store: SQLiteBackend) -> None:
+        """With every connection for reading lent out, an engine still finds its claims, renews, settles and claims."""
+        factory.enqueue_several(store, 2)
+        with contextlib.ExitStack() as lent:
+            for _ in range(store._options.pool_size):
+                lent.enter_context(store._readers.use())
+            [claim] = factory.claim_some(store, 1)
+            assert store.find_held(["engine"], lapsed=True, limit=9).claims == [claim]
+            assert store.renew("engine", [(claim.ref, claim.token)], lease=factory.LEASE) == []
+            assert factory.complete(store, claim) == []

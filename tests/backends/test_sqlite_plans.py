@@ -149,11 +149,7 @@ class TestTouched:
             (Filter(touched_since=clock.now(), states=["waiting"]), sorted(crowd, reverse=True)),
             (Filter(touched_since=clock.now() + 1), []),
         ):
-            seen: list[bytes] = []
-            while page := busy.list(where, limit=limit, before_id=seen[-1] if seen else None):
-                assert len(page) <= limit
-                seen += [row.id for row in page]
-            assert seen == wanted
+            assert [row.id for page in factory.pages(busy, where, limit) for row in page] == wanted
         counts = {"new": {"waiting": 6_000}, "default": {"claimed": 12}}
         assert busy.count(Filter(touched_since=clock.now())) == counts
 
@@ -162,9 +158,9 @@ class TestTouched:
         [(newest,)] = raw(busy, "select max(id) from jobcard_jobs")
         spoil = "update jobcard_jobs set meta = cast(x'ff' as text) where id = ? or state = 'claimed'"
         raw(busy, spoil, newest)
-        page = busy.list(Filter(touched_since=clock.now()), limit=10)
+        page = busy.list(Filter(touched_since=clock.now()), limit=10).rows
         assert len(page) >= 9 and newest not in {row.id for row in page}
-        assert busy.list(Filter(touched_since=clock.now(), states=["claimed"]), limit=10) == []
+        assert busy.list(Filter(touched_since=clock.now(), states=["claimed"]), limit=10).rows == []
 
 
 def test_a_chart_counts_a_crowd_that_waits(path: Path) -> None:

@@ -201,7 +201,7 @@ class TestProcesses:
         in_fork(in_child)
         factory.enqueue(store)
         assert store.tally().counts["waiting"] == 3
-        assert len({row.id for row in store.list(Filter(), limit=10)}) == 3
+        assert len({row.id for row in store.list(Filter(), limit=10).rows}) == 3
 
     def test_a_fork_under_a_running_call_is_refused_in_the_child(
         self, store: SQLiteBackend, monkeypatch: pytest.MonkeyPatch

@@ -151,12 +151,12 @@ def _jobs(url: str) -> list[JobRow]:
 
 
 def _pages(store: Backend, where: Filter) -> list[JobRow]:
-    found: list[JobRow] = []
-    while True:
-        page = store.list(where, limit=PAGE, before_id=found[-1].id if found else None)
-        found += page
-        if len(page) < PAGE:
-            return found
+    page = store.list(where, limit=PAGE)
+    found = [*page.rows]
+    while page.below is not None:
+        page = store.list(where, limit=PAGE, before_id=page.below)
+        found += page.rows
+    return found
 
 
 def _row(job: JobRow) -> Row:

@@ -179,3 +179,21 @@ class TestStores:
         before = listed(shop)
         assert "empty" in complaint(shop.jobcard("demo", "--url", "sqlite:///jobcard.db"), 2)
         assert listed(shop) == before
+
+
+class TestPasswords:
+    NOBODY = "redis://:canary@127.0.0.1:1/0"
+
+    @pytest.mark.parametrize("command", [("stats",), ("stats", "--json"), ("jobs", "list"), ("start", "shop")])
+    def test_one_on_the_command_line_is_warned_of_once(self, command: tuple[str, ...], bare: App) -> None:
+        """On standard error, without showing it; the command goes on."""
+        ran = bare.jobcard(*command, "--url", self.NOBODY)
+        assert ran.code == 3
+        assert ran.err.count("warning: the password in --url") == 1
+        assert "$JOBCARD_URL" in ran.err
+        assert "canary" not in ran.err + ran.out
+
+    def test_one_in_the_environment_is_not(self, bare: App) -> None:
+        """Nor a URL without a password."""
+        assert "warning" not in complaint(bare.jobcard("stats", env={"JOBCARD_URL": self.NOBODY}), 3)
+        assert "warning" not in complaint(bare.jobcard("stats", "--url", "redis://127.0.0.1:1/0"), 3)

@@ -28,6 +28,10 @@ def project(app: App) -> bytes:
     return (app.directory / "pyproject.toml").read_bytes()
 
 
+def mode(app: App) -> int:
+    return (app.directory / "pyproject.toml").stat().st_mode & 0o777
+
+
 def write(app: App, text: str) -> None:
     (app.directory / "pyproject.toml").write_bytes(text.encode())
 
@@ -70,6 +74,28 @@ class TestWriting:
             "file": str(bare.directory / "pyproject.toml"),
             "url": "sqlite:///jobs.db",
         }
+
+
+class TestPasswords:
+    WITH_PASSWORD = ("init", "--url", "redis://:canary@localhost:6379/0")
+
+    def test_a_new_file_with_a_password_is_for_its_owner_alone(self, bare: App) -> None:
+        """Mode 0600; without a password it is a project file like any other."""
+        ran = succeeded(bare.jobcard(*self.WITH_PASSWORD))
+        assert mode(bare) == 0o600
+        assert "canary" in project(bare).decode()
+        assert "JOBCARD_URL" in ran.err and "others can read" not in ran.err
+        (bare.directory / "pyproject.toml").unlink()
+        succeeded(bare.jobcard(*INIT))
+        assert mode(bare) == 0o644
+
+    def test_a_file_that_is_there_keeps_its_mode(self, bare: App) -> None:
+        """It is told that others can read the password in it."""
+        write(bare, PROJECT)
+        (bare.directory / "pyproject.toml").chmod(0o640)
+        ran = succeeded(bare.jobcard(*self.WITH_PASSWORD))
+        assert mode(bare) == 0o640
+        assert "where others can read it" in ran.err
 
 
 class TestReplacing:

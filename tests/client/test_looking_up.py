@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from hands import Hands
 
+from helpers.stores import raw
 from jobcard import ConfigError, CorruptRecordError, Job, Jobcard, JobNotFoundError, JobState
 from jobcard.backends.registry import open_backend
+from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.client.lookup import Counts
 from jobcard.core import clock, states
 
@@ -103,6 +106,25 @@ class TestList:
         for call in (known.get, known.find):
             with pytest.raises(CorruptRecordError):
                 call(bad.id)
+
+    def test_one_the_store_cannot_read_ends_nothing(self, tmp_path: Path) -> None:
+        """All behind it are met: by pages, by `iterate`, and by what is done to many."""
+        path = tmp_path / "jobs.db"
+        with Jobcard(f"sqlite:///{path}") as jobs:
+            jobs.job(name="a")(lambda n: None)
+            handles = jobs.enqueue_many([call(jobs, "a", n) for n in range(2_500)])
+        store = SQLiteBackend(path)
+        raw(store, "update jobcard_jobs set args = cast(x'ff' as text) where id = ?", handles[2_000].id.bytes)
+        store.close()
+        rest = [handle.id for handle in reversed(handles) if handle != handles[2_000]]
+        with Jobcard(f"sqlite:///{path}") as jobs:
+            page = jobs.list(limit=1_000)
+            assert (len(page), page.next_cursor) == (1_000, rest[999].hex)
+            page = jobs.list(limit=1, cursor=handles[2_001].id.hex)
+            assert (len(page), jobs.list(limit=1, cursor=page.next_cursor)[0].id) == (1, handles[1_998].id)
+            assert [job.id for job in jobs.iterate()] == rest
+            assert jobs.discard_many() == len(rest)
+            assert jobs.count()["waiting"] == 1
 
     def test_newest_first_page_by_page(self, known: Jobcard) -> None:
         """A page is a sequence; its cursor leads to the next, at the end it is None."""

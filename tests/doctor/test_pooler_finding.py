@@ -14,7 +14,8 @@ from patient import Patient
 
 from helpers.apps import App
 from helpers.places import Place, new_place
-from helpers.servers import KINDS, _free_port, _give
+from helpers.servers import KINDS
+from helpers.servers.common import free_port, give
 from helpers.waiting import wait_until
 from jobcard.backends.url import parse
 
@@ -33,7 +34,7 @@ def bouncer(postgres: Place) -> Iterator[int]:
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if program is None:
         pytest.skip("NOT TESTED BEHIND PGBOUNCER: apt-get install pgbouncer")
-    server, port = parse(postgres.url), _free_port()
+    server, port = parse(postgres.url), free_port()
     folder = Path(tempfile.mkdtemp(prefix="jobcard-bouncer-"))
     (folder / "users.txt").write_text(f'"{server.user}" "{server.password}"\n')
     (folder / "bouncer.ini").write_text(
@@ -44,7 +45,7 @@ def bouncer(postgres: Place) -> Iterator[int]:
     )
     user = KINDS["postgres"].user()
     for path in (folder, *folder.iterdir()):
-        _give(path, user)
+        give(path, user)
     process = subprocess.Popen(
         [program, "-q", str(folder / "bouncer.ini")],
         user=user,

@@ -83,7 +83,7 @@ def test_jobs_run_on_threads_of_this_process(jobs: Jobcard) -> None:
 
 def test_an_engine_in_this_process_tells_of_itself_as_others_do(make: Callable[..., Jobcard]) -> None:
     """Its record says what runs and whether it is quiet; orders are obeyed, and nothing of it stays in the store."""
-    jobs = make(lease=30, heartbeat=0.5)
+    jobs = make(lease=30, heartbeat=3)
     goes = threading.Event()
 
     @jobs.job(name="waits")

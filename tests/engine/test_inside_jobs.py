@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import Any
 import pytest
 
 from checker.lab import Lab, Tree
+from helpers.stores import raw
+from helpers.waiting import wait_until
 from jobcard import Job, JobFailedError
+from jobcard.backends.registry import open_backend
+from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance import factory
 
 TIMEOUT = 30
 
@@ -166,3 +172,40 @@ def test_a_forked_child_that_comes_back_from_the_job_is_no_second_worker(app: An
     behind = [app.add.enqueue(n, 0) for n in range(50)]
     assert [handle.result(timeout=TIMEOUT) for handle in handles] == ["parent"] * 5
     assert [handle.result(timeout=TIMEOUT) for handle in behind] == list(range(50))
+
+
+def test_a_look_up_that_takes_long_holds_up_nobody(tmp_path: Path) -> None:
+    """While the store still counts for one job, others are handed out, look up and enqueue, and are ended in time."""
+    lab = Lab(tmp_path)
+    try:
+        app = lab.app("inside")
+        app.jobs.migrate()
+        tags = fill_with_tags(lab)
+        tree = lab.start("inside")
+        note = tmp_path / "note"
+        asking = app.counts_for_long.enqueue(tags, str(note))
+        wait_until(lambda: note.exists() and note.read_text() == "asks", "a job that asks")
+        late = app.outlasts_its_time.enqueue()
+        assert app.add.enqueue(1, 2).result(timeout=TIMEOUT) == 3
+        assert len(app.enqueues.enqueue(20).result(timeout=TIMEOUT)) == 23
+        for handle in (late, asking):
+            with pytest.raises(JobFailedError):
+                handle.result(timeout=TIMEOUT)
+            assert handle.refresh().reason == "timeout"
+        assert note.read_text() == "asks"
+        assert app.jobs.engines.list()[0].pid == tree.engine()
+        assert tree.stop() == 0
+    finally:
+        lab.close()
+
+
+def fill_with_tags(lab: Lab) -> list[str]:
+    """Ended jobs with so many tags that a count of those that have all of some takes minutes; those tags."""
+    store = open_backend(lab.url)
+    assert isinstance(store, SQLiteBackend)
+    claims = factory.claim_some(store, len(factory.enqueue_several(store, 400, name="tagged")))
+    assert factory.complete(store, claims) == []
+    names = [f"tag-{number}" for number in range(10_000)]
+    raw(store, "update jobcard_jobs set tags = ?", json.dumps(names))
+    store.close()
+    return names[-100:]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobcard.engine.lanes import CALLS, EXCHANGE, RENEW, ROUTINE, Lanes
+from jobcard.engine.lanes import CALLS, EXCHANGE, LOOK, RENEW, ROUTINE, Lanes
 from jobcard.errors import ConfigError, StoreUnavailableError
 
 
@@ -32,7 +32,7 @@ def misuse() -> None:
 def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
     """A renewal is answered while an exchange still waits for the server."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=True)
+    lanes = Lanes(selector, own_thread=True)
     hangs = threading.Event()
     heard: list[Any] = []
     lanes.run(EXCHANGE, lambda: hangs.wait(30), heard.append, heard.append)
@@ -46,11 +46,11 @@ def test_a_call_that_hangs_holds_up_its_own_lane_only() -> None:
     lanes.close()
 
 
-@pytest.mark.parametrize("threaded", [False, True])
-def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_failures_and_answers_are_heard_on_the_engines_thread(own_thread: bool) -> None:
     """Both kinds come back to the thread that turns, and another error of ours than a store's ends it."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=threaded)
+    lanes = Lanes(selector, own_thread=own_thread)
     heard: list[Any] = []
 
     def note(value: object) -> None:
@@ -68,11 +68,11 @@ def test_failures_and_answers_are_heard_on_the_engines_thread(threaded: bool) ->
     lanes.close()
 
 
-@pytest.mark.parametrize("threaded", [False, True])
-def test_what_no_store_may_raise_counts_as_unavailable(threaded: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_what_no_store_may_raise_counts_as_unavailable(own_thread: bool, caplog: pytest.LogCaptureFixture) -> None:
     """An error of somebody else's store is told with its traceback, once in a while, and the store is asked again."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=threaded)
+    lanes = Lanes(selector, own_thread=own_thread)
     heard: list[Any] = []
     for _ in range(3):
         lanes.run(ROUTINE, lambda: 1 // 0, heard.append, heard.append)
@@ -85,10 +85,27 @@ def test_what_no_store_may_raise_counts_as_unavailable(threaded: bool, caplog: p
     lanes.close()
 
 
+def test_a_store_in_this_process_is_asked_at_once_for_what_is_short() -> None:
+    """Exchanges and renewals are answered before the call returns; what may take long goes to a thread even there."""
+    selector = selectors.DefaultSelector()
+    lanes = Lanes(selector, own_thread=False)
+    heard: list[Any] = []
+    goes_on = threading.Event()
+    for lane in (ROUTINE, LOOK, *CALLS):
+        lanes.run(lane, lambda: goes_on.wait(30), heard.append, heard.append)
+    for lane in (EXCHANGE, RENEW):
+        lanes.run(lane, threading.current_thread, heard.append, heard.append)
+    assert heard == [threading.current_thread()] * 2
+    goes_on.set()
+    hear(selector, heard, 2 + 2 + len(CALLS))
+    assert heard[2:] == [True] * (2 + len(CALLS))
+    lanes.close()
+
+
 def test_thousands_of_answers_at_once_are_all_heard() -> None:
     """More answers than the wake-up pipe holds bytes: none is lost."""
     selector = selectors.DefaultSelector()
-    lanes = Lanes(selector, threaded=True)
+    lanes = Lanes(selector, own_thread=True)
     heard: list[int] = []
     for number in range(100_000):
         lanes.run(CALLS[0], lambda number=number: number, heard.append, lambda _: None)  # type: ignore[misc]

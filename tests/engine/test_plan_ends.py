@@ -8,7 +8,8 @@ from plan_desk import ERROR, KILLED, Desk, answer, claimed, sent_to, several
 from jobcard.core.clock import SECOND
 from jobcard.core.states import JobState
 from jobcard.engine.commands import Exchange, Kill, Send, Tell
-from jobcard.workers.messages import Exit
+from jobcard.engine.held import Told
+from jobcard.workers.messages import Exit, Why
 
 
 def test_a_timeout_kills_only_the_job_that_timed_out() -> None:
@@ -157,6 +158,30 @@ def test_a_canceled_job_that_times_out_is_canceled() -> None:
     desk.plan.worker_gone(sent.worker, [], KILLED, desk.now)
     desk.turn()
     assert desk.outcome().change.target is JobState.CANCELED
+
+
+def test_a_cancel_that_comes_after_the_kill_finds_a_job_that_timed_out() -> None:
+    """It can be told nothing any more; the request stays with the job, and its next claim is canceled unstarted."""
+    desk = Desk(slots=1)
+    sent = desk.run(claimed(timeout=SECOND))
+    desk.serve(1.1)
+    desk.one(Kill)
+    desk.cancel(sent)
+    assert desk.take(Tell) == []
+    desk.plan.worker_gone(sent.worker, [], KILLED, desk.now)
+    desk.turn()
+    outcome = desk.outcome()
+    assert outcome.change.verb == "retry" and "timeout" in (outcome.change.error or "")
+
+
+@pytest.mark.parametrize("later", Why)
+@pytest.mark.parametrize("first", Why)
+def test_what_a_told_job_may_still_be_told(first: Why, later: Why) -> None:
+    """The first reason stands, but a cancel outweighs any other; the time it has only gets shorter."""
+    told = Told(1, first, "one", 20.0)
+    words = (Why.CANCEL, "two") if later == Why.CANCEL and first != Why.CANCEL else (first, "one")
+    assert told.and_then(later, "two", 10.0) == Told(1, *words, 10.0)
+    assert told.and_then(later, "two", 30.0) == Told(1, *words, 20.0)
 
 
 def test_telling_the_job_before_does_not_touch_the_next() -> None:

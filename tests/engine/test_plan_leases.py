@@ -5,7 +5,7 @@ from __future__ import annotations
 from plan_desk import KILLED, Desk, answer, claimed, several
 
 from jobcard.engine.commands import Exchange, Kill, Recall, Renew, Send, Tell
-from jobcard.engine.shares import UNSAFE_SHARE
+from jobcard.engine.shares import LAST_SHARE, RENEW_SHARE, SAFE_SHARE, UNSAFE_SHARE
 
 
 def test_claims_are_renewed_before_their_lease_gets_short() -> None:
@@ -117,6 +117,12 @@ def test_without_renewals_some_jobs_are_told_and_killed_before_the_keeper_does_i
     assert moments.keys() == {(Tell, of[gentle.ref]), (Kill, of[gentle.ref]), (Kill, of[other.ref])}
     assert 0.6 <= moments[Tell, of[gentle.ref]] < 0.62 and 0.6 <= moments[Kill, of[other.ref]] < 0.62
     assert 0.67 < moments[Kill, of[gentle.ref]] < UNSAFE_SHARE
+
+
+def test_a_claim_that_a_beat_left_out_outlasts_the_patience_with_its_engine() -> None:
+    """It may be as old as that when renewals begin to fail, and is still ours when the keeper kills."""
+    assert SAFE_SHARE < LAST_SHARE < UNSAFE_SHARE
+    assert (1 - RENEW_SHARE) + UNSAFE_SHARE < 0.95
 
 
 def test_a_renewal_lost_for_an_earlier_claim_does_not_touch_the_new_one() -> None:

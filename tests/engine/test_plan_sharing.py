@@ -242,6 +242,46 @@ def test_a_shared_job_over_its_time_is_told() -> None:
     assert outcome.change.verb == "retry" and "timeout" in (outcome.change.error or "")
 
 
+def test_a_shared_job_told_of_its_time_and_then_of_a_cancel_is_canceled() -> None:
+    """A cancel outweighs the time-out: tried again, the job would go on after somebody was told that it is canceled."""
+    desk = Table(cancel_grace=10)
+    one, _two = desk.waves(2, timeout=SECOND)
+    desk.serve(1.02)
+    desk.take(Tell)
+    desk.wants_canceled(one)
+    assert desk.one(Tell) == Tell(*desk.given[one.id], "cancel", "operator")
+    desk.ends(one, "told")
+    assert desk.settle_all() == {one.ref: "cancel"}
+
+
+def test_a_cancel_gives_a_job_that_is_out_of_time_no_more_of_it() -> None:
+    """Its grace began when it was first told; killed then, it is canceled."""
+    desk = Table(cancel_grace=10)
+    [one] = desk.waves(timeout=SECOND)
+    desk.serve(1.02)
+    desk.serve(5)
+    desk.wants_canceled(one)
+    desk.serve(3.8)
+    assert desk.take(Kill) == []
+    desk.serve(0.2)
+    worker = desk.worker_of(one)
+    assert desk.one(Kill).worker == worker
+    desk.plan.worker_gone(worker, [], KILLED, desk.now)
+    assert desk.settle_all() == {one.ref: "cancel"}
+
+
+def test_a_canceled_shared_job_that_runs_out_of_time_is_canceled() -> None:
+    """It was told once, and is not told of its time as well."""
+    desk = Table(cancel_grace=10)
+    [one] = desk.waves(timeout=2 * SECOND)
+    desk.wants_canceled(one)
+    assert desk.one(Tell).why == "cancel"
+    desk.serve(1.5)
+    assert desk.take(Tell) == []
+    desk.ends(one, "error")
+    assert desk.settle_all() == {one.ref: "cancel"}
+
+
 def test_one_that_does_not_end_takes_its_neighbours_with_it_only_in_the_end() -> None:
     """They get thirty seconds, and their attempt back; the worker takes no more meanwhile."""
     desk = Table(cancel_grace=10)

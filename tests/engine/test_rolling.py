@@ -85,7 +85,7 @@ ENDS = [end_gently, end_at_once, kill_keeper, kill_engine_then_stop, kill_everyt
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_process_stays_behind_after_25_stops_and_kills(lab: Lab, seed: int) -> None:
     """However an engine ends, under jobs of every kind: all its processes are gone soon after."""
@@ -100,7 +100,7 @@ def test_no_process_stays_behind_after_25_stops_and_kills(lab: Lab, seed: int) -
         wait_until(lambda seen=seen: len(lab.events("run-begin")) > seen, "a job at work")  # type: ignore[misc]
         chance.choice(ENDS)(tree)
         lab.wait_gone()
-    lab.start("told", "--lease", "3", "--heartbeat", "0.5")
+    lab.start("told", "--lease", "9", "--heartbeat", "1.5")
     lab.drained(app, timeout=120)
     assert lab.trees[-1].stop() == 0
     figures = lab.figures(workers_killed=True)

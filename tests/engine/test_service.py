@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -174,7 +175,12 @@ def first_process(tree: Tree) -> psutil.Process:
 
 
 def engines(keeper: psutil.Process) -> list[psutil.Process]:
-    return [child for child in keeper.children() if "jobcard.engine.engine" in " ".join(child.cmdline())]
+    found = []
+    for child in keeper.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # an orphan that has been ended meanwhile
+            if "jobcard.engine.engine" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _status(pid: int) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 import apsw
 import psutil
 import pytest
+import redis
 
 from checker.lab import Lab
 from checker.stored import read_store
+from helpers.servers import KINDS, OwnServer
 from helpers.waiting import wait_until
 from jobcard import ConfigError, Jobcard, StoreError
 
@@ -304,3 +306,23 @@ def test_an_engine_that_never_works_costs_little(lab: Lab) -> None:
     print(f"keeper and engine: {memory:.1f} MiB resident, {shared:.1f} MiB of their own")
     assert shared < 120
     assert tree.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_server_open_to_everybody_is_warned_of(lab: Lab) -> None:
+    """Redis without a password, reached by an address that others may reach: the engine says so once, and works."""
+    server = OwnServer(KINDS["redis"])
+    try:
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("protected-mode", "no")
+            client.config_set("requirepass", "")
+        for host, warnings in (("0.0.0.0", 1), ("127.0.0.1", 0)):
+            url = f"redis://{host}:{server.port}/0"
+            write(lab, APP, url=url)
+            tree = lab.start("small", "--log-level", "warning")
+            assert tree.stop() == 0
+            assert tree.errors.count("store.open") == warnings, tree.errors
+            assert ("whoever reaches the server can read and change every job" in tree.errors) == bool(warnings)
+    finally:
+        server.close()

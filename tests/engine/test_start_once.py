@@ -23,7 +23,7 @@ SCRIPT = """
     import os, signal, sys
     from jobcard import Jobcard
 
-    jobs = Jobcard(sys.argv[1], stop_timeout=5, lease=30, heartbeat=1)
+    jobs = Jobcard(sys.argv[1], stop_timeout=5, lease=30, heartbeat=4)
 
     @jobs.job
     def where() -> int:

@@ -6,7 +6,6 @@ A kind is SQLite, or a server of `servers.KINDS` that this jobcard has a store f
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +18,10 @@ from helpers.servers import KINDS, MissingServerError, OwnServer, using
 from jobcard.backends.registry import installed_schemes, open_backend
 from jobcard.errors import StoreError
 
-# Spoken to as others are, by the same code: they are tested on everything by `scripts/test tests/stores`.
-SIBLINGS = ("valkey", "mysql", "mongodb-standalone")
 # `scripts/test --quick` runs on a machine without servers.
 SERVERS = [
-    pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.long] if name in SIBLINGS else [])])
-    for name in KINDS
+    pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.long] if server.sibling else [])])
+    for name, server in KINDS.items()
     if name in installed_schemes()
 ]
 ALL = ["sqlite", *SERVERS]
@@ -52,11 +49,7 @@ class Place:
 
     def behind(self, port: int) -> str:
         """The URL of the same store by another port of this machine."""
-        # The members of a replica set tell their own addresses, and clients go there.
-        url = re.sub(r"replicaSet=\w+", "directConnection=true", self.url)
-        if self.kind in ("mysql", "mariadb"):
-            url += "&ssl_mode=disabled"  # what is told apart on its way must be readable
-        return url.replace(f":{self.port}/", f":{port}/")
+        return KINDS[self.kind].told_apart(self.url).replace(f":{self.port}/", f":{port}/")
 
 
 @contextlib.contextmanager
@@ -90,10 +83,9 @@ def _skipped_if_it_may_be_missing(kind: str) -> Iterator[None]:
     try:
         yield
     except MissingServerError as error:
-        if kind != "mysql":
+        if not KINDS[kind].may_be_missing:
             raise
-        # Only Debian sid has it, which may have a bad day: then it is not run, and that is said.
-        pytest.skip(f"NOT TESTED ON MYSQL: {error}")
+        pytest.skip(f"NOT TESTED ON {kind.upper()}: {error}")
 
 
 def _with_prefix(url: str) -> str:
@@ -107,14 +99,3 @@ def _clear(url: str) -> None:
         while store.rollback() is not None:
             pass
     store.close()
-
-
-def mark_of_an_exchange(kind: str, owner: str) -> bytes:
-    """What stands in every exchange of an engine on its way to a server, and in little else."""
-    if kind in ("redis", "valkey"):
-        from jobcard.backends.redis import scripts
-
-        return scripts.script("exchange").sha.encode()
-    if kind in ("mysql", "mariadb"):
-        return b";commit"
-    return owner.encode()

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -49,7 +50,19 @@ def postgres_harness(url: str, **options: Any) -> Harness:
         prefix = new_prefix()
         return lambda: PostgresBackend(url, clock=clock, prefix=prefix, **options)
 
-    return Harness(new_store)
+    return Harness(new_store, spoil=spoil)
+
+
+def spoil(store: Backend, job_id: bytes) -> None:
+    """Arguments that are no text: bytes pass for it as long as a cast says so, which nobody else sees."""
+    assert isinstance(store, PostgresBackend)
+    with store._pool.use() as connection, connection.raw.transaction():
+        connection.raw.execute("create cast (bytea as text) without function")
+        connection.raw.execute(
+            f"update {store._options.prefix}jobs set args = cast('\\xff'::bytea as text) where id = %s",  # noqa: S608
+            [UUID(bytes=job_id)],
+        )
+        connection.raw.execute("drop cast (bytea as text)")
 
 
 def raw(store: PostgresBackend, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from multiprocessing.context import SpawnContext
 from typing import Any
 
+from jobcard.backends.base import Backend
+from jobcard.backends.redis import RedisBackend
 from jobcard.backends.sqlite import SQLiteBackend
 
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
@@ -21,6 +23,12 @@ def raw(store: SQLiteBackend, sql: str, *values: object) -> list[tuple[Any, ...]
     """Run a statement behind the store's back, through its own connection."""
     with store._writer.use() as connection:
         return connection.execute(sql, values)
+
+
+def spoil_in_redis(store: Backend, job_id: bytes) -> None:
+    """A card that is none; what scripts read of the job is whole."""
+    assert isinstance(store, RedisBackend)
+    store._client.hset(store._keys.card, job_id.hex(), b"junk")
 
 
 def in_processes(target: Callable[..., None], *each: tuple[object, ...]) -> None:

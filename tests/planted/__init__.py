@@ -20,16 +20,18 @@ from typing import Any
 
 Plant = Callable[[ModuleType], None]
 
+_SQLITE = "jobcard.backends.sqlite"
+
 
 def sqlite_text(**changes: tuple[str, str]) -> dict[str, Plant]:
     """Other words in statements or migrations of the SQLite store: file=(what stands there, what shall)."""
 
     def plant(module: ModuleType) -> None:
-        read: Callable[[str], dict[str, str]] = module._read
+        read: Callable[[str, str], dict[str, str]] = module._read
 
-        def changed(folder: str) -> dict[str, str]:
-            texts = read(folder)
-            for name, (old, new) in changes.items():
+        def changed(package: str, folder: str) -> dict[str, str]:
+            texts = read(package, folder)
+            for name, (old, new) in changes.items() if package == _SQLITE else ():
                 for file in texts:
                     if file.removesuffix(".sql").removesuffix(".up").lstrip("0123456789_") == name:
                         texts[file] = _replaced(texts[file], old, new)
@@ -37,7 +39,7 @@ def sqlite_text(**changes: tuple[str, str]) -> dict[str, Plant]:
 
         module._read = changed  # type: ignore[attr-defined]
 
-    return {"jobcard.backends.sqlite.statements": plant}
+    return {"jobcard.backends.sqlfiles": plant}
 
 
 def method(name: str, wrap: Callable[[Any], Any]) -> dict[str, Plant]:

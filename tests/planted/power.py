@@ -35,6 +35,8 @@ class _Disk(apsw.VFS):
     def cut(self, random: Random) -> None:
         """The power goes. Of what was not synced the first part may have reached the disk."""
         for path, writes in self.unsynced.items():
+            if not Path(path).exists():
+                continue  # deleted meanwhile, and it stays so
             for offset, before, size in reversed(writes[random.randint(0, len(writes)) :]):
                 descriptor = os.open(path, os.O_RDWR)
                 os.pwrite(descriptor, before, offset)

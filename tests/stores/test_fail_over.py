@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from test_store_kills import kill_engine, kill_worker
 
-from checker.lab import Lab
+from checker.lab import Lab, Tree
 from helpers.servers import RedisCluster, ReplicaSet, Several
 from helpers.waiting import wait_until
 
@@ -49,6 +52,25 @@ def lab(several: Several, tmp_path: Path) -> Iterator[Lab]:
     lab.close()
 
 
+def kill_worker(tree: Tree, chance: random.Random) -> bool:
+    """SIGKILL one of an engine's workers; False: it has none now."""
+    workers = tree.workers()
+    with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+        chance.choice(workers).kill()
+        return True
+    return False
+
+
+def kill_engine(tree: Tree, _chance: random.Random) -> bool:
+    """SIGKILL an engine; its keeper starts another. False: it has just died."""
+    engine = tree.find_engine()
+    with contextlib.suppress(ProcessLookupError):
+        if engine is not None:
+            os.kill(engine, signal.SIGKILL)
+            return True
+    return False
+
+
 def boottime() -> float:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) / 1e9
 
@@ -73,7 +95,7 @@ def test_a_fail_over_under_load(kind: str, several: Several, lab: Lab) -> None:
     """
     app = lab.app("load")
     trees = [lab.start("load") for _ in range(2)]
-    producer = lab.python("-m", "patient", str(JOBS))
+    producer = lab.python("-m", "insistent", str(JOBS))
     lab.wait_for(app, lambda n: n["completed"] >= JOBS // 4, "some jobs")
     acknowledged = {event.facts[0] for event in lab.events("enq-ok")}
     dead = several.primary("jobcard")

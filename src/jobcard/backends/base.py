@@ -42,7 +42,7 @@ class Capabilities:
     max_batch: int
     """The most outcomes, or claims, one exchange takes."""
     own_thread: bool
-    """Run `exchange` on a thread of its own: a server may hang, and kills must not wait for it."""
+    """Run `exchange` and `renew` on threads of their own, as all else: a server may hang, and kills must not wait."""
     one_commit_exchange: bool
     """Outcomes and claims of one exchange are stored together or not at all."""
     shared_by_hosts: bool
@@ -141,6 +141,10 @@ class Refusal(NamedTuple):
     why: str = ""
 
 
+RELEASED_AT_ONCE = 1_000
+"""Delayed jobs that one exchange lets in line at most; while more are due, `Exchanged.next_due` is 0."""
+
+
 class Exchanged(NamedTuple):
     """A store's answer to an exchange. Writes that applied are not listed."""
 
@@ -154,6 +158,13 @@ class Exchanged(NamedTuple):
     next_due: int | None
     """Microseconds until the next delayed job is due (0: more are due than one call releases), or until the rate of a
     wanted queue with jobs in line lets one more start; None: neither."""
+
+
+class Held(NamedTuple):
+    """Some claims, by ascending ref. after: the ref behind which the next ones are; None: that was the end."""
+
+    claims: Sequence[Claimed]
+    after: Ref | None
 
 
 # ------------------------------------------------------------------ looking up
@@ -179,6 +190,17 @@ class Filter:
     touched_since: int | None = None
     """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
     no look at jobs that ended before."""
+
+
+FEW = 5_000
+"""So many jobs a list may read and sort whole; where more may fit, it walks down the ids and soon has a page."""
+
+
+class Listed(NamedTuple):
+    """Some jobs, newest id first. below: the id under which the next page begins; None: that was the end."""
+
+    rows: Sequence[JobRow]
+    below: bytes | None
 
 
 class Ended(NamedTuple):
@@ -242,7 +264,12 @@ class Facts:
 
 
 class Tally(NamedTuple):
-    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest."""
+    """Whole-store figures for `jobs.stats()`. oldest_waiting: age in microseconds of the job due longest.
+
+    A delayed job that is due waits like those in line, though nobody has released it yet, and is none of `delayed`.
+    For oldest_waiting a store may look at the first job of each queue and priority alone: behind it may be one that
+    has been due for longer.
+    """
 
     counts: Mapping[str, int]
     delayed: int
@@ -350,10 +377,10 @@ class Backend(Protocol):
         """
         ...
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out.
 
-        By ascending ref, at most `limit`, above `after`: the last ref of a full answer leads to the next ones.
+        By ascending ref, at most `limit`, above `after`. Fewer, or none, are no sign of the end: `Held.after` is.
 
         What a rescue starts from: `states.rescue()` decides, `exchange(outcomes=…)` applies. What is read here
         may be old by then: a lapsed claim is taken only by a change with `lapsed`. A record among them that cannot
@@ -416,8 +443,11 @@ class Backend(Protocol):
         """Those of the jobs that have ended; one cheap query, asked often."""
         ...
 
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
-        """Jobs, newest id first, below `before_id`."""
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
+        """Jobs, newest id first, at most `limit`, below `before_id`.
+
+        One that cannot be read is left out, so fewer, or none, are no sign of the end: `Listed.below` is.
+        """
         ...
 
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from jobcard.backends.base import Backend
+from jobcard.core.findings import Severity
 from jobcard.errors import ConfigError
+
+_log = logging.getLogger("jobcard.store")
 
 
 def make_ready(backend: Backend, *, migrate: bool, strict_durability: bool) -> None:
@@ -17,3 +22,10 @@ def make_ready(backend: Backend, *, migrate: bool, strict_durability: bool) -> N
         backend.check_schema()
     if strict_durability and (problems := backend.facts().problems):
         raise ConfigError(f"strict_durability: {'; '.join(problems)}")
+
+
+def warn_of_open_door(backend: Backend) -> None:
+    """Log a warning when whoever reaches the server of a store could read and change its jobs."""
+    for finding in backend.examine():
+        if finding.code == "url.password" and finding.severity == Severity.ERROR:
+            _log.warning("store.open %s: %s; %s", finding.subject, finding.text, finding.fix)

@@ -12,9 +12,8 @@ from jobcard.errors import ConfigError
 
 _HIDDEN = "***"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_SECRET_OPTION = re.compile(
-    r"(?P<name>(?:^|[?&;])[^=&;?\s]*(?:pass|pwd|secret|token|key|credential)[^=&;\s]*)=[^&;#\s]*", re.IGNORECASE
-)
+_OPTION = re.compile(r"(?:^|[?&;])([^=&;?]*)=")
+_SECRET = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -29,10 +28,24 @@ def mask(url: object) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
-    user, at, tail = rest.rpartition("@")
-    if at and ":" in user:
-        rest = f"{user.partition(':')[0]}:{_HIDDEN}@{tail}"
-    return _SECRET_OPTION.sub(rf"\g<name>={_HIDDEN}", f"{scheme}{separator}{rest}")
+    shown = _without_secret_options(rest)
+    user, at, tail = shown.rpartition("@")
+    if ":" in user:
+        shown = f"{user.partition(':')[0]}:{_HIDDEN}@{tail}"
+    elif not at and "@" in rest and ":" in shown:
+        # The secret option held the @, and nobody knows whether it was that of a login.
+        shown = f"{shown.partition(':')[0]}:{_HIDDEN}"
+    return f"{scheme}{separator}{shown}"
+
+
+def _without_secret_options(text: str) -> str:
+    shown, done = "", 0
+    for option in _OPTION.finditer(text):
+        # Its name may be escaped too: `p%61ssword` is one.
+        if option.start() >= done and _SECRET.search(unquote(option[1])):
+            shown += f"{text[done : option.end()]}{_HIDDEN}"
+            done = (text + "&").index("&", option.end())
+    return shown + text[done:]
 
 
 def has_password(url: str) -> bool:

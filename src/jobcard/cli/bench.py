@@ -13,6 +13,7 @@ import click
 
 from jobcard.cli import output
 from jobcard.cli.options import common
+from jobcard.core.states import ALIVE
 
 _SINGLES = 1_000  # enqueues of one job each
 _PICKUPS, _LEAST_PICKUPS = 300, 20  # fewer for who measures a few jobs only
@@ -102,7 +103,7 @@ def _wait_until_ended() -> datetime:
     from jobcard.cli.bench_app import jobs
 
     until = time.monotonic() + _PATIENCE
-    while jobs.list(state=("waiting", "claimed", "running"), limit=1):
+    while jobs.list(state=ALIVE, limit=1):
         if time.monotonic() > until:
             raise click.ClickException(f"the jobs did not end within {_PATIENCE:g} s")
         time.sleep(_LOOK_SECONDS)

@@ -17,14 +17,13 @@ from jobcard.cli.figures import percentile, pickup_ms
 from jobcard.client.functions import JobFunction
 from jobcard.client.handles import JobHandle
 from jobcard.core.job import Job
-from jobcard.core.states import ENDED
+from jobcard.core.states import ALIVE, ENDED
 from jobcard.errors import JobFailedError, ResultTimeoutError
 
 _MOST_FILES = 4_000  # what two slow cores still read in a minute
 _PINGS = 100
 _PATIENCE = 55.0
 _LOOK_SECONDS = 0.1
-_LIVE = ("waiting", "claimed", "running")
 
 
 class Misbehaved(NamedTuple):
@@ -95,7 +94,7 @@ def run(sources: Sequence[str], *, engine_log: Path, tell: Callable[[int], None]
     with _engine(engine_log):
         troubles = [job.enqueue() for job in _MEANT]
         jobs.enqueue_many([demo_app.index.call(path) for path in sources])
-        while jobs.list(state=_LIVE, limit=1) and time.monotonic() < until:
+        while jobs.list(state=ALIVE, limit=1) and time.monotonic() < until:
             tell(jobs.count(name="demo.index", state="completed").total)
             time.sleep(_LOOK_SECONDS)
         indexed = jobs.count(name="demo.index", state="completed").total

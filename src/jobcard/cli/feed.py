@@ -96,7 +96,7 @@ class _News:
 
         where = Filter(states=sorted(ENDED), touched_since=max(self._first, self._since - _OVERLAP))
         with self._jobs.parts.connection as store:
-            rows = store.list(where, limit=1_000)
+            rows = store.list(where, limit=1_000).rows
         found = []
         for row in rows:
             ended, key = row.finished_at or 0, (row.id, row.finished_at or 0)

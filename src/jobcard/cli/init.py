@@ -41,7 +41,7 @@ def init(app: str | None, force: bool, url: str | None, as_json: bool) -> None:
     holds_secret = _check(url)
     path = Path(_FILE).absolute()
     values = {"url": url, **({} if app is None else {"app": app})}
-    write_table(path, values, replace=force)
+    write_table(path, values, replace=force, secret=holds_secret)
     shown = {"url": mask(url), **({} if app is None else {"app": app})}
     if as_json:
         output.emit_json({"file": str(path), **shown})
@@ -51,7 +51,12 @@ def init(app: str | None, force: bool, url: str | None, as_json: bool) -> None:
         output.emit("")
         _tell_next(app)
     if holds_secret:
-        output.note(f"note: the URL holds a password, which now stands in {_FILE}; $JOBCARD_URL would keep it out")
+        where = f"which now stands in {_FILE}{_readers(path)}"
+        output.note(f"note: the URL holds a password, {where}; $JOBCARD_URL would keep it out")
+
+
+def _readers(path: Path) -> str:
+    return ", where others can read it" if path.stat().st_mode & 0o077 else ""
 
 
 def _ask(url: str | None, app: str | None) -> tuple[str, str | None]:

@@ -30,12 +30,30 @@ def common(url_help: str = URL_HELP) -> Callable[[F], F]:
         for option in (
             plain,
             click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-            click.option("--url", metavar="URL", help=url_help),
+            url_option(url_help),
         ):
             command = option(command)
         return command
 
     return decorate
+
+
+def url_option(url_help: str) -> Callable[[F], F]:
+    """`--url`, with a warning on standard error when it holds a password: a command line is for everybody to read."""
+    return click.option("--url", metavar="URL", callback=_warn_of_password, help=url_help)
+
+
+def _warn_of_password(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from jobcard.backends.url import has_password
+
+        # `doctor` has a finding for it.
+        if has_password(value) and ctx.info_name != "doctor":
+            output.note(
+                "warning: the password in --url can be read by every user of this machine while this runs: "
+                "put the URL into $JOBCARD_URL, and leave --url out"
+            )
+    return value
 
 
 def plain(command: F) -> F:

@@ -18,8 +18,10 @@ _HEADER = re.compile(r"[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*jobcard[ \t]*\][ \t]*(#.*
 _ANY_HEADER = re.compile(r"[ \t]*\[")
 
 
-def write_table(path: Path, values: Mapping[str, str], *, replace: bool) -> None:
+def write_table(path: Path, values: Mapping[str, str], *, replace: bool, secret: bool = False) -> None:
     """Set `[tool.jobcard]` to these values, in one step: the file is the old one or the new one.
+
+    A new file is for everybody to read, with `secret` for its owner alone; one that is there stays as it is.
 
     `ConfigError`, and nothing is written, when the table is there and may not be replaced, when the file cannot be
     read, or when it is written so that the table cannot be put in safely.
@@ -40,7 +42,7 @@ def write_table(path: Path, values: Mapping[str, str], *, replace: bool) -> None
         raise ConfigError(
             f"{path} is written so that this cannot be put in safely; write it by hand: {' '.join(table)}"
         )
-    _write(path, after)
+    _write(path, after, secret=secret)
 
 
 def _table(values: Mapping[str, str]) -> list[str]:
@@ -80,7 +82,8 @@ def _with(document: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]
     return {**document, "tool": {**(tool if isinstance(tool, dict) else {}), "jobcard": dict(values)}}
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, secret: bool) -> None:
+    # A temporary file is for its owner alone: what holds a password stays so.
     with NamedTemporaryFile("wb", dir=path.parent, prefix=".pyproject-", delete=False) as file:
         try:
             file.write(text.encode("utf-8"))
@@ -88,7 +91,7 @@ def _write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
             if path.exists():
                 shutil.copymode(path, file.name)
-            else:
+            elif not secret:
                 Path(file.name).chmod(0o644)
             os.replace(file.name, path)  # noqa: PTH105
         except BaseException:

@@ -10,7 +10,7 @@ import click
 
 from jobcard.cli import output
 from jobcard.cli.application import APP_HELP, chosen_app, search_here_first
-from jobcard.cli.options import logging_options, plain
+from jobcard.cli.options import logging_options, plain, url_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +53,7 @@ def engine_options(command: F) -> F:
         ),
         click.option("--processes", type=click.IntRange(1, 10_000), metavar="N", help="Worker processes at most."),
         click.option("--queues", metavar="A,B", help="Serve only these queues."),
-        click.option("--url", metavar="URL", help="The store; else the one the application names."),
+        url_option("The store; else the one the application names."),
     ):
         command = option(command)
     return command

@@ -10,12 +10,12 @@ import click
 
 from jobcard.cli import output
 from jobcard.cli.options import common, open_store
+from jobcard.core.states import ENDED, JobState
 
 if TYPE_CHECKING:
     from jobcard.client.health import Stats
 
-_STATES = ("waiting", "claimed", "running", "completed", "failed", "canceled")
-_ENDED = ("completed", "failed", "canceled")
+_STATES = [state.value for state in JobState]
 _HOME_AND_CLEAR = "\x1b[H\x1b[2J"
 
 _EXAMPLES = """\b
@@ -71,7 +71,7 @@ def _print_again(found: Stats, rate: float | None, *, as_json: bool) -> None:
 
 
 def _ended(found: Stats) -> int:
-    return sum(getattr(found, state) for state in _ENDED)
+    return sum(getattr(found, state) for state in ENDED)
 
 
 def _plain(found: Stats) -> dict[str, Any]:

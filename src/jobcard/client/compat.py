@@ -93,12 +93,11 @@ def _pages(connection: Connection) -> Iterator[Sequence[JobRow]]:
     before: bytes | None = None
     while True:
         with connection as store:
-            rows = store.list(where, limit=PAGE, before_id=before)
-        # Not by the length: a page leaves out rows that cannot be read.
-        if not rows:
+            page = store.list(where, limit=PAGE, before_id=before)
+        yield page.rows
+        if page.below is None:
             return
-        yield rows
-        before = rows[-1].id
+        before = page.below
 
 
 def _declared_queues(parts: Parts) -> set[str]:

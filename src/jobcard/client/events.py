@@ -8,6 +8,7 @@ that left a stamp or a record.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import UUID
 
 from jobcard.backends.base import Filter
+from jobcard.client.pages import pages
 from jobcard.core import clock, limits
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import ConfigError, InvalidJobError, StoreUnavailableError
@@ -228,10 +230,12 @@ class Events(Iterator[Event], AsyncIterator[Event]):
             self._after = _Place(began // 1000 * 1000, b"", -1, 0)  # a store may round its stamps to milliseconds
         low = self._after.at if self._low is None else self._low
         # Compared again: what ended before that was forgotten, and would be told twice.
-        rows = {row.id: row for row in _pages(store, Filter(touched_since=low)) if _known_of(row).latest() >= low}
+        touched = itertools.chain.from_iterable(pages(store, Filter(touched_since=low)))
+        rows = {row.id: row for row in touched if _known_of(row).latest() >= low}
         if first:
             # Those that are at work already: nothing is told of that, but of how they go on.
-            rows |= {row.id: row for row in _pages(store, Filter(states=sorted(AT_WORK)))}
+            at_work = pages(store, Filter(states=sorted(AT_WORK)))
+            rows |= {row.id: row for row in itertools.chain.from_iterable(at_work)}
         rows |= self._left_work(store, rows)
         tries = _tries(store, rows.values())
         found: list[Event] = []
@@ -313,14 +317,6 @@ def _known_of(row: JobRow, tried: int = 0) -> _Known:
 
 def _is_at_work(known: _Known) -> bool:
     return known.claimed is not None and known.finished is None
-
-
-def _pages(store: Backend, where: Filter) -> Iterator[JobRow]:
-    before: bytes | None = None
-    # Until a page is empty: one that is not full may have left out what cannot be read.
-    while rows := store.list(where, limit=_PAGE, before_id=before):
-        yield from rows
-        before = rows[-1].id
 
 
 def _tries(store: Backend, rows: Iterable[JobRow]) -> dict[bytes, list[Attempt]]:

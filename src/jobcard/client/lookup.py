@@ -32,7 +32,10 @@ MAX_BUCKETS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Page(Sequence["Job"]):
-    """Some jobs, newest first. next_cursor: give it as `cursor=` for the next page; None: this was the last."""
+    """Some jobs, newest first. next_cursor: give it as `cursor=` for the next page; None: this was the last.
+
+    A job that cannot be read is left out, so a page may be shorter than its limit and yet not the last.
+    """
 
     items: Sequence[Job]
     next_cursor: str | None
@@ -131,7 +134,7 @@ class Lookup:
         where, before = make_filter(self._codec, given), _parse_cursor(cursor)
         with self._connection as store:
             # One more than asked for tells whether there is a next page.
-            rows = store.list(where, limit=limit + 1, before_id=before)
+            rows, below = store.list(where, limit=limit + 1, before_id=before)
             shown = rows[:limit]
             tried = _tries(store, shown)
         jobs = []
@@ -141,7 +144,9 @@ class Lookup:
             except CorruptRecordError as error:
                 # One damaged record must not hide the others.
                 _log.warning("%s; it is left out of the list", error)
-        return Page(jobs, shown[-1].id.hex() if len(rows) > limit else None)
+        if len(rows) > limit:
+            below = shown[-1].id
+        return Page(jobs, None if below is None else below.hex())
 
     def iterate(self, given: Mapping[str, Any]) -> Iterator[Job]:
         """All jobs that fit, read page by page."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobcard.core.job import Job, JobRow
 
 _CANCELED = "canceled"
-_RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
 _TRIES = 100
 """So often may a job change its state between our reading and our writing."""
 _AT_ONCE = 1_000
@@ -44,7 +43,7 @@ class Moves:
 
     def retry(self, job_id: object) -> Job:
         """Run a failed or canceled job again from the start."""
-        return self._move(job_id, "retry", _RETRYABLE, states.retry_ended)
+        return self._move(job_id, "retry", states.RETRYABLE, states.retry_ended)
 
     def run_now(self, job_id: object) -> Job:
         """Make a waiting job due now."""
@@ -57,7 +56,7 @@ class Moves:
 
     def retry_many(self, given: Mapping[str, Any]) -> int:
         """Retry all failed (or, if asked for, canceled) jobs that fit; how many."""
-        return self._move_many(given, _RETRYABLE, (JobState.FAILED,), self.retry)
+        return self._move_many(given, states.RETRYABLE, (JobState.FAILED,), self.retry)
 
     def discard_many(self, given: Mapping[str, Any]) -> int:
         """Cancel all jobs that fit and have not ended; how many."""

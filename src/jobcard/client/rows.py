@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Filter
+from jobcard.client.pages import pages
 from jobcard.core.findings import Finding, error, ok
 from jobcard.core.job import JobRow
 from jobcard.core.soundness import faults
@@ -38,7 +39,7 @@ def look_at_rows(store: Backend, *, full: bool, tell: Callable[[int], None]) -> 
     number = 0
     for states in _KINDS[-1:] if full else _KINDS:
         looked = 0
-        for rows in _pages(store, Filter(states=sorted(states))):
+        for rows in pages(store, Filter(states=sorted(states)), size=PAGE):
             new = rows if full else [row for row in rows if row.id not in seen]
             if not full:
                 seen.update(row.id for row in new)
@@ -56,14 +57,6 @@ def look_at_rows(store: Backend, *, full: bool, tell: Callable[[int], None]) -> 
     yield from (_impossible(text, found[text]) for text in sorted(found))
     if not found:
         yield ok("rows.impossible", "jobs", "each is what a job can be")
-
-
-def _pages(store: Backend, where: Filter) -> Iterator[Sequence[JobRow]]:
-    before: bytes | None = None
-    # Not by the length: a page leaves out rows that cannot be read.
-    while rows := store.list(where, limit=PAGE, before_id=before):
-        yield rows
-        before = rows[-1].id
 
 
 def _looked(number: int, *, whole: bool) -> Finding:

@@ -14,6 +14,7 @@ from jobcard.client.classes import JobClass
 from jobcard.client.functions import BoundJob, Call, JobFunction
 from jobcard.client.handles import JobHandle
 from jobcard.client.lookup import Lookup
+from jobcard.client.pages import pages
 from jobcard.client.producer import Producer
 from jobcard.client.store import Connection
 from jobcard.client.trial import Ran, Trial
@@ -38,7 +39,6 @@ Mode = Literal["manual", "inline"]
 AnyJob = JobFunction[..., Any, ..., Any] | BoundJob[..., Any] | Call[Any] | type[JobClass] | str
 
 _SHOWN = 20
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,10 +215,8 @@ class Testing:
         """The jobs that count as enqueued, newest first."""
         states = (JobState.WAITING,) if self._mode == "manual" else ()
         where = Filter(states=states, names=names, queues=queues)
-        before: bytes | None = None
-        while rows := self._trial.backend.list(where, limit=_PAGE, before_id=before):
+        for rows in pages(self._trial.backend, where):
             yield from rows
-            before = rows[-1].id
 
     def _what_is_there(self) -> str:
         rows = list(self._rows())[::-1]

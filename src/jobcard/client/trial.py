@@ -129,7 +129,7 @@ class Trial:
         claim = Change(verb="claim", sources=WAITING, target=JobState.CLAIMED, sets=sets, takes=True)
         if self.backend.apply_by_operator(job_id, claim) is None:
             return None  # another thread was first
-        return owner, self.backend.find_held([owner], lapsed=False, limit=1)[0]
+        return owner, self.backend.find_held([owner], lapsed=False, limit=1).claims[0]
 
     def _make_due(self, job_id: bytes) -> None:
         row = self._row(job_id)

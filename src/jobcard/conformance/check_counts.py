@@ -166,3 +166,16 @@ def check_the_tally_knows_delayed_jobs_and_the_oldest(backend: Backend, clock: F
     assert backend.tally().oldest_waiting == micros(42)
     factory.claim_some(backend, 1)
     assert (backend.tally().delayed, backend.tally().oldest_waiting) == (2, None)
+
+
+def check_an_overdue_job_waits_though_nobody_released_it(backend: Backend, clock: FrozenClock) -> None:
+    """Where no engine comes by, a delayed job that is due is delayed no more, and its age is told."""
+    factory.enqueue(backend, delay=micros(10))
+    factory.enqueue(backend, delay=micros(500))
+    clock.advance(10)
+    assert (backend.tally().delayed, backend.tally().oldest_waiting) == (1, 0)
+    clock.advance(32)
+    factory.enqueue(backend)
+    assert (backend.tally().delayed, backend.tally().oldest_waiting) == (1, micros(32))
+    clock.advance(1_000)
+    assert (backend.tally().delayed, backend.tally().oldest_waiting) == (0, micros(1_032))

@@ -145,7 +145,7 @@ def check_strays_of_a_lost_answer_are_found_by_their_owner(backend: Backend) -> 
     backend.exchange("engine", completions=done, want=want, lease=factory.LEASE)  # the answer is lost
     again = backend.exchange("engine", completions=done)
     assert ([refusal.verdict for refusal in again.refusals], again.claimed) == ([Verdict.MINE], [])
-    strays = backend.find_held(["engine"], lapsed=False, limit=100)
+    strays = backend.find_held(["engine"], lapsed=False, limit=100).claims
     assert sorted(claim.id for claim in strays) == ids[1:3]
     back = [Outcome(claim.ref, claim.token, states.hand_back(claim)) for claim in strays]
     assert backend.exchange("engine", outcomes=back).refusals == []
@@ -341,7 +341,7 @@ def check_a_late_result_races_a_rescue(harness: Harness, clock: FrozenClock) -> 
     for _ in range(8):
         claim = factory.running_job(backend, owner="slow", lease=micros(10))
         clock.advance(11)
-        [held] = backend.find_held([], lapsed=True, limit=10)
+        [held] = backend.find_held([], lapsed=True, limit=10).claims
         rescue = states.rescue(held, error=factory.ERROR, lapsed=True)
         late, rescued = at_once(
             [

@@ -71,7 +71,7 @@ def check_follow_ups_of_a_rescued_job_are_not_stored(backend: Backend, clock: Fr
     """A late end with follow-ups is `LOST` as a whole; the attempt that counts brings its own."""
     claim, job = factory.running_job(backend, queue="default", lease=micros(10)), factory.new_job(queue="after")
     clock.advance(11)
-    [held] = backend.find_held([], lapsed=True, limit=10)
+    [held] = backend.find_held([], lapsed=True, limit=10).claims
     assert factory.settle(backend, held, states.rescue(held, error=factory.ERROR, lapsed=True)) == []
     assert _complete(backend, claim, job) == [Verdict.LOST]
     assert backend.get([job.id]) == []

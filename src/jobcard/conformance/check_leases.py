@@ -14,7 +14,7 @@ from jobcard.core.job import Claimed
 
 
 def _lapsed(backend: Backend) -> set[bytes]:
-    return {claim.id for claim in backend.find_held([], lapsed=True, limit=1_000)}
+    return {claim.id for claim in backend.find_held([], lapsed=True, limit=1_000).claims}
 
 
 def check_a_renewal_counts_from_now(backend: Backend, clock: FrozenClock) -> None:
@@ -129,7 +129,7 @@ def check_only_claims_lapse(backend: Backend, clock: FrozenClock) -> None:
     for state in ("waiting", "completed", "failed", "canceled"):
         factory.job_in_state(backend, state)
     claimed, running = factory.claimed_job(backend), factory.running_job(backend)
-    assert backend.find_held([], lapsed=True, limit=10) == []
+    assert _lapsed(backend) == set()
     clock.advance(86_400)
     assert _lapsed(backend) == {claimed.id, running.id}
 
@@ -140,7 +140,7 @@ def check_held_claims_are_found_by_owner(backend: Backend, clock: FrozenClock) -
     c = factory.claimed_job(backend, owner="c", lease=micros(5))
 
     def found(*owners: str, lapsed: bool = False) -> set[bytes]:
-        return {claim.id for claim in backend.find_held(owners, lapsed=lapsed, limit=10)}
+        return {claim.id for claim in backend.find_held(owners, lapsed=lapsed, limit=10).claims}
 
     assert (found("a"), found("b"), found("a", "b"), found("nobody"), found()) == (
         {a.id},
@@ -159,7 +159,7 @@ def check_held_claims_are_found_by_owner(backend: Backend, clock: FrozenClock) -
 def check_a_held_claim_is_whole(backend: Backend) -> None:
     """What is found says the state it is in, and its proof is good for settling the job."""
     claimed, running = factory.claimed_job(backend), factory.running_job(backend)
-    held = {claim.id: claim for claim in backend.find_held(["engine"], lapsed=False, limit=10)}
+    held = {claim.id: claim for claim in backend.find_held(["engine"], lapsed=False, limit=10).claims}
     assert held == {claimed.id: claimed, running.id: running._replace(state="running")}
     assert factory.complete(backend, list(held.values())) == []
 
@@ -171,7 +171,7 @@ def check_no_more_held_claims_than_asked(backend: Backend, clock: FrozenClock) -
     clock.advance(1000)
     seen: set[bytes] = set()
     for _ in range(3):
-        held = backend.find_held(["engine"], lapsed=True, limit=5)
+        held = backend.find_held(["engine"], lapsed=True, limit=5).claims
         assert len(held) == len({claim.id for claim in held}) <= 5
         seen |= {claim.id for claim in held}
         back = [Outcome(claim.ref, claim.token, states.hand_back(claim)) for claim in held]
@@ -180,16 +180,13 @@ def check_no_more_held_claims_than_asked(backend: Backend, clock: FrozenClock) -
 
 
 def check_held_claims_come_page_by_page(backend: Backend, clock: FrozenClock) -> None:
-    """Behind the last ref of a full answer come the next, each claim once, though nothing is settled between."""
+    """Behind where an answer stopped come the next, each claim once, though nothing is settled between."""
     factory.enqueue_several(backend, 23)
     claims = factory.claim_some(backend, 13, owner="a", lease=micros(10)) + factory.claim_some(backend, 10, owner="b")
     clock.advance(11)
 
     def pages(*owners: str, lapsed: bool) -> list[bytes]:
-        seen: list[Claimed] = []
-        while held := backend.find_held(owners, lapsed=lapsed, limit=4, after=seen[-1].ref if seen else None):
-            assert len(held) <= 4
-            seen += held
+        seen = [claim for page in factory.held_pages(backend, owners, lapsed=lapsed, limit=4) for claim in page]
         assert len(seen) == len({claim.ref for claim in seen})
         assert seen == sorted(seen, key=lambda claim: claim.ref)
         return sorted(claim.id for claim in seen)
@@ -222,7 +219,7 @@ def check_a_late_result_is_refused(backend: Backend, clock: FrozenClock) -> None
     for make in (factory.claimed_job, factory.running_job):
         claim = make(backend, owner="slow", lease=micros(30), queue=f"late-{make.__name__}")
         clock.advance(31)
-        [held] = backend.find_held([], lapsed=True, limit=10)
+        [held] = backend.find_held([], lapsed=True, limit=10).claims
         assert factory.settle(backend, held, states.rescue(held, error=factory.ERROR, lapsed=True), owner="other") == []
 
         def is_refused(claim: Claimed = claim) -> None:
@@ -246,7 +243,7 @@ def check_a_rescued_job_is_in_line_at_once(backend: Backend, clock: FrozenClock)
     """A rescue frees the job for the claim of the same exchange."""
     claim = factory.running_job(backend, queue="default", owner="dead", lease=micros(30))
     clock.advance(31)
-    [held] = backend.find_held(["dead"], lapsed=True, limit=10)
+    [held] = backend.find_held(["dead"], lapsed=True, limit=10).claims
     rescue = Outcome(held.ref, held.token, states.rescue(held, error=factory.ERROR, lapsed=True))
     answer = backend.exchange("alive", outcomes=[rescue], want=Want([("default", 1)], 1), lease=factory.LEASE)
     assert answer.refusals == []
@@ -259,7 +256,7 @@ def check_a_rescue_of_what_was_settled_meanwhile_is_no_rescue(backend: Backend, 
     """Whoever finds a claim and acts on it late changes nothing when its holder has ended the job."""
     claim = factory.running_job(backend, lease=micros(30))
     clock.advance(31)
-    [held] = backend.find_held([], lapsed=True, limit=10)
+    [held] = backend.find_held([], lapsed=True, limit=10).claims
     factory.complete(backend, claim)
     before = factory.row_of(backend, claim.id)
     rescue = states.rescue(held, error=factory.ERROR, lapsed=True)
@@ -273,7 +270,7 @@ def check_a_lease_renewed_meanwhile_is_not_taken(backend: Backend, clock: Frozen
     claim = factory.running_job(backend, lease=micros(30))
     before = factory.row_of(backend, claim.id)
     clock.advance(30)
-    [held] = backend.find_held([], lapsed=True, limit=10)
+    [held] = backend.find_held([], lapsed=True, limit=10).claims
     clock.step(-1)
     rescue = states.rescue(held, error=factory.ERROR, lapsed=True)
     assert [refusal.verdict for refusal in factory.settle(backend, held, rescue, owner="other")] == [Verdict.LOST]
@@ -290,7 +287,7 @@ def check_a_dead_owners_claim_is_taken_before_it_lapses(backend: Backend) -> Non
     dead = [factory.claimed_job(backend, owner="dead"), factory.running_job(backend, owner="dead")]
     other = factory.running_job(backend, owner="other")
     before = factory.row_of(backend, other.id)
-    held = backend.find_held(["dead"], lapsed=False, limit=10)
+    held = backend.find_held(["dead"], lapsed=False, limit=10).claims
     taken = [Outcome(one.ref, one.token, states.rescue(one, error=factory.ERROR, lapsed=False)) for one in held]
     assert backend.exchange("alive", outcomes=taken).refusals == []
     rows = factory.rows_of(backend, [claim.id for claim in dead])
@@ -306,7 +303,7 @@ def check_two_rescuers_rescue_once(harness: Harness, clock: FrozenClock) -> None
     for _ in range(5):
         claim = factory.running_job(backend, lease=micros(30))
         clock.advance(31)
-        [held] = backend.find_held([], lapsed=True, limit=10)
+        [held] = backend.find_held([], lapsed=True, limit=10).claims
         rescue = states.rescue(held, error=factory.ERROR, lapsed=True)
         refusals = at_once([partial(factory.settle, at, held, rescue, owner="other") for at in others])
         assert sorted(map(len, refusals)) == [0, 1, 1, 1]
@@ -324,7 +321,7 @@ def check_a_renewal_and_a_rescue_never_both_succeed(harness: Harness, clock: Fro
         return holder.renew("slow", [(claim.ref, claim.token)], lease=micros(30)) == []
 
     def rescue() -> bool:
-        held = rescuer.find_held([], lapsed=True, limit=10)
+        held = rescuer.find_held([], lapsed=True, limit=10).claims
         taken = [Outcome(one.ref, one.token, states.rescue(one, error=factory.ERROR, lapsed=True)) for one in held]
         return bool(held) and rescuer.exchange("other", outcomes=taken).refusals == []
 

@@ -108,7 +108,7 @@ def check_a_rate_counts_starts_in_every_window(harness: Harness) -> None:
     rate = Rate(10, micros(1))
     factory.enqueue_several(backend, 200)
     starts: list[int] = []
-    for step in range(200):
+    for _ in range(200):
         for store, owner in ((backend, "a"), (other, "b")):
             claims = take(store, want(3, rate=rate), owner=owner)
             starts += [harness.clock.now()] * len(claims)
@@ -302,5 +302,5 @@ def check_jobs_are_found_by_their_limit_key(backend: Backend) -> None:
     jobs = keyed(backend, 3)
     keyed(backend, 2, key="K")
     factory.complete(backend, take(backend, want(1)))
-    assert {row.id for row in backend.list(Filter(limit_key="k"), limit=10)} == set(jobs)
+    assert {row.id for row in backend.list(Filter(limit_key="k"), limit=10).rows} == set(jobs)
     assert sum(backend.count(Filter(limit_key="k"))["default"].values()) == 3

@@ -15,7 +15,7 @@ from jobcard.core.job import JobRow
 
 
 def _ids(backend: Backend, where: Filter, limit: int = 100) -> set[bytes]:
-    rows = backend.list(where, limit=limit)
+    rows = backend.list(where, limit=limit).rows
     assert len(rows) == len({row.id for row in rows})
     return {row.id for row in rows}
 
@@ -56,31 +56,28 @@ def check_an_empty_filter_lists_all_newest_first(backend: Backend) -> None:
     """Jobs come by id, falling, whatever the order they were stored in."""
     ids = sorted(bytes([first]) + bytes([second] * 15) for first in (0, 127, 128, 255) for second in (0, 97, 200))
     backend.enqueue([factory.new_job(id=job_id) for job_id in ids[::2] + ids[1::2]])
-    assert [row.id for row in backend.list(Filter(), limit=100)] == ids[::-1]
+    assert [row.id for row in backend.list(Filter(), limit=100).rows] == ids[::-1]
 
 
 def check_an_empty_store_lists_nothing(backend: Backend) -> None:
     """No jobs, no rows."""
-    assert list(backend.list(Filter(), limit=10)) == []
-    assert list(backend.list(Filter(states=["failed"], queues=["x"]), limit=10)) == []
+    for where in (Filter(), Filter(states=["failed"], queues=["x"]), Filter(touched_since=0)):
+        rows, below = backend.list(where, limit=10)
+        assert (list(rows), below) == ([], None)
 
 
 def check_listed_rows_are_the_rows(backend: Backend) -> None:
     """A listed row is field by field what `get` gives."""
     job_id = factory.job_in_state(backend, "failed", tags='["a"]', meta="{}", keep=9)
-    assert list(backend.list(Filter(), limit=1)) == [factory.row_of(backend, job_id)]
+    assert list(backend.list(Filter(), limit=1).rows) == [factory.row_of(backend, job_id)]
 
 
 def check_pages_follow_each_other(backend: Backend) -> None:
-    """Page after page below the last id gives every job once, also when new ones come in between."""
+    """Page after page to the end gives every job once, also when new ones come in between."""
     ids = factory.enqueue_several(backend, 23)
     seen: list[bytes] = []
-    before_id: bytes | None = None
-    for _ in range(5):
-        page = backend.list(Filter(), limit=5, before_id=before_id)
-        assert 0 < len(page) <= 5
+    for page in factory.pages(backend, Filter(), 5):
         seen += [row.id for row in page]
-        before_id = seen[-1]
         factory.enqueue(backend)
     assert seen == ids[::-1]
 
@@ -179,8 +176,7 @@ def check_filters_and_pages_go_together(backend: Backend) -> None:
     factory.enqueue_several(backend, 20, queue="a")
     wanted = factory.enqueue_several(backend, 7, queue="b")
     factory.enqueue_several(backend, 20, queue="a")
-    first = backend.list(Filter(queues=["b"]), limit=4)
-    second = backend.list(Filter(queues=["b"]), limit=4, before_id=first[-1].id)
+    first, second = factory.pages(backend, Filter(queues=["b"]), 4)
     assert [row.id for row in [*first, *second]] == wanted[::-1]
 
 
@@ -262,7 +258,5 @@ def check_pages_of_touched_jobs_follow_each_other(backend: Backend, clock: Froze
     moment = clock.now()
     touched = [claim.id for claim in factory.claim_some(backend, 12)]
     touched += factory.enqueue_several(backend, 7)
-    seen: list[bytes] = []
-    while page := backend.list(Filter(touched_since=moment), limit=5, before_id=seen[-1] if seen else None):
-        seen += [row.id for row in page]
+    seen = [row.id for page in factory.pages(backend, Filter(touched_since=moment), 5) for row in page]
     assert seen == sorted(touched, reverse=True) and len(ids) == 40

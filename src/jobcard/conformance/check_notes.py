@@ -94,7 +94,7 @@ def check_a_note_for_a_job_that_was_taken_changes_nothing(backend: Backend, cloc
     """After a rescue the former holder's notes are `LOST`, before and after the next claim; so it learns of it."""
     claim = factory.running_job(backend, queue="default", lease=micros(30))
     clock.advance(31)
-    [held] = backend.find_held([], lapsed=True, limit=10)
+    [held] = backend.find_held([], lapsed=True, limit=10).claims
     assert factory.settle(backend, held, states.rescue(held, error=factory.ERROR, lapsed=True)) == []
     for again in (False, True):
         if again:
@@ -113,7 +113,7 @@ def check_a_checkpoint_comes_with_the_next_claim(backend: Backend) -> None:
         assert claim.checkpoint == (None if turn == 0 else f'"{turn - 1}"')
         note = states.note(claim, ago=0, checkpoint=f'"{turn}"')
         assert factory.settle(backend, claim, note) == []
-        [held] = backend.find_held(["engine"], lapsed=False, limit=10)
+        [held] = backend.find_held(["engine"], lapsed=False, limit=10).claims
         assert held.checkpoint == f'"{turn}"'
         assert factory.settle(backend, held, MOVES[move](held)) == []
     assert factory.claim_one(backend).checkpoint == '"3"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jobcard.backends.base import Backend, Enqueued, Fate
+from jobcard.backends.base import Enqueued, Fate
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once

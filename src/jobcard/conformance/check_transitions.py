@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from jobcard.backends.base import Backend, Verdict
+import pytest
+
+from jobcard.backends.base import Backend, Outcome, Verdict
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.conformance.rules import changed
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
-from jobcard.core.job import Claimed
+from jobcard.core.job import Claimed, JobRow
 from jobcard.core.states import Change
+from jobcard.errors import InvalidJobError
 
 ERROR = factory.ERROR
 
@@ -144,6 +148,24 @@ def check_a_change_that_takes_the_job_refuses_its_former_holder(backend: Backend
         refusals = factory.complete(backend, claim, result='"late"')
         assert [refusal.verdict for refusal in refusals] == [Verdict.LOST], name
         assert factory.row_of(backend, claim.id) == before
+
+
+def check_a_change_sets_only_what_moves(backend: Backend) -> None:
+    """What a job was asked for with never changes, nor what a store keeps itself: such a change is refused, alone."""
+    fixed = sorted({*JobRow._fields, "nonsense"} - states.SETTABLE)
+    assert {"id", "state", "claim_token", "priority", "tags", "keep"} < set(fixed)
+    for name in fixed:
+        claim, other = factory.claimed_job(backend), factory.claimed_job(backend)
+        before = factory.row_of(backend, claim.id)
+        bad = replace(states.start(claim, ago=0), sets={"started_at": states.NOW, name: None})
+        outcomes = [Outcome(each.ref, each.token, move) for each, move in ((claim, bad), (other, MOVES["fail"](other)))]
+        refusals = backend.exchange("engine", outcomes=outcomes).refusals
+        assert [(refusal.ref, refusal.verdict) for refusal in refusals] == [(claim.ref, Verdict.REFUSED)], name
+        assert name in refusals[0].why
+        with pytest.raises(InvalidJobError, match=name):
+            backend.apply_by_operator(claim.id, bad)
+        assert factory.row_of(backend, claim.id) == before, name
+        assert factory.row_of(backend, other.id).state == "failed"
 
 
 def check_a_start_may_be_written_twice(backend: Backend, clock: FrozenClock) -> None:

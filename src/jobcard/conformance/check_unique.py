@@ -123,7 +123,7 @@ def check_one_key_from_many_threads_is_stored_once(harness: Harness) -> None:
         assert sorted(answer.fate for answer in answers) == [Fate.KEY_TAKEN] * 7 + [Fate.STORED]
         [winner] = [job.id for job, answer in zip(jobs, answers, strict=True) if answer.fate is Fate.STORED]
         assert {answer.existing for answer in answers} == {winner}
-        assert [row.id for row in backend.list(Filter(queues=[f"q{round_}"]), limit=10)] == [winner]
+        assert [row.id for row in backend.list(Filter(queues=[f"q{round_}"]), limit=10).rows] == [winner]
     harness.close()
 
 

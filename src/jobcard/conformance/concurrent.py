@@ -48,7 +48,7 @@ class Crowd:
 
     histories: int = 30
     threads: int = 4
-    operations: int = 200
+    operations: int = 60
     """Of each thread."""
     jobs: int = 5
     rounds: int = 5
@@ -58,7 +58,7 @@ class Crowd:
 CROWD = Crowd()
 """What every merge runs."""
 
-CROWD_SOAK = Crowd(histories=2_000)
+CROWD_SOAK = Crowd(histories=2_000, operations=200)
 """What a night runs."""
 
 
@@ -84,6 +84,7 @@ class _History:
         self._queue = f"crowd-{seed}"
         ids = factory.enqueue_several(backends[0], crowd.jobs, queue=self._queue, max_attempts=10_000)
         self._first = {row.id: factory.without_version(row) for row in backends[0].get(ids)}
+        assert len(self._first) == crowd.jobs, "jobs that were called stored are not there"
         self._known: list[Claimed] = []
         """Every claim that anybody was given: all of them use them, the old ones too."""
         self._lock = threading.Lock()
@@ -111,7 +112,7 @@ class _History:
         moves: list[Callable[[bytes], object]] = [hand.settle] * 6
         moves += [hand.claim] * 5 + [hand.complete] * 3 + [hand.renew] * 2
         moves += [hand.cancel, hand.ask, hand.retry, hand.retry]
-        moves += [hand.read, hand.find, hand.rescue]
+        moves += [hand.read] + [hand.find] * 2 + [hand.rescue] * 2
         for _ in range(count):
             with self._lock:
                 hand.known = self._known[-3 * self._crowd.jobs :]
@@ -238,15 +239,16 @@ class _Hand:
 
     def find(self, _job_id: bytes) -> None:
         ids = {held.id for held in self.known}
-        step = find_held([self._owner], self._now)
         with self._call() as tell:
             try:
                 found = self._backend.find_held([self._owner], lapsed=True, limit=1_000)
             except StoreUnavailableError:
                 return
-            by_id = {held.id: without_ref(held) for held in found}
+            by_id = {held.id: without_ref(held) for held in found.claims}
             for job_id in ids:
-                tell(job_id, "find held", step, by_id.get(job_id))
+                claimed = by_id.get(job_id)
+                lapsed = claimed is not None and claimed.claimed_by != self._owner
+                tell(job_id, "find held", find_held([self._owner], self._now, lapsed=lapsed), claimed)
 
     # -- operators
 

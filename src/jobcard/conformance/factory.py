@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Outcome, Refusal, Want
+from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Filter, Outcome, Refusal, Want
 from jobcard.conformance.harness import micros
 from jobcard.core.ids import IdSource
 from jobcard.core.job import Claimed, JobRow, NewJob
@@ -108,6 +108,32 @@ def running_job(backend: Backend, *, owner: str = "engine", lease: int = LEASE, 
     claim = claimed_job(backend, owner=owner, lease=lease, **given)
     assert settle(backend, claim, start(claim, ago=0), owner=owner) == []
     return claim._replace(state="running")
+
+
+def pages(backend: Backend, where: Filter, limit: int) -> Iterator[Sequence[JobRow]]:
+    """What `list` gives page by page, to the end it says."""
+    before_id: bytes | None = None
+    while True:
+        page = backend.list(where, limit=limit, before_id=before_id)
+        assert len(page.rows) <= limit
+        yield page.rows
+        if page.below is None:
+            return
+        assert before_id is None or page.below < before_id, "the next page is the one before"
+        before_id = page.below
+
+
+def held_pages(backend: Backend, owners: Sequence[str], *, lapsed: bool, limit: int) -> Iterator[Sequence[Claimed]]:
+    """What `find_held` gives page by page, to the end it says."""
+    after: Any = None
+    while True:
+        page = backend.find_held(owners, lapsed=lapsed, limit=limit, after=after)
+        assert len(page.claims) <= limit
+        yield page.claims
+        if page.after is None:
+            return
+        assert after is None or page.after > after, "the next page is the one before"
+        after = page.after
 
 
 def settle(

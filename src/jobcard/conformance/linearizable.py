@@ -105,11 +105,14 @@ def look(row: JobRow) -> tuple[object, JobRow]:
     return row, row
 
 
-def find_held(owners: Sequence[str], now: int) -> Step:
-    """Claims of these owners and lapsed ones are looked for; the answer is this job's, None: not found."""
+def find_held(owners: Sequence[str], now: int, *, lapsed: bool) -> Step:
+    """Claims of these owners and lapsed ones are looked for; the answer is this job's, None: not found.
+
+    lapsed: it was found as lapsed. That may be old by the time it is read, which whoever takes it has to check.
+    """
 
     def step(row: JobRow) -> tuple[object, JobRow]:
-        found = is_at_work(row) and (row.claimed_by in owners or has_lapsed(row, now))
+        found = is_at_work(row) and (row.claimed_by in owners or lapsed or has_lapsed(row, now))
         return without_ref(claimed_of(row)) if found else None, row
 
     return step

@@ -18,6 +18,7 @@ from jobcard.backends.base import (
     NO_COMPLETIONS,
     NOTHING,
     SETTINGS,
+    Backend,
     Bucket,
     Capabilities,
     Completions,
@@ -27,6 +28,8 @@ from jobcard.backends.base import (
     Facts,
     Fate,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -36,6 +39,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
+from jobcard.backends.pages import end_of
 from jobcard.conformance.rules import (
     allows,
     can_be_stored,
@@ -57,8 +61,8 @@ from jobcard.core import findings
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding
 from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ALIVE, After, Change, Hold, complete
-from jobcard.errors import DuplicateJobError, InvalidJobError, SchemaVersionError
+from jobcard.core.states import ALIVE, After, Change, Hold, check_settable, complete
+from jobcard.errors import CorruptRecordError, DuplicateJobError, InvalidJobError, SchemaVersionError
 
 VERSIONS = (1,)
 
@@ -71,6 +75,7 @@ class ModelStore:
     rows: dict[bytes, JobRow] = field(default_factory=dict)
     attempts: defaultdict[bytes, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     lines: defaultdict[bytes, list[LogLine]] = field(default_factory=lambda: defaultdict(list))
+    unreadable: set[bytes] = field(default_factory=set)
     records: dict[tuple[RecordKind, str], tuple[str, int, int]] = field(default_factory=dict)
     settings: int = 0
     applied: list[int] = field(default_factory=list)
@@ -212,6 +217,10 @@ class ModelBackend:
             return [Refusal(ref, token, Verdict.MINE)]
         if not allows(row, change, now):
             return [Refusal(ref, token, Verdict.LOST)]
+        try:
+            check_settable(change.sets)
+        except InvalidJobError as error:
+            return [Refusal(ref, token, Verdict.REFUSED, str(error))]
         texts = [text for _, text in change.lines]
         if not can_be_stored([*change.sets.values(), change.error, *texts, *(value for job in then for value in job)]):
             return [Refusal(ref, token, Verdict.REFUSED, "a text has no bytes in UTF-8")]
@@ -241,6 +250,10 @@ class ModelBackend:
         found: list[JobRow] = []
         for queue, most in want.queues:
             line = [row for row in self._rows() if self._is_claimable(row) and row.queue == queue]
+            for row in line:
+                if not self._is_readable(row):
+                    self._quarantine(row)
+            line = [row for row in line if self._is_readable(row)]
             found += sorted(line, key=claim_order)[: max(0, min(most, want.total - len(found)))]
         return [claimed_of(self._take(row, owner, lease, now)) for row in found]
 
@@ -270,14 +283,34 @@ class ModelBackend:
         self._put(row._replace(lease_until=now + lease))
         return True
 
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         with self._step() as now:
             found = [
-                claimed_of(row)
+                row
                 for row in sorted(self._rows(), key=lambda row: row.id)
                 if is_at_work(row) and (row.claimed_by in owners or (lapsed and self._is_lost(row, now)))
             ]
-            return [claim for claim in found if not isinstance(after, bytes) or claim.id > after][:limit]
+            met = [row for row in found if not isinstance(after, bytes) or row.id > after][:limit]
+            for row in met:
+                if not self._is_readable(row) and self._is_lost(row, now):
+                    self._quarantine(row)
+            claims = [claimed_of(row) for row in met if self._is_readable(row)]
+            return Held(claims, end_of([row.id for row in met], limit))
+
+    def _is_readable(self, row: JobRow) -> bool:
+        return row.id not in self.store.unreadable
+
+    def _quarantine(self, row: JobRow) -> None:
+        free = row._replace(claimed_by=None, lease_until=None, claimed_at=None, started_at=None)
+        self._put(
+            free._replace(
+                state="waiting",
+                hold="broken",
+                reason="broken",
+                attempt=row.attempt - (row.state == "claimed"),
+                claim_token=row.claim_token + 1,
+            )
+        )
 
     def _is_lost(self, row: JobRow, now: int) -> bool:
         return has_lapsed(row, now)
@@ -293,6 +326,7 @@ class ModelBackend:
 
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         with self._step() as now:
+            check_settable(change.sets)
             row = self.store.rows.get(job_id)
             if row is None or not allows(row, change, now):
                 return None
@@ -320,6 +354,7 @@ class ModelBackend:
             del self.store.rows[row.id]
             self.store.attempts.pop(row.id, None)
             self.store.lines.pop(row.id, None)
+            self.store.unreadable.discard(row.id)
         return len(rows)
 
     def truncate(self) -> None:
@@ -331,6 +366,7 @@ class ModelBackend:
         self.store.rows.clear()
         self.store.attempts.clear()
         self.store.lines.clear()
+        self.store.unreadable.clear()
         self.store.records.clear()
 
     # -- looking up
@@ -342,7 +378,11 @@ class ModelBackend:
 
     def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
         with self._step():
-            return self._rows(job_ids)
+            rows = self._rows(job_ids)
+            readable = [row for row in rows if self._is_readable(row)]
+            if len(rows) == 1 and not readable:
+                raise CorruptRecordError(f"job {rows[0].id.hex()} cannot be read")
+            return readable
 
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         with self._step():
@@ -356,10 +396,11 @@ class ModelBackend:
         with self._step():
             return [Ended(row.id, row.state, row.result, row.reason) for row in self._rows(job_ids) if is_ended(row)]
 
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         with self._step():
             found = [row for row in self._rows() if matches(row, where) and (before_id is None or row.id < before_id)]
-            return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+            met = sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+            return Listed([row for row in met if self._is_readable(row)], end_of([row.id for row in met], limit))
 
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
         with self._step():
@@ -380,10 +421,12 @@ class ModelBackend:
 
     def tally(self) -> Tally:
         with self._step() as now:
+            delayed = [row.available_at for row in self._rows() if row.hold == "delay"]
             due = [row.available_at for row in self._rows() if self._is_claimable(row)]
+            due += [at for at in delayed if at <= now]
             return Tally(
                 counts=Counter(row.state for row in self._rows()),
-                delayed=sum(row.hold == "delay" for row in self._rows()),
+                delayed=sum(at > now for at in delayed),
                 oldest_waiting=max(0, now - min(due)) if due else None,
             )
 
@@ -444,3 +487,9 @@ class ModelBackend:
 def open_model(store: ModelStore) -> Callable[[], ModelBackend]:
     """Opens backends on one model store."""
     return lambda: ModelBackend(store)
+
+
+def spoil_in_model(backend: Backend, job_id: bytes) -> None:
+    """Makes the record of a job unreadable, as a `Harness` over model stores is asked to."""
+    assert isinstance(backend, ModelBackend)
+    backend.store.unreadable.add(job_id)

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobcard.backends.base import NOTHING, Backend, Completions, Exchanged, Outcome, Want
+from jobcard.backends.base import NOTHING, Backend, Completions, Exchanged, Filter, Outcome, Want
+from jobcard.conformance import factory
 from jobcard.conformance.drawing import LEASE
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.model import ModelBackend, ModelStore
@@ -130,16 +131,21 @@ class Pair:
 
     def find_held(self, owners: Sequence[str], *, lapsed: bool) -> list[Holding]:
         """The same claims are found on both, by ascending ref, at once and in short looks."""
-        expected = {claim.id: claim for claim in self.model.find_held(owners, lapsed=lapsed, limit=1_000)}
-        found = {claim.id: claim for claim in self.real.find_held(owners, lapsed=lapsed, limit=1_000)}
+        expected = {claim.id: claim for claim in self.model.find_held(owners, lapsed=lapsed, limit=1_000).claims}
+        found = {claim.id: claim for claim in self.real.find_held(owners, lapsed=lapsed, limit=1_000).claims}
         assert found.keys() == expected.keys()
         for job_id, claim in found.items():
             assert claim._replace(ref=b"") == expected[job_id]._replace(ref=b"")
-        seen: list[Claimed] = []
-        while len(few := self.real.find_held(owners, lapsed=lapsed, limit=5, after=seen[-1].ref if seen else None)) > 0:
-            seen += few
+        seen = [claim for page in factory.held_pages(self.real, owners, lapsed=lapsed, limit=5) for claim in page]
         assert [claim.ref for claim in seen] == [claim.ref for claim in found.values()]
         return [Holding("rescuer", found[job_id], expected[job_id]) for job_id in found]
+
+
+def listed(backend: Backend, where: Filter, limit: int, before_id: bytes | None = None) -> list[JobRow]:
+    """A page and the one behind it; whether the first one said that it was the end is then no matter."""
+    first = backend.list(where, limit=limit, before_id=before_id)
+    behind = [] if first.below is None else backend.list(where, limit=limit, before_id=first.below).rows
+    return [plain(row) for row in (*first.rows, *behind)]
 
 
 def plain(row: JobRow) -> JobRow:

@@ -42,21 +42,22 @@ class JobOptions:
 
 
 ON_LOST_LEASE = ("kill", "tell")
+_USUAL = JobOptions()
 
 
 def check_options(
     *,
-    queue: str = DEFAULT_QUEUE,
-    priority: int = 0,
-    max_attempts: int = 5,
-    max_crashes: int = 3,
+    queue: str = _USUAL.queue,
+    priority: int = _USUAL.priority,
+    max_attempts: int = _USUAL.max_attempts,
+    max_crashes: int = _USUAL.max_crashes,
     timeout: float | timedelta | None = None,
     memory_limit: int | None = None,
     backoff: Backoff | None = None,
     isolation: str | None = None,
-    on_lost_lease: str = "kill",
+    on_lost_lease: str = _USUAL.on_lost_lease,
     keep: float | timedelta | None = None,
-    tags: Iterable[str] = (),
+    tags: Iterable[str] = _USUAL.tags,
 ) -> JobOptions:
     """The options of a declaration as users write them; `ConfigError` when one is out of bounds."""
     whole = limits.check_whole
@@ -75,7 +76,7 @@ def check_options(
         memory_limit=None
         if memory_limit is None
         else whole(memory_limit, "memory_limit", 1 << 20, 1 << 50, error=ConfigError),
-        backoff=backoff or DEFAULT_BACKOFF,
+        backoff=backoff or _USUAL.backoff,
         isolation=isolation,
         on_lost_lease=on_lost_lease,
         keep=check_keep(keep, error=ConfigError),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
@@ -81,7 +82,7 @@ class Settings:
         return min(self.max_concurrent_jobs, self.processes or MOST_PROCESSES)
 
 
-def check_names(given: dict[str, Any], known: set[str], what: str) -> None:
+def check_names(given: dict[str, Any], known: Collection[str], what: str) -> None:
     """`ConfigError` naming the nearest known name when one is misspelt."""
     for name in given:
         if name not in known:

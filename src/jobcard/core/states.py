@@ -17,10 +17,12 @@ A change with `takes=True` raises the token, so whoever held the job is refused 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from jobcard.errors import InvalidJobError
 
 if TYPE_CHECKING:
     from jobcard.core.job import Claimed, JobRow
@@ -41,6 +43,13 @@ WAITING = frozenset({JobState.WAITING})
 AT_WORK = frozenset({JobState.CLAIMED, JobState.RUNNING})
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
 ALIVE = WAITING | AT_WORK
+RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
+"""Where an operator may run a job again from the start."""
+
+
+def in_order(states: Collection[JobState]) -> tuple[JobState, ...]:
+    """These states as a job goes through them, for people to read."""
+    return tuple(state for state in JobState if state in states)
 
 
 class Hold(StrEnum):
@@ -103,6 +112,26 @@ class Change:
     """The number of that try."""
     lines: tuple[tuple[int, str], ...] = ()
     """Log lines of the job, stored in the same step: (microseconds before now, text), oldest first."""
+
+
+SETTABLE = frozenset(
+    {
+        "rank", "order_at", "hold", "attempt", "crashes", "interrupts",
+        "available_at", "claimed_at", "started_at", "finished_at", "expires_at",
+        "claimed_by", "lease_until", "cancel_requested",
+        "reason", "error_kind", "progress", "checkpoint", "result",
+    }
+)  # fmt: skip
+"""The fields that a change may set: where a job stands and what came of it, never what was asked for with it.
+
+State, token and version follow from the move; each store sees to them itself.
+"""
+
+
+def check_settable(names: Iterable[str]) -> None:
+    """`InvalidJobError` when one of these is a field that no change may set."""
+    if unknown := sorted(set(names) - SETTABLE):
+        raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
 
 
 # ------------------------------------------------------------------ moves of a holder
@@ -333,7 +362,7 @@ def retry_ended(row: JobRow) -> Change:
     """Run a failed or canceled job again from the start: due now, attempt 0, id and errors kept."""
     return Change(
         verb="retry",
-        sources=frozenset({JobState.FAILED, JobState.CANCELED}),
+        sources=RETRYABLE,
         target=JobState.WAITING,
         sets={
             **_LET_GO,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from jobcard.backends.base import NOTHING, Want
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
-from jobcard.engine.ahead import Ahead
-from jobcard.engine.held import WINDOW, Worker
-from jobcard.engine.pace import Pace
-from jobcard.engine.places import Places
+from jobcard.engine.crew import Crew
+from jobcard.engine.hand import Common
+from jobcard.engine.held import WINDOW
 from jobcard.engine.sharing import Sharing
 from jobcard.engine.turns import Turns
 
@@ -21,32 +20,23 @@ AHEAD = 400  # jobs held ready in the engine at most, however short they are
 class Appetite:
     """What one engine wants, from what it has."""
 
-    def __init__(self, places: Places, sharing: Sharing, *, cpus: int, most: int) -> None:
+    def __init__(self, common: Common, crew: Crew, sharing: Sharing, *, most: int) -> None:
         """most: what the store gives in one exchange."""
-        self._places = places
+        self._names = common.names
+        self._places = common.places
+        self._cpus = common.cpus
+        self._crew = crew
         self._sharing = sharing
-        self._cpus = cpus
         self._most = most
         self._turns = Turns()
         self._rationed: dict[str, int] = {}
         """Queues that may have more than we asked them for, this time."""
 
-    def want(
-        self,
-        workers: Collection[Worker],
-        ahead: Ahead,
-        queues: Sequence[Queue],
-        pace: Pace,
-        *,
-        may_start: bool,
-        now: float,
-    ) -> tuple[Want, bool]:
-        """What to claim, and whether that is enough to be worth asking before anybody calls.
-
-        may_start: whether more workers can be had for the asking.
-        """
+    def want(self, queues: Sequence[Queue], now: float) -> tuple[Want, bool]:
+        """What to claim, and whether that is enough to be worth asking before anybody calls."""
+        ahead, pace, may_start = self._crew.ahead, self._crew.pace, self._crew.may_start
         held = free = stuck = 0
-        for worker in workers:
+        for worker in self._crew.workers.values():
             held += len(worker.sent) + (worker.reserved is not None)
             if worker.is_stuck(now):
                 stuck += 1
@@ -64,12 +54,12 @@ class Appetite:
         shares = False
         for queue in self._turns.order(queues, now):
             most = room
-            if self._sharing.names:
+            if self._names.shared:
                 most = self._sharing.split(queue, room, to_share, now)
                 extra += max(0, most - max(0, room))
                 shares |= most > 0 and self._sharing.shares(queue)
             if most > 0 and self._places.binds(queue):
-                most = min(most, self._room_of(queue, workers, ahead, pace, now))
+                most = min(most, self._room_of(queue, now))
             quota = self._turns.quota(queue, max(room, to_share)) if most > 0 else 0
             if quota < most:
                 most = self._rationed[queue.name] = quota
@@ -87,17 +77,17 @@ class Appetite:
         counts = Counter(claim.queue for claim in claims)
         for name, number in counts.items():
             self._turns.took(name, number, now)
-        if self._sharing.names:
+        if self._names.shared:
             self._sharing.learn_from(claims, want, now)
         return len(claims) >= want.total or any(counts[name] >= most for name, most in self._rationed.items())
 
-    def _room_of(self, queue: Queue, workers: Collection[Worker], ahead: Ahead, pace: Pace, now: float) -> int:
-        held = len(ahead.line(queue.name)) + len(self._sharing.ahead.line(queue.name))
+    def _room_of(self, queue: Queue, now: float) -> int:
+        held = len(self._crew.ahead.line(queue.name)) + len(self._sharing.ahead.line(queue.name))
         stuck = self._places.shared_of[queue.name]
-        for worker in workers:
+        for worker in self._crew.workers.values():
             if worker.has(queue.name):
                 if worker.is_stuck(now):
                     stuck += 1
                 else:
                     held += sum(given[1].queue == queue.name for given in worker.sent)
-        return (queue.concurrency - stuck) * (1 + pace.jobs_in_a_moment(WINDOW)) - held
+        return (queue.concurrency - stuck) * (1 + self._crew.pace.jobs_in_a_moment(WINDOW)) - held

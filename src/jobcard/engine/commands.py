@@ -74,7 +74,10 @@ class Exchange(NamedTuple):
 
 
 class Renew(NamedTuple):
-    """Renew these claims (none: just prove that the store answers); answered by `renewed` or `store_failed`."""
+    """Renew these claims; answered by `renewed` or `store_failed`.
+
+    Where there are none the store need not be asked: the answer says that none of our leases is near its end, no more.
+    """
 
     held: list[tuple[Ref, int]]
 

@@ -1,51 +1,32 @@
-"""The process workers of an engine: how many there are, what is due for the job each runs, and their end."""
+"""The process workers of an engine, which run one job at a time: how many there are, what they run, and their end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from jobcard.core import clock, states
-from jobcard.core.job import Claimed
-from jobcard.core.settings import Settings
-from jobcard.engine.ahead import Ahead
-from jobcard.engine.commands import Command, Kill, Recall, Retire, Spawn, Tell
-from jobcard.engine.hand_out import OPEN_SECONDS
-from jobcard.engine.held import HELLO_SECONDS, RECYCLE_SECONDS, STAMP_SECONDS, Told, Worker
-from jobcard.engine.pace import Pace
-from jobcard.engine.words import Words
-from jobcard.workers.messages import Why
-
-SPARE_SECONDS = 60.0  # an idle worker ends after this
-LOST_GRACE = 0.1  # of the lease, at most: how long a job whose claim is gone may take to end when it is told
+from jobcard.core.job import Claimed, Ref
+from jobcard.core.queue import Queue
+from jobcard.engine.ahead import Waiting
+from jobcard.engine.commands import Recall, Retire, Spawn
+from jobcard.engine.hand import CANNOT_RENEW, CLAIM_IS_GONE, ENGINE_STOPS, SPARE_SECONDS, Common, Hand
+from jobcard.engine.hand_out import OPEN_SECONDS, HandOut
+from jobcard.engine.held import HELLO_SECONDS, InHand, Process, Worker
+from jobcard.engine.words import Batch
+from jobcard.workers.board import TELL_SIGNAL
+from jobcard.workers.messages import Exit, Why
 
 
-class Crew:
-    """Starts, watches and ends the workers that run one job at a time; it shares the plan's words and commands."""
+class Crew(Hand):
+    """Starts, feeds, watches and ends the workers that run one job at a time."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        workers: dict[int, Worker],
-        ahead: Ahead,
-        pace: Pace,
-        words: Words,
-        commands: list[Command],
-        *,
-        cpus: int,
-        tells: Callable[[Claimed], bool],
-        now: float,
-    ) -> None:
-        """tells: whether a job whose claim is lost wants to be told so, not killed."""
-        self.recycle_seconds = RECYCLE_SECONDS
-        self._settings = settings
-        self._workers = workers
-        self._ahead = ahead
-        self._pace = pace
-        self._words = words
-        self._commands = commands
-        self._slots = settings.slots
-        self._cpus = cpus
-        self._tells = tells
+    def __init__(self, common: Common, now: float) -> None:
+        super().__init__(common)
+        self.workers = common.workers
+        self._hand_out = HandOut(common, self.ahead, self.pace)
+        self._slots = common.settings.slots
+        self._cancel_recalls: set[Ref] = set()
+        """Canceled jobs that are being taken back."""
         self._next_number = 0
         self._spawn_at = now
         self._failed_spawns = 0
@@ -58,25 +39,20 @@ class Crew:
     @property
     def is_growing(self) -> bool:
         """Whether a worker is on its way."""
-        return self.may_start and any(not worker.ready for worker in self._workers.values())
+        return self.may_start and any(not worker.ready for worker in self.workers.values())
 
     def adopt(self, number: int) -> None:
         """A worker that was started before us."""
-        self._workers[number] = Worker(number)
+        self.workers[number] = Worker(number)
         self._next_number = number + 1
 
     def hello(self, number: int, now: float) -> None:
         """A worker is ready."""
-        worker = self._workers[number]
+        worker = self.workers[number]
         worker.ready = True
         worker.current_since = worker.ready_since = now
         self._failed_spawns = 0
         self._spawn_at = now
-
-    def never_came_up(self, now: float) -> None:
-        """A worker ended before its hello: the next one comes later and later."""
-        self._failed_spawns += 1
-        self._spawn_at = now + min(30.0, 0.5 * 2 ** min(self._failed_spawns, 6))
 
     # -------------------------------------------------------------- how many
 
@@ -85,14 +61,10 @@ class Crew:
 
         base: how many there shall be at least beside the spare. one_new: somebody needs one that has run nothing.
         """
-        staying = [worker for worker in self._workers.values() if not worker.leaving and worker.killed is None]
+        staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
         busy = sum(not worker.idle for worker in staying)
-        wanted = min(self._slots, max(base, busy + self._worth_a_worker(now))) + 1
-        worn = [
-            worker
-            for worker in staying
-            if worker.is_worn(self._settings.recycle_after, now, after=self.recycle_seconds)
-        ]
+        wanted = min(self._slots, max(base, busy + self._worth_a_worker(self._slots - busy, now))) + 1
+        worn = [worker for worker in staying if self._is_worn(worker, now)]
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True
             staying.remove(worn[0])
@@ -102,7 +74,7 @@ class Crew:
         missing = min(missing, 2 * self._cpus - sum(not worker.ready for worker in staying))
         if missing > 0 and now >= self._spawn_at:
             for _ in range(1 if self._failed_spawns else missing):
-                self._workers[self._next_number] = Worker(self._next_number, current_since=now)
+                self.workers[self._next_number] = Worker(self._next_number, current_since=now)
                 self._commands.append(Spawn(self._next_number))
                 self._next_number += 1
         for worker in staying[wanted:]:
@@ -114,81 +86,250 @@ class Crew:
         # All of them ready: one that is on its way may be the stand-in of a worker that left before.
         return all(worker.ready for worker in staying) and any(worker.is_new for worker in staying)
 
-    def _worth_a_worker(self, now: float) -> int:
-        """How many of the jobs held ready deserve a worker of their own."""
+    def _worth_a_worker(self, most: int, now: float) -> int:
+        """How many of the jobs held ready deserve a worker of their own; more than `most` need not be counted."""
+        if most <= 0:
+            return 0
         worth = 0
-        for claim, _since in self._ahead:
-            worth += self._pace.is_slow(claim.name)
-            if worth >= self._slots:
+        for claim, _since in self.ahead:
+            worth += self.pace.is_slow(claim.name)
+            if worth >= most:
                 return worth
-        if not worth and any(now >= line[0][1] + OPEN_SECONDS for _queue, line in self._ahead.lines()):
+        if not worth and any(now >= line[0][1] + OPEN_SECONDS for _queue, line in self.ahead.lines()):
             return 1
         return worth
 
-    # -------------------------------------------------------------- what is due
+    # -------------------------------------------------------------- who and what there is
+
+    def worker(self, number: int) -> Worker | None:
+        return self.workers.get(number)
+
+    def job(self, number: int, seq: int) -> InHand | None:
+        worker = self.workers.get(number)
+        job = None if worker is None else worker.running()
+        return job if job is not None and job.seq == seq else None
+
+    @property
+    def idle(self) -> bool:
+        return all(worker.idle for worker in self.workers.values())
+
+    def is_quiet(self, now: float) -> bool:
+        return all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())
+
+    def _given(self) -> Iterator[Waiting]:
+        for worker in self.workers.values():
+            for _seq, claim, since in worker.sent:
+                yield claim, since
+            if worker.reserved is not None:
+                yield worker.reserved
+
+    def running(self) -> Iterator[tuple[int, Claimed, float]]:
+        for worker in self.workers.values():
+            if worker.sent:
+                yield worker.number, worker.sent[0][1], worker.current_since
+
+    def memory_limits(self) -> Iterator[tuple[int, int]]:
+        for worker in self.workers.values():
+            if worker.sent and worker.killed is None and (limit := self._names.memory_limit(worker.sent[0][1])):
+                yield worker.number, limit
+
+    def resting(self) -> Iterator[int]:
+        for worker in self.workers.values():
+            if worker.takes and worker.idle and worker.served and not worker.fat:
+                yield worker.number
+
+    # -------------------------------------------------------------- what workers say
+
+    def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
+        worker = self.workers.get(number)
+        if worker is None or self._notes.pages or not worker.sent or worker.sent[0][0] != seq:
+            return super().done(number, seq, started, ended, result)
+        # The same as there without the calls and the record: this is what an engine does most.
+        claim = worker.sent.popleft()[1]
+        worker.current_since = ended
+        worker.served += 1
+        self._words.completed(claim, result, started, ended)
+        self.pace.learn(claim.name, ended - started)
+        return True
+
+    def _take(self, number: int, seq: int, started: float, ended: float) -> InHand | None:
+        job = self.job(number, seq)
+        if job is None:
+            return None
+        worker = self.workers[number]
+        worker.sent.popleft()
+        worker.current_since = ended
+        worker.served += 1
+        self.pace.learn(job.claim.name, ended - started)
+        return job
+
+    def recalled(self, number: int, seqs: Sequence[int]) -> None:
+        worker = self.workers.get(number)
+        if worker is None or not seqs:
+            return
+        back = set(seqs)
+        for seq, claim, since in reversed(worker.sent):
+            if seq in back and seq in worker.lost:
+                self._endings.give_back(claim, since)
+            elif seq in back:
+                self.ahead.add_first(claim, since)
+        worker.sent = deque(given for given in worker.sent if given[0] not in back)
+
+    def gone(self, number: int, exit: Exit, now: float, *, unsafe: bool) -> None:
+        worker = self.workers.get(number)
+        if worker is None:
+            return
+        del self.workers[number]
+        if not worker.ready:
+            # It never came up: the next one comes later and later.
+            self._failed_spawns += 1
+            self._spawn_at = now + min(30.0, 0.5 * 2 ** min(self._failed_spawns, 6))
+        if worker.reserved is not None:
+            self._endings.give_back(worker.reserved[0], now)
+        first = worker.running()
+        told = None if first is None else first.told
+        for place, (seq, claim, _since) in enumerate(worker.sent):
+            # Jobs end in the order they were given, so the first without an outcome is the one that ran. If
+            # we killed for an earlier one, this one is innocent.
+            why = worker.killed or "crash"
+            if place > 0 or (worker.killed is not None and worker.killed_for != seq):
+                why = "lost"
+            if worker.killed is None and (exit.is_lost or unsafe):
+                why = "lost"  # with its template, or by the keeper: whoever does not renew must not run
+            elif worker.killed is None and told is not None and exit.code == -TELL_SIGNAL and place == 0:
+                why = told.why  # it let the signal that told it end it
+            self._endings.died(claim, why, exit, told if place == 0 else None, now)
+
+    def over_memory(self, number: int) -> None:
+        worker = self.workers.get(number)
+        if worker is not None and worker.sent:
+            self._kill(worker, "memory")
+
+    # -------------------------------------------------------------- what a turn brings
+
+    def hand_out(self, queues: Sequence[Queue], now: float) -> None:
+        self._hand_out.hand_out(queues, now)
+
+    def starts_stored(
+        self, batch: Batch, refused: Collection[tuple[Ref, int]], cancels: dict[Ref, str], now: float, *, stops: bool
+    ) -> None:
+        """The store was told these: what waited for its stamp goes to the worker that was kept for it."""
+        for worker in self.workers.values():
+            if worker.reserved is None or not any(move.claim is worker.reserved[0] for move in batch.moves):
+                continue
+            claim, since = worker.reserved
+            worker.reserved = None
+            if (claim.ref, claim.token) in refused:
+                continue
+            if claim.ref in cancels:
+                self._cancel_unstarted(claim, cancels.pop(claim.ref), now)
+            elif stops or worker.killed is not None:
+                self._endings.give_back(claim, now)
+            else:
+                self._hand_out.send(worker, [(claim, since)], now)
+                if (job := worker.running()) is not None:
+                    job.stamped = True
+
+    def next_time(self, now: float) -> float:
+        return min((worker.next_time(now) for worker in self.workers.values()), default=float("inf"))
 
     def watch(self, now: float) -> None:
-        """Time-outs, grace that is over, starts to be stamped, windows to be taken back, empty workers to be ended."""
-        for worker in self._workers.values():
+        for worker in self.workers.values():
             if worker.killed is not None:
                 continue
             if not worker.ready and now >= worker.current_since + HELLO_SECONDS:
-                self.kill(worker, "start")
-            if not worker.sent:
-                if worker.leaving and worker.reserved is None and not worker.retired:
-                    worker.retired = True
-                    self._commands.append(Retire(worker.number))
-                continue
-            seq, claim, _since = worker.sent[0]
-            # Compared as `next_time` computes it: the other way round a rounding error would let the moment pass.
-            if claim.timeout is not None and now >= worker.current_since + claim.timeout / clock.SECOND:
-                self.kill(worker, "timeout")
-                continue
-            if worker.lost and seq in worker.lost:
-                self._end_lost(worker, claim, now)
-            told = worker.told
-            if told is not None and told.seq == seq and now >= told.kill_at:
-                self.kill(worker, told.why)
-                continue
-            if worker.is_stuck(now) and len(worker.sent) > 1 and worker.recalled != seq:
-                worker.recalled = seq
-                self._commands.append(Recall(worker.number))
-            if now >= worker.current_since + STAMP_SECONDS and worker.stamped != seq:
-                worker.stamped = seq
-                ago = round((now - worker.current_since) * clock.SECOND)
-                self._words.move(claim, states.start(claim, ago=ago), now)
+                self._kill(worker, "start")
+            if worker.sent:
+                if not worker.is_young(now) and (job := worker.running()) is not None:
+                    self._look_at(worker, job, now)
+            elif worker.leaving and worker.reserved is None and not worker.retired:
+                worker.retired = True
+                self._commands.append(Retire(worker.number))
 
-    # -------------------------------------------------------------- telling and killing
-
-    def _end_lost(self, worker: Worker, claim: Claimed, now: float) -> None:
-        """Somebody else may have the job that it runs."""
-        if self._tells(claim):
-            grace = min(self._settings.cancel_grace, LOST_GRACE * self._settings.lease)
-            self.tell(worker, Why.LOST, "its claim is gone", now + grace)
-        else:
-            self.kill(worker, "lost")
-
-    def tell(self, worker: Worker, why: str, reason: str, kill_at: float) -> None:
-        """Tell the job it runs to end; killed at `kill_at` when it has not. A cancel outweighs what was said before."""
-        if worker.killed is not None:
+    def _look_at(self, worker: Worker, job: InHand, now: float) -> None:
+        # Compared as `next_time` computes it: the other way round a rounding error would let the moment pass.
+        if now >= job.ends_by():
+            self._kill(worker, "timeout")
             return
-        told = worker.told_now()
-        if told is not None:
-            kill_at = min(kill_at, told.kill_at)
-            if why != Why.CANCEL or told.why == Why.CANCEL:
-                why, reason = told.why, told.reason
-        worker.told = Told(worker.sent[0][0], why, reason, kill_at)
-        if told is None or told.why != why:
-            self._commands.append(Tell(worker.number, worker.sent[0][0], why, reason))
+        if job.seq in worker.lost:
+            self._end_lost(worker, job, now)
+        if job.told is not None and now >= job.told.kill_at:
+            self._kill(worker, job.told.why)
+            return
+        if worker.is_stuck(now):
+            self._recall(worker, job)
+        self._stamp_if_due(job, now)
 
-    def kill(self, worker: Worker, why: str) -> None:
-        """Kill a worker for the job it runs, once."""
-        if worker.killed is None:
-            worker.killed = (worker.sent[0][0] if worker.sent else -1, why)
-            self._commands.append(Kill(worker.number))
+    def _end_lost(self, worker: Worker, job: InHand, now: float) -> None:
+        """Somebody else may have the job that it runs."""
+        if self._names.tells(job.claim):
+            self._tell(worker, job, Why.LOST, CLAIM_IS_GONE, now + self._lost_grace())
+        else:
+            self._kill(worker, "lost")
 
-    def recall(self, worker: Worker) -> None:
-        """Take back what it has not started, once for the job it runs."""
-        if len(worker.sent) > 1 and worker.recalled != worker.sent[0][0]:
-            worker.recalled = worker.sent[0][0]
+    def _recall(self, worker: Worker, job: InHand) -> None:
+        """Take back what waits behind a job, once."""
+        if len(worker.sent) > 1 and not job.recalled:
+            job.recalled = True
             self._commands.append(Recall(worker.number))
+
+    def _kill(self, worker: Process, why: str) -> None:
+        assert isinstance(worker, Worker)
+        if worker.killed is None and worker.sent:
+            worker.killed_for = worker.sent[0][0]
+        super()._kill(worker, why)
+
+    # -------------------------------------------------------------- what must end
+
+    def _cancel_given(self, cancels: Mapping[Ref, str], now: float) -> Collection[Ref]:
+        early = set()
+        for worker in self.workers.values():
+            job = worker.running()
+            for seq, claim, _since in worker.sent:
+                if claim.ref not in cancels:
+                    continue
+                if job is not None and job.seq == seq:
+                    self._tell(worker, job, Why.CANCEL, cancels[claim.ref], now + self._settings.cancel_grace)
+                    continue
+                early.add(claim.ref)
+                if claim.ref not in self._cancel_recalls:
+                    # Taken back it is unstarted; if it cannot be, it is about to run and is told then.
+                    self._cancel_recalls.add(claim.ref)
+                    self._commands.append(Recall(worker.number))
+        self._cancel_recalls &= early
+        return early
+
+    def _lose_given(self, is_lost: Callable[[Claimed], bool], now: float) -> None:
+        for worker in self.workers.values():
+            if worker.reserved is not None and is_lost(worker.reserved[0]):
+                self._endings.give_back(worker.reserved[0], now)
+                worker.reserved = None
+            lost = {seq for seq, claim, _since in worker.sent if is_lost(claim)}
+            if lost:
+                # The one it runs is looked after in the next turn, those behind it are taken back.
+                worker.lost |= lost
+                if lost != {worker.sent[0][0]}:
+                    self._commands.append(Recall(worker.number))
+
+    def _fence_given(self, kill_at: float, now: float) -> None:
+        for worker in self.workers.values():
+            job = worker.running()
+            if job is None:
+                continue
+            if now < kill_at and self._names.tells(job.claim):
+                self._recall(worker, job)
+                self._tell(worker, job, Why.LOST, CANNOT_RENEW, kill_at)
+            else:
+                self._kill(worker, "lost")
+
+    def _wind_down_given(self, now: float, *, tell: bool, kill_at: float) -> None:
+        for worker in self.workers.values():
+            worker.leaving = True
+            job = worker.running()
+            if job is None:
+                continue
+            self._recall(worker, job)
+            if now >= kill_at:
+                self._kill(worker, "stop")
+            elif tell:
+                self._tell(worker, job, Why.STOP, ENGINE_STOPS, kill_at)

@@ -2,8 +2,8 @@
 
     select ─► workers' messages, wake-ups, signals, the keeper ─► plan.turn() ─► commands ─► store and workers
 
-Exactly one exchange is in flight. A store that answers from within this process is called here; one that may hang
-is called on threads of its own (`lanes.py`), and its answers are heard like everything else.
+Exactly one exchange is in flight. What may take long is called on threads of its own (`lanes.py`), and its answers are
+heard like everything else; a store in this process takes exchanges and renewals here.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import random
 import selectors
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from jobcard.backends.base import Backend, Exchanged
+from jobcard.backends.base import Backend, Exchanged, Held
 from jobcard.core import clock
 from jobcard.core.job import Claimed, NewJob, Ref
-from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
-from jobcard.engine import commands, lanes, routines
+from jobcard.engine import commands, lanes
+from jobcard.engine.chores import Chores, House
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
-from jobcard.engine.routines import Routine
 from jobcard.errors import AccessDeniedError, StoreError
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
@@ -34,15 +33,7 @@ from jobcard.workers.pool import Pool
 
 log = logging.getLogger("jobcard.engine")
 
-T = TypeVar("T")
-
-MEMORY_SECONDS = 0.2  # how often the memory of limited jobs is looked at
-FAT_SHARE = 0.8  # of the memory limit: a worker that holds so much without a job is replaced …
-FAT_SECONDS = 1.0  # … how often that is looked at
-PRUNE_SECONDS = 60.0
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
-UNPARK_SECONDS = 5.0
-ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
 def _ignore(_: object) -> None:
@@ -72,9 +63,6 @@ class Dispatcher:
         self._settings = settings
         self._pool = pool
         self._selector = selector
-        self._only_queues = only_queues
-        self._dead_owners = list(dead_owners)
-        self._about = about
         self._tell_keeper = tell_keeper
         self._plan = Plan(
             settings,
@@ -83,32 +71,36 @@ class Dispatcher:
             max_batch=backend.capabilities.max_batch,
             now=now,
         )
-        self._lanes = lanes.Lanes(selector, threaded=backend.capabilities.own_thread)
-        self._under_way: set[str] = set()
-        """What of the routines waits for its answer."""
+        self._lanes = lanes.Lanes(selector, own_thread=backend.capabilities.own_thread)
         self._waker = backend.waker()
         if self._waker.fd is not None:
             selector.register(self._waker.fd, selectors.EVENT_READ, self._woken)
-        self._look_at = now
-        self._memory_at = self._fat_at = now
-        self.served: list[str] = sorted(only_queues or ())
-        """The names of the queues this engine takes from, as far as it knows."""
-        self._record_routine = Routine("engine record", settings.heartbeat, self._write_record, now)
-        self._prune_routine = Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random())
-        self._routines = [
-            Routine("rescue", routines.sweep_interval(settings.lease), self._sweep, now),
-            Routine("alive", ALIVE_SECONDS, self._say_alive, now),
-            Routine("unpark", UNPARK_SECONDS, self._unpark, now),
-            Routine("template", ALIVE_SECONDS, self._pool.tend, now),
-            self._record_routine,
-            self._prune_routine,
-        ]
+        house = House(
+            owner=owner,
+            backend=backend,
+            settings=settings,
+            pool=pool,
+            plan=self._plan,
+            lanes=self._lanes,
+            waker=self._waker,
+            only_queues=only_queues,
+            about=about,
+            tell_keeper=tell_keeper,
+            store_failed=self._store_failed,
+            stop=functools.partial(self.stop, at_once=False),
+        )
+        self._chores = Chores(house, dead_owners, now)
         self._give_up_at: float | None = None
         self._ready = False
         self._finished = False
         self._lost_logged = 0
         self._failing_since: float | None = None
         self._warn_at = now
+
+    @property
+    def served(self) -> list[str]:
+        """The names of the queues this engine takes from, as far as it knows."""
+        return self._chores.served
 
     @property
     def is_quiet(self) -> bool:
@@ -156,11 +148,7 @@ class Dispatcher:
     def turn(self) -> None:
         """Decide and do, until there is nothing left to do now."""
         now = time.monotonic()
-        if not self._plan.stopping:
-            self._look(now)
-            for routine in self._routines:
-                routine.run_if_due(now, random.random())
-        self._check_memory(now)
+        self._chores.run_if_due(now)
         while orders := self._plan.turn(time.monotonic()):
             for command in orders:
                 self._perform(command)
@@ -170,15 +158,9 @@ class Dispatcher:
 
     def _patience(self, now: float) -> float:
         """How long nothing needs to be done unless somebody says something."""
-        at = self._plan.next_deadline(now)
-        if not self._plan.stopping:
-            at = min(at, *(routine.next_at for routine in self._routines))
-            if self._waker.changed is not None:
-                at = min(at, self._look_at)
+        at = min(self._plan.next_deadline(now), self._chores.next_time())
         if self._give_up_at is not None:
             at = min(at, self._give_up_at)
-        if self._plan.memory_limits():
-            at = min(at, self._memory_at)
         return max(0.0, at - now)
 
     # -------------------------------------------------------------- commands
@@ -246,7 +228,7 @@ class Dispatcher:
             log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
             self._lost_logged = self._plan.lost
         if answer.settings != self._plan.settings_version:
-            self._read_settings(answer.settings)
+            self._chores.read_settings(answer.settings)
         elif not self._ready:
             self._ready = True
             self._tell_keeper(ready=self._owner)
@@ -267,8 +249,8 @@ class Dispatcher:
         self._lanes.run(lanes.RENEW, lambda: self._backend.renew(self._owner, held, lease=lease), renewed, failed)
 
     def _find_strays(self) -> None:
-        def found(claims: Sequence[Claimed]) -> None:
-            self._plan.strays(claims, time.monotonic())
+        def found(held: Held) -> None:
+            self._plan.strays(held.claims, time.monotonic())
 
         def failed(error: StoreError) -> None:
             self._store_failed("find_held", error)
@@ -276,26 +258,6 @@ class Dispatcher:
 
         look = functools.partial(self._backend.find_held, [self._owner], lapsed=False, limit=10_000)
         self._lanes.run(lanes.EXCHANGE, look, found, failed)
-
-    def _ask(
-        self, name: str, call: Callable[[], T], answered: Callable[[T], None] = _ignore, *, lane: str = lanes.ROUTINE
-    ) -> None:
-        """A call now and then: not again while one of its name is under way, and again later if it fails."""
-        if name in self._under_way:
-            return
-        self._under_way.add(name)
-
-        def done(value: T) -> None:
-            self._under_way.discard(name)
-            if lane != lanes.LOOK:  # a glance succeeds where nothing can be written, many times a second
-                self._plan.store_answered(time.monotonic())
-            answered(value)
-
-        def failed(error: StoreError) -> None:
-            self._under_way.discard(name)
-            self._store_failed(name, error)
-
-        self._lanes.run(lane, call, done, failed)
 
     def _store_failed(self, verb: str, error: StoreError) -> None:
         # A store that others keep busy for a moment is everyday life; one that stays away is news, once a second.
@@ -310,101 +272,6 @@ class Dispatcher:
     def _woken(self) -> None:
         self._waker.drain()
         self._plan.wake(time.monotonic())
-
-    def _look(self, now: float) -> None:
-        """Ask whether something changed, where asking costs next to nothing."""
-        if self._waker.changed is not None and now >= self._look_at:
-            self._look_at = now + self._waker.interval
-            # One that is not to be had is only a hint less; polling goes on.
-            self._ask("look", self._waker.changed, self._looked, lane=lanes.LOOK)
-
-    def _looked(self, changed: bool) -> None:
-        if changed:
-            self._plan.wake(time.monotonic())
-
-    # -------------------------------------------------------------- routines
-
-    def _sweep(self) -> None:
-        dead = list(self._dead_owners)
-
-        def swept(answer: tuple[int, list[Claimed]]) -> None:
-            rescued, ours = answer
-            if rescued:
-                self._plan.wake(time.monotonic())
-            if ours:
-                self._plan.disown_unknown(ours, time.monotonic())
-            if dead:
-                self._tell_keeper(rescued=dead)
-                self._dead_owners = [owner for owner in self._dead_owners if owner not in dead]
-
-        rescue = functools.partial(routines.rescue_lost, self._backend, self._owner, dead)
-        self._ask("rescue", rescue, swept, lane=lanes.EXCHANGE)
-
-    def _say_alive(self) -> None:
-        # With nothing held no lease can end under a job, however long the store is away.
-        safe = {"safe": time.monotonic()} if self._plan.holds_nothing else {}
-        self._tell_keeper(alive=True, **safe)
-
-    def _unpark(self) -> None:
-        def unparked(count: int) -> None:
-            if count:
-                log.info("job.unpark count=%d", count)
-                self._plan.wake(time.monotonic())
-
-        self._ask("unpark", functools.partial(self._backend.unpark, self._plan.names), unparked)
-
-    def _write_record(self) -> None:
-        self._ask("engine record", functools.partial(routines.write_engine, self._backend, self._owner, self._about()))
-
-    def _read_settings(self, version: int) -> None:
-        def read() -> tuple[list[Queue], str | None]:
-            queues = routines.read_queues(self._backend, self._only_queues)
-            return queues, routines.read_order(self._backend, self._owner)
-
-        def known(answer: tuple[list[Queue], str | None]) -> None:
-            queues, order = answer
-            self._obey(order)
-            self._plan.know_queues(queues, version)
-            self.served = [queue.name for queue in queues]
-            self._record_routine.next_at = time.monotonic()  # others shall know soon what is served here
-
-        # If it fails the next exchange says again that they changed.
-        self._ask("settings", read, known)
-
-    def _obey(self, order: str | None) -> None:
-        quiet = order == "quiet"
-        if quiet != self._plan.quiet:
-            log.info("engine.%s", "quiet" if quiet else "work")
-            self._plan.be_quiet(quiet, time.monotonic())
-        if order == "stop" and not self._plan.stopping:
-            self._tell_keeper(stopping=True)
-            self.stop(at_once=False)
-
-    def _prune(self) -> None:
-        def prune() -> int:
-            count = routines.prune(self._backend, self._settings)
-            routines.clear_dead_engines(self._backend)
-            return count
-
-        def pruned(count: int) -> None:
-            if count >= routines.PRUNE_AT_ONCE:
-                self._prune_routine.next_at = time.monotonic() + 0.1
-
-        self._ask("prune", prune, pruned)
-
-    def _check_memory(self, now: float) -> None:
-        if now < self._memory_at:
-            return
-        self._memory_at = now + MEMORY_SECONDS
-        for worker, limit in self._plan.memory_limits():
-            if self._pool.memory_of(worker) > limit:
-                self._plan.over_memory(worker)
-        if self._settings.memory_limit is not None and now >= self._fat_at:
-            self._fat_at = now + FAT_SECONDS
-            for worker in self._plan.resting():
-                if self._pool.memory_of(worker) > FAT_SHARE * self._settings.memory_limit:
-                    log.info("worker.replace number=%d: it holds too much memory", worker)
-                    self._plan.grew_fat(worker)
 
     # -------------------------------------------------------------- what workers say
 

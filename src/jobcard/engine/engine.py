@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobcard.backends.base import Backend
-from jobcard.backends.ready import make_ready
+from jobcard.backends.ready import make_ready, warn_of_open_door
 from jobcard.backends.registry import open_backend
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings, settings_from
@@ -105,12 +105,9 @@ class Engine:
             record.remove(backend, self._owner)
             backend.close()
 
-        if backend.capabilities.own_thread:
-            thread = threading.Thread(target=remove, daemon=True)
-            thread.start()
-            thread.join(GOODBYE_SECONDS)
-        else:
-            remove()
+        thread = threading.Thread(target=remove, daemon=True)
+        thread.start()
+        thread.join(GOODBYE_SECONDS)
 
     # -------------------------------------------------------------- starting
 
@@ -157,6 +154,7 @@ class Engine:
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
+            warn_of_open_door(backend)
         except JobcardError as error:
             raise Fatal(exits.STORE, str(error)) from error
         return backend

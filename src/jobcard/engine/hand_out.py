@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from jobcard.core import states
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.engine.ahead import Ahead, Waiting
-from jobcard.engine.commands import Command, Send
+from jobcard.engine.commands import Send
+from jobcard.engine.hand import Common
 from jobcard.engine.held import WINDOW, WINDOW_TEXT, Worker
 from jobcard.engine.pace import MOMENT, Pace
-from jobcard.engine.places import Places
 from jobcard.engine.turns import Turns
-from jobcard.engine.words import Words
 from jobcard.workers.messages import LAST_PERMIT
 
 OPEN_SECONDS = 0.05  # short jobs that waited this long are worth one more worker
 
 
 class HandOut:
-    """Who gets what next; it shares the plan's workers, look-ahead and words."""
+    """Who of the crew gets what next; it shares the crew's workers, look-ahead and words."""
 
-    def __init__(
-        self,
-        workers: dict[int, Worker],
-        ahead: Ahead,
-        pace: Pace,
-        words: Words,
-        commands: list[Command],
-        places: Places,
-        *,
-        cpus: int,
-    ) -> None:
-        self.queues: list[Queue] = []
-        """The queues served now, by priority."""
-        self.names: dict[str, dict[str, Any]] = {}
-        """What the workers said about the jobs they know."""
-        self._workers = workers
+    def __init__(self, common: Common, ahead: Ahead, pace: Pace) -> None:
+        self._names = common.names
+        self._workers = common.workers
         self._ahead = ahead
         self._pace = pace
-        self._words = words
-        self._commands = commands
-        self._places = places
-        self._cpus = cpus
+        self._words = common.words
+        self._commands = common.commands
+        self._places = common.places
+        self._cpus = common.cpus
         self._turns = Turns()
         self._now_serving: list[Queue] = []
         self._next_seq = 0
 
-    def hand_out(self, now: float) -> None:
+    def hand_out(self, queues: Sequence[Queue], now: float) -> None:
         """Give held jobs to workers: an idle one where that pays, then the windows of those that keep moving."""
         if not self._ahead:
             return
@@ -63,7 +49,7 @@ class HandOut:
                     moving.append(worker)
             elif worker.takes:
                 idle.append(worker)
-        self._now_serving = self._turns.order(self.queues, now)
+        self._now_serving = self._turns.order(queues, now)
         for worker in idle:
             if busy >= self._places.of_processes or not self._opens_a_worker(now, busy - stuck):
                 break
@@ -94,7 +80,7 @@ class HandOut:
             while line and room > max(0, last) and text > 0:
                 claim, since = line[0]
                 empty = not chunk and not worker.sent
-                if states.must_run_alone(claim) or self._wants_fresh(claim):
+                if states.must_run_alone(claim) or self._names.wants_fresh(claim):
                     if empty and self._reserve(worker, claim, since, now):
                         line.popleft()
                         return True
@@ -109,6 +95,7 @@ class HandOut:
         return self.send(worker, chunk, now)
 
     def send(self, worker: Worker, chunk: list[Waiting], now: float) -> bool:
+        """Give a worker these, in this order; False: there are none."""
         if not chunk:
             return False
         if not worker.sent:
@@ -126,12 +113,9 @@ class HandOut:
     def _may_join(self, queue: Queue, worker: Worker) -> bool:
         return not self._places.binds(queue) or self._places.left_in(queue, but=worker) > 0
 
-    def _wants_fresh(self, claim: Claimed) -> bool:
-        return bool(self.names.get(claim.name, {}).get("isolation") == "fresh")
-
     def _reserve(self, worker: Worker, claim: Claimed, since: float, now: float) -> bool:
         """Keep an empty worker for a job that runs alone; False: it needs a newer one."""
-        if self._wants_fresh(claim):
+        if self._names.wants_fresh(claim):
             if worker.served:
                 # One makes room for a new one; the others go on with what is theirs.
                 if not any(other.is_new for other in self._workers.values()):

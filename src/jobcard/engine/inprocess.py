@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, Want
-from jobcard.backends.ready import make_ready
+from jobcard.backends.ready import make_ready, warn_of_open_door
 from jobcard.core import context
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
@@ -108,6 +108,7 @@ class InProcessEngine:
             make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(self._backend, list(declared.values()))
+            warn_of_open_door(self._backend)
             self._dispatcher = self._pool.listener = Dispatcher(
                 owner=self._owner,
                 backend=cast(Backend, self._watched),

@@ -260,7 +260,7 @@ class Keeper:
         if now - self._safe >= UNSAFE_SHARE * self._lease:
             # Its claims end soon elsewhere: nobody may still run them by then, whatever the engine does.
             for pid in _below(self._engine.pid):
-                _kill_group(pid)
+                _kill_group(pid, spared=self._engine.pid)
             self._kill_orphans()
         if now - self._alive >= HUNG_SECONDS and not _is_stopped(self._engine.pid):
             self._engine.kill()
@@ -350,13 +350,12 @@ def _is_stopped(pid: int) -> bool:
     return _stat(pid)[0] in ("T", "t")
 
 
-def _kill_group(pid: int) -> None:
-    # Never our own group: the child may not have made its own yet.
+def _kill_group(pid: int, *, spared: int = 0) -> None:
+    # Never our own group, nor that of who is spared: the child may not have made its own yet.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(pid) != os.getpgid(0):
+        if os.getpgid(pid) not in (os.getpgid(0), os.getpgid(spared)):
             os.killpg(os.getpgid(pid), signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+    _kill(pid)
 
 
 def _kill_orphan(pid: int) -> None:
@@ -365,6 +364,10 @@ def _kill_orphan(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
+    _kill(pid)
+
+
+def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 

@@ -1,8 +1,9 @@
-"""The engine's ways to its store: at once where a call cannot hang, on threads of their own where it may.
+"""The engine's ways to its store: at once what is short and often, on threads of their own whatever may take long.
 
-A store in this process (SQLite) is simply called. A server may hang for as long as its timeout, and kills, timeouts
-and stops must not wait for it: then each lane is one thread, so that a slow exchange delays no renewal. What a call
-gave is heard on the engine's own thread, in the order of the answers.
+Kills, timeouts and stops must not wait for a store. A server may hang for as long as its timeout, so there each lane is
+one thread, and a slow exchange delays no renewal. A store in this process (SQLite) is called at once for those two,
+which it does in no time; but a count of a job's over ten million rows takes as long there as anywhere. What a call gave
+is heard on the engine's own thread, in the order of the answers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ T = TypeVar("T")
 EXCHANGE, RENEW, ROUTINE, LOOK = "exchange", "renew", "routine", "look"
 CALLS = tuple(f"call-{number}" for number in range(4))
 """For store verbs that code inside jobs asks for, by the number of the worker."""
+SHORT = frozenset({EXCHANGE, RENEW})
+"""What a store in this process is asked without a thread between: a hand-over would cost more than the call."""
 
 COMPLAINT_SECONDS = 60.0  # from one traceback of a store that breaks its contract to the next
 
@@ -36,17 +39,17 @@ COMPLAINT_SECONDS = 60.0  # from one traceback of a store that breaks its contra
 class Lanes:
     """Calls to the store, each answered by one of two functions on the engine's thread."""
 
-    def __init__(self, selector: selectors.BaseSelector, *, threaded: bool) -> None:
+    def __init__(self, selector: selectors.BaseSelector, *, own_thread: bool) -> None:
+        """own_thread: the store asks for it (`Capabilities.own_thread`), so nothing is called at once."""
         self._selector = selector
-        self._threaded = threaded
+        self._at_once = frozenset() if own_thread else SHORT
         self._waiting: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
         self._answers: deque[Callable[[], None]] = deque()
         self._complain_at = 0.0
         self._out, self._in = os.pipe()
         for fd in (self._out, self._in):
             os.set_blocking(fd, False)
-        if threaded:
-            selector.register(self._out, selectors.EVENT_READ, self._hear)
+        selector.register(self._out, selectors.EVENT_READ, self._hear)
 
     def run(
         self, lane: str, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]
@@ -55,7 +58,7 @@ class Lanes:
 
         What no store may raise is taken as one that is away, and asked again; another error of ours ends the engine.
         """
-        if not self._threaded:
+        if lane in self._at_once:
             self._outcome(call, answered, failed)()
             return
         if lane not in self._waiting:
@@ -65,9 +68,8 @@ class Lanes:
 
     def close(self) -> None:
         """Let the threads end when they have done what was asked; nobody hears their answers any more."""
-        if self._threaded:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(self._out)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(self._out)
         for waiting in self._waiting.values():
             waiting.put(None)
 

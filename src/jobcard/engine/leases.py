@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from jobcard.core.job import Ref
 from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Waiting
-from jobcard.engine.shares import LAST_SHARE, SAFE_SHARE
+from jobcard.engine.shares import LAST_SHARE, RENEW_SHARE, SAFE_SHARE
 
-RENEW_SHARE = 4 / 5  # claims with less than this share of their lease left are renewed: what a beat leaves out must
-# last longer than the keeper's patience with an engine that does not renew (UNSAFE_SHARE)
 SOON = 0.5  # seconds until a beat is tried again that the store did not answer
 
 

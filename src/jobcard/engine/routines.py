@@ -57,8 +57,8 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
     after: Ref | None = None
     while True:
         held = backend.find_held(list(dead), lapsed=True, limit=most, after=after)
-        others = [claim for claim in held if claim.claimed_by != owner]
-        ours += [claim for claim in held if claim.claimed_by == owner]
+        others = [claim for claim in held.claims if claim.claimed_by != owner]
+        ours += [claim for claim in held.claims if claim.claimed_by == owner]
         outcomes = []
         for claim in others:
             change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
@@ -70,11 +70,11 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
         for (dead_owner, state), count in taken.items():
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
         total += taken.total()
-        if len(held) < most:
+        if held.after is None:
             _succeed(backend, owner, dead)
             return total, ours
         # Those behind: what is ours, or was refused just now, would be found again at the front for ever.
-        after = held[-1].ref
+        after = held.after
 
 
 def _succeed(backend: Backend, owner: str, dead: Sequence[str]) -> None:

@@ -12,21 +12,15 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from jobcard.backends.base import Want
-from jobcard.core import clock, states
-from jobcard.core.job import Claimed, NewJob, Ref
+from jobcard.core import clock
+from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue
-from jobcard.core.settings import Settings
-from jobcard.engine.ahead import Ahead
-from jobcard.engine.commands import Command, Given, Kill, Recall, Retire, Send, Share, Tell
-from jobcard.engine.crew import LOST_GRACE, SPARE_SECONDS
-from jobcard.engine.endings import Endings
-from jobcard.engine.held import RECALL_SECONDS, RECYCLE_SECONDS, STAMP_SECONDS, Told, Worker
-from jobcard.engine.outcomes import Ended
-from jobcard.engine.pace import Pace
-from jobcard.engine.places import Places
-from jobcard.engine.sharer import SharedJob, Sharer
+from jobcard.engine.ahead import Waiting
+from jobcard.engine.commands import Given, Recall, Retire, Send, Share
+from jobcard.engine.hand import CANNOT_RENEW, CLAIM_IS_GONE, ENGINE_STOPS, SPARE_SECONDS, Common, Hand
+from jobcard.engine.held import RECALL_SECONDS, InHand, Process
+from jobcard.engine.sharer import Sharer
 from jobcard.engine.turns import Turns
-from jobcard.engine.words import Words
 from jobcard.workers.messages import LAST_PERMIT, Exit, Why
 
 CROWD = 8  # jobs in every shared worker that make another one worth its memory
@@ -39,40 +33,17 @@ MOST_FORETOLD = 4096  # shared jobs in a row that are remembered
 PROBE_SECONDS = 1.0  # without room for processes, a queue is asked so often whether its next job is a shared one
 
 
-class Sharing:
-    """The shared workers of one engine and the jobs meant for them; it shares the plan's words and commands."""
+class Sharing(Hand):
+    """The shared workers of one engine and the jobs meant for them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        workers: dict[int, Worker],
-        places: Places,
-        words: Words,
-        endings: Endings,
-        commands: list[Command],
-        *,
-        cpus: int,
-    ) -> None:
-        self.names: frozenset[str] = frozenset()
-        """The names of jobs that run side by side."""
-        self.queues: Sequence[Queue] = ()
-        """The queues served now."""
+    def __init__(self, common: Common) -> None:
+        super().__init__(common)
         self.sharers: dict[int, Sharer] = {}
-        self.ahead = Ahead()
-        """Claimed and not handed out yet."""
         self.waits_for_place = False
         """Whether, when we last looked, only the number of jobs at once kept one waiting."""
         self.wants_worker = False
         """Whether a worker that has run nothing yet is needed, and there is none."""
-        self.pace = Pace()
-        self.recycle_seconds = RECYCLE_SECONDS
-        self._settings = settings
-        self._workers = workers
-        self._places = places
-        self._words = words
-        self._endings = endings
-        self._commands = commands
-        self._cpus = cpus
+        self._workers = common.workers
         self._turns = Turns()
         self._seqs = itertools.count()
         self._where: dict[Ref, tuple[Sharer, int]] = {}
@@ -83,10 +54,6 @@ class Sharing:
         self._streaks: dict[str, int] = {}
         self._probe_at: dict[str, float] = {}
 
-    def takes(self, claim: Claimed) -> bool:
-        """Whether this job runs side by side; one that must run alone gets a process of its own."""
-        return claim.name in self.names and not states.must_run_alone(claim)
-
     # -------------------------------------------------------------- how much to claim
 
     def room(self, now: float, *, may_start: bool) -> tuple[int, int]:
@@ -94,7 +61,7 @@ class Sharing:
 
         may_start: whether more workers can be had for the asking.
         """
-        if not self.names or not self._has_somebody(now, may_start):
+        if not self._names.shared or not self._has_somebody(now, may_start):
             return 0, 0
         free = max(0, self._places.free_to_share())
         target = free + min(AHEAD, (free + self._moving(now)) * self.pace.jobs_in_a_moment(AHEAD))
@@ -139,19 +106,19 @@ class Sharing:
         for name, _most in want.queues:
             self._probe_at[name] = now + PROBE_SECONDS
         for claim in claims:
-            streak = self._streaks.get(claim.queue, 0) + 1 if self.takes(claim) else 0
+            streak = self._streaks.get(claim.queue, 0) + 1 if self._names.shares(claim) else 0
             self._streaks[claim.queue] = min(streak, MOST_FORETOLD)
 
     # -------------------------------------------------------------- handing out
 
-    def hand_out(self, now: float) -> None:
+    def hand_out(self, queues: Sequence[Queue], now: float) -> None:
         """Give held jobs to shared workers, each to the one that has the fewest."""
         self.waits_for_place = False
         if not self.ahead:
             return
         room = self._places.free_to_share()
         chunks: dict[int, list[Given]] = {}
-        for queue in self._turns.order(self.queues, now):
+        for queue in self._turns.order(queues, now):
             line = self.ahead.line(queue.name)
             if not line:
                 continue
@@ -175,7 +142,7 @@ class Sharing:
 
     def _give(self, sharer: Sharer, claim: Claimed, since: float, now: float) -> Given:
         seq = next(self._seqs) & LAST_PERMIT
-        sharer.jobs[seq] = SharedJob(claim, since, now)
+        sharer.jobs[seq] = InHand(seq, claim, since, now)
         self._where[claim.ref] = (sharer, seq)
         self._places.shared += 1
         self._places.shared_of[claim.queue] += 1
@@ -219,62 +186,29 @@ class Sharing:
         for seq, at in starts:
             job = sharer.jobs.get(seq)
             if job is not None:
-                job.started = at
-                self._watch_job(sharer, seq, job)
+                self._begin(sharer, job, at)
 
-    def _watch_job(self, sharer: Sharer, seq: int, job: SharedJob) -> None:
-        assert job.started is not None
-        self._alarm(job.started + STAMP_SECONDS, sharer, seq)
+    def _begin(self, sharer: Sharer, job: InHand, at: float) -> None:
+        job.started = at
+        self._alarm(job.stamp_at(), sharer, job.seq)
         if job.claim.timeout is not None:
-            self._alarm(job.started + job.claim.timeout / clock.SECOND, sharer, seq)
+            self._alarm(job.ends_by(), sharer, job.seq)
 
-    def done(self, number: int, seq: int, started: float, ended: float, result: str) -> bool:
-        """A job returned; False: it never had that one."""
-        job = self._take(number, seq, ended, ended - started)
-        if job is not None:
-            self._endings.returned(job.claim, result, started, ended)
-        return job is not None or self._is_dead(number)
-
-    def followed(
-        self, number: int, seq: int, started: float, ended: float, result: str, jobs: Sequence[NewJob]
-    ) -> bool:
-        """A job returned, and these jobs follow."""
-        job = self._take(number, seq, ended, ended - started)
-        if job is not None:
-            self._endings.followed(job.claim, result, jobs, started, ended)
-        return job is not None or self._is_dead(number)
-
-    def ended(self, number: int, seq: int, started: float, ended: float, what: Ended) -> bool:
-        """A job ended in any other way."""
-        job = self._take(number, seq, ended, ended - started)
-        if job is not None:
-            self._endings.ended(job.claim, what, job.told, ended)
-        return job is not None or self._is_dead(number)
-
-    def _is_dead(self, number: int) -> bool:
-        sharer = self.sharers.get(number)
-        return sharer is None or sharer.killed is not None
-
-    def job(self, number: int, seq: int) -> SharedJob | None:
-        """A job that a shared worker has."""
-        sharer = self.sharers.get(number)
-        return None if sharer is None else sharer.jobs.get(seq)
-
-    def _take(self, number: int, seq: int, now: float, seconds: float) -> SharedJob | None:
+    def _take(self, number: int, seq: int, started: float, ended: float) -> InHand | None:
         sharer = self.sharers.get(number)
         job = None if sharer is None else self._remove(sharer, seq)
         if sharer is None or job is None:
             return None
         sharer.blocked_until = 0.0
         sharer.served += 1
-        sharer.idle_since = now
-        self.pace.learn(job.claim.name, seconds)
+        sharer.idle_since = ended
+        self.pace.learn(job.claim.name, ended - started)
         if sharer.guilty:
             sharer.guilty.discard(seq)
-            self._judge(sharer, now)
+            self._judge(sharer, ended)
         return job
 
-    def _remove(self, sharer: Sharer, seq: int) -> SharedJob | None:
+    def _remove(self, sharer: Sharer, seq: int) -> InHand | None:
         job = sharer.jobs.pop(seq, None)
         if job is not None:
             self._places.shared -= 1
@@ -284,25 +218,26 @@ class Sharing:
         return job
 
     def recalled(self, number: int, seqs: Sequence[int]) -> None:
-        """These were not begun and will not be. What else it has not begun, it is about to: its permit is gone."""
-        sharer = self.sharers[number]
+        # What else it has not begun, it is about to: its permit is gone.
+        sharer = self.sharers.get(number)
+        if sharer is None:
+            return
         for seq in reversed(seqs):
             job = self._remove(sharer, seq)
             if job is None:
                 continue
-            if job.lost:
+            if seq in sharer.lost:
                 self._endings.give_back(job.claim, job.given_at)
             else:
                 self.ahead.add_first(job.claim, job.since)
-        for seq, job in sharer.jobs.items():
+        for job in sharer.jobs.values():
             if job.started is None:
-                job.started = job.given_at
-                self._watch_job(sharer, seq, job)
+                self._begin(sharer, job, job.given_at)
 
-    def gone(self, number: int, unstarted: Sequence[int], exit: Exit, now: float, *, unsafe: bool) -> None:
-        """A shared worker ended. unsafe: nobody renews what we hold, so the keeper may have killed it."""
-        sharer = self.sharers[number]
-        self.recalled(number, unstarted)
+    def gone(self, number: int, exit: Exit, now: float, *, unsafe: bool) -> None:
+        sharer = self.sharers.get(number)
+        if sharer is None:
+            return
         del self.sharers[number]
         alone = len(sharer.jobs) == 1
         for seq in list(sharer.jobs):
@@ -321,7 +256,7 @@ class Sharing:
 
     # -------------------------------------------------------------- what time brings
 
-    def _alarm(self, at: float, sharer: Sharer, seq: int) -> None:
+    def _alarm(self, at: float, sharer: Process, seq: int) -> None:
         heapq.heappush(self._alarms, (at, sharer.number, seq))
         if len(self._alarms) > 1000 + 8 * self._places.shared:
             # Most are for jobs that have ended long before.
@@ -333,12 +268,10 @@ class Sharing:
         sharer = self.sharers.get(number)
         return sharer is not None and (seq < 0 or seq in sharer.jobs)
 
-    def next_time(self) -> float:
-        """When to look again."""
+    def next_time(self, now: float) -> float:
         return self._alarms[0][0] if self._alarms else float("inf")
 
     def watch(self, now: float) -> None:
-        """Decide what is due: starts to be stamped, time-outs, loops that are blocked, grace that is over."""
         self.wants_worker = False
         while self._alarms and self._alarms[0][0] <= now:
             _at, number, seq = heapq.heappop(self._alarms)
@@ -347,30 +280,26 @@ class Sharing:
                 continue
             if seq < 0:
                 if now >= sharer.kill_at:
-                    self.kill(sharer, "guilty")
+                    self._kill(sharer, "guilty")
                 continue
             job = sharer.jobs.get(seq)
             if job is not None:
-                self._look_at(sharer, seq, job, now)
+                self._look_at(sharer, job, now)
         for sharer in list(self.sharers.values()):
             self._look_after(sharer, now)
 
-    def _look_at(self, sharer: Sharer, seq: int, job: SharedJob, now: float) -> None:
+    def _look_at(self, sharer: Sharer, job: InHand, now: float) -> None:
         if job.started is None:
             if now >= job.given_at + BEGIN_SECONDS and sharer.blocked_until != now + BLOCKED_SECONDS:
                 sharer.blocked_until = now + BLOCKED_SECONDS
                 self._commands.append(Recall(sharer.number))
             return
-        if not job.stamped and now >= job.started + STAMP_SECONDS:
-            job.stamped = True
-            ago = round((now - job.started) * clock.SECOND)
-            self._words.move(job.claim, states.start(job.claim, ago=ago), now)
-        timeout = job.claim.timeout
-        if timeout is not None and now >= job.started + timeout / clock.SECOND:
-            reason = f"not finished after its timeout of {timeout / clock.SECOND:g} s"
-            self.tell(sharer, seq, Why.TIMEOUT, reason, now + self._settings.cancel_grace)
-        if job.told is not None and now >= job.told.kill_at and seq not in sharer.guilty:
-            sharer.guilty.add(seq)
+        self._stamp_if_due(job, now)
+        if now >= job.ends_by():
+            reason = f"not finished after its timeout of {(job.claim.timeout or 0) / clock.SECOND:g} s"
+            self._tell(sharer, job, Why.TIMEOUT, reason, now + self._settings.cancel_grace)
+        if job.told is not None and now >= job.told.kill_at and job.seq not in sharer.guilty:
+            sharer.guilty.add(job.seq)
             self._judge(sharer, now)
 
     def _judge(self, sharer: Sharer, now: float) -> None:
@@ -378,8 +307,8 @@ class Sharing:
         if not sharer.guilty:
             sharer.kill_at = float("inf")  # they ended after all; it only leaves
             return
-        self.leave(sharer)
-        at_once = len(sharer.guilty) == len(sharer.jobs) or any(sharer.jobs[seq].lost for seq in sharer.guilty)
+        self._leave(sharer)
+        at_once = len(sharer.guilty) == len(sharer.jobs) or bool(sharer.guilty & sharer.lost)
         sharer.kill_at = min(sharer.kill_at, now if at_once else now + NEIGHBOUR_SECONDS)
         self._alarm(sharer.kill_at, sharer, -1)
 
@@ -387,127 +316,113 @@ class Sharing:
         if sharer.killed is not None:
             return
         if not sharer.leaving and self._is_worn(sharer, now) and self._open(now) is not None:
-            self.leave(sharer)
+            self._leave(sharer)
         if not sharer.jobs and not sharer.leaving and now - sharer.idle_since > SPARE_SECONDS:
             sharer.leaving = True
         if sharer.leaving and not sharer.jobs and not sharer.retired:
             sharer.retired = True
             self._commands.append(Retire(sharer.number))
 
-    def _is_worn(self, sharer: Sharer, now: float) -> bool:
-        most = self._settings.recycle_after
-        worn = sharer.fat or (most is not None and sharer.served >= most)
-        return worn and now - sharer.ready_since >= self.recycle_seconds
+    # -------------------------------------------------------------- what must end
 
-    # -------------------------------------------------------------- telling and killing
+    def _tell(self, worker: Process, job: InHand, why: str, reason: str, kill_at: float) -> bool:
+        changes = super()._tell(worker, job, why, reason, kill_at)
+        if changes and job.told is not None:
+            self._alarm(job.told.kill_at, worker, job.seq)
+        return changes
 
-    def tell(self, sharer: Sharer, seq: int, why: str, reason: str, kill_at: float) -> None:
-        """Tell a running job to end; its worker suffers when it has not by `kill_at`. A cancel outweighs the rest."""
-        job = sharer.jobs[seq]
-        if sharer.killed is not None:
-            return
-        if job.told is not None:
-            kill_at = min(kill_at, job.told.kill_at)
-            if why != Why.CANCEL or job.told.why in (Why.CANCEL, Why.TIMEOUT):
-                why, reason = job.told.why, job.told.reason
-        if job.told is None or job.told.why != why:
-            self._commands.append(Tell(sharer.number, seq, why, reason))
-        if job.told is None or (why, kill_at) != (job.told.why, job.told.kill_at):
-            job.told = Told(seq, why, reason, kill_at)
-            self._alarm(kill_at, sharer, seq)
-
-    def kill(self, sharer: Sharer, why: str) -> None:
-        """Kill a shared worker, once."""
-        if sharer.killed is None:
-            sharer.killed = why
-            self._commands.append(Kill(sharer.number))
-
-    def leave(self, sharer: Sharer) -> None:
+    def _leave(self, sharer: Sharer) -> None:
         """It gets no more, and gives back what it has not begun."""
         if not sharer.leaving and sharer.unstarted():
             self._commands.append(Recall(sharer.number))
         sharer.leaving = True
 
-    def cancel(self, cancels: Mapping[Ref, str], now: float) -> Collection[Ref]:
-        """Tell those that somebody wants canceled; the ones that cannot be told yet, for they have not begun."""
+    def _cancel_given(self, cancels: Mapping[Ref, str], now: float) -> Collection[Ref]:
         early = []
         for ref, reason in cancels.items():
             place = self._where.get(ref)
             if place is None:
                 continue
             sharer, seq = place
-            if sharer.jobs[seq].started is None:
+            job = sharer.jobs[seq]
+            if job.started is None:
                 early.append(ref)  # it begins within a moment, or its worker's loop is blocked and it is taken back
             else:
-                self.tell(sharer, seq, Why.CANCEL, reason, now + self._settings.cancel_grace)
+                self._tell(sharer, job, Why.CANCEL, reason, now + self._settings.cancel_grace)
         return early
 
-    def lose(self, is_lost: Callable[[Claimed], bool], now: float) -> None:
-        """These claims may be somebody else's now."""
-        for claim in self.ahead.take(is_lost):
-            self._endings.give_back(claim, now)
-        grace = min(self._settings.cancel_grace, LOST_GRACE * self._settings.lease)
+    def _lose_given(self, is_lost: Callable[[Claimed], bool], now: float) -> None:
         for sharer in self.sharers.values():
             for seq, job in sharer.jobs.items():
-                if is_lost(job.claim) and not job.lost:
-                    job.lost = True
+                if is_lost(job.claim) and seq not in sharer.lost:
+                    sharer.lost.add(seq)
                     # Also where it is to be killed: that would cost the others their run, and telling mostly ends it.
-                    self.tell(sharer, seq, Why.LOST, "its claim is gone", now + grace)
+                    self._tell(sharer, job, Why.LOST, CLAIM_IS_GONE, now + self._lost_grace())
 
-    def fence(self, tells: Callable[[Claimed], bool], kill_at: float, now: float) -> None:
-        """Nobody renews what we hold: tell those that want to be told, kill the workers of all others."""
-        for claim in self.ahead.take_all():
-            self._endings.give_back(claim, now)
+    def _fence_given(self, kill_at: float, now: float) -> None:
         for sharer in self.sharers.values():
             if not sharer.jobs or sharer.killed is not None:
                 continue
-            if now >= kill_at or not all(tells(job.claim) for job in sharer.jobs.values()):
-                self.kill(sharer, "lost")
+            if now >= kill_at or not all(self._names.tells(job.claim) for job in sharer.jobs.values()):
+                self._kill(sharer, "lost")
                 continue
             if sharer.unstarted() and now >= sharer.blocked_until:
                 sharer.blocked_until = now + BLOCKED_SECONDS
                 self._commands.append(Recall(sharer.number))
-            for seq in sharer.jobs:
-                self.tell(sharer, seq, Why.LOST, "the engine cannot renew its claim", kill_at)
+            for job in sharer.jobs.values():
+                self._tell(sharer, job, Why.LOST, CANNOT_RENEW, kill_at)
 
-    def wind_down(self, now: float, *, tell: bool, kill_at: float, reason: str) -> None:
-        """The engine stops: what has not begun goes back, what runs is told when it is time, and killed in the end."""
-        for claim in self.ahead.take_all():
-            self._endings.give_back(claim, now)
+    def _wind_down_given(self, now: float, *, tell: bool, kill_at: float) -> None:
         for sharer in self.sharers.values():
-            self.leave(sharer)
+            self._leave(sharer)
             if not sharer.jobs:
                 continue
             if now >= kill_at:
-                self.kill(sharer, "stop")
+                self._kill(sharer, "stop")
             elif tell:
-                for seq in sharer.jobs:
-                    self.tell(sharer, seq, Why.STOP, reason, kill_at)
+                for job in sharer.jobs.values():
+                    self._tell(sharer, job, Why.STOP, ENGINE_STOPS, kill_at)
 
-    # -------------------------------------------------------------- what there is
+    # -------------------------------------------------------------- who and what there is
 
-    def memory_limits(self, limit_of: Callable[[Claimed], int | None]) -> Iterator[tuple[int, int]]:
-        """(worker, bytes) of those whose jobs are all limited: whose memory it is nobody knows, so the most counts."""
-        for sharer in self.sharers.values():
-            limits = [limit_of(job.claim) for job in sharer.jobs.values()]
-            if limits and sharer.killed is None and all(limits):
-                yield sharer.number, max(limit or 0 for limit in limits)
+    def worker(self, number: int) -> Sharer | None:
+        return self.sharers.get(number)
+
+    def job(self, number: int, seq: int) -> InHand | None:
+        sharer = self.sharers.get(number)
+        return None if sharer is None else sharer.jobs.get(seq)
 
     @property
     def idle(self) -> bool:
-        """Whether no shared worker has a job."""
         return not self._places.shared
 
-    def held(self) -> Iterator[tuple[Claimed, float]]:
-        """Every claim in here, and since when we have it."""
-        yield from self.ahead
+    def is_quiet(self, now: float) -> bool:
+        return self.idle
+
+    def _given(self) -> Iterator[Waiting]:
         for sharer in self.sharers.values():
             for job in sharer.jobs.values():
                 yield job.claim, job.since
 
     def running(self) -> Iterator[tuple[int, Claimed, float]]:
-        """(worker, job, since when) of what runs."""
         for sharer in self.sharers.values():
             for job in sharer.jobs.values():
                 if job.started is not None:
                     yield sharer.number, job.claim, job.started
+
+    def memory_limits(self) -> Iterator[tuple[int, int]]:
+        # Those whose jobs are all limited: whose memory it is nobody knows, so the most counts.
+        for sharer in self.sharers.values():
+            limits = [self._names.memory_limit(job.claim) for job in sharer.jobs.values()]
+            if limits and sharer.killed is None and all(limits):
+                yield sharer.number, max(limit or 0 for limit in limits)
+
+    def resting(self) -> Iterator[int]:
+        for sharer in self.sharers.values():
+            if not sharer.jobs and sharer.served and not sharer.fat:
+                yield sharer.number
+
+    def over_memory(self, number: int) -> None:
+        sharer = self.sharers.get(number)
+        if sharer is not None and sharer.jobs:
+            self._kill(sharer, "memory")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobcard.backends.base import Filter, RecordKind, Refusal, Verdict
+from jobcard.backends.base import Filter, Held, Listed, RecordKind, Refusal, Verdict
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import can_be_stored, row_of
-from jobcard.core.job import Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change, JobState
 
 
@@ -170,7 +170,7 @@ class NotesClearWhatTheyDoNotSay(ModelBackend):
 class TouchesByCreation(ModelBackend):
     """Only the creation of a job counts as a touch."""
 
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         if where.touched_since is not None:
             since = max(where.touched_since, where.after or where.touched_since)
             where = replace(where, touched_since=None, after=since)
@@ -180,9 +180,43 @@ class TouchesByCreation(ModelBackend):
 class FindsTheFirstClaimsAgain(ModelBackend):
     """Whatever it should come behind, a look begins at the front."""
 
-    def find_held(self, owners: Sequence[str], *, limit: int, after: Ref | None = None, **given: Any) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, limit: int, after: Ref | None = None, **given: Any) -> Held:
         found = super().find_held(owners, limit=limit, **given)
-        return found if after is None or (found and found[-1].ref != after) else []
+        return found if after is None or found.after != after else Held([], None)
+
+
+class EndsWithAShortPage(ModelBackend):
+    """A page that is not full counts as the last one, though it is short for what cannot be read."""
+
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
+        page = super().list(where, limit=limit, before_id=before_id)
+        return page if len(page.rows) == limit else Listed(page.rows, None)
+
+
+class RescuesUpToTheFirstGap(ModelBackend):
+    """A look for claims that is not full counts as the last one, though it is short for what cannot be read."""
+
+    def find_held(self, owners: Sequence[str], *, limit: int, **given: Any) -> Held:
+        found = super().find_held(owners, limit=limit, **given)
+        return found if len(found.claims) == limit else Held(found.claims, None)
+
+
+class TakesWhatItCannotRead(ModelBackend):
+    """An unreadable claim is set aside though its lease still runs."""
+
+    def find_held(self, owners: Sequence[str], **given: Any) -> Held:
+        found = super().find_held(owners, **given)
+        for row in self._rows():
+            if not self._is_readable(row) and row.claimed_by in owners:
+                self._quarantine(row)
+        return found
+
+
+class SetsAsideWithTheOldToken(ModelBackend):
+    """An unreadable claim is set aside, and its holder still passes for one."""
+
+    def _quarantine(self, row: JobRow) -> None:
+        super()._quarantine(row._replace(claim_token=row.claim_token - 1))
 
 
 class TellsNobodyOfOrders(ModelBackend):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from broken.meeting import Meeting
-from jobcard.backends.base import Enqueued, Fate, Filter, RecordKind
+from jobcard.backends.base import Enqueued, Fate, Filter, Listed, RecordKind
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_ended, row_of
 from jobcard.core.findings import Finding, set_aside
@@ -131,7 +131,7 @@ class LosesUpdatesOfRecords(ModelBackend):
 class ShowsThePageBeforeAgain(ModelBackend):
     """A page includes the id it should stand below."""
 
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         above = None if before_id is None else (int.from_bytes(before_id, "big") + 1).to_bytes(16, "big")
         return super().list(where, limit=limit, before_id=above)
 

@@ -7,7 +7,7 @@ import random
 from checker.faults.base import Fault, Steps, needs_network
 from checker.lab import Tree
 from checker.scene import Scene
-from helpers.places import mark_of_an_exchange
+from helpers.servers import KINDS
 
 AT_ONCE = 10
 SHARE = 0.2
@@ -20,7 +20,8 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     proxy = scene.proxy
     assert proxy is not None
     lost = proxy.lost
-    exchanges = [mark_of_an_exchange(scene.place.kind, each.owner) for each in scene.trees()]
+    server = KINDS[scene.place.kind]
+    exchanges = [server.mark_of_an_exchange(each.owner) for each in scene.trees()]
     proxy.lose_replies(*exchanges, ENQUEUED, share=SHARE)
     try:
         yield from scene.until(lambda: proxy.lost >= lost + AT_ONCE, f"{AT_ONCE} lost answers", timeout=60)

@@ -125,6 +125,21 @@ def looks_up(job_id: str) -> dict[str, Any]:
     }
 
 
+@jobs.job(timeout=3, max_attempts=1)
+def counts_for_long(tags: list[str], note: str) -> int:
+    """Ask what takes the store long, and leave a note just before and just after."""
+    Path(note).write_text("asks")
+    count = jobs.count(tags=tags).total
+    Path(note).write_text("knows")
+    return count
+
+
+@jobs.job(timeout=1, max_attempts=1)
+def outlasts_its_time() -> None:
+    """Sleep for longer than it may."""
+    time.sleep(60)
+
+
 @jobs.job(timeout=30)
 def cancels(job_id: str) -> str:
     """Cancel another job."""

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobcard.backends.base import Completions, Exchanged
+from jobcard.backends.base import Completions, Exchanged, Held
 from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
@@ -304,7 +304,7 @@ class SimEngine:
             case orders.FindStrays():
                 return self._call(
                     lambda: self._store.find_held([self.owner], lapsed=False, limit=10_000),
-                    lambda found: self.plan.strays(found, world.now),
+                    lambda found: self.plan.strays(found.claims, world.now),
                     lambda: self.plan.strays_failed(world.now),
                 )
         return None
@@ -445,14 +445,14 @@ class SimEngine:
         return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed, part)
 
     def _next_sweep(self, until: float) -> float:
-        """When to sweep next; those that would find nothing are left out."""
+        """When to sweep next; while nobody holds anything there is nothing to find."""
         world, at = self.world, self._sweep_at
         if self._dead_owners:
             return at
         interval = routines.sweep_interval(world.settings.lease)
-        lapses_at = world.next_lapse()
-        while at < min(until, lapses_at):
-            at += interval * (0.75 + 0.5 * world.random.random())
+        if not any(row.claimed_by for row in world.rows.alive.values()):
+            while at < until:
+                at += interval * (0.75 + 0.5 * world.random.random())
         return at
 
     def _sweep(self) -> Steps:
@@ -461,7 +461,7 @@ class SimEngine:
         most = self._store.capabilities.max_batch
         dead = list(self._dead_owners)
 
-        def found(held: Sequence[Claimed]) -> Steps | None:
+        def found(held: Held) -> Steps | None:
             def rescue() -> tuple[int, list[Claimed]]:
                 return world.rescue(Remembering(self._store, held), self.owner, dead)
 

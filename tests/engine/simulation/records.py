@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jobcard.backends.base import Backend, Capabilities, Exchanged
+from jobcard.backends.base import Backend, Capabilities, Exchanged, Held
 from jobcard.conformance.rules import claim_order
 from jobcard.core import clock, states
-from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.job import JobRow, Ref
 from simulation.faults import Violation
 
 if TYPE_CHECKING:
@@ -146,13 +146,11 @@ class Store:
 class Remembering:
     """A store whose first `find_held` gives what was found a while ago."""
 
-    def __init__(self, store: Store, held: Sequence[Claimed]) -> None:
+    def __init__(self, store: Store, held: Held) -> None:
         self._store = store
-        self._held: Sequence[Claimed] | None = held
+        self._held: Held | None = held
 
-    def find_held(
-        self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None
-    ) -> Sequence[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         held, self._held = self._held, None
         return self._store.find_held(owners, lapsed=lapsed, limit=limit, after=after) if held is None else held
 

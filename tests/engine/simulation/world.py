@@ -146,11 +146,6 @@ class World(Troubles, Judge):
         """Something happened: engines look around for a while."""
         self.stirred_at = self.now
 
-    def next_lapse(self) -> float:
-        """When the first lease runs out that is not renewed until then; now, if one has."""
-        leases = [row.lease_until for row in self.rows.alive.values() if row.lease_until is not None]
-        return self.now + max(0, min(leases) - self.clock.now()) / clock.SECOND if leases else inf
-
     def quiet_until(self) -> float:
         """Until when nothing can happen; now, if something can."""
         now = self.now

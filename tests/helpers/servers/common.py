@@ -34,6 +34,10 @@ class Server:
     stop_signal = signal.SIGTERM
     lasting: Sequence[str] = ()
     """What its command takes as well where a test kills it: nothing it has confirmed may be lost then."""
+    sibling = False
+    """Spoken to as another kind is, by the same code: tested on everything by `scripts/test tests/stores` only."""
+    may_be_missing = False
+    """Not to be had on every good day: then its tests are skipped, and that is said."""
 
     def prepare(self, folder: Path) -> None:
         """Make what the server needs in its folder, once."""
@@ -58,6 +62,14 @@ class Server:
 
     def settle(self, port: int) -> None:
         """What else it takes, once it listens, until tests may use it."""
+
+    def told_apart(self, url: str) -> str:
+        """A URL by which a proxy can read what is sent, and by which nobody goes around it."""
+        return url
+
+    def mark_of_an_exchange(self, owner: str) -> bytes:
+        """What stands in every exchange of an engine on its way to the server, and in little else."""
+        return owner.encode()
 
 
 # ------------------------------------------------------------------ starting and ending

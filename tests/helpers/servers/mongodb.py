@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -34,6 +35,10 @@ class MongoDB(Server):
 
     def url(self, folder: Path, port: int) -> str:
         return f"mongodb://127.0.0.1:{port}/test" + (f"?replicaSet={self.replica_set}" if self.replica_set else "")
+
+    def told_apart(self, url: str) -> str:
+        # The members of a replica set tell their own addresses, and clients go there.
+        return re.sub(r"replicaSet=\w+", "directConnection=true", url)
 
     def settle(self, port: int) -> None:
         """A replica set is one only once it was told so, and takes writes only once it has a primary."""
@@ -72,4 +77,5 @@ class MongoDBStandalone(MongoDB):
 
     name = "mongodb-standalone"
     variable = "JOBCARD_TEST_MONGODB_STANDALONE"
+    sibling = True
     replica_set = None

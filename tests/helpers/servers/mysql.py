@@ -56,6 +56,12 @@ class MariaDB(Server):
     def url(self, folder: Path, port: int) -> str:
         return f"{self._scheme}://jobcard:{(folder / 'password').read_text()}@127.0.0.1:{port}/jobcard"
 
+    def told_apart(self, url: str) -> str:
+        return f"{url}{'&' if '?' in url else '?'}ssl_mode=disabled"
+
+    def mark_of_an_exchange(self, owner: str) -> bytes:
+        return b";commit"
+
     def _program(self, name: str) -> str:
         if found := shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
             return found
@@ -70,6 +76,8 @@ class MySQL(MariaDB):
 
     name = "mysql"
     variable = "JOBCARD_TEST_MYSQL"
+    sibling = True
+    may_be_missing = True  # only Debian sid has it, which may have a bad day
     _scheme = "mysql"
 
     def _make_data(self, folder: Path) -> None:

@@ -32,6 +32,11 @@ class Redis(Server):
     def url(self, folder: Path, port: int) -> str:
         return f"{self._scheme}://:{(folder / 'password').read_text()}@127.0.0.1:{port}/0"
 
+    def mark_of_an_exchange(self, owner: str) -> bytes:
+        from jobcard.backends.redis import scripts
+
+        return scripts.script("exchange").sha.encode()
+
     def _program(self) -> str:
         if found := shutil.which("redis-server"):
             return found
@@ -46,6 +51,7 @@ class Valkey(Redis):
 
     name = "valkey"
     variable = "JOBCARD_TEST_VALKEY"
+    sibling = True
     _scheme = "valkey"
 
     def _program(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from pymongo import ReturnDocument
@@ -22,6 +22,8 @@ from jobcard.backends.base import (
     Exchanged,
     Facts,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -47,20 +49,18 @@ from jobcard.backends.mongodb.enqueue import enqueue
 from jobcard.backends.mongodb.errors import driver_errors
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
-from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_claimed, to_job
+from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import ENDED, Change
-from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, StoreUnavailableError
+from jobcard.errors import ConfigError, DuplicateJobError, StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 _ENDED = sorted(state.value for state in ENDED)
 
@@ -136,20 +136,15 @@ class MongoBackend:
         return leases.renew(self._store, owner, held, lease)
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
         if lapsed:
             # Whoever rescues jobs also finishes what dead producers and engines have begun.
             self._sweeper.sweep(self._store)
-        claims, broken = [], []
-        for job_id, document in leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after):
-            try:
-                claims.append(to_claimed(document))
-            except CorruptRecordError:
-                broken.append(job_id)
+        held, broken = leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after)
         if broken:
-            claim.quarantine(self._store, broken)
-        return claims
+            claim.quarantine(self._store, broken, lapsed=True)
+        return held
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -245,7 +240,7 @@ class MongoBackend:
         return [Ended(one["_id"], one["state"], one.get("result"), one.get("reason")) for one in found]
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         return lookup.list_jobs(self._store, where, limit=limit, before_id=before_id)
 

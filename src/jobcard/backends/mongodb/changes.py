@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jobcard.backends.mongodb.connection import Document, Expression
-from jobcard.backends.mongodb.rows import SETTABLE
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Ref
-from jobcard.core.states import AT_WORK, ENDED, After, Change, JobState, Now
-from jobcard.errors import InvalidJobError
+from jobcard.core.states import AT_WORK, ENDED, After, Change, JobState, Now, check_settable
 
 STATES_AT_WORK = sorted(state.value for state in AT_WORK)
 
@@ -31,9 +29,8 @@ def held_by(ref: Ref, token: int) -> Document:
 def update(change: Change, now: Expression, **marks: object) -> list[Document]:
     """The update of a change; `InvalidJobError` when it sets what no change may."""
     sets: Document = {"state": change.target.value, "version": {"$add": ["$version", 1]}}
+    check_settable(change.sets)
     for name, value in change.sets.items():
-        if name not in SETTABLE:
-            raise InvalidJobError(f"a change may not set {name}")
         sets[name] = _value(value, now)
     if change.takes:
         sets["claim_token"] = {"$add": ["$claim_token", 1]}

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
-from jobcard.backends.base import Want
-from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.base import RELEASED_AT_ONCE, Want
+from jobcard.backends.mongodb import schema
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.records import STORE
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
 from jobcard.core.job import Claimed, Ref
@@ -26,7 +27,6 @@ from jobcard.errors import CorruptRecordError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
 
-RELEASED_AT_ONCE = 1_000
 _LOOKS = 6
 _WIDEST = 4_000
 
@@ -107,12 +107,12 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
             case place:
                 found.seats.append(Seat(place, row.get("rank", 0), row.get("order_at", 0), row["_id"]))
     if found is None:
-        raise SchemaVersionError(0, 1)
+        raise SchemaVersionError(0, schema.wanted())
     return found
 
 
 def release(store: Store, now: int) -> None:
-    """Put delayed jobs that are due in line, at most a thousand."""
+    """Put delayed jobs that are due in line."""
     due = {"hold": "delay", "available_at": {"$lte": now}}
     refs = [one["_id"] for one in store.jobs.find(due, {"_id": True}).hint("hold").limit(RELEASED_AT_ONCE)]
     if refs:
@@ -235,20 +235,27 @@ def read_each(store: Store, which: Document) -> list[tuple[bytes, Document]]:
         return found
 
 
-def quarantine(store: Store, refs: Sequence[Ref]) -> None:
-    """Put claims that cannot be read back under the hold `broken`, their attempt returned; all else is kept."""
-    for ref in refs:
-        _log.error(
-            "job %s cannot be read: taken out of the line, its bytes kept", ref.hex() if isinstance(ref, bytes) else ref
-        )
-    gone = ("claimed_by", "claimed_at", "started_at", "lease_until", "line")
-    is_number = {"$isNumber": "$attempt"}
+def quarantine(store: Store, refs: Sequence[bytes], *, lapsed: bool = False) -> None:
+    """Take claims that cannot be read from their holder, and put them under the hold `broken`; all else is kept.
+
+    lapsed: only those whose lease has run out.
+    """
+    which: Document = {"_id": {"$in": sorted(refs)}, "claimed_by": {"$exists": True}}
+    if lapsed:
+        which["$expr"] = {"$lte": ["$lease_until", store.now]}
+    unspent = {"$cond": [{"$eq": ["$state", "claimed"]}, -1, 0]}
     update: Document = {
         "state": "waiting",
         "hold": Hold.BROKEN.value,
         "reason": "broken",
-        "attempt": {"$cond": [is_number, {"$subtract": ["$attempt", 1]}, "$attempt"]},
-        **dict.fromkeys(gone, "$$REMOVE"),
+        **{name: _added(name, more) for name, more in (("attempt", unspent), ("claim_token", 1), ("version", 1))},
+        **dict.fromkeys(("claimed_by", "claimed_at", "started_at", "lease_until", "line"), "$$REMOVE"),
     }
-    which = {"_id": {"$in": list(refs)}, "claimed_by": {"$exists": True}}
-    store.jobs.update_many(which, [{"$set": update}], hint=BY_ID)
+    if number := store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count:
+        ids = ", ".join(ref.hex() for ref in refs)
+        _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
+
+
+def _added(name: str, more: Expression) -> Document:
+    """A number and something more; whatever else stands there stays."""
+    return {"$cond": [{"$isNumber": f"${name}"}, {"$add": [f"${name}", more]}, f"${name}"]}

@@ -15,7 +15,6 @@ from jobcard.errors import (
     CorruptRecordError,
     InvalidJobError,
     JobcardError,
-    SchemaVersionError,
     StoreError,
     StoreFullError,
     StoreMovedError,
@@ -60,10 +59,6 @@ _FULL = frozenset({14031, 12501})
 _SEALED = 121  # DocumentValidationFailure: a sealed store takes no new job
 
 _UNWRITABLE = (InvalidDocument, InvalidStringData, UnicodeEncodeError, OverflowError, mongo.DocumentTooLarge)
-
-
-class NoSchemaError(SchemaVersionError):
-    """Nothing of ours is in this database under this prefix."""
 
 
 class CommandError(NotUnderstoodError):

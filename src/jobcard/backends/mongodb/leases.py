@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from bson.objectid import ObjectId
 
+from jobcard.backends.base import Held
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.claim import read_each
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.rows import to_claimed
+from jobcard.backends.pages import end_of
 from jobcard.core.job import Ref
+from jobcard.errors import CorruptRecordError
+
+_log = logging.getLogger("jobcard.store")
 
 
 def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int) -> list[Ref]:
@@ -38,8 +45,11 @@ def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int)
 
 def find_held(
     store: Store, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None
-) -> list[tuple[bytes, Document]]:
-    """Claims of some owners, and with `lapsed` those of anybody whose lease has run out: by ref, behind `after`."""
+) -> tuple[Held, list[bytes]]:
+    """Claims of some owners, and with `lapsed` those of anybody whose lease has run out: by ref, behind `after`.
+
+    Beside them the refs of those that cannot be read.
+    """
     which: Document = {"claimed_by": {"$in": list(owners)}}
     if lapsed:
         run_out = {"$expr": {"$lte": ["$lease_until", store.now]}}
@@ -49,5 +59,13 @@ def find_held(
     # The ids first: all claims of everybody may have to be looked at, but not with all their texts.
     found = store.settled(store.jobs).find(which, {"_id": True}).sort([("_id", 1)]).hint("held").limit(limit)
     ids = [one["_id"] for one in found]
-    whole = read_each(store, {"_id": {"$in": ids}, "claimed_by": {"$exists": True}}) if ids else []
-    return sorted(whole, key=lambda one: one[0])
+    # Looked at once more: some are another's by now.
+    mine = {"claimed_by": {"$exists": True}, **which, "_id": {"$in": ids}}
+    claims, broken = [], []
+    for job_id, document in read_each(store, mine) if ids else []:
+        try:
+            claims.append(to_claimed(document))
+        except CorruptRecordError as error:
+            _log.warning("a job cannot be read and was left out: %s", error)
+            broken.append(job_id)
+    return Held(sorted(claims, key=lambda claim: claim.id), end_of(ids, limit)), broken

@@ -10,16 +10,16 @@ from uuid import UUID
 
 from bson.errors import InvalidBSON
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally
 from jobcard.backends.mongodb.connection import Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
+from jobcard.backends.pages import end_of
 from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
-_FEW = 5_000
 _PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -116,7 +116,7 @@ def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
         return []
     parts = _parts_for(where)
     touched = {} if where.touched_since is None else _touched(where.touched_since)
-    left = _FEW
+    left = FEW
     for part in parts:
         left -= store.jobs.count_documents({**part.which, **touched}, limit=left + 1, hint=part.hint)
         if left < 0:
@@ -133,50 +133,57 @@ def get_jobs(store: Store, job_ids: Sequence[bytes]) -> list[JobRow]:
     which = {"_id": {"$in": ids}, "state": {"$ne": LOADING}}
     if len(ids) == 1:
         return [to_job(one) for one in store.settled(store.jobs).find(which, WITHOUT_HISTORY)]
-    return list(_rows(_readable(store, lambda fields: store.settled(store.jobs).find(which, fields))))
+    found = _found(store, lambda fields: store.settled(store.jobs).find(which, fields))
+    return [row for row in found.values() if row is not None]
 
 
-def _rows(documents: Iterator[Document]) -> Iterator[JobRow]:
-    for document in documents:
-        try:
-            yield to_job(document)
-        except CorruptRecordError as error:
-            _log.warning("a job cannot be read and was left out: %s", error)
-
-
-def _readable(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> Iterator[Document]:
-    """What a query finds; a job whose bytes are no document is left out and logged."""
+def _found(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> dict[bytes, JobRow | None]:
+    """What a query finds, by id and in its order; None, and logged: it cannot be read."""
     try:
-        found = list(find(WITHOUT_HISTORY))
+        return {one["_id"]: _row(one) for one in find(WITHOUT_HISTORY)}
     except InvalidBSON:
-        found = []
-        for job_id in [one["_id"] for one in find({"_id": True})]:
-            try:
-                found += store.jobs.find({"_id": job_id}, WITHOUT_HISTORY)
-            except InvalidBSON:
-                _log.warning("a job cannot be read and was left out: %s", job_id.hex())
-    return iter(found)
+        ids = [one["_id"] for one in find({"_id": True})]
+    return {job_id: _row(one) for job_id in ids if (one := _document(store, job_id)) is not None}
 
 
-def list_jobs(store: Store, where: Filter, *, limit: int, before_id: bytes | None) -> Sequence[JobRow]:
+def _document(store: Store, job_id: bytes) -> Document | None:
+    """One job; an empty document where its bytes are none, None when it has gone."""
+    try:
+        return store.jobs.find_one({"_id": job_id}, WITHOUT_HISTORY)
+    except InvalidBSON:
+        return {"_id": job_id}
+
+
+def _row(document: Document) -> JobRow | None:
+    try:
+        return to_job(document)
+    except CorruptRecordError as error:
+        _log.warning("a job cannot be read and was left out: %s", error)
+        return None
+
+
+def list_jobs(store: Store, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
     """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
     asked = condition(where, before_id)
     if _may_be_of_an_id(where):
         ids = [one["_id"] for one, _ in zip(_walk(store, where, asked), range(limit), strict=False)]
-        rows = {row.id: row for row in get_jobs(store, ids)}
-        return [rows[job_id] for job_id in ids if job_id in rows]
+        return _listed(_found(store, lambda fields: store.jobs.find({"_id": {"$in": ids}}, fields)), ids, limit)
 
-    def find(which: Document, index: str) -> list[JobRow]:
+    def find(which: Document, index: str) -> dict[bytes, JobRow | None]:
         both = {"$and": [which, asked]} if asked else which
         order = [("_id", -1)]
-        return list(
-            _rows(_readable(store, lambda fields: store.jobs.find(both, fields).sort(order).limit(limit).hint(index)))
-        )
+        return _found(store, lambda fields: store.jobs.find(both, fields).sort(order).limit(limit).hint(index))
 
     if parts := _parts_of_few(store, where):
-        found = {row.id: row for part in parts for row in find(part.which, part.hint)}
-        return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
-    return find({"load": None}, "_id_")
+        found = {job_id: row for part in parts for job_id, row in find(part.which, part.hint).items()}
+    else:
+        found = find({"load": None}, "_id_")
+    return _listed(found, sorted(found, reverse=True)[:limit], limit)
+
+
+def _listed(found: Mapping[bytes, JobRow | None], ids: Sequence[bytes], limit: int) -> Listed:
+    rows = [row for job_id in ids if (row := found.get(job_id)) is not None]
+    return Listed(rows, end_of(ids, limit))
 
 
 def _walk(store: Store, where: Filter, asked: Document) -> Iterator[Document]:
@@ -260,14 +267,22 @@ def tally(store: Store) -> Tally:
     for by_state in count_jobs(store, Filter(), limit=None).values():
         for state, number in by_state.items():
             counts[state] += number
-    stages: list[Document] = [
+    age = {"$subtract": [store.now, "$available_at"]}
+    in_line: list[Document] = [
         {"$match": {"line": {"$gte": ""}}},
         {"$group": {"_id": None, "first": {"$min": "$available_at"}}},
         {"$project": {"age": {"$subtract": [store.now, "$first"]}}},
     ]
-    oldest = next(iter(store.jobs.aggregate(stages, hint="line")), None)
-    return Tally(
-        counts=counts,
-        delayed=store.jobs.count_documents({"hold": "delay"}, hint="hold"),
-        oldest_waiting=None if oldest is None else max(0, int(oldest["age"])),
-    )
+    # Due jobs that nobody has released yet wait as those in line do.
+    held_back: list[Document] = [
+        {"$match": {"hold": "delay", "available_at": {"$gte": 0}}},
+        {"$group": {"_id": {"$gt": ["$available_at", store.now]}, "number": {"$sum": 1}, "age": {"$max": age}}},
+    ]
+    ages = [int(one["age"]) for one in store.jobs.aggregate(in_line, hint="line")]
+    delayed = 0
+    for one in store.jobs.aggregate(held_back, hint="hold"):
+        if one["_id"]:
+            delayed = one["number"]
+        else:
+            ages.append(int(one["age"]))
+    return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, *ages) if ages else None)

@@ -91,6 +91,9 @@ _UNSAFE: Mapping[str, Check] = {
     "tlsAllowInvalidHostnames": flag,
     "authMechanismProperties": text,
 }
+_CHECKS = {**_OURS, **_FOR_DRIVER, **_AS_IT_IS, **_UNSAFE}
+KNOWN = _CHECKS.keys()
+"""Every name that the URL, or `config`, may say."""
 
 
 def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Options]:
@@ -108,11 +111,10 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
     from_code = {name: value for name, value in given.items() if value is not None}
     unsafe = flag("the MongoDB option unsafe_url_options", from_code.get("unsafe_url_options", False))
     _refuse_unsafe(parsed.options, shown, allowed=unsafe)
-    checks = {**_OURS, **_FOR_DRIVER, **_AS_IT_IS, **_UNSAFE}
-    check_names(dict(parsed.options), set(checks), f"the store URL {shown!r}")
-    check_names(from_code, set(checks), "the MongoDB store")
+    check_names(dict(parsed.options), KNOWN, f"the store URL {shown!r}")
+    check_names(from_code, KNOWN, "the MongoDB store")
     merged: dict[str, Any] = {
-        name: checks[name](f"the MongoDB option {name}", value)
+        name: _CHECKS[name](f"the MongoDB option {name}", value)
         for name, value in {**parsed.options, **from_code}.items()
     }
     ours = {name: value for name, value in merged.items() if name in {each.name for each in fields(Options)}}

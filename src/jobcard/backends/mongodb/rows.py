@@ -32,9 +32,6 @@ _STORED = tuple(name for name in NewJob._fields if name not in _ENTRY)
 CONTENT = ("name", "init", "args", "kwargs")
 """What makes a repeated enqueue the same."""
 
-# What a change may set: everything but what names the job and what a store keeps itself.
-SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
-
 WITHOUT_HISTORY = {"attempts": False, "lines": False}
 WITHOUT_ENDINGS = {**WITHOUT_HISTORY, "result": False, "progress": False, "labels": False}
 

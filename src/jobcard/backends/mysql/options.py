@@ -50,6 +50,8 @@ _CHECKS: Mapping[str, Check] = {
 # They make the driver read files, or run statements, that the URL names.
 _UNSAFE: Mapping[str, Check] = {"init_command": text, "read_default_file": text, "read_default_group": text}
 _NEVER = frozenset({"local_infile"})
+KNOWN = _CHECKS.keys() | _UNSAFE.keys() | _NEVER
+"""Every name that the URL, or `config`, may say, and what it must not."""
 
 
 def read_options(url: object, given: Mapping[str, Any], *, patience: float | None = None) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from jobcard.backends import base
@@ -21,6 +21,8 @@ from jobcard.backends.base import (
     Exchanged,
     Facts,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -44,13 +46,12 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
 _log = logging.getLogger("jobcard.store")
 
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _SCHEMA_PATIENCE = 60.0
@@ -161,7 +162,7 @@ class PostgresBackend:
         return [ref for (ref,) in self._execute("renew", values)]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
         first = after if isinstance(after, int) else 0
         with self._pool.use() as connection:
@@ -271,7 +272,7 @@ class PostgresBackend:
         return list(map(Ended._make, self._by_ids("ended", job_ids)))
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         with self._pool.use() as connection:
             return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)

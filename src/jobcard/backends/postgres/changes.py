@@ -13,10 +13,9 @@ from typing import NamedTuple
 from jobcard.backends.base import Outcome
 from jobcard.backends.postgres.connection import Step
 from jobcard.backends.postgres.producing import in_order, queues_of
-from jobcard.backends.postgres.rows import IDS, NUMBERS, SETTABLE, column, columns_of
+from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of
 from jobcard.backends.postgres.values import Id, Numbers, Texts
-from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now
-from jobcard.errors import InvalidJobError
+from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
 
 Sql = Mapping[str, str]
 
@@ -39,9 +38,7 @@ class Form(NamedTuple):
 
 def form_of(change: Change, *, followed: bool = False) -> Form:
     """The form of a change; `InvalidJobError` when it sets what no change may set."""
-    unknown = [name for name in change.sets if name not in SETTABLE]
-    if unknown:
-        raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
+    check_settable(change.sets)
     return Form(
         fields=tuple((name, _kind(value)) for name, value in change.sets.items()),
         sources=change.sources,

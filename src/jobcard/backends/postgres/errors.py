@@ -47,6 +47,8 @@ def translate(error: BaseException) -> JobcardError | None:
     """The jobcard error for a driver's; None: it is none of the driver's."""
     if isinstance(error, _NOT_A_VALUE):
         return InvalidJobError(f"PostgreSQL cannot store a value: {error}")
+    if isinstance(error, UnicodeDecodeError):
+        return CorruptRecordError("a row of the store holds text that is not UTF-8")
     if not isinstance(error, psycopg.Error):
         return None
     if error.sqlstate is not None:

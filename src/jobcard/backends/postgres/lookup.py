@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.pages import end_of
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
-from jobcard.core.job import Claimed, JobRow
+from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
@@ -91,9 +92,6 @@ def _possible(texts: Iterable[str]) -> list[str]:
     return found
 
 
-_FEW = 5_000
-
-
 def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
     """The parts of the states wanted if they hold few jobs; [] if many, or if no state was given.
 
@@ -102,29 +100,29 @@ def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
     parts = [part for state, part in _PARTS if state in where.states]
     if not parts or where.touched_since is not None:
         return []
-    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": _FEW + 1}, prepare=False) for part in parts]
-    few = sum(number for [(number,)] in connection.run(steps)) <= _FEW
+    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": FEW + 1}, prepare=False) for part in parts]
+    few = sum(number for [(number,)] in connection.run(steps)) <= FEW
     return parts if few else []
 
 
-def list_jobs(
-    connection: Connection, sql: Sql, where: Filter, *, limit: int, before_id: bytes | None
-) -> Sequence[JobRow]:
+def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
     """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
     try:
         condition, values = conditions(sql, where, before_id)
     except _NobodyError:
-        return []
+        return Listed([], None)
     if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n = any(array({refs})) and {condition}"
     values["limit"] = limit
     try:
-        rows = connection.execute(sql["list"].replace("{where}", condition), values, prepare=False)
+        rows = list(map(to_job, connection.execute(sql["list"].replace("{where}", condition), values, prepare=False)))
+        met = [row.id for row in rows]
     except CorruptRecordError:
         found = connection.execute(sql["list_refs"].replace("{where}", condition), values, prepare=False)
-        rows = _readable(connection, sql["get_ref"], found)
-    return list(map(to_job, rows))
+        rows = list(map(to_job, _readable(connection, sql["get_ref"], [(ref,) for ref, _ in found])))
+        met = [job_id for _, job_id in found]
+    return Listed(rows, end_of(met, limit))
 
 
 def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[JobRow]:
@@ -150,7 +148,7 @@ def find_held(
     limit: int,
     after: int,
     now: int | None,
-) -> list[Claimed]:
+) -> Held:
     """The claims of some owners, and of anybody whose lease has run out, by number.
 
     Unreadable ones are left out and logged; those whose lease has run out go under hold `broken`.
@@ -159,12 +157,14 @@ def find_held(
     values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "after": after, "now": now}
     try:
         rows = connection.execute(sql["held"].replace("{what}", CLAIMED_COLUMNS), values)
+        met = [row[0] for row in rows]
     except CorruptRecordError:
         refs = connection.execute(sql["held"].replace("{what}", "n"), values)
         rows = _readable(connection, sql["get_claimed"], refs)
-        broken = {ref for (ref,) in refs} - {row[0] for row in rows}
+        met = [ref for (ref,) in refs]
+        broken = set(met) - {row[0] for row in rows}
         connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
-    return list(map(to_claimed, rows))
+    return Held(list(map(to_claimed, rows)), end_of(met, limit))
 
 
 def _readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:

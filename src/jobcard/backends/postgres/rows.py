@@ -13,9 +13,6 @@ JOB_COLUMNS = ", ".join(JobRow._fields)
 _STORED_AS = {"ref": "n", "token": "claim_token"}
 CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fields)
 
-# What a change may set: everything but what names the job and what a store keeps itself.
-SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
-
 _TEXTS = frozenset(
     {"queue", "name", "init", "args", "kwargs", "result", "hold", "state", "backoff", "claimed_by", "cancel_requested",
      "unique_key", "limit_key", "schedule_id", "reason", "error_kind", "progress", "checkpoint", "tags", "meta"}

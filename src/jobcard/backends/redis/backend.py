@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import ResponseError
@@ -25,6 +25,8 @@ from jobcard.backends.base import (
     Facts,
     Fate,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -32,6 +34,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
+from jobcard.backends.pages import end_of
 from jobcard.backends.redis import changes, checkup, grants, lookup, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
 from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
@@ -43,14 +46,11 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.states import ENDED, Change
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
 _log = logging.getLogger("jobcard.store")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 _verb = Verb(driver_errors)
@@ -62,7 +62,9 @@ class RedisBackend:
     statement_end = ""
     """What `jobcard grants` ends a line with."""
 
-    capabilities = Capabilities(max_batch=200, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+    capabilities = Capabilities(
+        max_batch=scripts.MOST_JOBS, own_thread=True, one_commit_exchange=True, shared_by_hosts=True
+    )
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
@@ -194,10 +196,11 @@ class RedisBackend:
         """Release due jobs, settle what ended, claim what is wanted, in one script."""
         return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease)
 
-    def _quarantine(self, refs: list[str]) -> None:
-        for ref in refs:
-            _log.error("job %s cannot be read: taken out of the line, its bytes kept", ref)
-        self._run("quarantine", refs)
+    def _quarantine(self, refs: list[str], *, lapsed: bool = False) -> None:
+        """Take claims that cannot be read from their holder. lapsed: only those whose lease has run out."""
+        if number := self._run("quarantine", refs, lapsed):
+            ids = ", ".join(refs)
+            _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
@@ -211,11 +214,11 @@ class RedisBackend:
         return gone
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
-        refs = self._run("find_held", list(owners), lapsed, limit, after or False)
+        refs = [ref.decode() for ref in self._run("find_held", list(owners), lapsed, limit, after or False)]
         claims, broken = [], []
-        for ref, live, card in lookup.fetch(self._client, self._keys, [ref.decode() for ref in refs]):
+        for ref, live, card in lookup.fetch(self._client, self._keys, refs):
             if live is None and card is None:
                 continue
             try:
@@ -223,10 +226,14 @@ class RedisBackend:
                     raise CorruptRecordError(f"a part of job {ref} is missing")
                 claims.append(rows.to_claimed(ref, live, card))
             except CorruptRecordError:
+                _log.warning("a job cannot be read and was left out: %s", ref)
                 broken.append(ref)
         if broken:
-            self._quarantine(broken)
-        return claims
+            self._quarantine(broken, lapsed=True)
+        # Read after they were found: some have ended meanwhile, or are another's by now.
+        held = set(owners)
+        ours = [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
+        return Held(ours, end_of(refs, limit))
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -283,13 +290,13 @@ class RedisBackend:
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
         found = self._packed(self._keys.attempts, job_ids)
-        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error in tries]
+        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error, *_ in tries]
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first."""
         found = self._packed(self._keys.lines, job_ids)
-        return [LogLine(job_id, at, text) for job_id, lines in found for at, text in lines]
+        return [LogLine(job_id, at, text) for job_id, lines in found for at, text, *_ in lines]
 
     def _packed(self, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
         if not job_ids:
@@ -307,14 +314,13 @@ class RedisBackend:
         for job_id, text in zip(job_ids, texts, strict=True):
             if text is None:
                 continue
-            live = rows.unpack(text)
-            state, result, reason = (live[rows.PLACE[name] - 1] for name in ("state", "result", "reason"))
-            if state in ENDED:
-                found.append(Ended(job_id, state, result or None, reason or None))
+            ending = rows.to_ending(job_id.hex(), text)
+            if ending[0] in ENDED:
+                found.append(Ended(job_id, *ending))
         return found
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         found = []
         below = None if before_id is None else before_id.hex()
@@ -322,7 +328,8 @@ class RedisBackend:
             found.append(row)
             if len(found) == limit:
                 break
-        return found
+        # The walk passes over what cannot be read until the page is full.
+        return Listed(found, end_of([row.id for row in found], limit))
 
     @_verb
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
@@ -355,7 +362,7 @@ class RedisBackend:
             (field[len(prefix) :].decode(), rows.unpack(text))
             for field, text in self._client.hscan_iter(self._keys.records, match=f"{kind.value}\0*", count=500)
         ]
-        return [Record(key, value, version, now - at) for key, (value, version, at) in sorted(dict(found).items())]
+        return [Record(key, value, version, now - at) for key, (value, version, at, *_) in sorted(dict(found).items())]
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:

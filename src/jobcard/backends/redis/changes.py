@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from jobcard.backends.redis.rows import PLACE
-from jobcard.core.states import ENDED, After, Change, Now
-from jobcard.errors import InvalidJobError
+from jobcard.core.states import ENDED, After, Change, Now, check_settable
 
 _AS_IT_IS, _NOW, _AFTER = 0, 1, 2
 
@@ -12,10 +11,9 @@ _AS_IT_IS, _NOW, _AFTER = 0, 1, 2
 def to_array(change: Change) -> list[object]:
     """The change; `InvalidJobError` when it sets what no change may."""
     sets: list[list[object]] = []
+    check_settable(change.sets)
     for name, value in change.sets.items():
-        place = PLACE.get(name)
-        if place is None:
-            raise InvalidJobError(f"a change may not set {name}")
+        place = PLACE[name]
         if isinstance(value, Now):
             sets.append([place, _NOW, 0])
         elif isinstance(value, After):

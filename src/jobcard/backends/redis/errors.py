@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis import exceptions as redis
 
 from jobcard.backends.door import Door
+from jobcard.backends.redis.scripts import migrations
 from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
     AccessDeniedError,
@@ -20,10 +21,6 @@ from jobcard.errors import (
 _FOR_NOW = frozenset(
     {"LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MOVED", "ASK", "UNKILLABLE"}
 )
-
-
-class NoSchemaError(SchemaVersionError):
-    """Nothing of ours is under this prefix."""
 
 
 def _code_of(error: BaseException) -> str:
@@ -54,7 +51,7 @@ def translate(error: BaseException) -> JobcardError | None:
     code = _code_of(error)
     match code:
         case "JOBCARDSCHEMA":
-            return NoSchemaError(0, 1)
+            return SchemaVersionError(0, migrations()[-1].number)
         case "JOBCARDSEALED":
             return StoreMovedError("this store was sealed: its jobs live elsewhere now")
         case "OOM":

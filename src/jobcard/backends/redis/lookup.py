@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobcard.backends.base import Bucket, Filter
+from jobcard.backends.base import FEW, Bucket, Filter
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
 from jobcard.core.job import JobRow
@@ -17,7 +17,6 @@ from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
-_FEW = 5_000
 _CHUNK = 200
 
 
@@ -75,7 +74,7 @@ def _few(client: Any, keys: Keys, where: Filter) -> list[str] | None:
     pipe = client.pipeline(transaction=False)
     for key, first in sources:
         pipe.zcount(key, first, "+inf")
-    if since is None and sum(pipe.execute()) > _FEW:
+    if since is None and sum(pipe.execute()) > FEW:
         return None
     pipe.reset()
     for key, first in sources:

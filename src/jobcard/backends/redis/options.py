@@ -48,6 +48,8 @@ _CHECKS: Mapping[str, Check] = {
     "ssl_ca_certs": text,
     "ssl_check_hostname": flag,
 }
+KNOWN = frozenset(field.name for field in fields(Options))
+"""Every name that the URL, or `config`, may say."""
 
 
 def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Options]:
@@ -56,9 +58,8 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
     shown = mask(url)
     if parsed.scheme not in SCHEMES:
         raise ConfigError(f"{shown!r} is not a Redis URL; for example redis://localhost:6379/0")
-    known = {field.name for field in fields(Options)}
-    check_names(dict(parsed.options), known, f"the store URL {shown!r}")
-    check_names(dict(given), known, "the Redis store")
+    check_names(dict(parsed.options), KNOWN, f"the store URL {shown!r}")
+    check_names(dict(given), KNOWN, "the Redis store")
     merged = {**parsed.options, **{name: value for name, value in given.items() if value is not None}}
     if parsed.path:
         if "db" in merged:

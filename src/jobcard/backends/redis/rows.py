@@ -4,6 +4,9 @@
     live    msgpack array of LIVE; scripts read and write it, so None is `false` in it
     job     what `enqueue` and follow-ups hand to a script, see `new_job`
 
+Both arrays grow at their end only: engines of an older and a newer jobcard may work on one store at the same time.
+What an older one wrote lacks the last fields, and they are None; what a newer one added is carried along unread.
+
 Lua has no integer above 2^53: instants in microseconds and tokens stay far below.
 """
 
@@ -26,7 +29,6 @@ CARD = (
     "max_crashes",
     "backoff",
     "timeout",
-    "limit_key",
     "batch_id",
     "parent_id",
     "schedule_id",
@@ -61,6 +63,7 @@ LIVE = (
     "checkpoint",
     "result",
     "version",
+    "limit_key",
 )
 PLACE = {field: place for place, field in enumerate(LIVE, 1)}
 """Where a field stands in the array, counted as Lua counts."""
@@ -105,6 +108,7 @@ def new_job(job: NewJob) -> tuple[list[object], bytes]:
         False if job.keep is None else job.keep,
         False if job.unique_key is None else job.unique_key,
         job.name,
+        False if job.limit_key is None else job.limit_key,
     ]
     fixed = pack([_plain(field, getattr(job, field)) for field in CARD])
     return moving, digest.encode() + fixed
@@ -122,19 +126,28 @@ def _plain(field: str, value: Any) -> Any:
 # ------------------------------------------------------------------ from the store
 
 
+def _array(ref: str, data: bytes | memoryview, fields: tuple[str, ...]) -> list[Any]:
+    """A packed array with a value for each field, and behind them whatever a newer jobcard added."""
+    values = unpack(data)
+    if type(values) is not list:
+        raise CorruptRecordError(f"job {ref} is not as jobcard writes jobs")
+    if len(values) < len(fields):
+        values += [None] * (len(fields) - len(values))
+    return values
+
+
+def to_ending(ref: str, live: bytes) -> tuple[str, str | None, str | None]:
+    """(state, result, reason) of a job, from the part of it that changes."""
+    moving = _array(ref, live, LIVE)
+    state, result, reason = (moving[PLACE[name] - 1] for name in ("state", "result", "reason"))
+    return state, result or None, reason or None
+
+
 def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:
     if live is None or card is None:
         raise CorruptRecordError(f"a part of job {ref} is missing")
-    moving, fixed = unpack(live), unpack(memoryview(card)[DIGEST:])
-    if (
-        not isinstance(moving, list)
-        or not isinstance(fixed, list)
-        or len(moving) != len(LIVE)
-        or len(fixed) != len(CARD)
-    ):
-        raise CorruptRecordError(f"job {ref} is not as jobcard writes jobs")
-    fields = dict(zip(CARD, fixed, strict=True))
-    for field, value in zip(LIVE, moving, strict=True):
+    fields = dict(zip(CARD, _array(ref, memoryview(card)[DIGEST:], CARD), strict=False))
+    for field, value in zip(LIVE, _array(ref, live, LIVE), strict=False):
         fields[field] = None if value is False else value
     for field in _IDS:
         if fields[field] is not None:
@@ -150,7 +163,7 @@ def to_job(ref: str, live: bytes | None, card: bytes | None) -> JobRow:
 
 
 def _checked(row: JobRow) -> JobRow:
-    whole = (row.attempt, row.claim_token, row.created_at, row.available_at, row.max_attempts)
+    whole = (row.attempt, row.claim_token, row.created_at, row.available_at, row.max_attempts, row.version)
     if not all(type(value) is int for value in whole) or not isinstance(row.args, str):
         raise CorruptRecordError(f"job {row.id.hex()} holds a value of the wrong kind")
     return row
@@ -170,7 +183,7 @@ def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
     """A claim from its two parts: the hot path, so without a dict in between."""
     if card is None:
         raise CorruptRecordError(f"a part of job {ref} is missing")
-    moving, fixed = unpack(live), unpack(memoryview(card)[DIGEST:])
+    moving, fixed = _array(ref, live, LIVE), _array(ref, memoryview(card)[DIGEST:], CARD)
     try:
         values: list[Any] = [
             ref if place < 0 else moving[place] if in_live else fixed[place] for place, in_live in _CLAIMED

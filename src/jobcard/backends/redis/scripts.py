@@ -10,9 +10,20 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, TimeoutError
 
+from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rows import LIVE
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT
 
+MOST_JOBS = 200
+"""Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
+_BOUNDS = {
+    "LAST_ATTEMPTS": LAST_ATTEMPTS,
+    "LAST_LINES": LAST_LINES,
+    "LINES_TEXT": LINES_TEXT,
+    "RELEASED_AT_ONCE": min(RELEASED_AT_ONCE, MOST_JOBS),
+}
+"""What scripts are told of how much is kept and done, by their own names for it."""
 _PARTS = {
     "enqueue": ("add", "enqueue"),
     "exchange": ("add", "release", "complete", "apply", "claim", "exchange"),
@@ -98,8 +109,9 @@ def migrations() -> tuple[Migration, ...]:
 
 def _script(body: str) -> Script:
     keys = "".join(f"local K_{name}=KEYS[{place}]\n" for place, name in enumerate(NAMES, 1))
+    bounds = "".join(f"local {name}={value}\n" for name, value in _BOUNDS.items())
     fields = "".join(f"local {field.upper()}={place}\n" for place, field in enumerate(LIVE, 1))
-    text = f"{keys}{fields}local FIELDS={len(LIVE)}\n{_read('lua', 'head.lua')}{body}"
+    text = f"{keys}{bounds}{fields}local FIELDS={len(LIVE)}\n{_read('lua', 'head.lua')}{body}"
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

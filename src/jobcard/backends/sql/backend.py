@@ -21,6 +21,8 @@ from jobcard.backends.base import (
     Exchanged,
     Facts,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -45,7 +47,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
@@ -196,7 +198,7 @@ class SQLBackend:
         return [ref for ref, token in held if (ref, token) not in kept]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out, by ref."""
         with self._pool.use() as connection:
             return lookup.find_held(
@@ -357,7 +359,7 @@ class SQLBackend:
         return list(map(Ended._make, self._by_ids("ended", job_ids)))
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         with self._pool.use() as connection:
             return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)

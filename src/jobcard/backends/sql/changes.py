@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from jobcard.backends.base import Verdict
 from jobcard.backends.sql.connection import Rows, Step
-from jobcard.backends.sql.rows import SETTABLE
 from jobcard.backends.sql.statements import Statements
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Ref
-from jobcard.core.states import ENDED, After, Change, Now
-from jobcard.errors import InvalidJobError
+from jobcard.core.states import ENDED, After, Change, Now, check_settable
 
 
 @dataclass(slots=True)
@@ -51,8 +49,7 @@ class Standing:
 
 def apply(sql: Statements, change: Change, ref: Ref, now: int) -> Step:
     """The step that applies a change to a job that was found to allow it."""
-    if unknown := [name for name in change.sets if name not in SETTABLE]:
-        raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
+    check_settable(change.sets)
     quote = sql.dialect.quote
     assignments = ["state = %(target)s", *(f"{quote}{name}{quote} = %(new_{name})s" for name in change.sets)]
     values: dict[str, object] = {"ref": ref, "target": change.target, "now": now}

@@ -12,7 +12,8 @@ anything is written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
@@ -195,13 +196,13 @@ class Exchange:
 
     def _write_alone(self, books: _Books) -> None:
         for one in zip(*self._completions, strict=True):
-            if self._may(books, one[0], one[1], _RETURNED) and self._try(one[0], one[1], self._complete([one])):
-                books.note(one[0], _RETURNED)
+            ref, token, making = one[0], one[1], partial(self._complete, [one])
+            if self._may(books, ref, token, _RETURNED) and self._try(ref, token, making):
+                books.note(ref, _RETURNED)
         for outcome in self._outcomes:
-            if self._may(books, outcome.ref, outcome.token, outcome.change):
-                steps = books.steps_of(outcome)
-                if self._try(outcome.ref, outcome.token, steps):
-                    books.note(outcome.ref, outcome.change)
+            ref, token, making = outcome.ref, outcome.token, partial(books.steps_of, outcome)
+            if self._may(books, ref, token, outcome.change) and self._try(ref, token, making):
+                books.note(ref, outcome.change)
 
     def _may(self, books: _Books, ref: Ref, token: int, change: Change) -> bool:
         how = books.standing.get(ref)
@@ -210,10 +211,10 @@ class Exchange:
             self._refusals.append(Refusal(ref, token, verdict))
         return verdict is None
 
-    def _try(self, ref: Ref, token: int, steps: Sequence[Step]) -> bool:
+    def _try(self, ref: Ref, token: int, making: Callable[[], Sequence[Step]]) -> bool:
         try:
             with self._connection.savepoint():
-                self._connection.run(steps)
+                self._connection.run(making())
         except InvalidJobError as error:
             self._refusals.append(Refusal(ref, token, Verdict.REFUSED, str(error)))
             return False

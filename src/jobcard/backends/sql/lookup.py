@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.pages import end_of
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
-from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.job import JobRow, Ref
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
-
-_FEW = 5_000
 
 
 class Part(NamedTuple):
@@ -120,17 +119,16 @@ def ends(connection: Connection, sql: Statements, wanted: Sequence[str]) -> list
     return sorted(found)
 
 
-def list_jobs(
-    connection: Connection, sql: Statements, where: Filter, *, limit: int, before_id: bytes | None
-) -> Sequence[JobRow]:
+def list_jobs(connection: Connection, sql: Statements, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
     """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
     try:
         condition, values = conditions(sql, where, before_id)
     except _NobodyError:
-        return []
+        return Listed([], None)
     source, more = _source(connection, sql, where)
     text = sql["list"].replace("{source}", source).replace("{where}", condition)
-    return list(map(to_job, _noted(connection.execute(text, {**values, **more, "limit": limit}))))
+    rows = _noted(connection.execute(text, {**values, **more, "limit": limit}))
+    return Listed(list(map(to_job, rows)), end_of(sorted(_met(rows), reverse=True), limit))
 
 
 def _source(connection: Connection, sql: Statements, where: Filter) -> tuple[str, dict[str, object]]:
@@ -139,8 +137,8 @@ def _source(connection: Connection, sql: Statements, where: Filter) -> tuple[str
     # Few jobs are sorted in no time; among many, a walk down the ids soon meets enough.
     parts = [part for part in _PARTS if part.state in where.states]
     if parts:
-        steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": _FEW + 1}) for part in parts]
-        if sum(number for [(number,)] in connection.run(steps)) <= _FEW:
+        steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": FEW + 1}) for part in parts]
+        if sum(number for [(number,)] in connection.run(steps)) <= FEW:
             refs = [_fill(sql["refs_of_part"], part.source(sql), part.condition) for part in parts]
             return _found_in(sql, refs), {}
     return sql.part("{prefix}jobs as job{along by_id}"), {}
@@ -164,6 +162,11 @@ def get_jobs(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) 
     return list(map(to_job, _noted(rows)))
 
 
+def _met(rows: Rows) -> list[Any]:
+    """The first columns of all rows, the unreadable ones among them."""
+    return [*(row[0] for row in rows), *rows.unreadable]
+
+
 def _noted(rows: Rows) -> Rows:
     for key in rows.unreadable:
         shown = str(UUID(bytes=key)) if isinstance(key, bytes) and len(key) == 16 else f"number {key!r}"
@@ -180,7 +183,7 @@ def find_held(
     limit: int,
     after: Ref | None,
     now: int | None,
-) -> list[Claimed]:
+) -> Held:
     """The claims of some owners, and of anybody whose lease has run out.
 
     One that cannot be read is left out; if its lease has run out it is taken from its holder and out of the line.
@@ -196,7 +199,7 @@ def find_held(
     if rows.unreadable:
         _noted(rows)
         connection.execute(sql["quarantine_lapsed"], {"refs": rows.unreadable, "now": now})
-    return list(map(to_claimed, rows))
+    return Held(list(map(to_claimed, rows)), end_of(sorted(_met(rows)), limit))
 
 
 def count_jobs(

@@ -27,9 +27,6 @@ _CLAIMED_AS = {
 }
 CLAIMED_COLUMNS = ", ".join(_CLAIMED_AS.get(name, _quoted(name)) for name in Claimed._fields)
 
-# What a change may set: everything but what names the job and what a store keeps itself.
-SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
-
 to_job = JobRow._make
 to_claimed = Claimed._make
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
-from typing import NamedTuple
 
+from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.sql.dialect import Dialect
 from jobcard.backends.sql.rows import CLAIMED_COLUMNS, HELD_COLUMNS, JOB_COLUMNS, NEW_COLUMNS
 from jobcard.backends.sql.values import can_be_sent
+from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
 
 _ALONG = re.compile(r"\{along (\w+)\}")
 _WORDS = (
     "id_text", "tagged", "join", "or_skip", "for_share", "div", "some", "here", "size", "version", "number", "id",
     "word", "text", "random",
 )  # fmt: skip
-
-
-class Migration(NamedTuple):
-    """One step of the schema, statement by statement."""
-
-    number: int
-    up: tuple[str, ...]
-    down: tuple[str, ...]
 
 
 class Statements(dict[str, str]):
@@ -35,10 +27,9 @@ class Statements(dict[str, str]):
         self.prefix = prefix
         self._parts: dict[str, str] = {}
         super().__init__(
-            (name.removesuffix(".sql"), self._fill(text))
-            for folder in (__package__, dialect.package)
-            for name, text in _read(folder, "sql").items()
-            if name.endswith(".sql")
+            (name, self._fill(text))
+            for package in (__package__, dialect.package)
+            for name, text in read_statements(package).items()
         )
 
     def part(self, text: str) -> str:
@@ -52,27 +43,17 @@ class Statements(dict[str, str]):
 
     def migrations(self) -> tuple[Migration, ...]:
         """Every migration, oldest first: the store's own, or ours where it has none."""
-        texts = _read(self.dialect.package, "migrations") or _read(__package__, "migrations")
-        return tuple(
-            Migration(
-                number=int(name[:4]),
-                up=_split(self._fill(texts[name])),
-                down=_split(self._fill(texts[name.replace(".up.", ".down.")])),
-            )
-            for name in sorted(texts)
-            if name.endswith(".up.sql")
-        )
+        return read_migrations(self.dialect.package, self._fill) or read_migrations(__package__, self._fill)
 
     def _fill(self, text: str) -> str:
         dialect = self.dialect
-        # Comments are for readers; without them the server has less to parse.
-        text = re.sub(r"--[^\n]*\n", "", text).strip()
         text = (
             _ALONG.sub(lambda found: dialect.along.replace("{index}", found[1]), text)
             .replace("{columns}", JOB_COLUMNS)
             .replace("{claimed_columns}", CLAIMED_COLUMNS)
             .replace("{held_columns}", HELD_COLUMNS)
             .replace("{new_columns}", NEW_COLUMNS)
+            .replace("{released_at_once}", str(RELEASED_AT_ONCE))
             .replace('"', dialect.quote)
         )
         for word in _WORDS:
@@ -90,12 +71,3 @@ def statements(dialect: Dialect, prefix: str) -> Statements:
 def rows_of(names: Iterable[str], column: str) -> str:
     """A table of one column: a row for each of these names, with the place of its value."""
     return " union all ".join(f"select %({name})s as {column}" for name in names)
-
-
-def _read(package: str, folder: str) -> Mapping[str, str]:
-    place = files(package).joinpath(folder)
-    return {file.name: file.read_text("utf-8") for file in place.iterdir()} if place.is_dir() else {}
-
-
-def _split(script: str) -> tuple[str, ...]:
-    return tuple(statement.strip() for statement in script.split(";") if statement.strip())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from jobcard.backends import base
@@ -26,6 +25,8 @@ from jobcard.backends.base import (
     Exchanged,
     Facts,
     Filter,
+    Held,
+    Listed,
     Outcome,
     Record,
     RecordKind,
@@ -46,15 +47,10 @@ from jobcard.backends.sqlite.statements import statements
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
-
-_log = logging.getLogger("jobcard.store")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 _TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
 
@@ -159,7 +155,7 @@ class SQLiteBackend:
         freed: Collection[str] = (),
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one commit."""
-        with self._write() as connection:
+        with self._write(first=True) as connection:
             exchange = Exchange(
                 connection,
                 self._sql,
@@ -184,21 +180,22 @@ class SQLiteBackend:
         now = self._clock.now()
         sql = self._sql["renew"]
         rows = [(now + lease, ref, token, owner, now) for ref, token in held]
-        with self._write() as connection, connection.transaction():
+        with self._write(first=True) as connection, connection.transaction():
             if connection.change_many(sql, rows) == len(rows):
                 return []
             # Again one by one: what was renewed just now is renewed again, what was lost stays so.
             return [row[1] for row in rows if not connection.change(sql, row)]
 
     @_verb
-    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> list[Claimed]:
+    def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
         now = self._clock.now()
-        with self._read() as connection:
+        # Not on those for reading: an engine asks it in its loop, and somebody's look-up may keep them for long.
+        with self._writer.use(first=True) as connection:
             looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
             found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
         if broken and not self._options.readonly:
-            with self._write() as connection, connection.transaction():
+            with self._write(first=True) as connection, connection.transaction():
                 connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
         return found
 
@@ -323,7 +320,7 @@ class SQLiteBackend:
             return [Ended._make(row) for row in lookup.by_ids(connection, self._sql["ended"], job_ids)]
 
     @_verb
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Sequence[JobRow]:
+    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
         with self._read() as connection:
             return lookup.list_jobs(connection, self._sql, where, limit=limit, before_id=before_id)
@@ -480,9 +477,9 @@ class SQLiteBackend:
         )
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self, *, first: bool = False) -> Iterator[Connection]:
         self._refuse_readonly()
-        with self._writer.use() as connection:
+        with self._writer.use(first=first) as connection:
             yield connection
 
     @contextmanager

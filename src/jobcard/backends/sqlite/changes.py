@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from jobcard.backends.sqlite.rows import SETTABLE
-from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now
-from jobcard.errors import InvalidJobError
+from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
 
 
 def bind(template: str, change: Change, now: int) -> tuple[str, list[object]]:
@@ -38,9 +36,7 @@ def _text(
     hold: Hold | None,
     ends: bool,
 ) -> str:
-    unknown = [name for name in names if name not in SETTABLE]
-    if unknown:
-        raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
+    check_settable(names)
     assignments = ["state = ?", *(f"{name} = ?" for name in names)]
     if ends:
         assignments.append("expires_at = ? + keep")

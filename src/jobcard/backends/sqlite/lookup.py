@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import Bucket, Filter, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.pages import end_of
 from jobcard.backends.sqlite.connection import Connection, Row
 from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
 from jobcard.backends.sqlite.statements import marks
-from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.job import Ref
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -76,7 +77,6 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
     return " and ".join(parts) or "true", values
 
 
-_FEW = 5_000
 _ABOVE_ALL = b"\xff" * 17
 
 
@@ -86,7 +86,7 @@ def _parts_of_few(connection: Connection, sql: Mapping[str, str], where: Filter)
     Few are sorted in no time; among many, a walk down the ids soon meets enough.
     """
     parts = [part for state, part in _PARTS if state in where.states]
-    left = _FEW
+    left = FEW
     for part in parts:
         [(number,)] = connection.execute(sql["count_up_to"].replace("{where}", part), (left + 1,))
         left -= number
@@ -97,7 +97,7 @@ def _parts_of_few(connection: Connection, sql: Mapping[str, str], where: Filter)
 
 def list_jobs(
     connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int, before_id: bytes | None
-) -> Sequence[JobRow]:
+) -> Listed:
     """Jobs of a filter, newest id first; unreadable ones are left out and logged."""
     if where.touched_since is not None:
         return _list_touched(connection, sql, where, limit=limit, before_id=before_id)
@@ -105,15 +105,21 @@ def list_jobs(
     if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n in ({refs}) and {condition}"
-    return _page(connection, sql, sql["list"].replace("{where}", condition), [*values, limit])
+    return _page(connection, sql, sql["list"].replace("{where}", condition), values, limit)
 
 
-def _page(connection: Connection, sql: Mapping[str, str], statement: str, values: Sequence[object]) -> list[JobRow]:
+def _page(
+    connection: Connection, sql: Mapping[str, str], statement: str, values: Sequence[object], limit: int
+) -> Listed:
+    values = [*values, limit]
     try:
-        return list(map(to_job, connection.execute(statement.replace("{what}", JOB_COLUMNS), values)))
+        rows = list(map(to_job, connection.execute(statement.replace("{what}", JOB_COLUMNS), values)))
+        met = [row.id for row in rows]
     except CorruptRecordError:
-        refs = connection.execute(statement.replace("{what}", "n"), values)
-        return list(map(to_job, _readable(connection, sql["get_ref"], [ref for (ref,) in refs])))
+        found = connection.execute(statement.replace("{what}", "n, id"), values)
+        rows = list(map(to_job, _readable(connection, sql["get_ref"], [ref for ref, _ in found])))
+        met = [job_id for _, job_id in found]
+    return Listed(rows, end_of(met, limit))
 
 
 def touched(sql: Mapping[str, str], where: Filter) -> tuple[str, list[object]]:
@@ -130,21 +136,21 @@ def touched(sql: Mapping[str, str], where: Filter) -> tuple[str, list[object]]:
 
 def _list_touched(
     connection: Connection, sql: Mapping[str, str], where: Filter, *, limit: int, before_id: bytes | None
-) -> Sequence[JobRow]:
+) -> Listed:
     condition, values = conditions(where, before_id)
     refs, since = touched(sql, where)
     if not refs:
-        return []
-    [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, _FEW + 1])
-    if number > _FEW:
+        return Listed([], None)
+    [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, FEW + 1])
+    if number > FEW:
         # Too many to sort for every page. Most of them are young, so a short walk down the ids meets enough.
-        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, _FEW + 10 * limit))
+        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, FEW + 10 * limit))
         bound, lowest = ("id >= ? and ", below[0]) if below else ("", ())
-        page = _page(connection, sql, sql["list"].replace("{where}", bound + condition), [*lowest, *values, limit])
-        if len(page) == limit or not below:
+        page = _page(connection, sql, sql["list"].replace("{where}", bound + condition), [*lowest, *values], limit)
+        if page.below is not None or not below:
             return page
     statement = sql["list_touched"].replace("{touched}", refs).replace("{where}", condition)
-    return _page(connection, sql, statement, [*since, *values, limit])
+    return _page(connection, sql, statement, [*since, *values], limit)
 
 
 def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:
@@ -177,36 +183,26 @@ def held(
     *,
     limit: int,
     after: Ref | None,
-) -> tuple[list[Claimed], list[Ref]]:
+) -> tuple[Held, list[Ref]]:
     """The first claims behind `after` that any of these statements finds, and the numbers of unreadable ones."""
-    found: dict[int, Row] = {}
-    broken: list[Ref] = []
+    found: dict[int, Row | None] = {}
     for name, value in looks:
-        rows, unreadable = _held_by_one(connection, sql, sql[name], value, limit, after or 0)
-        found |= {row[0]: row for row in rows}
-        broken += unreadable
-    return [to_claimed(found[ref]) for ref in sorted(found)[:limit]], broken
+        found |= _held_by_one(connection, sql, sql[name], (value, limit, after or 0))
+    met = sorted(found)[:limit]
+    claims = [to_claimed(row) for ref in met if (row := found[ref]) is not None]
+    return Held(claims, end_of(met, limit)), [ref for ref in met if found[ref] is None]
 
 
 def _held_by_one(
-    connection: Connection, sql: Mapping[str, str], statement: str, value: object, limit: int, after: Ref
-) -> tuple[list[Row], list[Ref]]:
-    rows: list[Row] = []
-    broken: list[Ref] = []
-    while len(rows) < limit:
-        values = (value, limit - len(rows), after)
-        try:
-            return rows + connection.execute(statement.replace("{what}", CLAIMED_COLUMNS), values), broken
-        except CorruptRecordError:
-            refs = [ref for (ref,) in connection.execute(statement.replace("{what}", "n"), values)]
-            if not refs:
-                break  # settled meanwhile
-            readable = _readable(connection, sql["get_claimed"], refs)
-            rows += readable
-            broken += set(refs).difference(row[0] for row in readable)
-            # An unreadable one takes nobody's place: a short answer says that there are no more.
-            after = refs[-1]
-    return rows, broken
+    connection: Connection, sql: Mapping[str, str], statement: str, values: Sequence[object]
+) -> dict[int, Row | None]:
+    """What one statement finds, by number; None: it cannot be read."""
+    try:
+        return {row[0]: row for row in connection.execute(statement.replace("{what}", CLAIMED_COLUMNS), values)}
+    except CorruptRecordError:
+        refs = [ref for (ref,) in connection.execute(statement.replace("{what}", "n"), values)]
+        readable = {row[0]: row for row in _readable(connection, sql["get_claimed"], refs)}
+        return {ref: readable.get(ref) for ref in refs}
 
 
 def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:

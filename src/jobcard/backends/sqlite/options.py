@@ -31,8 +31,8 @@ class Options:
     temp_store: str | None = None
     wal_autocheckpoint: int | None = None
     readonly: bool = False
-    pool_size: int = 1
-    """Connections for reading; there is always one for writing."""
+    pool_size: int = 5
+    """Connections for reading, opened when needed; there is always one for writing."""
     pool_timeout: float = 30.0
     """How long to wait for another thread to give a connection back."""
     pool_recycle: float | None = None
@@ -62,14 +62,15 @@ _CHECKS: Mapping[str, Check] = {
     "pool_recycle": seconds(1, 10 * clock.DAY / clock.SECOND),
     "prefix": _prefix,
 }
+KNOWN = frozenset(field.name for field in fields(Options))
+"""Every name that the URL, or `config`, may say."""
 
 
 def read_options(url_or_path: object, given: Mapping[str, Any]) -> tuple[str, Options]:
     """The path (or `:memory:`) and the checked options; `given` wins over the URL. None: not given."""
     path, in_url = _take_apart(url_or_path)
-    known = {field.name for field in fields(Options)}
-    check_names(dict(in_url), known, f"the store URL {mask(url_or_path)!r}")
-    check_names(dict(given), known, "the SQLite store")
+    check_names(dict(in_url), KNOWN, f"the store URL {mask(url_or_path)!r}")
+    check_names(dict(given), KNOWN, "the SQLite store")
     merged = {**in_url, **{name: value for name, value in given.items() if value is not None}}
     checked: dict[str, Any] = {
         name: _CHECKS[name](f"the SQLite option {name}", value) for name, value in merged.items()

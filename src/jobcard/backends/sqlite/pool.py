@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,45 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _left_behind: list[object] = []  # the parent's connections in a forked child: never touched, never closed
 
 
+class Places:
+    """A number of places, given to who waits longest: nobody passes, but for those who are to be first.
+
+    With a semaphore a thread that writes one thing after another may take its own place again and again, and the
+    engine's loop would stand behind it for as long as that goes on.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+
+    def take(self, timeout: float, *, first: bool = False) -> bool:
+        """Take a place; False: none came free in time."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = threading.Lock()
+            turn.acquire()
+            (self._waiting.appendleft if first else self._waiting.append)(turn)
+        if turn.acquire(timeout=timeout):
+            return True
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return False
+        return True  # at the last moment
+
+    def give(self, number: int = 1) -> None:
+        """Give places back."""
+        with self._lock:
+            for _ in range(number):
+                if self._waiting:
+                    self._waiting.popleft().release()
+                else:
+                    self._free += 1
+
+
 class Pool:
     """At most `size` connections to one file, or the only one to a store in memory."""
 
@@ -34,18 +74,18 @@ class Pool:
         self._in_memory = False
         self._closed = False
         self._lost = False
-        self._places = threading.Semaphore(size)
+        self._places = Places(size)
         self._idle: list[tuple[FileConnection, float]] = []
         _pools.add(self)
 
     @contextmanager
-    def use(self, *, create: bool = False) -> Iterator[Connection]:
-        """Borrow a connection. create: make the file if there is none."""
+    def use(self, *, create: bool = False, first: bool = False) -> Iterator[Connection]:
+        """Borrow a connection. create: make the file if there is none. first: before all who wait for one already."""
         if self._closed:
             raise StoreError("this store is closed")
         if self._lost:
             raise StoreError("a store in memory belongs to the process that made it; this is a forked child")
-        if not self._places.acquire(timeout=self._timeout):
+        if not self._places.take(self._timeout, first=first):
             raise StoreUnavailableError(f"no connection came free within {self._timeout:g} s (pool_timeout)")
         try:
             opened, since = self._take_idle() or (self._open(create), time.monotonic())
@@ -57,7 +97,7 @@ class Pool:
                 else:
                     self._idle.append((opened, since))
         finally:
-            self._places.release()
+            self._places.give()
 
     def _open(self, create: bool) -> FileConnection:
         opened = self._open_file(create)
@@ -83,14 +123,13 @@ class Pool:
     def _take_all(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
         for taken in range(self._size):
-            if not self._places.acquire(timeout=max(0.0, until - time.monotonic())):
-                if taken:
-                    self._places.release(taken)
+            if not self._places.take(max(0.0, until - time.monotonic())):
+                self._places.give(taken)
                 return False
         return True
 
     def _give_all(self) -> None:
-        self._places.release(self._size)
+        self._places.give(self._size)
 
     def _close_idle(self) -> None:
         while self._idle:
@@ -108,7 +147,7 @@ class Pool:
         _left_behind.append(self._idle)
         self._idle = []
         self._lost = self._in_memory
-        self._places = threading.Semaphore(self._size)
+        self._places = Places(self._size)
 
 
 _held_for_fork: list[Pool] = []

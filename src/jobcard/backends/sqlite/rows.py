@@ -11,9 +11,6 @@ JOB_COLUMNS = ", ".join(JobRow._fields)
 _STORED_AS = {"ref": "n", "token": "claim_token"}
 CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fields)
 
-# What a change may set: everything but what names the job and what a store keeps itself.
-SETTABLE = frozenset(JobRow._fields) - {"id", "state", "claim_token", "version", "created_at", "keep"}
-
 to_job = JobRow._make
 to_claimed = Claimed._make
 

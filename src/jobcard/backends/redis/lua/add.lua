@@ -1,6 +1,7 @@
 -- Stores new jobs that are not there yet; what `enqueue` and follow-ups have in common.
 --
--- jobs    [[id, digest, queue, rank, order_offset, delay, at, keep, unique_key, name], …]
+-- jobs    [[id, digest, queue, rank, order_offset, delay, at, keep, unique_key, name,
+--         limit_key], …]
 -- cards   ARGV from `first` on, one for each job: 32 characters of digest, then what no script reads
 -- returns [[fate, id of the job that is there], …]
 
@@ -22,7 +23,7 @@ local function add(jobs, first)
       live[RANK], live[ORDER_AT], live[AVAILABLE_AT], live[CREATED_AT] = job[4], due + job[5], due, now
       live[HOLD] = due > now and 'delay' or false
       live[ATTEMPT], live[CRASHES], live[INTERRUPTS], live[VERSION] = 0, 0, 0, 1
-      live[KEEP], live[UNIQUE_KEY] = job[8], key
+      live[KEEP], live[UNIQUE_KEY], live[LIMIT_KEY] = job[8], key, job[11]
       redis.call('HSET', K_card, id, ARGV[first + place - 1])
       redis.call('ZADD', K_ids, 0, id)
       enter(id, live)

@@ -5,8 +5,6 @@
 --          1: now, 2: now + value · ends: give it an `expires_at` · error false: none · lines [[ago, text], …] or false
 -- returns  whether it applied
 
-local MOST_TRIES, MOST_LINES, MOST_TEXT = 20, 1000, 65536
-
 local function read_list(key, id)
   local text = redis.call('HGET', key, id)
   return text and cmsgpack.unpack(text) or {}
@@ -20,7 +18,7 @@ end
 local function keep_try(id, attempt, error)
   local tries = read_list(K_attempts, id)
   tries[#tries + 1] = { attempt, now, error }
-  write_from(K_attempts, id, tries, #tries - MOST_TRIES + 1)
+  write_from(K_attempts, id, tries, #tries - LAST_ATTEMPTS + 1)
 end
 
 -- Characters, not bytes: every byte but those that go on with a character.
@@ -30,9 +28,9 @@ local function keep_lines(id, new)
   local lines, size = read_list(K_lines, id), 0
   for _, line in ipairs(new) do lines[#lines + 1] = { now - line[1], line[2] } end
   local first = #lines + 1
-  while first > 1 and #lines - first + 1 < MOST_LINES do
+  while first > 1 and #lines - first + 1 < LAST_LINES do
     size = size + length(lines[first - 1][2])
-    if size > MOST_TEXT then break end
+    if size > LINES_TEXT then break end
     first = first - 1
   end
   write_from(K_lines, id, lines, first)

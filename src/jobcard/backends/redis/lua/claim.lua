@@ -15,9 +15,9 @@ local function claim(owner, lease, wants, total)
       for place, member in ipairs(members) do ids[place] = string.sub(member, -32) end
       local texts, cards = redis.call('HMGET', K_live, unpack(ids)), redis.call('HMGET', K_card, unpack(ids))
       for place, id in ipairs(ids) do
-        local fine, live = pcall(cmsgpack.unpack, texts[place] or '')
-        if fine and type(live) == 'table' and live[VERSION] ~= nil and type(live[CLAIM_TOKEN]) == 'number'
-          and type(live[ATTEMPT]) == 'number' and live[STATE] == 'waiting' and cards[place] then
+        local live = unpack_live(texts[place])
+        if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'
+          and live[STATE] == 'waiting' and cards[place] then
           live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
           live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
           live[VERSION] = live[VERSION] + 1

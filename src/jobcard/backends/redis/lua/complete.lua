@@ -18,9 +18,9 @@ local function complete(columns, refusals)
   local lives, plain, kept, done, members = {}, {}, {}, {}, {}
   local settled = {}
   for place, id in ipairs(ids) do
-    local fine, live = pcall(cmsgpack.unpack, texts[place] or '')
+    local live = unpack_live(texts[place])
     local token = columns[2][place]
-    if fine and type(live) == 'table' and live[CLAIM_TOKEN] == token and AT_WORK[live[STATE]] and not settled[id] then
+    if live and live[CLAIM_TOKEN] == token and AT_WORK[live[STATE]] and not settled[id] then
       settled[id] = true
       done[#done + 1] = id
       members[#members + 1] = live[CLAIMED_BY] .. NUL .. id

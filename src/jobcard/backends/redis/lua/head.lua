@@ -38,11 +38,17 @@ local function write_counts()
   changed = {}
 end
 
+-- The array in a text, nil if it is none. One that an older jobcard wrote ends early: its missing fields become false,
+-- as an array with a hole would not be packed as one. What a newer jobcard added behind them stays in it.
+local function unpack_live(text)
+  local fine, live = pcall(cmsgpack.unpack, text or '')
+  if not fine or type(live) ~= 'table' or type(live[VERSION]) ~= 'number' then return nil end
+  for field = #live + 1, FIELDS do live[field] = false end
+  return live
+end
 local function read_live(id)
-  local text = redis.call('HGET', K_live, id)
-  if not text then return nil end
-  local fine, live = pcall(cmsgpack.unpack, text)
-  if fine and type(live) == 'table' and live[VERSION] ~= nil and type(live[QUEUE]) == 'string'
+  local live = unpack_live(redis.call('HGET', K_live, id))
+  if live and type(live[QUEUE]) == 'string'
     and type(live[CLAIM_TOKEN]) == 'number' and type(live[RANK]) == 'number' and type(live[ORDER_AT]) == 'number' then
     return live
   end

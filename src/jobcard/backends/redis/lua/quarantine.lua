@@ -1,12 +1,49 @@
--- Takes unreadable jobs out of every index that may name them; their bytes stay.
+-- Takes unreadable jobs from their holders, and out of the line; their bytes stay.
+-- Safe at once with others: no other command runs in between, so one settled or renewed meanwhile stays as it is.
 --
--- ARGV[1]  [now, ids]
+-- ARGV[1]  [now, ids, whether only those whose lease has run out]
+-- returns  how many were taken
 
-for _, id in ipairs(input[2]) do
+local refused = begin()
+if refused then return refused end
+local only_lapsed, taken = input[3], 0
+
+-- What this script changes must be as jobcard writes it; card and texts need not be.
+local function is_held(live)
+  return live and is_at_work(live[STATE]) and type(live[CLAIMED_BY]) == 'string' and type(live[VERSION]) == 'number'
+    and type(live[LEASE_UNTIL]) == 'number' and type(live[ATTEMPT]) == 'number' and type(live[CREATED_AT]) == 'number'
+end
+
+local function take(id, live)
+  local unspent = live[STATE] == 'claimed' and 1 or 0
+  leave(id, live)
+  live[STATE], live[HOLD], live[REASON] = 'waiting', 'broken', 'broken'
+  live[CLAIMED_BY], live[LEASE_UNTIL], live[CLAIMED_AT], live[STARTED_AT] = false, false, false, false
+  live[ATTEMPT], live[CLAIM_TOKEN], live[VERSION] = live[ATTEMPT] - unspent, live[CLAIM_TOKEN] + 1, live[VERSION] + 1
+  enter(id, live)
+end
+
+-- Where not even that can be read: out of every index that may name it.
+local function forget(id)
   redis.call('SADD', K_broken, id)
   redis.call('ZREM', K_leases, id)
   for _, member in ipairs(redis.call('ZRANGE', K_held, 0, -1)) do
     if string.sub(member, -32) == id then redis.call('ZREM', K_held, member) end
   end
 end
-return #input[2]
+
+for _, id in ipairs(input[2]) do
+  local live = read_live(id)
+  local lease = tonumber(redis.call('ZSCORE', K_leases, id) or 0)
+  if not only_lapsed or lease <= now then
+    if is_held(live) then
+      take(id, live)
+      taken = taken + 1
+    elseif not live then
+      forget(id)
+      taken = taken + 1
+    end
+  end
+end
+write_counts()
+return taken

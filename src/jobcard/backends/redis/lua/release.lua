@@ -1,11 +1,11 @@
--- Puts delayed jobs that are due in line, at most 200 in one call.
+-- Puts delayed jobs that are due in line.
 
 local function quarantine(id, why)
   redis.call('SADD', K_broken, id)
 end
 
 local function release()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K_due, '-inf', now, 'LIMIT', 0, 200)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K_due, '-inf', now, 'LIMIT', 0, RELEASED_AT_ONCE)) do
     local live = read_live(id)
     if live then
       leave(id, live)

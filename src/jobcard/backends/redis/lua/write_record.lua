@@ -8,9 +8,11 @@ local refused = begin()
 if refused then return refused end
 local field = input[2] .. NUL .. input[3]
 local text = redis.call('HGET', K_records, field)
-local version = text and cmsgpack.unpack(text)[2] or 0
+local record = text and cmsgpack.unpack(text) or {}
+local version = record[2] or 0
 if input[5] and input[5] ~= version then return false end
-redis.call('HSET', K_records, field, cmsgpack.pack({ input[4], version + 1, now }))
+record[1], record[2], record[3] = input[4], version + 1, now
+redis.call('HSET', K_records, field, cmsgpack.pack(record))
 if input[6] then
   raise_settings()
   ring()
