@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jobcard.core import clock, limits
+from jobcard.core.rates import QueueLimit, RateLimit
 from jobcard.errors import ConfigError, CorruptRecordError
 
 DEFAULT_CONCURRENCY = 10
@@ -20,6 +21,8 @@ class Queue:
     concurrency: jobs of this queue at once in one engine, 1..10,000.
     priority: queues with a higher one are served first, strictly; -32,768..32,767.
     weight: as soon as one queue has another than 1, engines share their jobs out by weight, not by priority; 1..1,000.
+    global_concurrency: jobs of this queue at once over all engines, 1..10,000; None: nothing but what engines can do.
+    rate: how many of its jobs may start in a window of time over all engines; None: nothing bounds it.
     ageing: seconds of waiting that count as much as one point of priority, for jobs within the queue and for the
     queue beside others, so that none waits for ever; None: priority is strict.
     paused: engines take nothing from it.
@@ -29,6 +32,8 @@ class Queue:
     concurrency: int = DEFAULT_CONCURRENCY
     priority: int = 0
     weight: int = 1
+    global_concurrency: int | None = None
+    rate: RateLimit | None = None
     ageing: float | None = None
     paused: bool = False
 
@@ -37,11 +42,25 @@ class Queue:
         limits.check_whole(self.concurrency, "concurrency", 1, limits.MAX_CONCURRENCY, error=ConfigError)
         limits.check_whole(self.priority, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY, error=ConfigError)
         limits.check_whole(self.weight, "weight", 1, limits.MAX_WEIGHT, error=ConfigError)
+        if self.global_concurrency is not None:
+            most = limits.MAX_CONCURRENCY
+            limits.check_whole(self.global_concurrency, "global_concurrency", 1, most, error=ConfigError)
+        if self.rate is not None and not isinstance(self.rate, RateLimit):
+            raise ConfigError(
+                f"rate must be a RateLimit, for example RateLimit(50, per=1), not {type(self.rate).__name__}"
+            )
         if self.ageing is not None:
             ageing = limits.check_duration(self.ageing, "ageing", clock.SECOND // 1000, clock.DAY, error=ConfigError)
             object.__setattr__(self, "ageing", ageing / clock.SECOND)
         if not isinstance(self.paused, bool):
             raise ConfigError(f"paused must be True or False, not {type(self.paused).__name__}")
+
+    @property
+    def limit(self) -> QueueLimit | None:
+        """What bounds it over all engines; None: nothing."""
+        if self.global_concurrency is None and self.rate is None:
+            return None
+        return QueueLimit(self.global_concurrency, None if self.rate is None else self.rate.rate)
 
 
 def queue_to_text(queue: Queue, *, declared: Queue | None = None) -> str:
@@ -74,8 +93,14 @@ _FIELDS = tuple(field.name for field in fields(Queue) if field.name != "name")
 
 def _queue(name: str, document: Mapping[str, Any]) -> Queue:
     # A newer version may have written more than we know of.
-    return Queue(name, **{field: value for field, value in document.items() if field in _FIELDS})
+    known = {field: value for field, value in document.items() if field in _FIELDS}
+    if known.get("rate") is not None:
+        known["rate"] = RateLimit(**known["rate"])
+    return Queue(name, **known)
 
 
 def _fields(queue: Queue) -> dict[str, object]:
-    return {field: getattr(queue, field) for field in _FIELDS}
+    found = {field: getattr(queue, field) for field in _FIELDS}
+    if queue.rate is not None:
+        found["rate"] = {"count": queue.rate.count, "per": queue.rate.per}
+    return found
