@@ -17,7 +17,8 @@
     thawed PROCESS      … and goes on
     dead PROCESS        somebody saw that this process was gone
 
-A line written with one `write` survives the SIGKILL of its writer, and lines of one file do not mix.
+A line written with one `write` survives the SIGKILL of its writer, and lines of one file do not mix. Only the last one
+may be there in part, when its writer is in the middle of it, or was killed there: it does not count.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def read_history(folder: Path) -> list[Event]:
     events = []
     for path in sorted(folder.rglob("*.log")):
         process = path.stem
-        for line in path.read_text().splitlines():
+        for line in path.read_text().rpartition("\n")[0].splitlines():
             at, kind, *facts = line.split(" ")
             events.append(Event(int(at), process, kind, tuple(facts)))
     return sorted(events)

@@ -9,11 +9,12 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from checker.crowd import Crowd
 from checker.faults.base import Steps
@@ -22,10 +23,12 @@ from checker.lab import Lab, Tree, below
 from checker.tail import Tail
 from helpers.places import Place
 from helpers.proxy import Proxy
-from jobcard.errors import JobcardError, StoreError
+from jobcard.core.ids import IdSource
+from jobcard.errors import EnqueueUnknownError, JobcardError, StoreError
 
 # One for good: a server that is started by a thread ends with that thread.
 _helper = ThreadPoolExecutor(1, "checker-helper")
+_ids = IdSource()
 
 SKEWED = Path(__file__).with_name("skewed")
 PATIENCE = 60.0
@@ -123,6 +126,19 @@ class Scene:
         while not future.done():
             yield
         future.result()
+
+    def enqueued(self, job: Any, number: int = 1) -> Generator[None, None, list[Any]]:
+        """Enqueue so many of a job, however long that takes: a host that stands still may have the lock of a file."""
+        ids = [UUID(bytes=each) for each in _ids.take(number)]
+        handles: list[Any] = []
+
+        def insist() -> None:
+            while not handles:
+                with contextlib.suppress(EnqueueUnknownError):
+                    handles.extend(self.lab.enqueue(self.app, [job.options(id=each).call() for each in ids]))
+
+        yield from self.in_background(insist)
+        return handles
 
     def runs_again(self, tree: Tree, since: float) -> Steps:
         """Wait until one of its workers begins a job after a moment."""

@@ -53,11 +53,12 @@ class Tail:
         since = self._read.get(path.name, 0)
         with path.open("rb") as file:
             file.seek(since)
-            new = file.read()
-        for line in new.decode().splitlines():
+            # A line that is just being written may be there in part.
+            new = file.read().rpartition(b"\n")
+        for line in new[0].decode().splitlines():
             at, kind, *facts = line.split(" ")
             self._note(int(at) / 1e9, process, kind, facts)
-        self._read[path.name] = since + len(new)
+        self._read[path.name] = since + len(new[0]) + len(new[1])
 
     def _note(self, at: float, process: str, kind: str, facts: list[str]) -> None:
         match kind:

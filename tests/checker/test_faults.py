@@ -70,3 +70,15 @@ def test_a_part_that_is_run_again_replaces_its_line(tmp_path: Path) -> None:
     lines = out.read_text().splitlines()
     assert len(lines) == 3
     assert '"sqlite"' in lines[0] and '"seed": 2' in lines[1] and '"outage"' in lines[2]
+
+
+def test_a_line_that_is_just_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    """A reader may see the front of a write: it does not count, and nothing of the line is lost."""
+    file, tail = tmp_path / "1-1.log", Tail(tmp_path)
+    file.write_text("1000000000 run-begin aa 1 1\n20000")
+    tail.look()
+    assert (tail.last_begin, len(read_history(tmp_path))) == ({"1-1": 1.0}, 1)
+    (tmp_path / "over" / "1-1.log").rename(file)
+    file.write_text("1000000000 run-begin aa 1 1\n2000000000 run-begin bb 1 1\n")
+    tail.look()
+    assert (tail.last_begin, len(read_history(tmp_path))) == ({"1-1": 2.0}, 2)

@@ -15,7 +15,7 @@ AT_ONCE = 15
 def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     """Cancel some of the newest jobs, and one that runs until it is told; the checker sees who ran after all."""
     app = scene.app
-    [handle] = scene.lab.enqueue(app, [app.obey.call()])
+    [handle] = yield from scene.enqueued(app.obey)
     for job in chance.sample(sorted(scene.tail.newest), min(AT_ONCE, len(scene.tail.newest))):
         scene.cancel(job)
         yield

@@ -13,7 +13,7 @@ AT_ONCE = 10
 
 def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
     """Ten poison jobs beside the load; recovered when all have failed with reason crash, and others began meanwhile."""
-    handles = scene.lab.enqueue(scene.app, [scene.app.poison.call() for _ in range(AT_ONCE)])
+    handles = yield from scene.enqueued(scene.app.poison, AT_ONCE)
     at = scene.now()
     left = {handle.id.hex: handle for handle in handles}
 

@@ -79,7 +79,9 @@ def day() -> None:
     print(packed.result(timeout=30))
     job = packed.refresh()
     print(job.progress.value if job.progress else None, job.checkpoint, [text for _, text in job.log])
-    [letter] = jobs.iterate(name="orders.mail")
+    while not (letters := list(jobs.iterate(name="orders.mail"))):
+        time.sleep(0.01)  # on MongoDB what follows is seen a moment after the success
+    [letter] = letters
     print(letter.parent_id == packed.id, jobs.handle(letter.id).result(timeout=30))
     print(reason_of(hang.enqueue()))
     running = wait_for_ever.enqueue()
