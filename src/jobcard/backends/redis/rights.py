@@ -36,6 +36,8 @@ _TRIALS = {
     "ZRANGEBYSCORE": ("meta", "0", "1"),
     "ZRANGEBYLEX": ("meta", "'-'", "'+'"),
     "ZREVRANGEBYLEX": ("meta", "'+'", "'-'"),
+    "ZLEXCOUNT": ("meta", "'-'", "'+'"),
+    "ZREMRANGEBYSCORE": ("meta", "1", "0"),
     "SADD": ("meta", "'trial'"),
     "UNLINK": ("trial",),
 }

@@ -14,19 +14,27 @@ from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rows import LIVE
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT
+from jobcard.core.rates import SLOTS
 
 MOST_JOBS = 200
 """Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
+KEPT_OUT_AT_ONCE = 1_000
+"""Jobs that one script puts aside, because their keys are at their limits, before it lets other commands run."""
 _BOUNDS = {
     "LAST_ATTEMPTS": LAST_ATTEMPTS,
     "LAST_LINES": LAST_LINES,
     "LINES_TEXT": LINES_TEXT,
     "RELEASED_AT_ONCE": min(RELEASED_AT_ONCE, MOST_JOBS),
+    "MOST_JOBS": MOST_JOBS,
+    "KEPT_OUT_AT_ONCE": KEPT_OUT_AT_ONCE,
+    "SLOTS": SLOTS,
 }
 """What scripts are told of how much is kept and done, by their own names for it."""
 _PARTS = {
     "enqueue": ("add", "enqueue"),
-    "exchange": ("add", "release", "complete", "apply", "claim", "exchange"),
+    "exchange": ("add", "release", "complete", "apply", "admission", "claim", "exchange"),
+    "let_in": ("release", "admission", "let_in"),
+    "usage": ("release", "admission", "usage"),
     "apply_by_operator": ("apply", "apply_by_operator"),
     "delete_jobs": ("delete", "delete_jobs"),
     "prune": ("delete", "prune"),
