@@ -11,7 +11,6 @@ from jobcard.backends.redis import admission, changes, rows
 from jobcard.core.job import Claimed
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
-
 MOST_ROUNDS = 20
 """Scripts of one exchange at most: behind so many jobs of full limit keys whoever waits for its outcomes has waited."""
 

@@ -117,9 +117,12 @@ def migrations() -> tuple[Migration, ...]:
 
 def _script(body: str) -> Script:
     keys = "".join(f"local K_{name}=KEYS[{place}]\n" for place, name in enumerate(NAMES, 1))
-    bounds = "".join(f"local {name}={value}\n" for name, value in _BOUNDS.items())
-    fields = "".join(f"local {field.upper()}={place}\n" for place, field in enumerate(LIVE, 1))
-    text = f"{keys}{bounds}{fields}local FIELDS={len(LIVE)}\n{_read('lua', 'head.lua')}{body}"
+    numbers = {**_BOUNDS, **{field.upper(): place for place, field in enumerate(LIVE, 1)}, "FIELDS": len(LIVE)}
+    # As numbers, not as locals: each function of a script that names a local looks for it again at every run.
+    text = re.sub(
+        r"\b[A-Z][A-Z_]+\b", lambda found: str(numbers.get(found[0], found[0])), _read("lua", "head.lua") + body
+    )
+    text = keys + text
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

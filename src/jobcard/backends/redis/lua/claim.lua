@@ -6,15 +6,13 @@
 -- returns  [[id, live, card], …] by place of the queue, then rank, order, id; whether so many were put aside that it
 --          stopped; when the rate of a queue with jobs in line lets in one more, or false
 
-local function line_of(queue) return '[' .. queue .. NUL, '(' .. queue .. '\1' end
-
 local function claim(owner, lease, wants, total)
   local claimed, kept_out, free = {}, 0, false
   for _, want in ipairs(wants) do
     local queue, limit, before = want[1], want[3], #claimed
-    local from, to = line_of(queue)
+    local from, to = '[' .. queue .. NUL, '(' .. queue .. '\1'
     local most = math.min(want[2], total - before)
-    if limit and most > 0 then most = math.min(most, room_in_queue(queue, limit)) end
+    if limit and most > 0 then most = math.min(most, admission().room_in_queue(queue, limit)) end
     local look = most
     while most > 0 and kept_out < KEPT_OUT_AT_ONCE do
       local members = redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, look)
@@ -34,21 +32,23 @@ local function claim(owner, lease, wants, total)
         if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'
           and live[STATE] == 'waiting' and cards[place] then
           local may, again = true, 0
-          if key then may, again = enters(live) end
+          if key then may, again = admission().enters(live) end
           live[VERSION] = live[VERSION] + 1
           if may then
             live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
             live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
             leases[#leases + 1], leases[#leases + 2] = now + lease, id
             held[#held + 1], held[#held + 2] = 0, owner .. NUL .. id
-            if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id end
+            if key then
+              keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id
+              came_in[id] = nil
+            end
             if live[CANCEL_REQUESTED] then
               redis.call('HSET', K_cancels, owner .. NUL .. id, live[CANCEL_REQUESTED])
             end
             count(queue, 'waiting', -1)
             count(queue, 'claimed', 1)
             most = most - 1
-            came_in[id] = nil
           elseif again > 0 then
             live[HOLD], live[AVAILABLE_AT] = 'delay', again
             due[#due + 1], due[#due + 2] = again, id
@@ -77,13 +77,12 @@ local function claim(owner, lease, wants, total)
       look = math.max(most, math.min(2 * look, MOST_JOBS))
     end
     if limit and limit[2] then
-      count_starts(of_queue(queue), limit[2], #claimed - before)
-      local again = free_at(read_starts(of_queue(queue)), limit[2])
+      local again = admission().count_of_queue(queue, limit[2], #claimed - before)
       if again > now and #redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, 1) > 0 then
         free = math.min(free or again, again)
       end
     end
   end
-  count_started()
+  if made then made.count_started() end
   return claimed, kept_out >= KEPT_OUT_AT_ONCE and #claimed < total, free
 end

@@ -30,7 +30,7 @@ for _, outcome in ipairs(input[5]) do
   end
 end
 local may_come_in = MOST_JOBS
-for _, key in ipairs(input[8]) do may_come_in = may_come_in - let_in(key, may_come_in) end
+for _, key in ipairs(input[8]) do may_come_in = may_come_in - admission().let_in(key, may_come_in) end
 local claimed, more, free_at = claim(owner, input[3], input[6], input[7])
 write_counts()
 -- Somebody else may want what was let in and not claimed.

@@ -8,14 +8,15 @@ local function next_key(from)
   local member = redis.call('ZRANGEBYLEX', K_keyed_held, from, '+', 'LIMIT', 0, 1)[1]
   return member and string.sub(member, 5, 4 + struct.unpack('>I4', member))
 end
-local function behind(key) return key and select(2, from_to(key)) or '-' end
+local limits = admission()
+local function behind(key) return key and select(2, limits.from_to(key)) or '-' end
 
 local after, most, number, key = input[2], input[3], 0, next_key(behind(input[2]))
 if not key then return { 0, false, false } end
 local refused = begin()
 if refused then return refused end
 for _ = 1, MOST_JOBS do
-  number = number + let_in(key, most - number)
+  number = number + limits.let_in(key, most - number)
   if number >= most then break end  -- this key may have room for more
   after, key = key, next_key(behind(key))
   if not key then break end
