@@ -155,7 +155,7 @@ class RedisBackend:
         guard = f"local found=tonumber(redis.call('HGET',K_meta,'schema') or 0)\nif found~={before} then return 0 end\n"
         finish = f"\nredis.call('HSET',K_meta,'schema',{after})\nreturn 1\n" if after else "\nreturn 1\n"
         head, body = step.text.split("local NUL = '\\0'\n", 1)
-        text = f"{head}local NUL = '\\0'\n{guard}{body}{finish}"
+        text = f"{head}local NUL = '\\0'\n{scripts.spell_out(guard)}{body}{scripts.spell_out(finish)}"
         arguments = (rows.pack([now]), secrets.token_hex(16))
         with self._refusals_named(step):
             return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))

@@ -115,14 +115,19 @@ def migrations() -> tuple[Migration, ...]:
     )
 
 
+def spell_out(text: str) -> str:
+    """A text of Lua with keys, fields and bounds as what they stand for.
+
+    As locals they cost more: each function that names one looks for it again whenever the script runs.
+    """
+    keys = {f"K_{name}": f"KEYS[{place}]" for place, name in enumerate(NAMES, 1)}
+    fields = {field.upper(): place for place, field in enumerate(LIVE, 1)}
+    words = {**keys, **fields, **_BOUNDS, "FIELDS": len(LIVE)}
+    return re.sub(r"\b[A-Z]\w+", lambda word: str(words.get(word[0], word[0])), text)
+
+
 def _script(body: str) -> Script:
-    keys = "".join(f"local K_{name}=KEYS[{place}]\n" for place, name in enumerate(NAMES, 1))
-    numbers = {**_BOUNDS, **{field.upper(): place for place, field in enumerate(LIVE, 1)}, "FIELDS": len(LIVE)}
-    # As numbers, not as locals: each function of a script that names a local looks for it again at every run.
-    text = re.sub(
-        r"\b[A-Z][A-Z_]+\b", lambda found: str(numbers.get(found[0], found[0])), _read("lua", "head.lua") + body
-    )
-    text = keys + text
+    text = "local KEYS=KEYS\n" + spell_out(_read("lua", "head.lua") + body)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

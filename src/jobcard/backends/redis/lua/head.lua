@@ -1,7 +1,7 @@
 -- What every script begins with: the names of its keys, the places of a live array, and how a job enters and leaves
 -- the indexes. A job is in exactly those indexes that its state and hold put it in.
 --
--- KEYS    as in keys.py, named K_card, K_live, … below
+-- KEYS    as in keys.py, named K_card, K_live, … below; fields of a live array as in rows.py, named STATE, QUEUE, …
 -- ARGV[1] msgpack array: [1] now in microseconds, false: the server's own time; the rest as each script says
 --
 -- A script is not undone after an error, so everything that can fail comes before the first write: memory by `begin()`.
