@@ -12,9 +12,10 @@ from jobcard.core.rates import QueueLimit, Starts, Use
 
 def let_in(run: Callable[..., Any], limit: int) -> int:
     """Put at most so many jobs back in line whose limit key has room again; how many. One script for some keys each."""
-    total, behind, more = 0, b"", True
+    total, behind, more = 0, None, True
     while more and total < limit:
-        number, behind, more = run("let_in", behind or False, min(MOST_JOBS, limit - total))
+        after = False if behind is None else behind.decode()
+        number, behind, more = run("let_in", after, min(MOST_JOBS, limit - total))
         total += number
     return total
 

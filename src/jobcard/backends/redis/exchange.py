@@ -31,10 +31,10 @@ def exchange(
 
     def settle(done: Completions) -> Any:
         columns = [done.refs, done.tokens, _results(done), done.started_ago]
-        return run("exchange", owner, lease, columns, moves, _wants(want), want.total, sorted(freed), cards=cards)
+        return run("exchange", owner, lease, columns, moves, *_wants(want), sorted(freed), cards=cards)
 
     def go_on(left: Want) -> Any:
-        return run("exchange", owner, lease, _NOTHING_DONE, [], _wants(left), left.total, [])
+        return run("exchange", owner, lease, _NOTHING_DONE, [], *_wants(left), [])
 
     try:
         answer = settle(completions)
@@ -62,13 +62,9 @@ def exchange(
 _NOTHING_DONE: list[list[object]] = [[], [], [], []]
 
 
-def _wants(want: Want) -> list[list[object]]:
-    limits = want.limits
-    return [
-        [queue, most, admission.to_array(limits[queue])] if queue in limits else [queue, most]
-        for queue, most in want.queues
-        if most > 0
-    ]
+def _wants(want: Want) -> tuple[list[tuple[str, int]], int, dict[str, list[object]]]:
+    limits = {queue: admission.to_array(limit) for queue, limit in want.limits.items()}
+    return [(queue, most) for queue, most in want.queues if most > 0], want.total, limits
 
 
 def _left_of(want: Want, claimed: Sequence[Claimed]) -> Want:

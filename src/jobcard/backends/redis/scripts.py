@@ -18,7 +18,7 @@ from jobcard.core.rates import SLOTS
 
 MOST_JOBS = 200
 """Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
-KEPT_OUT_AT_ONCE = 1_000
+KEPT_OUT_AT_ONCE = 500
 """Jobs that one script puts aside, because their keys are at their limits, before it lets other commands run."""
 _BOUNDS = {
     "LAST_ATTEMPTS": LAST_ATTEMPTS,

@@ -41,6 +41,9 @@ local function replace(id, job, card)
   if second then take_out(second, keyed_member) end
   count(live[QUEUE], 'waiting', -1)
   fill(live, job)
+  -- What the first one has tried and said of itself is not held against this one.
+  live[ATTEMPT], live[CRASHES], live[INTERRUPTS] = 0, 0, 0
+  live[CANCEL_REQUESTED], live[ERROR_KIND], live[PROGRESS], live[CHECKPOINT] = false, false, false, false
   live[VERSION] = live[VERSION] + 1
   redis.call('HSET', K_card, id, card)
   enter(id, live)

@@ -15,22 +15,25 @@ local function new_admission()
   local function slot_of(rate) return math.ceil(rate[2] / SLOTS) end
   local function slot_at(rate) return (now - math.fmod(now, slot_of(rate))) / slot_of(rate) end
 
-  local function room(starts, rate)
-    local oldest, left = slot_at(rate) - SLOTS, rate[1]
+  -- Those far behind and far ahead of now were counted when the window was another one.
+  local function counts(start, rate) return math.abs(start[1] - slot_at(rate)) <= SLOTS end
+
+  -- How many more than the rate allows have started.
+  local function excess(starts, rate)
+    local over = -rate[1]
     for _, start in ipairs(starts) do
-      if start[1] >= oldest then left = left - start[2] end
+      if counts(start, rate) then over = over + start[2] end
     end
-    return math.max(0, left)
+    return over
   end
 
+  local function room(starts, rate) return math.max(0, -excess(starts, rate)) end
+
   local function free_at(starts, rate)
-    if room(starts, rate) > 0 then return now end
-    local oldest, over = slot_at(rate) - SLOTS, 1 - rate[1]
+    local over = excess(starts, rate) + 1
+    if over <= 0 then return now end
     for _, start in ipairs(starts) do
-      if start[1] >= oldest then over = over + start[2] end
-    end
-    for _, start in ipairs(starts) do
-      if start[1] >= oldest then
+      if counts(start, rate) then
         over = over - start[2]
         if over <= 0 then return (start[1] + SLOTS + 1) * slot_of(rate) end
       end

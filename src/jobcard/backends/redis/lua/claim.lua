@@ -2,14 +2,18 @@
 -- limits are put aside, and others behind them taken.
 -- Safe at once with others: no other command runs in between. Order: the line is kept in it.
 --
--- wants    [[queue, at most, limit of the queue as in admission.lua or missing], …]
+-- wants    [[queue, at most], …] · limits {queue: limit as in admission.lua}
 -- returns  [[id, live, card], …] by place of the queue, then rank, order, id; whether so many were put aside that it
 --          stopped; when the rate of a queue with jobs in line lets in one more, or false
 
-local function claim(owner, lease, wants, total)
+local function has_line(queue)
+  return #redis.call('ZRANGEBYLEX', K_line, '[' .. queue .. NUL, '(' .. queue .. '\1', 'LIMIT', 0, 1) > 0
+end
+
+local function claim(owner, lease, wants, total, limits)
   local claimed, kept_out, free = {}, 0, false
   for _, want in ipairs(wants) do
-    local queue, limit, before = want[1], want[3], #claimed
+    local queue, limit, before = want[1], limits[want[1]], #claimed
     local from, to = '[' .. queue .. NUL, '(' .. queue .. '\1'
     local most = math.min(want[2], total - before)
     if limit and most > 0 then most = math.min(most, admission().room_in_queue(queue, limit)) end
@@ -76,11 +80,9 @@ local function claim(owner, lease, wants, total)
       -- Who looks at few may have to look often.
       look = math.max(most, math.min(2 * look, MOST_JOBS))
     end
-    if limit and limit[2] then
+    if limit and limit[2] and total > 0 then
       local again = admission().count_of_queue(queue, limit[2], #claimed - before)
-      if again > now and #redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, 1) > 0 then
-        free = math.min(free or again, again)
-      end
+      if again > now and has_line(queue) then free = math.min(free or again, again) end
     end
   end
   if made then made.count_started() end

@@ -1,7 +1,7 @@
 -- Releases due jobs, settles what ended, claims what is wanted: the hot path, in one step.
 -- Safe at once with others: no other command runs in between.
 --
--- ARGV[1]  [now, owner, lease, completions as in complete.lua, outcomes, wants as in claim.lua, total, keys freed]
+-- ARGV[1]  [now, owner, lease, completions as in complete.lua, outcomes, wants, total and limits as in claim.lua, keys freed]
 --          outcomes [[id, token, change as in apply.lua, follow-ups as in add.lua or false, ARGV of their first card], …]
 -- ARGV[2…] cards of follow-ups
 -- returns  [claimed as in claim.lua, refusals [[id, token, verdict], …], cancels [[id, why], …], settings,
@@ -30,11 +30,18 @@ for _, outcome in ipairs(input[5]) do
   end
 end
 local may_come_in = MOST_JOBS
-for _, key in ipairs(input[8]) do may_come_in = may_come_in - admission().let_in(key, may_come_in) end
-local claimed, more, free_at = claim(owner, input[3], input[6], input[7])
+for _, key in ipairs(input[9]) do may_come_in = may_come_in - admission().let_in(key, may_come_in) end
+local claimed, more, free_at = claim(owner, input[3], input[6], input[7], input[8])
+-- Somebody else may want what was let in and not claimed, or a place that became free.
+local settled = #input[4][1] + #input[5]
+local for_others = next(came_in)
+for queue, limit in pairs(settled > 0 and input[8] or {}) do
+  local left = admission().room_in_queue(queue, limit)
+  -- Where there is more, there was room before as well.
+  for_others = for_others or (left > 0 and left <= settled and has_line(queue))
+end
 write_counts()
--- Somebody else may want what was let in and not claimed.
-if next(came_in) then ring() end
+if for_others then ring() end
 local cancels, asked = {}, redis.call('HLEN', K_cancels) > 0 and redis.call('HGETALL', K_cancels) or {}
 local mine = owner .. NUL
 for place = 1, #asked, 2 do
