@@ -270,6 +270,21 @@ def test_whoever_may_want_what_was_let_in_is_woken(store: RedisBackend) -> None:
     waker.close()
 
 
+def test_a_place_that_is_left_to_others_wakes_them(store: RedisBackend) -> None:
+    """Of a full queue one ends, and this engine takes nothing: the others hear of it; if nobody waits, nobody does."""
+    limits = {"default": QueueLimit(1, None)}
+    factory.enqueue_several(store, 2)
+    [claim] = take(store, limit=limits["default"])
+    waker = store.waker()
+    assert waker.fd is not None
+    for left in (1, 0):
+        store.exchange("engine", completions=factory.completions_of([claim]), want=Want([], 0, limits))
+        assert bool(select.select([waker.fd], [], [], 10 if left else 0)[0]) == bool(left)
+        waker.drain()
+        [claim] = take(store, limit=limits["default"]) or [claim]
+    waker.close()
+
+
 def test_every_command_of_a_script_is_granted_and_can_be_named() -> None:
     """An engine may run whatever scripts use, and a right that is missing has a name."""
     names = ["enqueue", "exchange", "let_in", "usage", "apply_by_operator", "delete_jobs", "prune", "find", "find_held"]
@@ -304,6 +319,10 @@ def test_a_producer_may_replace_and_a_viewer_may_ask() -> None:
             assert (row.args, row.limit_key, row.queue) == ("[3]", "new", "default")
             engine.apply_by_operator(first, states.cancel_waiting(reason="canceled"))
         assert len(take(engine)) == 1
+        held = factory.enqueue(producer, unique_key="u", limit_key="k", key_limit=1)
+        assert take(engine) == [] and factory.row_of(producer, held).hold == "limit"
+        assert producer.enqueue([factory.new_job(unique_key="u", replaces=True)]) == [Enqueued(Fate.REPLACED, held)]
+        assert [claim.id for claim in take(engine)] == [held]
         assert viewer.usage(["default"], ["k"])[1]["k"].at_work == 1
         assert producer.enqueue([factory.new_job(once_key="o", once_until=1 << 52)])[0].fate is Fate.STORED
         producer.close()

@@ -32,7 +32,10 @@ local function claim(owner, lease, wants, total, limits)
         end
         local live = unpack_live(texts[place])
         local key = live and live[LIMIT_KEY]
-        if key then keyed_line[#keyed_line + 1] = keyed(key) .. id end
+        if key then
+          keyed_line[#keyed_line + 1] = keyed(key) .. id
+          came_in[id] = nil
+        end
         if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'
           and live[STATE] == 'waiting' and cards[place] then
           local may, again = true, 0
@@ -43,10 +46,7 @@ local function claim(owner, lease, wants, total, limits)
             live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
             leases[#leases + 1], leases[#leases + 2] = now + lease, id
             held[#held + 1], held[#held + 2] = 0, owner .. NUL .. id
-            if key then
-              keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id
-              came_in[id] = nil
-            end
+            if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id end
             if live[CANCEL_REQUESTED] then
               redis.call('HSET', K_cancels, owner .. NUL .. id, live[CANCEL_REQUESTED])
             end
