@@ -1,7 +1,8 @@
 -- Releases due jobs, settles what ended, claims what is wanted: the hot path, in one step.
 -- Safe at once with others: no other command runs in between.
 --
--- ARGV[1]  [now, owner, lease, completions as in complete.lua, outcomes, wants, total and limits as in claim.lua, keys freed]
+-- ARGV[1]  [now, owner, lease, completions as in complete.lua, outcomes, wants, total and limits as in claim.lua,
+--           limit keys that are freed]
 --          outcomes [[id, token, change as in apply.lua, follow-ups as in add.lua or false, ARGV of their first card], …]
 -- ARGV[2…] cards of follow-ups
 -- returns  [claimed as in claim.lua, refusals [[id, token, verdict], …], cancels [[id, why], …], settings,
