@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +35,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pages import end_of
-from jobcard.backends.redis import changes, checkup, grants, lookup, rights, rows, scripts, wake
+from jobcard.backends.redis import admission, changes, checkup, grants, lookup, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
 from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
 from jobcard.backends.redis.exchange import exchange
@@ -47,6 +47,7 @@ from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import Use
 from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
 
@@ -154,7 +155,7 @@ class RedisBackend:
         guard = f"local found=tonumber(redis.call('HGET',K_meta,'schema') or 0)\nif found~={before} then return 0 end\n"
         finish = f"\nredis.call('HSET',K_meta,'schema',{after})\nreturn 1\n" if after else "\nreturn 1\n"
         head, body = step.text.split("local NUL = '\\0'\n", 1)
-        text = f"{head}local NUL = '\\0'\n{guard}{body}{finish}"
+        text = f"{head}local NUL = '\\0'\n{scripts.spell_out(guard)}{body}{scripts.spell_out(finish)}"
         arguments = (rows.pack([now]), secrets.token_hex(16))
         with self._refusals_named(step):
             return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
@@ -192,9 +193,10 @@ class RedisBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
-        """Release due jobs, settle what ended, claim what is wanted, in one script."""
-        return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease)
+        """Release due jobs, settle what ended, claim what is wanted, in one script; in a few behind full limit keys."""
+        return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease, freed)
 
     def _quarantine(self, refs: list[str], *, lapsed: bool = False) -> None:
         """Take claims that cannot be read from their holder. lapsed: only those whose lease has run out."""
@@ -234,6 +236,11 @@ class RedisBackend:
         held = set(owners)
         ours = [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
         return Held(ours, end_of(refs, limit))
+
+    @_verb
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many."""
+        return admission.let_in(self._run, limit)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -350,6 +357,11 @@ class RedisBackend:
             delayed=delayed,
             oldest_waiting=None if oldest is None else max(0, self._now() - oldest),
         )
+
+    @_verb
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues and limit keys are used now."""
+        return admission.usage(self._run, queues, keys)
 
     # -- small records
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.redis import changes, rows
+from jobcard.backends.redis import admission, changes, rows
 from jobcard.core.job import Claimed
 from jobcard.errors import CorruptRecordError, InvalidJobError
+
+MOST_ROUNDS = 20
+"""Scripts of one exchange at most: behind so many jobs of full limit keys whoever waits for its outcomes has waited."""
 
 
 def exchange(
@@ -19,37 +23,31 @@ def exchange(
     outcomes: Sequence[Outcome],
     want: Want,
     lease: int,
+    freed: Collection[str],
 ) -> Exchanged:
     """Run the script. What cannot be written is refused here, one by one; the rest goes."""
     refusals: list[Refusal] = []
-    columns, results = completions, _results(completions)
     moves, cards = _moves(outcomes, refusals)
-    wants = [[queue, most] for queue, most in want.queues if most > 0]
-    head = (owner, lease)
+
+    def settle(done: Completions) -> Any:
+        columns = [done.refs, done.tokens, _results(done), done.started_ago]
+        return run("exchange", owner, lease, columns, moves, *_wants(want), sorted(freed), cards=cards)
+
+    def go_on(left: Want) -> Any:
+        return run("exchange", owner, lease, _NOTHING_DONE, [], *_wants(left), [])
+
     try:
-        answer = run(
-            "exchange",
-            *head,
-            [columns.refs, columns.tokens, results, columns.started_ago],
-            moves,
-            wants,
-            want.total,
-            cards=cards,
-        )
+        answer = settle(completions)
     except InvalidJobError:
-        columns, results = _writable(completions, refusals)
-        answer = run(
-            "exchange",
-            *head,
-            [columns.refs, columns.tokens, results, columns.started_ago],
-            moves,
-            wants,
-            want.total,
-            cards=cards,
-        )
-    claimed, refused, cancels, settings, next_due = answer
+        answer = settle(_writable(completions, refusals))
+    claimed, refused, cancels, settings, next_due, more = answer
     refusals += [Refusal(ref.decode(), token, Verdict(verdict.decode())) for ref, token, verdict in refused]
     jobs, broken = _claims(claimed)
+    rounds = 1
+    while more and rounds < MOST_ROUNDS:
+        claimed, _, cancels, settings, next_due, more = go_on(_left_of(want, jobs))
+        behind, unreadable = _claims(claimed)
+        jobs, broken, rounds = _sorted(want, jobs + behind), broken + unreadable, rounds + 1
     if broken:
         quarantine(broken)
     return Exchanged(
@@ -57,8 +55,28 @@ def exchange(
         refusals=refusals,
         cancels=[(ref.decode(), why.decode()) for ref, why in cancels],
         settings=settings,
-        next_due=next_due,
+        next_due=0 if more else next_due,
     )
+
+
+_NOTHING_DONE: list[list[object]] = [[], [], [], []]
+
+
+def _wants(want: Want) -> tuple[list[tuple[str, int]], int, dict[str, list[object]]]:
+    limits = {queue: admission.to_array(limit) for queue, limit in want.limits.items()}
+    return [(queue, most) for queue, most in want.queues if most > 0], want.total, limits
+
+
+def _left_of(want: Want, claimed: Sequence[Claimed]) -> Want:
+    """What is wanted still when these have been claimed."""
+    taken = Counter(claim.queue for claim in claimed)
+    queues = [(queue, most - taken[queue]) for queue, most in want.queues]
+    return Want(queues, want.total - len(claimed), want.limits)
+
+
+def _sorted(want: Want, claimed: Sequence[Claimed]) -> list[Claimed]:
+    places = {queue: place for place, (queue, _) in enumerate(want.queues)}
+    return sorted(claimed, key=lambda claim: (places[claim.queue], rows.place_in_line(claim)))
 
 
 def _moves(outcomes: Sequence[Outcome], refusals: list[Refusal]) -> tuple[list[list[object]], list[bytes]]:
@@ -85,7 +103,7 @@ def _moves(outcomes: Sequence[Outcome], refusals: list[Refusal]) -> tuple[list[l
     return moves, cards
 
 
-def _writable(completions: Completions, refusals: list[Refusal]) -> tuple[Completions, list[object]]:
+def _writable(completions: Completions, refusals: list[Refusal]) -> Completions:
     kept = []
     for row in zip(*completions, strict=True):
         try:
@@ -94,8 +112,7 @@ def _writable(completions: Completions, refusals: list[Refusal]) -> tuple[Comple
             refusals.append(Refusal(row[0], row[1], Verdict.REFUSED, str(error)))
         else:
             kept.append(row)
-    columns = Completions(*(list(column) for column in zip(*kept, strict=True))) if kept else Completions()
-    return columns, _results(columns)
+    return Completions(*(list(column) for column in zip(*kept, strict=True))) if kept else Completions()
 
 
 def _results(columns: Completions) -> list[object]:

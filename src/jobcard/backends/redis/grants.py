@@ -14,10 +14,10 @@ _NAME = re.compile(r"[^\s\x00-\x1f'\"\\]{1,100}")
 _READS = (
     "ping", "select", "info", "time", "eval", "evalsha", "subscribe",
     "hget", "hmget", "hgetall", "hexists", "hlen", "hscan",
-    "zcount", "zrange", "zrangebyscore", "zrangebylex", "zrevrangebylex",
+    "zscore", "zcount", "zrange", "zrangebyscore", "zrangebylex", "zrevrangebylex", "zlexcount",
 )  # fmt: skip
-_ADDS = ("hset", "hsetnx", "hincrby", "zadd", "publish")
-_TAKES = ("hdel", "zrem", "sadd", "unlink")
+_ADDS = ("hset", "hsetnx", "hincrby", "zadd", "zremrangebyscore", "publish")
+_TAKES = ("hdel", "zrem", "sadd", "srem", "unlink")
 _ON_A_CLUSTER = ("cluster|slots",)
 _WAITS = ("wait",)
 

@@ -14,6 +14,12 @@
     {prefix}:kept_completed, kept_failed, kept_canceled   the same, with a `keep`
     {prefix}:expires  sorted   by expires_at: those with a `keep`
     {prefix}:unique   hash     unique key → id, while that job lives
+    {prefix}:once     hash     once key → id and until when, packed
+    {prefix}:keyed_line   sorted   limit key, id: in line, of those with a limit key
+    {prefix}:keyed_work   sorted   limit key, id: claimed and running, of those with a limit key
+    {prefix}:keyed_held   sorted   limit key, rank, order, id: held by `limit`, in claim order
+    {prefix}:starts   hash     queue or limit key → starts that its rate counts, packed
+    {prefix}:lapses   sorted   by the instant from which nobody asks for them: once keys, names of `starts`
     {prefix}:ids      sorted   every id
     {prefix}:counts   hash     queue, state → how many
     {prefix}:attempts hash     id → the last tries, packed
@@ -22,7 +28,8 @@
     {prefix}:meta     hash     schema, identity, settings, seal
     {prefix}:bell     channel  a hint that there may be work
 
-Where several parts make one member a NUL parts them: no name holds one.
+Where several parts make one member a NUL parts them: no name holds one. A limit key may be any text: its length stands
+before it.
 """
 
 from __future__ import annotations
@@ -52,6 +59,12 @@ NAMES = (
     "lines",
     "records",
     "meta",
+    "once",
+    "keyed_line",
+    "keyed_work",
+    "keyed_held",
+    "starts",
+    "lapses",
 )
 """In the order in which scripts get them."""
 
@@ -81,6 +94,8 @@ class Keys:
     lines: str
     records: str
     meta: str
+    keyed_work: str
+    starts: str
 
     def ended(self, state: str) -> tuple[str, str]:
         """Where the ended jobs of a state are: without and with a `keep` of their own."""

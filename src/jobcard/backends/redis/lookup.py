@@ -97,6 +97,8 @@ def _fits(row: JobRow, where: Filter) -> bool:
         return False
     if where.batch_id is not None and row.batch_id != where.batch_id:
         return False
+    if where.limit_key is not None and row.limit_key != where.limit_key:
+        return False
     if where.after is not None and row.created_at < where.after:
         return False
     if where.before is not None and row.created_at >= where.before:
@@ -138,7 +140,8 @@ def walk(
     at_once = 1_000 if _needs_card(where) else min(1_000, most)
     while True:
         limits = [False if value is None else value for value in (where.error_kind, where.after, where.before)]
-        found, go_on = run("find", cursor, at_once, *sets, *limits, text)
+        limit_key = False if where.limit_key is None else where.limit_key
+        found, go_on = run("find", cursor, at_once, *sets, *limits, text, limit_key)
         yield from (row for row in _readable(client, keys, [ref.decode() for ref in found]) if _fits(row, where))
         if not go_on:
             return

@@ -31,12 +31,16 @@ _TRIALS = {
     "HLEN": ("meta",),
     "ZADD": ("meta", "'XX'", "0", "'trial'"),
     "ZREM": ("meta", "'trial'"),
+    "ZSCORE": ("meta", "'trial'"),
     "ZCOUNT": ("meta", "0", "1"),
     "ZRANGE": ("meta", "0", "1"),
     "ZRANGEBYSCORE": ("meta", "0", "1"),
     "ZRANGEBYLEX": ("meta", "'-'", "'+'"),
     "ZREVRANGEBYLEX": ("meta", "'+'", "'-'"),
+    "ZLEXCOUNT": ("meta", "'-'", "'+'"),
+    "ZREMRANGEBYSCORE": ("meta", "1", "0"),
     "SADD": ("meta", "'trial'"),
+    "SREM": ("meta", "'trial'"),
     "UNLINK": ("trial",),
 }
 _BEFORE = """

@@ -64,6 +64,10 @@ LIVE = (
     "result",
     "version",
     "limit_key",
+    "once_key",
+    "key_limit",
+    "rate_count",
+    "rate_per",
 )
 PLACE = {field: place for place, field in enumerate(LIVE, 1)}
 """Where a field stands in the array, counted as Lua counts."""
@@ -108,8 +112,11 @@ def new_job(job: NewJob) -> tuple[list[object], bytes]:
         False if job.keep is None else job.keep,
         False if job.unique_key is None else job.unique_key,
         job.name,
-        False if job.limit_key is None else job.limit_key,
     ]
+    keyed = (job.limit_key, job.key_limit, job.rate_count, job.rate_per, job.once_key, job.once_until)
+    if job.replaces or any(value is not None for value in keyed):
+        moving += [False if value is None else value for value in keyed]
+        moving.append(job.replaces)
     fixed = pack([_plain(field, getattr(job, field)) for field in CARD])
     return moving, digest.encode() + fixed
 
@@ -177,6 +184,9 @@ _CLAIMED = tuple(
 
 _HEX = tuple(Claimed._fields.index(name) for name in sorted(_IDS))
 _CHECKPOINT = Claimed._fields.index("checkpoint")
+_LIMIT_KEY = Claimed._fields.index("limit_key")
+_LIMITS = slice(_LIMIT_KEY, _LIMIT_KEY + 4)  # the key, its limit, the two of its rate
+_UNLIMITED = (None, None, None, None)
 
 
 def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
@@ -195,6 +205,10 @@ def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
                 values[place] = bytes.fromhex(values[place])
         if values[_CHECKPOINT] is False:
             values[_CHECKPOINT] = None
+        if values[_LIMIT_KEY] is False:
+            values[_LIMITS] = _UNLIMITED
+        else:
+            values[_LIMITS] = [None if value is False else value for value in values[_LIMITS]]
         claim = Claimed._make(values)
         if type(claim.attempt) is not int or type(claim.args) is not str or type(claim.available_at) is not int:
             raise CorruptRecordError(f"job {ref} holds a value of the wrong kind")

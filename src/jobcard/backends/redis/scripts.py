@@ -14,19 +14,27 @@ from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rows import LIVE
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT
+from jobcard.core.rates import SLOTS
 
 MOST_JOBS = 200
 """Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
+KEPT_OUT_AT_ONCE = 500
+"""Jobs that one script puts aside, because their keys are at their limits, before it lets other commands run."""
 _BOUNDS = {
     "LAST_ATTEMPTS": LAST_ATTEMPTS,
     "LAST_LINES": LAST_LINES,
     "LINES_TEXT": LINES_TEXT,
     "RELEASED_AT_ONCE": min(RELEASED_AT_ONCE, MOST_JOBS),
+    "MOST_JOBS": MOST_JOBS,
+    "KEPT_OUT_AT_ONCE": KEPT_OUT_AT_ONCE,
+    "SLOTS": SLOTS,
 }
 """What scripts are told of how much is kept and done, by their own names for it."""
 _PARTS = {
     "enqueue": ("add", "enqueue"),
-    "exchange": ("add", "release", "complete", "apply", "claim", "exchange"),
+    "exchange": ("add", "release", "complete", "apply", "admission", "claim", "exchange"),
+    "let_in": ("release", "admission", "let_in"),
+    "usage": ("release", "admission", "usage"),
     "apply_by_operator": ("apply", "apply_by_operator"),
     "delete_jobs": ("delete", "delete_jobs"),
     "prune": ("delete", "prune"),
@@ -107,11 +115,19 @@ def migrations() -> tuple[Migration, ...]:
     )
 
 
+def spell_out(text: str) -> str:
+    """A text of Lua with keys, fields and bounds as what they stand for.
+
+    As locals they cost more: each function that names one looks for it again whenever the script runs.
+    """
+    keys = {f"K_{name}": f"KEYS[{place}]" for place, name in enumerate(NAMES, 1)}
+    fields = {field.upper(): place for place, field in enumerate(LIVE, 1)}
+    words = {**keys, **fields, **_BOUNDS, "FIELDS": len(LIVE)}
+    return re.sub(r"\b[A-Z]\w+", lambda word: str(words.get(word[0], word[0])), text)
+
+
 def _script(body: str) -> Script:
-    keys = "".join(f"local K_{name}=KEYS[{place}]\n" for place, name in enumerate(NAMES, 1))
-    bounds = "".join(f"local {name}={value}\n" for name, value in _BOUNDS.items())
-    fields = "".join(f"local {field.upper()}={place}\n" for place, field in enumerate(LIVE, 1))
-    text = f"{keys}{bounds}{fields}local FIELDS={len(LIVE)}\n{_read('lua', 'head.lua')}{body}"
+    text = "local KEYS=KEYS\n" + spell_out(_read("lua", "head.lua") + body)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

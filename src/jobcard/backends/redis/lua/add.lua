@@ -1,39 +1,89 @@
 -- Stores new jobs that are not there yet; what `enqueue` and follow-ups have in common.
 --
 -- jobs    [[id, digest, queue, rank, order_offset, delay, at, keep, unique_key, name,
---         limit_key], …]
+--         limit_key, key_limit, rate_count, rate_per, once_key, once_until, replaces], …]; the last seven may be missing
 -- cards   ARGV from `first` on, one for each job: 32 characters of digest, then what no script reads
+-- may_replace   whether a job may take the place of the waiting one that has its key
 -- returns [[fate, id of the job that is there], …]
 
-local function add(jobs, first)
+-- Who has one of these keys, if that is another job.
+local function holder_of(id, unique_key, once_key)
+  local holder = unique_key and redis.call('HGET', K_unique, unique_key)
+  if holder or not once_key then return holder end
+  local taken = redis.call('HGET', K_once, once_key)
+  taken = taken and cmsgpack.unpack(taken)
+  return taken and taken[1] ~= id and taken[2] > now and taken[1]
+end
+
+-- What is to be done, where and when.
+local function fill(live, job)
+  local due = job[7] or now + job[6]
+  live[QUEUE], live[RANK], live[NAME], live[KEEP] = job[3], job[4], job[10], job[8]
+  live[ORDER_AT], live[AVAILABLE_AT] = due + job[5], due
+  live[HOLD] = due > now and 'delay' or false
+  live[LIMIT_KEY], live[KEY_LIMIT] = job[11] or false, job[12] or false
+  live[RATE_COUNT], live[RATE_PER] = job[13] or false, job[14] or false
+end
+
+-- Without ZREM, which would let a producer end jobs: what is taken out of an index is marked first.
+local function take_out(key, member)
+  redis.call('ZADD', key, -1, member)
+  redis.call('ZREMRANGEBYSCORE', key, -1, -1)
+end
+
+local function replace(id, job, card)
+  local live = read_live(id)
+  if not live or live[STATE] ~= 'waiting' or live[HOLD] == 'broken' or redis.call('HEXISTS', K_card, id) == 0 then
+    return false
+  end
+  local key, member, _, second, keyed_member = places(id, live)
+  if key then take_out(key, member) end
+  if second then take_out(second, keyed_member) end
+  count(live[QUEUE], 'waiting', -1)
+  fill(live, job)
+  -- What the first one has tried and said of itself is not held against this one.
+  live[ATTEMPT], live[CRASHES], live[INTERRUPTS] = 0, 0, 0
+  live[CANCEL_REQUESTED], live[ERROR_KIND], live[PROGRESS], live[CHECKPOINT] = false, false, false, false
+  live[VERSION] = live[VERSION] + 1
+  redis.call('HSET', K_card, id, card)
+  enter(id, live)
+  return true
+end
+
+local function add(jobs, first, may_replace)
   local fates, queues = {}, {}
   for place, job in ipairs(jobs) do
-    local id, digest, queue, key = job[1], job[2], job[3], job[9]
+    local id, digest, queue, key, once_key = job[1], job[2], job[3], job[9], job[15]
+    local card = ARGV[first + place - 1]
     local there = redis.call('HGET', K_card, id)
-    local holder = not there and key and redis.call('HGET', K_unique, key)
+    local holder = not there and (key or once_key) and holder_of(id, key, once_key)
+    local fate
     if there then
-      fates[place] = { string.sub(there, 1, 32) == digest and 'repeated' or 'id_taken', id }
+      fate = string.sub(there, 1, 32) == digest and 'repeated' or 'id_taken'
     elseif holder then
-      fates[place] = { 'key_taken', holder }
+      fate = may_replace and job[17] and replace(holder, job, card) and 'replaced' or 'key_taken'
     else
-      local due = job[7] or now + job[6]
       local live = {}
       for field = 1, FIELDS do live[field] = false end
-      live[STATE], live[CLAIM_TOKEN], live[QUEUE], live[NAME] = 'waiting', 0, queue, job[10]
-      live[RANK], live[ORDER_AT], live[AVAILABLE_AT], live[CREATED_AT] = job[4], due + job[5], due, now
-      live[HOLD] = due > now and 'delay' or false
+      live[STATE], live[CLAIM_TOKEN], live[CREATED_AT] = 'waiting', 0, now
       live[ATTEMPT], live[CRASHES], live[INTERRUPTS], live[VERSION] = 0, 0, 0, 1
-      live[KEEP], live[UNIQUE_KEY], live[LIMIT_KEY] = job[8], key, job[11]
-      redis.call('HSET', K_card, id, ARGV[first + place - 1])
+      live[UNIQUE_KEY], live[ONCE_KEY] = key, once_key or false
+      fill(live, job)
+      redis.call('HSET', K_card, id, card)
       redis.call('ZADD', K_ids, 0, id)
       enter(id, live)
-      if not queues[queue] then
-        queues[queue] = true
-        if redis.call('HSETNX', K_records, 'queue' .. NUL .. queue, cmsgpack.pack({ '{}', 1, now })) == 1 then
-          raise_settings()
-        end
+      if once_key then
+        redis.call('HSET', K_once, once_key, cmsgpack.pack({ id, job[16] }))
+        redis.call('ZADD', K_lapses, job[16], 'once' .. NUL .. once_key)
       end
-      fates[place] = { 'stored', id }
+      fate = 'stored'
+    end
+    fates[place] = { fate, holder or id }
+    if (fate == 'stored' or fate == 'replaced') and not queues[queue] then
+      queues[queue] = true
+      if redis.call('HSETNX', K_records, 'queue' .. NUL .. queue, cmsgpack.pack({ '{}', 1, now })) == 1 then
+        raise_settings()
+      end
     end
   end
   return fates

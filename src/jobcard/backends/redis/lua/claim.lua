@@ -1,48 +1,90 @@
--- Takes the first waiting jobs of each queue for an owner, attempt and token raised.
+-- Takes the first waiting jobs of each queue for an owner, attempt and token raised; those whose keys are at their
+-- limits are put aside, and others behind them taken.
 -- Safe at once with others: no other command runs in between. Order: the line is kept in it.
 --
--- wants    [[queue, at most], …]
--- returns  [[id, live, card], …] by place of the queue, then rank, order, id
+-- wants    [[queue, at most], …] · limits {queue: limit as in admission.lua}
+-- returns  [[id, live, card], …] by place of the queue, then rank, order, id; whether so many were put aside that it
+--          stopped; when the rate of a queue with jobs in line lets in one more, or false
 
-local function claim(owner, lease, wants, total)
-  local claimed = {}
+local function has_line(queue)
+  return #redis.call('ZRANGEBYLEX', K_line, '[' .. queue .. NUL, '(' .. queue .. '\1', 'LIMIT', 0, 1) > 0
+end
+
+local function claim(owner, lease, wants, total, limits)
+  local claimed, kept_out, free = {}, 0, false
   for _, want in ipairs(wants) do
-    local queue, most = want[1], math.min(want[2], total - #claimed)
-    while most > 0 do
-      local members = redis.call('ZRANGEBYLEX', K_line, '[' .. queue .. NUL, '(' .. queue .. '\1', 'LIMIT', 0, most)
+    local queue, limit, before = want[1], limits[want[1]], #claimed
+    local from, to = '[' .. queue .. NUL, '(' .. queue .. '\1'
+    local most = math.min(want[2], total - before)
+    if limit and most > 0 then most = math.min(most, admission().room_in_queue(queue, limit)) end
+    local look = most
+    while most > 0 and kept_out < KEPT_OUT_AT_ONCE do
+      local members = redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, look)
       if #members == 0 then break end
-      local ids, lives, leases, held = {}, {}, {}, {}
+      local ids, lives, leases, held, last = {}, {}, {}, {}, #members
+      local keyed_line, keyed_work, keyed_held, due = {}, {}, {}, {}
       for place, member in ipairs(members) do ids[place] = string.sub(member, -32) end
       local texts, cards = redis.call('HMGET', K_live, unpack(ids)), redis.call('HMGET', K_card, unpack(ids))
       for place, id in ipairs(ids) do
+        if most == 0 then
+          last = place - 1
+          break
+        end
         local live = unpack_live(texts[place])
+        local key = live and live[LIMIT_KEY]
+        if key then
+          keyed_line[#keyed_line + 1] = keyed(key) .. id
+          came_in[id] = nil
+        end
         if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'
           and live[STATE] == 'waiting' and cards[place] then
-          live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
-          live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
+          local may, again = true, 0
+          if key then may, again = admission().enters(live) end
           live[VERSION] = live[VERSION] + 1
+          if may then
+            live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
+            live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
+            leases[#leases + 1], leases[#leases + 2] = now + lease, id
+            held[#held + 1], held[#held + 2] = 0, owner .. NUL .. id
+            if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id end
+            if live[CANCEL_REQUESTED] then
+              redis.call('HSET', K_cancels, owner .. NUL .. id, live[CANCEL_REQUESTED])
+            end
+            count(queue, 'waiting', -1)
+            count(queue, 'claimed', 1)
+            most = most - 1
+          elseif again > 0 then
+            live[HOLD], live[AVAILABLE_AT] = 'delay', again
+            due[#due + 1], due[#due + 2] = again, id
+          else
+            live[HOLD] = 'limit'
+            keyed_held[#keyed_held + 1], keyed_held[#keyed_held + 2] = 0, keyed(key) .. order(live) .. id
+          end
           local text = cmsgpack.pack(live)
           lives[#lives + 1], lives[#lives + 2] = id, text
-          leases[#leases + 1], leases[#leases + 2] = now + lease, id
-          held[#held + 1], held[#held + 2] = 0, owner .. NUL .. id
-          if live[CANCEL_REQUESTED] then
-            redis.call('HSET', K_cancels, owner .. NUL .. id, live[CANCEL_REQUESTED])
-          end
-          claimed[#claimed + 1] = { id, text, cards[place] }
-          count(queue, 'waiting', -1)
-          count(queue, 'claimed', 1)
-          most = most - 1
+          if may then claimed[#claimed + 1] = { id, text, cards[place] } else kept_out = kept_out + 1 end
         else
           quarantine(id)
         end
       end
-      redis.call('ZREM', K_line, unpack(members))
-      if #lives > 0 then
-        redis.call('HSET', K_live, unpack(lives))
+      redis.call('ZREM', K_line, unpack(members, 1, last))
+      if #lives > 0 then redis.call('HSET', K_live, unpack(lives)) end
+      if #leases > 0 then
         redis.call('ZADD', K_leases, unpack(leases))
         redis.call('ZADD', K_held, unpack(held))
       end
+      if #keyed_line > 0 then redis.call('ZREM', K_keyed_line, unpack(keyed_line)) end
+      if #keyed_work > 0 then redis.call('ZADD', K_keyed_work, unpack(keyed_work)) end
+      if #keyed_held > 0 then redis.call('ZADD', K_keyed_held, unpack(keyed_held)) end
+      if #due > 0 then redis.call('ZADD', K_due, unpack(due)) end
+      -- Who looks at few may have to look often.
+      look = math.max(most, math.min(2 * look, MOST_JOBS))
+    end
+    if limit and limit[2] and total > 0 then
+      local again = admission().count_of_queue(queue, limit[2], #claimed - before)
+      if again > now and has_line(queue) then free = math.min(free or again, again) end
     end
   end
-  return claimed
+  if made then made.count_started() end
+  return claimed, kept_out >= KEPT_OUT_AT_ONCE and #claimed < total, free
 end

@@ -15,7 +15,7 @@ local function complete(columns, refusals)
   local ids = columns[1]
   if #ids == 0 then return end
   local texts = redis.call('HMGET', K_live, unpack(ids))
-  local lives, plain, kept, done, members = {}, {}, {}, {}, {}
+  local lives, plain, kept, done, members, keyed_members = {}, {}, {}, {}, {}, {}
   local settled = {}
   for place, id in ipairs(ids) do
     local live = unpack_live(texts[place])
@@ -26,6 +26,7 @@ local function complete(columns, refusals)
       members[#members + 1] = live[CLAIMED_BY] .. NUL .. id
       count(live[QUEUE], live[STATE], -1)
       count(live[QUEUE], 'completed', 1)
+      if live[LIMIT_KEY] then keyed_members[#keyed_members + 1] = keyed(live[LIMIT_KEY]) .. id end
       if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
       if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
         redis.call('HDEL', K_unique, live[UNIQUE_KEY])
@@ -48,6 +49,7 @@ local function complete(columns, refusals)
   redis.call('HSET', K_live, unpack(lives))
   redis.call('ZREM', K_leases, unpack(done))
   redis.call('ZREM', K_held, unpack(members))
+  if #keyed_members > 0 then redis.call('ZREM', K_keyed_work, unpack(keyed_members)) end
   redis.call('ZREM', K_alive, unpack(done))
   if #plain > 0 then redis.call('ZADD', K_completed, unpack(plain)) end
   if #kept > 0 then redis.call('ZADD', K_kept_completed, unpack(kept)) end

@@ -7,7 +7,7 @@
 
 local refused = begin() or sealed()
 if refused then return refused end
-local fates = add(input[2], 2)
+local fates = add(input[2], 2, true)
 write_counts()
 ring()
 return fates

@@ -1,7 +1,7 @@
 -- What every script begins with: the names of its keys, the places of a live array, and how a job enters and leaves
 -- the indexes. A job is in exactly those indexes that its state and hold put it in.
 --
--- KEYS    as in keys.py, named K_card, K_live, … below
+-- KEYS    as in keys.py, named K_card, K_live, … below; fields of a live array as in rows.py, named STATE, QUEUE, …
 -- ARGV[1] msgpack array: [1] now in microseconds, false: the server's own time; the rest as each script says
 --
 -- A script is not undone after an error, so everything that can fail comes before the first write: memory by `begin()`.
@@ -44,6 +44,7 @@ local function unpack_live(text)
   local fine, live = pcall(cmsgpack.unpack, text or '')
   if not fine or type(live) ~= 'table' or type(live[VERSION]) ~= 'number' then return nil end
   for field = #live + 1, FIELDS do live[field] = false end
+  if live[LIMIT_KEY] and type(live[LIMIT_KEY]) ~= 'string' then return nil end
   return live
 end
 local function read_live(id)
@@ -56,8 +57,23 @@ local function read_live(id)
 end
 local function write_live(id, live) redis.call('HSET', K_live, id, cmsgpack.pack(live)) end
 
-local function line_member(id, live)
-  return live[QUEUE] .. NUL .. struct.pack('>I4I8', live[RANK] + 2147483648, live[ORDER_AT] + 4503599627370496) .. id
+local function order(live)
+  return struct.pack('>I4I8', live[RANK] + 2147483648, live[ORDER_AT] + 4503599627370496)
+end
+local function keyed(key) return struct.pack('>I4', #key) .. key end
+
+-- The sorted set that a waiting job is in: key, member, score; and a second key and member, of those with a limit key.
+-- None of those that are broken, which are in a plain set.
+local function places(id, live)
+  local hold, key = live[HOLD], live[LIMIT_KEY]
+  if not hold then
+    local member = live[QUEUE] .. NUL .. order(live) .. id
+    if key then return K_line, member, 0, K_keyed_line, keyed(key) .. id end
+    return K_line, member, 0
+  end
+  if hold == 'delay' then return K_due, id, live[AVAILABLE_AT] end
+  if hold == 'limit' and key then return K_keyed_held, keyed(key) .. order(live) .. id, 0 end
+  if hold == 'parked' then return K_parked, live[NAME] .. NUL .. id, 0 end
 end
 
 local function is_at_work(state) return state == 'claimed' or state == 'running' end
@@ -69,13 +85,14 @@ local function leave(id, live)
   local state = live[STATE]
   count(live[QUEUE], state, -1)
   if state == 'waiting' then
-    if not live[HOLD] then redis.call('ZREM', K_line, line_member(id, live))
-    elseif live[HOLD] == 'delay' then redis.call('ZREM', K_due, id)
-    elseif live[HOLD] == 'parked' then redis.call('ZREM', K_parked, live[NAME] .. NUL .. id)
-    elseif live[HOLD] == 'broken' then redis.call('SREM', K_broken, id) end
+    local key, member, _, second, keyed_member = places(id, live)
+    if key then redis.call('ZREM', key, member) end
+    if second then redis.call('ZREM', second, keyed_member) end
+    if live[HOLD] == 'broken' then redis.call('SREM', K_broken, id) end
   elseif is_at_work(state) then
     redis.call('ZREM', K_leases, id)
     redis.call('ZREM', K_held, live[CLAIMED_BY] .. NUL .. id)
+    if live[LIMIT_KEY] then redis.call('ZREM', K_keyed_work, keyed(live[LIMIT_KEY]) .. id) end
     if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
   else
     redis.call('ZREM', ENDED[state][1], id)
@@ -101,13 +118,16 @@ local function enter(id, live)
     if is_at_work(state) then
       redis.call('ZADD', K_leases, live[LEASE_UNTIL], id)
       redis.call('ZADD', K_held, 0, live[CLAIMED_BY] .. NUL .. id)
+      if live[LIMIT_KEY] then redis.call('ZADD', K_keyed_work, 0, keyed(live[LIMIT_KEY]) .. id) end
       if live[CANCEL_REQUESTED] then
         redis.call('HSET', K_cancels, live[CLAIMED_BY] .. NUL .. id, live[CANCEL_REQUESTED])
       end
-    elseif not live[HOLD] then redis.call('ZADD', K_line, 0, line_member(id, live))
-    elseif live[HOLD] == 'delay' then redis.call('ZADD', K_due, live[AVAILABLE_AT], id)
-    elseif live[HOLD] == 'parked' then redis.call('ZADD', K_parked, 0, live[NAME] .. NUL .. id)
-    elseif live[HOLD] == 'broken' then redis.call('SADD', K_broken, id) end
+    else
+      local key, member, score, second, keyed_member = places(id, live)
+      if key then redis.call('ZADD', key, score, member) end
+      if second then redis.call('ZADD', second, 0, keyed_member) end
+      if live[HOLD] == 'broken' then redis.call('SADD', K_broken, id) end
+    end
   end
   write_live(id, live)
 end

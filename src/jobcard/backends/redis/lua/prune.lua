@@ -1,4 +1,4 @@
--- Deletes ended jobs that were kept long enough.
+-- Deletes ended jobs that were kept long enough, and some once keys and counted starts whose time is over.
 -- Safe at once with others: no other command runs in between.
 --
 -- ARGV[1]  [now, states, finished before or false, age or false, at most]
@@ -27,4 +27,9 @@ for _, state in ipairs(input[2]) do if ENDED[state] then
     end
   end
 end end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', K_lapses, '-inf', now, 'LIMIT', 0, MOST_JOBS)) do
+  local kind, name = string.match(member, '^(%a+)%z(.*)$')
+  redis.call('HDEL', kind == 'once' and K_once or K_starts, name)
+  redis.call('ZREM', K_lapses, member)
+end
 return forget(ids)

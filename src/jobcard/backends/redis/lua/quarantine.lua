@@ -32,6 +32,21 @@ local function forget(id)
   end
 end
 
+-- What was forgotten is still counted with some queue, whose limit goes by these counts: by the rows, then.
+local function count_at_work_anew()
+  write_counts()
+  local counts = redis.call('HGETALL', K_counts)
+  for place = 1, #counts, 2 do
+    local queue, state = string.match(counts[place], '^(.*)%z(.*)$')
+    if is_at_work(state) then count(queue, state, -counts[place + 1]) end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', K_held, 0, -1)) do
+    local live = read_live(string.sub(member, -32))
+    if live and is_at_work(live[STATE]) then count(live[QUEUE], live[STATE], 1) end
+  end
+end
+
+local forgotten = false
 for _, id in ipairs(input[2]) do
   local live = read_live(id)
   local lease = tonumber(redis.call('ZSCORE', K_leases, id) or 0)
@@ -41,9 +56,11 @@ for _, id in ipairs(input[2]) do
       taken = taken + 1
     elseif not live then
       forget(id)
+      forgotten = true
       taken = taken + 1
     end
   end
 end
+if forgotten then count_at_work_anew() end
 write_counts()
 return taken

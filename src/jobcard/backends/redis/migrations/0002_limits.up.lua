@@ -1,0 +1,3 @@
+-- Once keys and limits: their keys appear with their first use.
+-- Safe from two processes at once: a script that looks at the version again. An engine of an older jobcard that still
+-- runs keeps no limit, and is told by this number that it is too old as soon as it starts again.
