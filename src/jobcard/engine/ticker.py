@@ -24,6 +24,8 @@ from jobcard.errors import CorruptRecordError, JobcardError, StoreUnavailableErr
 log = logging.getLogger("jobcard.engine")
 
 MEASURE_SECONDS = 60.0  # from one question for the store's time to the next
+MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
+GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
 JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
 BEATS = 3  # an engine that missed so many heartbeats is gone
@@ -51,10 +53,17 @@ class StoreClock:
         return abs(_apart() - self._apart) > JUMP_SECONDS
 
     def _measure(self) -> None:
-        began = time.monotonic()
-        now = self._backend.facts().now
-        ended = time.monotonic()
-        self._ahead = now - round((began + ended) / 2 * clock.SECOND)
+        trip = math.inf
+        for _ in range(MEASURE_LOOKS):
+            began = time.monotonic()
+            now = self._backend.facts().now
+            ended = time.monotonic()
+            if ended - began < trip:
+                trip = ended - began
+                # As if the answer had taken the whole way: a tick may be a little late, but not early.
+                self._ahead = now - round(ended * clock.SECOND)
+            if trip < GOOD_TRIP_SECONDS:
+                break
         self._measured_at, self._apart = ended, _apart()
 
 
