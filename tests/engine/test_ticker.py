@@ -6,10 +6,12 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.tickers import FrozenStoreClock, race
 from jobcard import Jobcard
 from jobcard.backends.base import Backend, Filter, RecordKind
 from jobcard.backends.registry import open_backend
@@ -24,21 +26,6 @@ from jobcard.errors import StoreUnavailableError
 START = 1_800_000_000 * clock.SECOND
 assert START % (5 * clock.MINUTE) == 0
 FIVE = timedelta(minutes=5)
-
-
-class TestClock(StoreClock):
-    """The frozen clock, as an engine would measure it if it took no time."""
-
-    __test__ = False
-
-    def __init__(self, frozen: FrozenClock) -> None:
-        self._frozen = frozen
-
-    def now(self) -> int:
-        return self._frozen.now()
-
-    def is_doubtful(self) -> bool:
-        return False
 
 
 class Desk:
@@ -58,7 +45,7 @@ class Desk:
 
     def engine(self, store: Any = None, **more: Any) -> Ticker:
         self._engines += 1
-        return Ticker(store or self.store, f"e{self._engines}", store_clock=TestClock(self.clock), **more)
+        return Ticker(store or self.store, f"e{self._engines}", store_clock=FrozenStoreClock(self.clock), **more)
 
     def schedule(self, name: str = "beat", when: Any = FIVE, **said: Any) -> None:
         self.jobs.schedule(name, when, self.send, **said)
@@ -167,6 +154,10 @@ class TestTicks:
         assert frozen.look().made == 0
         assert frozen.look().made == 0
         assert desk.made() == [5]
+
+    def test_engines_that_look_in_the_same_moment(self, tmp_path: Path) -> None:
+        """Each tick is one job, none is passed over."""
+        assert race(tmp_path / "jobs.db", 50) == list(range(1, 51))
 
     def test_jitter_delays_the_job_alone(self, desk: Desk) -> None:
         """The tick is when it was; all engines agree on the delay."""
