@@ -130,10 +130,23 @@ class TestTicks:
         assert desk.made() == [5, 10]
 
     @staticmethod
-    def _others_go_on(desk: Desk, others: Ticker) -> None:
-        assert others.look().made == 1
+    def _others_go_on(desk: Desk, others: Ticker, first: int = 1) -> None:
+        assert others.look().made == first
         desk.advance(5)
         assert others.look().made == 1
+
+    def test_an_engine_that_was_frozen_moves_nothing_back(self, desk: Desk) -> None:
+        """What it says of the schedule is dropped when others have gone on: they would see to ticks again."""
+        desk.schedule(overlap="allow")
+        others = desk.engine()
+        frozen = desk.engine(
+            _Fragile(desk.store, "write_record", meanwhile=lambda: self._others_go_on(desk, others, 0))
+        )
+        frozen.look()
+        others.look()
+        desk.advance(5)
+        assert frozen.look().made == 1
+        assert desk.jobs.schedules.get("beat").last_at == clock.to_datetime(START + 10 * clock.MINUTE)
 
     def test_a_frozen_engine_looks_again_before_it_makes_anything(self, desk: Desk) -> None:
         """What others passed over meanwhile, because the job before lived then, is not made after all."""
