@@ -101,6 +101,33 @@ class TestTicks:
         desk.advance(0.5)
         assert engine.look().made == 1
 
+    def test_what_is_not_due_costs_nothing(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Among many schedules only those that are due are seen to."""
+        seen: list[str] = []
+        true = Timetable.between
+
+        def between(self: Timetable, done: int, now: int) -> Sequence[int]:
+            seen.append(self.name)
+            return true(self, done, now)
+
+        monkeypatch.setattr(Timetable, "between", between)
+        for name, minutes in (("five", 5), ("ten", 10), ("hour", 60)):
+            desk.schedule(name, timedelta(minutes=minutes), overlap="allow")
+        engine = desk.engine()
+        engine.look()
+        assert sorted(seen) == ["five", "hour", "ten"]
+        seen.clear()
+        for _ in range(4):
+            desk.advance(2.5)
+            engine.look()
+        assert sorted(seen) == ["five", "five", "ten"]
+        desk.jobs.schedules.pause("hour")
+        engine.look()
+        desk.jobs.schedules.resume("hour")
+        engine.look()
+        assert sorted(seen) == ["five", "five", "hour", "ten"]
+        assert (desk.made("five"), desk.made("ten")) == ([5, 10], [10])
+
     def test_an_engine_that_dies_after_the_enqueue(self, desk: Desk) -> None:
         """Another one finds the key taken, says what became of the tick, and goes on."""
         desk.schedule(overlap="allow")

@@ -19,7 +19,8 @@ from jobcard.backends.base import Backend, Fate, Record, RecordKind
 from jobcard.core import clock
 from jobcard.core.queue import in_line, queue_from_text
 from jobcard.core.schedule import LATE, Progress, Timetable, from_text, progress_from_text, progress_to_text, to_text
-from jobcard.errors import CorruptRecordError, JobcardError, StoreUnavailableError
+from jobcard.core.unique import FOREVER
+from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 log = logging.getLogger("jobcard.engine")
 
@@ -98,6 +99,8 @@ class Ticker:
         self._here_since: int | None = None
         self._read: dict[str, tuple[str, Timetable | None]] = {}
         """By name: the text, and what it says; None: it cannot be read, which has been told."""
+        self._looked: dict[str, tuple[Timetable, int]] = {}
+        """By name: what was seen to, and when to see to it again."""
         self._refused: dict[str, str] = {}
         """By name: the timetable that the store would not take a job of, which has been told."""
         self._ageing: Mapping[str, int] | None = None
@@ -124,16 +127,18 @@ class Ticker:
         for timetable in timetables:
             if timetable.paused:
                 continue
-            try:
-                count, again = self._see_to(timetable, progress.get(timetable.name, Progress()), now)
-            except StoreUnavailableError:
-                raise
-            except JobcardError as error:
-                self._tell_refused(timetable, error)
-                count, again = 0, None
-            made += count
-            upcoming = timetable.ticks.after(now)
-            wake = min(moment for moment in (wake, again, upcoming) if moment is not None)
+            next_at = self._next_at(timetable)
+            if next_at <= now:
+                try:
+                    count, next_at = self._see_to(timetable, progress.get(timetable.name, Progress()), now)
+                    made += count
+                except StoreUnavailableError:
+                    raise
+                except Exception as error:  # whatever a record that somebody wrote by hand has led to
+                    self._tell_refused(timetable, error)
+                    next_at = self._upcoming(timetable, now)
+            self._looked[timetable.name] = timetable, next_at
+            wake = min(wake, next_at)
         return Looked(made, time.monotonic() + (wake - self._clock.now()) / clock.SECOND)
 
     def make_earliest(self, now: int) -> bool:
@@ -156,22 +161,33 @@ class Ticker:
 
     # -------------------------------------------------------------- one schedule
 
-    def _see_to(self, timetable: Timetable, progress: Progress, now: int) -> tuple[int, int | None]:
-        """Make what is due of it; how many jobs, and when to look again though no tick is due then."""
+    def _next_at(self, timetable: Timetable) -> int:
+        """When to see to it, as the last look found: what is not due costs nothing."""
+        known = self._looked.get(timetable.name)
+        return 0 if known is None or known[0] is not timetable else known[1]
+
+    @staticmethod
+    def _upcoming(timetable: Timetable, now: int) -> int:
+        tick = timetable.ticks.after(now)
+        return FOREVER if tick is None else tick
+
+    def _see_to(self, timetable: Timetable, progress: Progress, now: int) -> tuple[int, int]:
+        """Make what is due of it; how many jobs, and when to see to it again."""
+        upcoming = self._upcoming(timetable, now)
         ticks = timetable.between(progress.done, now)
         if not ticks:
-            return 0, None
+            return 0, upcoming
         assert self._here_since is not None
         missed = [tick for tick in ticks if tick <= max(self._here_since, now - LATE)]
         if missed and missed[-1] > now - LATE and self._others_are_there():
             # Due just before we came: who was here then is about to see to it, and may be to others before it.
-            return 0, missed[-1] + LATE
+            return 0, min(upcoming, missed[-1] + LATE)
         chosen = [*timetable.made_up_for(missed), *ticks[len(missed) :]]
         if len(chosen) < len(ticks):
             log.warning("schedule.missed name=%s count=%d", timetable.name, len(ticks) - len(chosen))
         if self._clock.now() > now + LATE:
             return 0, now  # frozen since we read: others have gone on, and may have passed some of these over
-        return self._make(timetable, progress, chosen, ticks[-1]), None
+        return self._make(timetable, progress, chosen, ticks[-1]), upcoming
 
     def _make(self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int) -> int:
         """Store the jobs of these ticks, then that all up to `done` is seen to."""
@@ -239,7 +255,7 @@ class Ticker:
             if queue.ageing is not None:
                 yield queue.name, clock.to_duration(queue.ageing)
 
-    def _tell_refused(self, timetable: Timetable, error: JobcardError) -> None:
+    def _tell_refused(self, timetable: Timetable, error: Exception) -> None:
         text = to_text(timetable)
         if self._refused.get(timetable.name) != text:
             self._refused[timetable.name] = text
