@@ -43,7 +43,7 @@ SHELF = (
 ROOMS = {
     "version": room(),
     "errors": room(),
-    "core": room("errors"),
+    "core": room("errors", "cronsim"),
     "backends": room(),
     "backends.base": room("core errors"),
     "backends.url": room("errors"),

@@ -96,6 +96,32 @@ class TestMailer:
         return job
 
 
+class TestDigest:
+    @pytest.fixture
+    def engine(self, app: App) -> Iterator[subprocess.Popen[str]]:
+        engine = started(app, "-m", "jobcard.cli", "start", "digest:jobs")
+        assert engine.stderr is not None
+        assert engine.stderr.readline().startswith("ready")
+        yield engine
+        stop(engine)
+
+    def test_each_note_stands_in_one_digest(self, app: App, engine: subprocess.Popen[str]) -> None:
+        """Made at ticks of two seconds; a paused schedule makes none."""
+        digests = app.directory / "digests.txt"
+        noted = []
+        for number in range(2):
+            assert app.python("digest.py", "note", f"note {number}").code == 0
+            noted.append(f"note {number}")
+            wait_until(lambda: digests.exists() and noted[-1] in digests.read_text(), "a digest")
+        lines = [line.split(maxsplit=2) for line in digests.read_text().splitlines()]
+        assert [text for _tick, _count, text in lines] == noted
+        assert all(int(tick[-2:]) % 2 == 0 for tick, *_ in lines)
+        url = "sqlite:///digest.db"
+        assert app.jobcard("schedules", "pause", "digest", "--url", url).code == 0
+        shown = json.loads(app.jobcard("schedules", "list", "--url", url, "--json").out)
+        assert [(schedule["name"], schedule["paused"]) for schedule in shown] == [("digest", True)]
+
+
 class TestReports:
     @pytest.fixture
     def url(self, app: App) -> Iterator[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobcard.core.job import Job
     from jobcard.core.queue import Queue
     from jobcard.core.retry import Backoff
+    from jobcard.core.schedule import Schedule
     from jobcard.core.signals import Cancel, Fail, Retry, Snooze
     from jobcard.core.states import JobState
     from jobcard.errors import (
@@ -87,6 +88,7 @@ __all__ = [
     "Reason",
     "ResultTimeoutError",
     "Retry",
+    "Schedule",
     "ScheduleNotFoundError",
     "SchemaVersionError",
     "SerializationError",
@@ -125,6 +127,7 @@ _HOMES = {
     "Queue": "core.queue",
     "Reason": "client.explain",
     "Retry": "core.signals",
+    "Schedule": "core.schedule",
     "Snooze": "core.signals",
     "Stats": "client.health",
     "current_job": "core.context",

@@ -22,7 +22,8 @@ _SERVER = """
 import gc, json, os, sys
 import jobcard.backends.sqlite, jobcard.client, jobcard.workers.process
 import jobcard.cli.check, jobcard.cli.engines, jobcard.cli.enqueue, jobcard.cli.init, jobcard.cli.jobs
-import jobcard.cli.project, jobcard.cli.queues, jobcard.cli.record, jobcard.cli.replaying, jobcard.cli.schema
+import jobcard.cli.project, jobcard.cli.queues, jobcard.cli.record, jobcard.cli.replaying, jobcard.cli.schedules
+import jobcard.cli.schema
 import jobcard.cli.stats, jobcard.client.compat
 from jobcard.cli.main import main
 gc.freeze()

@@ -20,6 +20,7 @@ from terminal import PROGRAM, on_terminal, without_styles
 
 from helpers.apps import App, Ran
 from helpers.waiting import PATIENCE, wait_until
+from jobcard import Jobcard
 from jobcard.cli.main import cli
 
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -49,6 +50,12 @@ def by_state(app: App) -> dict[str, str]:
     return {job["state"]: job["id"] for job in listed(app)}
 
 
+def scheduled(app: App) -> dict[str, str]:
+    with Jobcard(f"sqlite:///{app.directory}/jobcard.db") as jobs:
+        jobs.schedule("nightly", "0 3 * * *", "shop.thumbnail", args=["cat.jpg"])
+    return {}
+
+
 CASES = {
     "init": Case("init --url sqlite:///jobcard.db --app shop", "wrote [tool.jobcard]"),
     "start": Case("start shop --max-concurrent-jobs 1", "ready", until="ready", json_is=None),
@@ -66,6 +73,12 @@ CASES = {
     "queues pause": Case("queues pause mail", "mail", table=True),
     "queues resume": Case("queues resume mail", "mail", table=True),
     "queues set": Case("queues set mail --concurrency 7", "7", table=True),
+    "schedules list": Case("schedules list", "nightly", table=True, prepare=scheduled, json_is=list),
+    "schedules next": Case("schedules next nightly -n 2", "T03:00:00Z", prepare=scheduled, json_is=list),
+    "schedules pause": Case("schedules pause nightly", "nightly", table=True, prepare=scheduled),
+    "schedules resume": Case("schedules resume nightly", "nightly", table=True, prepare=scheduled),
+    "schedules run": Case("schedules run nightly", "-", prepare=scheduled),
+    "schedules remove": Case("schedules remove nightly", "nightly", prepare=scheduled),
     "engines list": Case("engines list", "no engine is alive", json_is=list),
     "engines quiet": Case("engines quiet --all", "no engine is alive", json_is=list),
     "engines work": Case("engines work --all", "no engine is alive", json_is=list),

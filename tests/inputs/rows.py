@@ -221,6 +221,16 @@ PROVED: dict[int, tuple[str, ...]] = {
         "doctor/test_doctor.py::TestSchema::test_a_newer_schema_needs_a_newer_jobcard",
         "backends/test_mysql.py::test_a_migration_that_was_killed_goes_on",
     ),
+    78: (
+        "core/test_ticks.py::TestExpressions::test_what_is_no_time_is_refused",
+        "core/test_ticks.py::TestExpressions::test_ticks_in_utc",
+        "client/test_schedules.py::test_what_cannot_be_is_refused_and_nothing_is_stored",
+    ),
+    79: ("client/test_schedules.py::test_two_that_are_not_alike_under_one_name",),
+    80: (
+        "core/test_ticks.py::TestExpressions::test_an_unknown_zone_is_refused",
+        "core/test_ticks.py::TestExpressions::test_zone_data_that_is_missing_on_the_host_is_told",
+    ),
     81: (f"{ENDINGS}::test_a_job_that_enqueues_itself_without_end_leaves_room_for_others",),
     82: (
         "engine/test_start.py::test_an_application_that_cannot_be_imported_is_named_with_its_line",
@@ -234,13 +244,11 @@ UNIQUE = "comes with unique jobs: there is no unique key to give"
 WITHIN = "comes with `within=`: an enqueue joins no transaction of the caller"
 BACKUP = "comes with backup and restore: there is no such file to read"
 DASHBOARD = "comes with the dashboard: nothing answers HTTP"
-SCHEDULES = "comes with schedules: there is no cron text to read"
 
 WITH_A_FEATURE: dict[int, str] = {
     41: UNIQUE,
     44: WITHIN,
     65: BACKUP,
     **dict.fromkeys(range(66, 75), DASHBOARD),
-    **dict.fromkeys(range(78, 81), SCHEDULES),
 }
 """Rows whose tests come with the feature, and why not before."""

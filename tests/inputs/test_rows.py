@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rows import BACKUP, CHECKS, DASHBOARD, PROVED, SCHEDULES, UNIQUE, WITH_A_FEATURE, WITHIN
+from rows import BACKUP, CHECKS, DASHBOARD, PROVED, UNIQUE, WITH_A_FEATURE, WITHIN
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
 
@@ -43,7 +43,6 @@ def test_every_row_has_its_place() -> None:
         (WITHIN, "within" in EnqueueOptions.__annotations__),
         (BACKUP, hasattr(Jobcard, "backup")),
         (DASHBOARD, hasattr(Jobcard, "dashboard")),
-        (SCHEDULES, hasattr(Jobcard, "schedule")),
     ],
 )
 def test_no_row_waits_for_what_is_there(reason: str, is_there: bool) -> None:

@@ -117,6 +117,17 @@ def simulation(seed: int) -> str | None:
     return None
 
 
+def ticks(seed: int) -> str | None:
+    """Several engines at the ticks of one schedule."""
+    from helpers.tickers import race
+
+    number = 50 + seed % 50
+    with tempfile.TemporaryDirectory() as folder:
+        made = race(Path(folder) / "jobs.db", number)
+    wanted = list(range(1, number + 1))
+    return None if made == wanted else f"{len(made)} jobs of {number} ticks"
+
+
 def power(seed: int) -> str | None:
     """A disk that forgets."""
     from planted.power import lost_with_the_power
@@ -133,6 +144,7 @@ LAYERS: dict[str, Callable[[int], str | None]] = {
     "suite": suite,
     "crowd": crowd,
     "simulation": simulation,
+    "ticks": ticks,
     "power": power,
 }
 

@@ -31,6 +31,7 @@ from jobcard import (
     Queue,
     Reason,
     Retry,
+    Schedule,
     Snooze,
     Stats,
     current_job,
@@ -236,6 +237,16 @@ assert_type((jobs.health(), jobs.stats()), tuple[Health, Stats])
 jobs.list(stat="failed")  # type: ignore[call-arg]
 jobs.list(limit="10")  # type: ignore[arg-type]
 jobs.queues.update("mail", concurency=3)  # type: ignore[call-arg]
+jobs.schedule("nightly", "0 3 * * *", "add", args=(1,), tz="Europe/Berlin", missed=3, overlap="allow", queue="mail")
+jobs.schedule("often", every=timedelta(minutes=5), job=add, args=(1,), jitter=5, missed="skip")
+jobs.schedule("class", timedelta(hours=1), Report.with_("eu"), args=(date(2026, 1, 1),))
+jobs.schedule("fetched", "@hourly", fetch, args=("http://localhost",))
+jobs.schedule("wrong", "@hourly", print)  # type: ignore[arg-type]
+jobs.schedule("nightly", "0 3 * * *", "add", overlap="maybe")  # type: ignore[arg-type]
+jobs.schedule("nightly", "0 3 * * *", "add", prioriti=3)  # type: ignore[call-arg]
+assert_type(jobs.schedules.list(), list[Schedule])
+assert_type(jobs.schedules.pause("nightly"), Schedule)
+assert_type(jobs.schedules.next("nightly", 3), list[datetime])
 jobs.queues.create("mail", weight=3, ageing=timedelta(minutes=1))
 jobs.queues.update("mail", weight=3.5)  # type: ignore[arg-type]
 assert_type(jobs.explain(page[0].id), list[Reason])

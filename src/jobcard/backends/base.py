@@ -227,6 +227,9 @@ class RecordKind(StrEnum):
 
     QUEUE = "queue"
     SCHEDULE = "schedule"
+    """When jobs are made, and which."""
+    TICK = "tick"
+    """How far a schedule is, by its name; written at every tick, so it is no setting."""
     ENGINE = "engine"
     ORDER = "order"
     """What an operator told an engine, by the engine's id."""

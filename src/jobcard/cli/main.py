@@ -72,6 +72,7 @@ class Commands(click.Group):
         "enqueue": "jobcard.cli.enqueue:enqueue",
         "jobs": "jobcard.cli.jobs:jobs",
         "queues": "jobcard.cli.queues:queues",
+        "schedules": "jobcard.cli.schedules:schedules",
         "engines": "jobcard.cli.engines:engines",
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",

@@ -1,7 +1,6 @@
 """Queues whose jobs age: there the priority is part of the place in line, so that waiting makes up for it.
 
-In such a queue a job has rank 0 and stands `priority * ageing` before the moment it is due. Which queues those are is
-read from the store now and then; what this application declares counts at once.
+Which queues those are is read from the store now and then; what this application declares counts at once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobcard.backends.base import RecordKind
 from jobcard.core import clock
-from jobcard.core.queue import queue_from_text, reconcile
+from jobcard.core.queue import in_line, queue_from_text, reconcile
 from jobcard.errors import CorruptRecordError, StoreError
 
 if TYPE_CHECKING:
@@ -44,11 +43,7 @@ class Ageing:
             self._look(store)
         if not self._of:
             return jobs
-        return [self._placed(job) for job in jobs]
-
-    def _placed(self, job: NewJob) -> NewJob:
-        ageing = self._of.get(job.queue)
-        return job if ageing is None else job._replace(rank=0, order_offset=-job.priority * ageing)
+        return [in_line(job, self._of) for job in jobs]
 
     def _look(self, store: Backend) -> None:
         declared = {queue.name: queue for queue in self._connection.settings.queues}

@@ -22,6 +22,7 @@ from jobcard.client.lookup import Bucket, Counts, Page
 from jobcard.client.options import EnqueueOptions
 from jobcard.client.parts import Parts
 from jobcard.client.queues import Queues
+from jobcard.client.schedules import ScheduledJob, Schedules
 from jobcard.client.store import JobcardOptions
 from jobcard.core import ids
 from jobcard.core.codec import Codec
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from jobcard.client.testing import Testing
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
+    from jobcard.core.schedule import Missed, Overlap
 
 
 class Jobcard(Declares):
@@ -54,6 +56,8 @@ class Jobcard(Declares):
     """Create, change, pause and list queues."""
     engines: Engines
     """The engines that work on this store."""
+    schedules: Schedules
+    """List, pause, resume, run and remove schedules."""
 
     def __init__(self, url: str | None = None, **options: Unpack[JobcardOptions]) -> None:
         self._parts = parts = Parts()
@@ -62,6 +66,7 @@ class Jobcard(Declares):
         self.codec = parts.codec
         self.queues = parts.queues
         self.engines = parts.engines
+        self.schedules = parts.schedules
         parts.connection.configure({"url": url, **options})
 
     def configure(self, url: str | None = None, **options: Unpack[JobcardOptions]) -> None:
@@ -120,6 +125,82 @@ class Jobcard(Declares):
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> builtins.list[JobHandle[Any]]:
         """The same as `enqueue_many`, awaitable."""
         return await self._parts.producer.enqueue_many_async(calls)
+
+    # ------------------------------------------------------------------ schedules
+
+    def schedule(
+        self,
+        name: str,
+        when: str | timedelta | None = None,
+        job: ScheduledJob | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        every: timedelta | None = None,
+        tz: str = "UTC",
+        missed: Missed = "once",
+        overlap: Overlap = "skip",
+        jitter: float | timedelta = 0,
+        window: float | timedelta = 3600,
+        **options: Unpack[EnqueueOptions],
+    ) -> None:
+        """Enqueue a job at each tick of a cron expression or interval, once whatever the number of engines.
+
+        when: five cron fields, six with seconds first, `@hourly` … `@yearly`, or a timedelta; `every=` says the latter,
+        too. tz: the time zone of the expression. missed: of the ticks while no engine was there, "once": the last is
+        made up for; "skip": none; a number: so many. window: no tick is made up for later than this. overlap: "skip":
+        a tick passes while the job of an earlier one lives. jitter: up to so much later is its job due.
+
+        While a module is imported it is only declared, and stored when an engine of the application starts; anywhere
+        else it is stored now. A pause stays. `ConfigError` for what cannot be, or a name declared twice; the arguments
+        are checked as by `enqueue`.
+        """
+        self.schedules.declare(
+            name,
+            when,
+            job,
+            args,
+            kwargs,
+            every=every,
+            tz=tz,
+            missed=missed,
+            overlap=overlap,
+            jitter=jitter,
+            window=window,
+            options=options,
+        )
+
+    async def schedule_async(
+        self,
+        name: str,
+        when: str | timedelta | None = None,
+        job: ScheduledJob | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        every: timedelta | None = None,
+        tz: str = "UTC",
+        missed: Missed = "once",
+        overlap: Overlap = "skip",
+        jitter: float | timedelta = 0,
+        window: float | timedelta = 3600,
+        **options: Unpack[EnqueueOptions],
+    ) -> None:
+        """The same as `schedule`, awaitable."""
+        await self.schedules.declare_async(
+            name,
+            when,
+            job,
+            args,
+            kwargs,
+            every=every,
+            tz=tz,
+            missed=missed,
+            overlap=overlap,
+            jitter=jitter,
+            window=window,
+            options=options,
+        )
 
     # ------------------------------------------------------------------ hooks
 

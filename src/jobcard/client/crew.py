@@ -1,4 +1,4 @@
-"""Who works on a store, and what nobody works on: engines, and queues whose jobs wait in vain."""
+"""Who works on a store, and what nobody works on: engines, queues whose jobs wait in vain, schedules without ticks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jobcard.client.live_engines import Engine, engine_from, is_alive
 from jobcard.core import clock
 from jobcard.core.findings import Finding, error, note, ok, warning
 from jobcard.core.queue import queue_from_text
+from jobcard.core.schedule import from_text
 from jobcard.core.states import JobState
 from jobcard.errors import CorruptRecordError
 from jobcard.version import VERSION
@@ -20,7 +21,10 @@ _MOST_NAMED = 20
 
 
 def look(store: Backend, now: int, lease: float) -> Iterator[Finding]:
-    """Every finding about engines and queues. now: the store's time. lease: seconds, that of the engines as a rule."""
+    """Every finding about engines, queues and schedules.
+
+    now: the store's time. lease: seconds, that of the engines as a rule.
+    """
     records = store.read_records(RecordKind.ENGINE)
     alive: list[Engine] = []
     silent: list[tuple[Engine, float]] = []
@@ -42,6 +46,7 @@ def look(store: Backend, now: int, lease: float) -> Iterator[Finding]:
     )
     yield _versions(alive)
     yield from _queues(store, alive, waiting)
+    yield from _schedules(store)
 
 
 def _waiting(store: Backend) -> dict[str, int]:
@@ -145,3 +150,18 @@ def _unserved(name: str, number: int, alive: Sequence[Engine]) -> Finding | None
             "`jobcard engines work --all`",
         )
     return None
+
+
+# ------------------------------------------------------------------ schedules
+
+
+def _schedules(store: Backend) -> Iterator[Finding]:
+    code = "schedules.unreadable"
+    found: list[Finding] = []
+    for record in store.read_records(RecordKind.SCHEDULE):
+        try:
+            from_text(record.key, record.value)
+        except CorruptRecordError as failure:
+            fix = f"start an engine of the code that declares it, or `jobcard schedules remove {record.key}`"
+            found.append(error(code, f"schedule {record.key}", f"{failure}; none of its ticks becomes a job", fix))
+    yield from _cut(found) if found else [ok(code, "schedules", "each can be read")]

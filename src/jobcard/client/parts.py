@@ -13,6 +13,7 @@ from jobcard.client.lookup import Lookup
 from jobcard.client.moves import Moves
 from jobcard.client.producer import Producer
 from jobcard.client.queues import Queues
+from jobcard.client.schedules import Schedules
 from jobcard.client.started import Started
 from jobcard.client.store import Connection
 from jobcard.client.watcher import Watcher
@@ -38,6 +39,7 @@ class Parts:
         self.watcher = Watcher(self.connection)
         self.queues = Queues(self.connection, self.ageing)
         self.engines = Engines(self.connection)
+        self.schedules = Schedules(self)
         self.started = Started(self)
         self.is_tested = False
         self.closed = False

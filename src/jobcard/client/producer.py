@@ -77,19 +77,46 @@ class Producer:
         """Store a job that this code may not have the function of."""
         args, kwargs = check_arguments(args, kwargs)
         parts = self._parts
-        definition = parts.registry.find(limits.check_name(name, "job"))
+        definition = self._find(name, strict=strict)
         given = check_enqueue_options(options)
         said = to_say_again(options, given)
         if definition is not None:
             definition.check_init((), {})
             template = make_template(definition.name, definition.options, None, given, said)
             return self._enqueue(definition, template, args, kwargs)
-        if strict and len(parts.registry):
-            near = get_close_matches(name, parts.registry.names(), n=1, cutoff=0.6)
-            raise UnknownJobError(name, f"; did you mean {near[0]!r}?" if near else "")
         template, args, kwargs = self._heard(make_template(name, JobOptions(), None, given, said), args, kwargs)
         new = _make(template, template.id or self._connection.take_ids(1)[0], parts.codec.dump_call(args, kwargs))
         return self._handle(new, self.send([new])[0], None, template.id is not None)
+
+    def prepare(self, job: BoundJob[Any, Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> NewJob:
+        """A call, checked and written, as it would be stored now; hooks do not hear of it."""
+        args, kwargs = check_arguments(args, kwargs)
+        return self._new(job.definition, job.template, args, kwargs)
+
+    def prepare_by_name(
+        self, name: str, args: Iterable[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> NewJob:
+        """The same for a job that this code may not have the function of."""
+        args, kwargs = check_arguments(args, kwargs)
+        definition = self._find(name, strict=True)
+        given = check_enqueue_options(options)
+        said = to_say_again(options, given)
+        if definition is None:
+            template = make_template(name, JobOptions(), None, given, said)
+            return _make(template, self._connection.take_ids(1)[0], self._parts.codec.dump_call(args, kwargs))
+        definition.check_init((), {})
+        return self._new(
+            definition, make_template(definition.name, definition.options, None, given, said), args, kwargs
+        )
+
+    def _find(self, name: str, *, strict: bool) -> JobDefinition | None:
+        """The job of this name; None: not here, and `strict` does not mind or nothing is declared here."""
+        registry = self._parts.registry
+        definition = registry.find(limits.check_name(name, "job"))
+        if definition is None and strict and len(registry):
+            near = get_close_matches(name, registry.names(), n=1, cutoff=0.6)
+            raise UnknownJobError(name, f"; did you mean {near[0]!r}?" if near else "")
+        return definition
 
     def _heard(
         self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]

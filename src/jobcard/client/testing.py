@@ -116,8 +116,9 @@ class Testing:
     def drain(self, *, with_scheduled: bool = False) -> Drained:
         """Run every job that is due, and those they enqueue, in this thread, until none is left.
 
-        In the order an engine claims them; paused queues are left alone. with_scheduled: whenever nothing is due,
-        let time pass until the next job is, retries included. What a job raises is recorded, not raised here.
+        In the order an engine claims them; paused queues are left alone. Each tick of a schedule that came due makes
+        its job, missed or not. with_scheduled: whenever nothing is due, let time pass until the next job is, retries
+        included, but not until the next tick. What a job raises is recorded, not raised here.
         """
         ran = self._trial.drain(with_scheduled=with_scheduled)
         return self._summary(ran)

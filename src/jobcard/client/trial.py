@@ -22,6 +22,8 @@ from jobcard.core.signals import JobSignal
 from jobcard.core.states import WAITING, After, Change, JobState, Now
 from jobcard.engine import routines
 from jobcard.engine.outcomes import Ended, change_for
+from jobcard.engine.ticker import Ticker
+from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import ClaimLostError
 from jobcard.workers import messages
 from jobcard.workers.here import Running, Talk
@@ -59,12 +61,17 @@ class Trial:
         self.backend: Backend = open_backend("sqlite:///:memory:", clock=self.clock)
         self.backend.migrate()
         routines.declare_queues(self.backend, parts.connection.declared_queues)
+        declare_schedules(self.backend, parts.schedules.declared)
+        self._ticker = Ticker(self.backend, "testing")
         self._owners = (f"testing-{number}" for number in itertools.count(1))
 
     # -- as an engine would
 
     def drain(self, *, with_scheduled: bool) -> Ran:
-        """Run what is due, in the order an engine claims, until nothing is; with_scheduled: then let time pass."""
+        """Run what is due, in the order an engine claims, until nothing is; with_scheduled: then let time pass.
+
+        The ticks of schedules that came due are made one by one, each when nothing else is left to do.
+        """
         ran = Ran()
         self.backend.unpark(self._parts.registry.names())
         while True:
@@ -74,6 +81,8 @@ class Trial:
                 claim = answer.claimed[0]
                 asked = dict(answer.cancels).get(claim.ref)
                 ran.add(claim.id, self._cancel(owner, claim, asked) if asked is not None else self._try(owner, claim))
+            elif answer.next_due != 0 and self._ticker.make_earliest(self.clock.now()):
+                continue
             elif answer.next_due is None or (answer.next_due and not with_scheduled):
                 return ran
             else:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from jobcard.core import clock, ids
 from jobcard.core.states import JobState
 
 Ref = int | str | bytes
@@ -251,5 +252,6 @@ class Job:
 
     @property
     def scheduled_for(self) -> datetime:
-        """The tick a schedule made this job for; for other jobs when it was due."""
-        return self.available_at
+        """The tick a schedule made this job for; for other jobs when they are due."""
+        # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
+        return self.available_at if self.schedule is None else clock.to_datetime(ids.moment_of(self.id.bytes))

@@ -32,6 +32,16 @@ def main_spec_name() -> str | None:
     return spec.name if spec is not None and spec.name not in _STARTED else None
 
 
+def is_importing() -> bool:
+    """Whether whoever called us stands at the top of a module that is being imported."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def main_path() -> str | None:
     """The file of the started script; None in a REPL, a notebook, `python -c` and on standard input."""
     file = getattr(main_module(), "__file__", None)

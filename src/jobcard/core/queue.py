@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jobcard.core import clock, limits
+from jobcard.core.job import NewJob
 from jobcard.core.rates import QueueLimit, RateLimit
 from jobcard.errors import ConfigError, CorruptRecordError
 
@@ -86,6 +87,15 @@ def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Qu
     if last_declared is not None and replace(last_declared, paused=False) == replace(declared, paused=False):
         return stored
     return replace(declared, paused=stored.paused)
+
+
+def in_line(job: NewJob, ageing: Mapping[str, int]) -> NewJob:
+    """The job as it is to be stored. ageing: of the queues that have one, in microseconds for a point of priority.
+
+    In such a queue a job has rank 0 and stands `priority * ageing` before the moment it is due.
+    """
+    points = ageing.get(job.queue)
+    return job if points is None else job._replace(rank=0, order_offset=-job.priority * points)
 
 
 _FIELDS = tuple(field.name for field in fields(Queue) if field.name != "name")

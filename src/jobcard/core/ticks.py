@@ -111,8 +111,13 @@ def _cron_after(text: str, zone: tzinfo, instant: int) -> Iterator[int]:
     if len(fields) == 6 and not fields[1].startswith("*") and not fields[2].startswith("*"):
         yield from _at_fixed_times(fields, zone, instant)
         return
+    last = instant
     for moment in CronSim(" ".join(fields), start):
-        yield clock.to_instant(moment)
+        tick = clock.to_instant(moment)
+        # Asked from within the second pass of an hour, it names a time of the first one again.
+        if tick > last:
+            last = tick
+            yield tick
 
 
 def _at_fixed_times(fields: Sequence[str], zone: tzinfo, instant: int) -> Iterator[int]:
@@ -124,9 +129,7 @@ def _at_fixed_times(fields: Sequence[str], zone: tzinfo, instant: int) -> Iterat
         if moment.minute:
             break
         seconds.append(moment.second)
-    before = clock.to_datetime(instant - clock.MINUTE).astimezone(zone)
-    for moment in CronSim(" ".join(fields[1:]), before):
-        start = clock.to_instant(moment)
+    for start in _cron_after(" ".join(fields[1:]), zone, instant - clock.MINUTE):
         for second in seconds:
             tick = start + second * clock.SECOND
             if tick > instant:

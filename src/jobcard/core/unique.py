@@ -92,6 +92,11 @@ def tick_key(schedule: str, tick: int) -> str:
     return f"tick/{schedule}@{tick}"
 
 
+def overlap_key(schedule: str) -> str:
+    """The key of a schedule's job while it lives, where no second one shall be beside it."""
+    return f"schedule#{schedule}"
+
+
 def _check_by(by: Any) -> str | tuple[str, ...] | None:
     if by is None or by == "args":
         return by  # type: ignore[no-any-return]

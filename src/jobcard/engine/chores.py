@@ -21,6 +21,7 @@ from jobcard.core.settings import Settings
 from jobcard.engine import lanes, routines
 from jobcard.engine.plan import Plan
 from jobcard.engine.routines import Routine
+from jobcard.engine.ticker import Looked, Ticker
 from jobcard.errors import StoreError
 from jobcard.workers.pool import Pool
 
@@ -33,6 +34,7 @@ FAT_SHARE = 0.8  # of the memory limit: a worker that holds so much without a jo
 FAT_SECONDS = 1.0  # … how often that is looked at
 PRUNE_SECONDS = 60.0
 UNPARK_SECONDS = 5.0
+TICK_AGAIN_SECONDS = 0.5  # after a look at the schedules that failed
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
@@ -72,6 +74,10 @@ class Chores:
         self._under_way: set[str] = set()
         """What waits for its answer."""
         self._look_at = now
+        self._ticker = Ticker(house.backend, house.owner, dead_owners, lambda: house.plan.names)
+        self._tick_at = now
+        self._tick_again = False
+        """Something changed while the schedules were looked at."""
         self._memory_at = self._fat_at = now
         self.served: list[str] = sorted(house.only_queues or ())
         """The names of the queues this engine takes from, as far as it knows."""
@@ -92,13 +98,14 @@ class Chores:
             self._look(now)
             for routine in self._routines:
                 routine.run_if_due(now, random.random())
+            self._tick(now)
         self._check_memory(now)
 
     def next_time(self) -> float:
         """When the next one is due."""
         at = float("inf")
         if not self._plan.stopping:
-            at = min(routine.next_at for routine in self._routines)
+            at = min(self._tick_at, *(routine.next_at for routine in self._routines))
             if self._house.waker.changed is not None:
                 at = min(at, self._look_at)
         return min(at, self._memory_at) if self._plan.memory_limits() else at
@@ -173,6 +180,23 @@ class Chores:
 
         self._ask("prune", prune, pruned)
 
+    # -------------------------------------------------------------- schedules
+
+    def _tick(self, now: float) -> None:
+        if now < self._tick_at and not self._ticker.is_doubtful():
+            return
+        self._tick_at = now + TICK_AGAIN_SECONDS
+        if "ticks" not in self._under_way:
+            self._tick_again = False
+            # On a lane of its own: a tick does not wait for a long chore.
+            self._ask("ticks", self._ticker.look, self._ticked, lane=lanes.TICK)
+
+    def _ticked(self, looked: Looked) -> None:
+        now = monotonic()
+        self._tick_at = now if self._tick_again else looked.next_at
+        if looked.made:
+            self._plan.wake(now)
+
     # -------------------------------------------------------------- saying how it is, hearing what is wanted
 
     def _say_alive(self) -> None:
@@ -187,6 +211,8 @@ class Chores:
     def read_settings(self, version: int) -> None:
         """The store says that its settings are of this version now: read the queues, and what an operator ordered."""
         house = self._house
+        self._ticker.settings_changed()
+        self._tick_at, self._tick_again = monotonic(), True
 
         def read() -> tuple[list[Queue], str | None]:
             queues = routines.read_queues(self._backend, house.only_queues)

@@ -23,12 +23,14 @@ from typing import Any
 from jobcard.backends.base import Backend
 from jobcard.backends.ready import make_ready, warn_of_open_door
 from jobcard.backends.registry import open_backend
+from jobcard.core import schedule
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings, settings_from
 from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
 from jobcard.engine.outcomes import status_of
+from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import AccessDeniedError, ConfigError, JobcardError
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
@@ -84,7 +86,7 @@ class Engine:
             if hello is None:
                 return exits.OK
             self._settings = self._settle_settings(hello["settings"])
-            backend = self._open_store(self._settings)
+            backend = self._open_store(self._settings, hello.get("schedules", ()))
         except Fatal as error:
             self.tell_keeper(fatal=str(error), code=error.code)
             return error.code
@@ -143,7 +145,7 @@ class Engine:
         except ConfigError as error:
             raise Fatal(exits.USAGE, str(error)) from error
 
-    def _open_store(self, settings: Settings) -> Backend:
+    def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend:
         try:
             backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
         except ConfigError as error:
@@ -154,6 +156,7 @@ class Engine:
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
+            declare_schedules(backend, [schedule.from_text(name, text) for name, text in schedules])
             warn_of_open_door(backend)
         except JobcardError as error:
             raise Fatal(exits.STORE, str(error)) from error

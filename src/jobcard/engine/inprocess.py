@@ -26,6 +26,7 @@ from jobcard.core.settings import Settings
 from jobcard.core.states import AT_WORK
 from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
+from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import ConfigError, JobcardError, StoreError
 from jobcard.workers.pool import Pool
 from jobcard.workers.threads_pool import ThreadsPool
@@ -43,6 +44,7 @@ class InProcessEngine:
 
         until_empty: end by itself when nothing that is due is left.
         """
+        self._app = app
         self._settings = settings
         self._backend = backend
         self._owned = owned
@@ -108,6 +110,7 @@ class InProcessEngine:
             make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(self._backend, list(declared.values()))
+            declare_schedules(self._backend, self._app.parts.schedules.declared)
             warn_of_open_door(self._backend)
             self._dispatcher = self._pool.listener = Dispatcher(
                 owner=self._owner,

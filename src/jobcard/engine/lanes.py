@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 # What never waits for each other. Whatever moves jobs stands in the first: an exchange is never called twice at once.
-EXCHANGE, RENEW, ROUTINE, LOOK = "exchange", "renew", "routine", "look"
+EXCHANGE, RENEW, ROUTINE, LOOK, TICK = "exchange", "renew", "routine", "look", "tick"
 CALLS = tuple(f"call-{number}" for number in range(4))
 """For store verbs that code inside jobs asks for, by the number of the worker."""
 SHORT = frozenset({EXCHANGE, RENEW})

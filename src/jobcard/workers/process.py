@@ -132,7 +132,9 @@ def introduce(app: Any) -> dict[str, Any]:
             "on_lost_lease": definition.options.on_lost_lease,
         }
         names.update(dict.fromkeys((definition.name, *definition.aliases), about))
-    return {"settings": settings_to_plain(settings), "names": names}
+    schedules = getattr(getattr(app, "parts", None), "schedules", None)
+    declared = [] if schedules is None else [[name, text] for name, text in schedules.declared_texts().items()]
+    return {"settings": settings_to_plain(settings), "names": names, "schedules": declared}
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

@@ -1,0 +1,269 @@
+"""Makes the jobs of schedules: every engine does, and the store lets each tick in once.
+
+    read timetables and how far they are ─► which ticks are due ─► enqueue with the tick's once key ─► move on
+
+An engine that is late finds the key taken, or that others have moved on. Ticks go by the store's clock, which is asked
+for now and then and measured in between; this host's may be set as it likes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from jobcard.backends.base import Backend, Fate, Record, RecordKind
+from jobcard.core import clock
+from jobcard.core.queue import in_line, queue_from_text
+from jobcard.core.schedule import LATE, Progress, Timetable, from_text, progress_from_text, progress_to_text, to_text
+from jobcard.core.unique import FOREVER
+from jobcard.errors import CorruptRecordError, StoreUnavailableError
+
+log = logging.getLogger("jobcard.engine")
+
+MEASURE_SECONDS = 60.0  # from one question for the store's time to the next
+MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
+GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
+JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
+REST_SECONDS = 60.0  # … between two looks, however far the next tick is
+BEATS = 3  # an engine that missed so many heartbeats is gone
+
+
+class StoreClock:
+    """The time by the store's clock, in microseconds."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._measured_at = -MEASURE_SECONDS
+        self._ahead = 0
+        """The store's clock, less this host's monotonic one."""
+        self._apart = 0.0
+        """This host's own two clocks, one less the other."""
+
+    def now(self) -> int:
+        """The store's time now."""
+        if time.monotonic() >= self._measured_at + MEASURE_SECONDS or self.is_doubtful():
+            self._measure()
+        return self._ahead + round(time.monotonic() * clock.SECOND)
+
+    def is_doubtful(self) -> bool:
+        """Whether this host slept, or its clock was set, since the store was asked."""
+        return abs(_apart() - self._apart) > JUMP_SECONDS
+
+    def _measure(self) -> None:
+        trip = math.inf
+        for _ in range(MEASURE_LOOKS):
+            began = time.monotonic()
+            now = self._backend.facts().now
+            ended = time.monotonic()
+            if ended - began < trip:
+                trip = ended - began
+                # As if the answer had taken the whole way: a tick may be a little late, but not early.
+                self._ahead = now - round(ended * clock.SECOND)
+            if trip < GOOD_TRIP_SECONDS:
+                break
+        self._measured_at, self._apart = ended, _apart()
+
+
+def _apart() -> float:
+    return time.time() - time.monotonic()
+
+
+class Looked(NamedTuple):
+    """What a look at the schedules came to. made: jobs. next_at: when the next one is due, in monotonic seconds."""
+
+    made: int
+    next_at: float
+
+
+class Ticker:
+    """The schedules of one store, as one engine sees to them; used by one thread at a time."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        owner: str,
+        dead_owners: Collection[str] = (),
+        names: Callable[[], Collection[str]] = lambda: (),
+        store_clock: StoreClock | None = None,
+    ) -> None:
+        """names: of the jobs that are known here; none: nobody knows yet."""
+        self._backend = backend
+        self._names = names
+        self._owner = owner
+        self._dead_owners = frozenset(dead_owners)
+        self._clock = store_clock or StoreClock(backend)
+        self._here_since: int | None = None
+        self._read: dict[str, tuple[str, Timetable | None]] = {}
+        """By name: the text, and what it says; None: it cannot be read, which has been told."""
+        self._looked: dict[str, tuple[Timetable, int]] = {}
+        """By name: what was seen to, and when to see to it again."""
+        self._refused: dict[str, str] = {}
+        """By name: the timetable that the store would not take a job of, which has been told."""
+        self._ageing: Mapping[str, int] | None = None
+
+    def settings_changed(self) -> None:
+        """Some queue or schedule was changed."""
+        self._ageing = None
+
+    def is_doubtful(self) -> bool:
+        """Whether it should look at once, for the clock it goes by may have been set."""
+        return self._here_since is not None and bool(self._read) and self._clock.is_doubtful()
+
+    def look(self) -> Looked:
+        """See to every tick that is due; `StoreUnavailableError`: what is left is seen to next time."""
+        now = self._clock.now()
+        if self._here_since is None:
+            self._here_since = now
+        timetables = self._timetables()
+        if not timetables:
+            return Looked(0, math.inf)
+        progress = self._progress()
+        wake = now + round(REST_SECONDS * clock.SECOND)
+        made = 0
+        for timetable in timetables:
+            if timetable.paused:
+                continue
+            next_at = self._next_at(timetable)
+            if next_at <= now:
+                try:
+                    count, next_at = self._see_to(timetable, progress.get(timetable.name, Progress()), now)
+                    made += count
+                except StoreUnavailableError:
+                    raise
+                except Exception as error:  # whatever a record that somebody wrote by hand has led to
+                    self._tell_refused(timetable, error)
+                    next_at = self._upcoming(timetable, now)
+            self._looked[timetable.name] = timetable, next_at
+            wake = min(wake, next_at)
+        return Looked(made, time.monotonic() + (wake - self._clock.now()) / clock.SECOND)
+
+    def make_earliest(self, now: int) -> bool:
+        """Make the job of the one tick that has been due longest, as an engine would have that was always there.
+
+        For tests, whose clock jumps; False: there is none.
+        """
+        progress = self._progress()
+        first: tuple[int, Timetable] | None = None
+        for timetable in self._timetables():
+            start = max(progress.get(timetable.name, Progress()).done, timetable.since)
+            tick = None if timetable.paused else timetable.ticks.after(start)
+            if tick is not None and tick <= now and (first is None or tick < first[0]):
+                first = tick, timetable
+        if first is None:
+            return False
+        tick, timetable = first
+        self._make(timetable, progress.get(timetable.name, Progress()), [tick], tick)
+        return True
+
+    # -------------------------------------------------------------- one schedule
+
+    def _next_at(self, timetable: Timetable) -> int:
+        """When to see to it, as the last look found: what is not due costs nothing."""
+        known = self._looked.get(timetable.name)
+        return 0 if known is None or known[0] is not timetable else known[1]
+
+    @staticmethod
+    def _upcoming(timetable: Timetable, now: int) -> int:
+        tick = timetable.ticks.after(now)
+        return FOREVER if tick is None else tick
+
+    def _see_to(self, timetable: Timetable, progress: Progress, now: int) -> tuple[int, int]:
+        """Make what is due of it; how many jobs, and when to see to it again."""
+        upcoming = self._upcoming(timetable, now)
+        ticks = timetable.between(progress.done, now)
+        if not ticks:
+            return 0, upcoming
+        assert self._here_since is not None
+        missed = [tick for tick in ticks if tick <= max(self._here_since, now - LATE)]
+        if missed and missed[-1] > now - LATE and self._others_are_there():
+            # Due just before we came: who was here then is about to see to it, and may be to others before it.
+            return 0, min(upcoming, missed[-1] + LATE)
+        chosen = [*timetable.made_up_for(missed), *ticks[len(missed) :]]
+        if len(chosen) < len(ticks):
+            log.warning("schedule.missed name=%s count=%d", timetable.name, len(ticks) - len(chosen))
+        if self._clock.now() > now + LATE:
+            return 0, now  # frozen since we read: others have gone on, and may have passed some of these over
+        return self._make(timetable, progress, chosen, ticks[-1]), upcoming
+
+    def _make(self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int) -> int:
+        """Store the jobs of these ticks, then that all up to `done` is seen to."""
+        last, count = progress.last, 0
+        if ticks:
+            ageing = self._known_ageing()
+            jobs = [in_line(timetable.job_of(tick), ageing) for tick in ticks]
+            answers = self._backend.enqueue(jobs)
+            for tick, job, answer in zip(ticks, jobs, answers, strict=True):
+                count += answer.fate is Fate.STORED
+                if answer.existing == job.id:  # else the job of an earlier tick still lives, and keeps this one out
+                    last = tick
+        moved = progress_to_text(Progress(done, last))
+        # In vain if another engine was faster; a crash before it leaves the tick to others, who find its key taken.
+        self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
+        self._refused.pop(timetable.name, None)
+        return count
+
+    def _others_are_there(self) -> bool:
+        """Whether another engine lives, as far as its record says."""
+        mine = {self._owner, *self._dead_owners}
+        return any(
+            record.key not in mine and record.age < BEATS * _heartbeat_of(record)
+            for record in self._backend.read_records(RecordKind.ENGINE)
+        )
+
+    # -------------------------------------------------------------- what the store has
+
+    def _timetables(self) -> list[Timetable]:
+        """All that can be read."""
+        before, self._read = self._read, {}
+        for record in self._backend.read_records(RecordKind.SCHEDULE):
+            known = before.get(record.key)
+            if known is None or known[0] != record.value:
+                known = record.value, self._understood(record)
+            self._read[record.key] = known
+        return [timetable for _text, timetable in self._read.values() if timetable is not None]
+
+    def _understood(self, record: Record) -> Timetable | None:
+        try:
+            timetable = from_text(record.key, record.value)
+        except CorruptRecordError as error:
+            log.error("schedule %s is not seen to: %s", record.key, error)
+            return None
+        if (known := self._names()) and timetable.job.name not in known:
+            # Another engine may know it; until one does, its jobs are parked.
+            log.warning("schedule %s: no job is registered here under the name %s", record.key, timetable.job.name)
+        return timetable
+
+    def _progress(self) -> dict[str, Progress]:
+        records = self._backend.read_records(RecordKind.TICK)
+        return {record.key: progress_from_text(record.value, record.version) for record in records}
+
+    def _known_ageing(self) -> Mapping[str, int]:
+        if self._ageing is None:
+            self._ageing = dict(self._read_ageing())
+        return self._ageing
+
+    def _read_ageing(self) -> Iterator[tuple[str, int]]:
+        for record in self._backend.read_records(RecordKind.QUEUE):
+            try:
+                queue, _declared = queue_from_text(record.key, record.value)
+            except CorruptRecordError:
+                continue  # whoever serves it says so
+            if queue.ageing is not None:
+                yield queue.name, clock.to_duration(queue.ageing)
+
+    def _tell_refused(self, timetable: Timetable, error: Exception) -> None:
+        text = to_text(timetable)
+        if self._refused.get(timetable.name) != text:
+            self._refused[timetable.name] = text
+            log.error("schedule %s: its tick became no job: %s", timetable.name, error)
+
+
+def _heartbeat_of(record: Record) -> int:
+    try:
+        return clock.to_duration(json.loads(record.value)["heartbeat"])
+    except (ValueError, TypeError, KeyError):
+        return 0  # what cannot be read is not waited for
