@@ -334,8 +334,9 @@ class Backend(Protocol):
 
         Keys are kept by the store itself: of many at once with one key exactly one is stored, and the others are told
         its id, those of the same call too. A once key is a record of its own, which no prune takes before its time.
-        A job that `replaces` writes its content over the waiting job that has its key: all but id, `created_at`,
-        token, attempts and the keys themselves; where that job is not waiting it is `KEY_TAKEN`.
+        A job that `replaces` writes itself over the waiting job that has its key, which then is as new but for its
+        id, `created_at`, token, both keys and what is recorded of its tries: no attempt or crash is counted, nobody
+        asks to cancel it, it has no progress and no checkpoint. Where that job is not waiting it is `KEY_TAKEN`.
         """
         ...
 

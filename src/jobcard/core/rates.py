@@ -69,19 +69,24 @@ class Starts(NamedTuple):
 
     def room(self, rate: Rate, now: int) -> int:
         """How many more may start now."""
-        return max(0, rate.most - sum(used for slot, used in self.slots if slot >= rate.oldest(now)))
+        return max(0, rate.most - sum(used for _slot, used in self._counting(rate, now)))
 
     def free_at(self, rate: Rate, now: int) -> int:
         """The instant from which one more may start; `now` if it may at once."""
-        if self.room(rate, now) > 0:
+        counting = self._counting(rate, now)
+        over = sum(used for _slot, used in counting) - rate.most + 1
+        if over <= 0:
             return now
-        over = sum(each for slot, each in self.slots if slot >= rate.oldest(now)) - rate.most + 1
-        for slot, each in sorted(self.slots):
-            if slot >= rate.oldest(now):
-                over -= each
-                if over <= 0:
-                    return (slot + SLOTS + 1) * rate.slot
+        for slot, used in counting:
+            over -= used
+            if over <= 0:
+                return (slot + SLOTS + 1) * rate.slot
         return now
+
+    def _counting(self, rate: Rate, now: int) -> list[tuple[int, int]]:
+        # Those far behind and far ahead of now were counted when the window was another one.
+        first, last = rate.oldest(now), rate.slot_at(now) + SLOTS
+        return [(slot, used) for slot, used in sorted(self.slots) if first <= slot <= last]
 
 
 NO_STARTS = Starts(())
