@@ -160,7 +160,9 @@ class Machine(Looking):
             assert there is not None
             then.insert(0, self.jobs[there.id]._replace(args='"other"'))
         if trouble in (2, 3) and then:
-            then.append(then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT))
+            # Without a once key: a job that is passed over for its key need not be looked at further.
+            no_text = then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT)
+            then.append(no_text._replace(once_key=None, once_until=None))
         if trouble > 3 and then:
             # Free again if this move ends the job.
             then[0] = then[0]._replace(unique_key=self.pair.rows[holding.model.id].unique_key)

@@ -140,12 +140,15 @@ class Pair:
         keyed = [row for row in store.rows.values() if row.limit_key is not None and row.state == "waiting"]
         for row in self.real.get([row.id for row in keyed]) if keyed else ():
             mine = store.rows[row.id]
-            if (row.hold, row.available_at) == (mine.hold, mine.available_at):
+            if row.hold not in ("limit", "delay") or _standing(row) == _standing(mine):
                 continue
-            assert mine.hold is None or (row.id in store.paced and row.hold == "delay")
+            # It may have been claimed for a moment: the token is never lowered.
+            assert row.claim_token >= mine.claim_token
+            if (row.hold, row.available_at) != (mine.hold, mine.available_at):
+                assert mine.hold is None or (row.id in store.paced and row.hold == "delay")
             [use] = self.model.usage([], [str(row.limit_key)])[1].values()
             assert may_be_set_aside(row, use, store.clock.now())
-            store.rows[row.id] = mine._replace(hold=row.hold, available_at=row.available_at)
+            store.rows[row.id] = mine._replace(**_standing(row))
 
     def renew(self, owner: str, holdings: list[Holding]) -> None:
         """The same renewal on both; the same are gone."""
@@ -170,6 +173,11 @@ def listed(backend: Backend, where: Filter, limit: int, before_id: bytes | None 
     first = backend.list(where, limit=limit, before_id=before_id)
     behind = [] if first.below is None else backend.list(where, limit=limit, before_id=first.below).rows
     return [plain(row) for row in (*first.rows, *behind)]
+
+
+def _standing(row: JobRow) -> dict[str, Any]:
+    """What a claim that its key's limits do not allow leaves of itself."""
+    return {"hold": row.hold, "available_at": row.available_at, "claim_token": row.claim_token}
 
 
 def plain(row: JobRow) -> JobRow:
