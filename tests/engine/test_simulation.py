@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from simulation.play import NO_FAULTS, Faults, simulate
 
-from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Held, Outcome, Want
+from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Held, Outcome
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_at_work
 from jobcard.core.job import Claimed, Ref
@@ -107,13 +107,12 @@ class ForgetsTokens(ModelBackend):
         *,
         completions: Completions = NO_COMPLETIONS,
         outcomes: Sequence[Outcome] = (),
-        want: Want = NOTHING,
-        lease: int = 0,
+        **said: Any,
     ) -> Exchanged:
         rows = self.store.rows
         completions = completions._replace(tokens=[rows[ref].claim_token for ref in completions.refs])  # type: ignore[index]
         outcomes = [said._replace(token=rows[said.ref].claim_token) for said in outcomes]  # type: ignore[index]
-        return super().exchange(owner, completions=completions, outcomes=outcomes, want=want, lease=lease)
+        return super().exchange(owner, completions=completions, outcomes=outcomes, **said)
 
 
 class RescuesQuietly(ModelBackend):

@@ -109,7 +109,9 @@ class Outcome(NamedTuple):
 class Want(NamedTuple):
     """What an engine would take: from each queue at most so many, in this order, and in all at most `total`.
 
-    limits: of those queues that are limited over all engines.
+    limits: of the queues that the engine serves and that are limited over all engines, also of those it wants
+    nothing from now. Where one of them has room and jobs in line after an exchange that settled something, and
+    nobody took them, a store that can wakes whoever waits for jobs.
     """
 
     queues: Sequence[tuple[str, int]] = ()
@@ -355,7 +357,8 @@ class Backend(Protocol):
         """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
 
         freed: the limit keys of the jobs that leave work by these completions and outcomes. After them, of the jobs
-        held by `limit` with such a key the first ones are put back in line, as many as the key now has room for.
+        held by `limit` with such a key the first ones are put back in line, as many as the key now has room for;
+        where this exchange does not claim them itself, a store that can wakes whoever waits for jobs.
         No claim exceeds a limit, whatever other engines do at the same time. A job whose key is at its limit is put
         under the hold `limit` instead of being claimed; one whose key's rate is used up under `delay` until it has
         room, its place in line kept. Either way it has spent nothing, and those behind it are claimed in its stead.

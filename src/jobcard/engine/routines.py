@@ -63,9 +63,10 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
         for claim in others:
             change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
             outcomes.append(Outcome(claim.ref, claim.token, change))
-        refused = (
-            {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes).refusals} if outcomes else set()
-        )
+        freed = {claim.limit_key for claim in others if claim.limit_key is not None}
+        refused: set[Ref] = set()
+        if outcomes:
+            refused = {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes, freed=freed).refusals}
         taken = Counter((claim.claimed_by, claim.state) for claim in others if claim.ref not in refused)
         for (dead_owner, state), count in taken.items():
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
