@@ -357,8 +357,9 @@ class Backend(Protocol):
         """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
 
         freed: the limit keys of the jobs that leave work by these completions and outcomes. After them, of the jobs
-        held by `limit` with such a key the first ones are put back in line, as many as the key now has room for;
-        where this exchange does not claim them itself, a store that can wakes whoever waits for jobs.
+        that stand in line or are held by `limit` with such a key, the first ones are in line, as many as the key now
+        has room for: none of them waits behind a later one. Where this exchange does not claim those that it puts
+        back in line, a store that can wakes whoever waits for jobs.
         No claim exceeds a limit, whatever other engines do at the same time. A job whose key is at its limit is put
         under the hold `limit` instead of being claimed; one whose key's rate is used up under `delay` until it has
         room, its place in line kept. Either way it has spent nothing, and those behind it are claimed in its stead.

@@ -335,18 +335,18 @@ class ModelBackend:
         return Use(at_work, self.store.starts.of(rates.of_key(key)))
 
     def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
-        """Put the first jobs held by these keys back in line, as many as there is room for."""
+        """See to it that the first jobs with these keys stand in line, as many as there is room for."""
         number = 0
         for key in sorted(keys):
-            mine = [row for row in self._rows() if row.limit_key == key]
-            held = sorted((row for row in mine if row.hold == "limit"), key=claim_order)
-            limit = held[0].key_limit if held else None
-            if limit is not None:
-                room = limit - sum(is_at_work(row) or self._is_claimable(row) for row in mine)
-                held = held[: max(0, min(room, most - number))]
-            for row in held:
-                self._put(row._replace(hold=None))
-            number += len(held)
+            mine = sorted((row for row in self._rows() if row.limit_key == key), key=claim_order)
+            limits = [row.key_limit for row in mine if row.hold == "limit"]
+            if limits and limits[0] is not None:
+                room = limits[0] - sum(map(is_at_work, mine))
+                first = [row for row in mine if row.hold == "limit" or self._is_claimable(row)][: max(0, room)]
+                held = [row for row in first if row.hold == "limit"][: most - number]
+                for row in held:
+                    self._put(row._replace(hold=None))
+                number += len(held)
         return number
 
     def _is_claimable(self, row: JobRow) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobcard.backends.base import Backend, Outcome, Record, RecordKind
+from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
@@ -110,6 +110,21 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
         except CorruptRecordError as error:
             log.error("queue %s is not served: %s", record.key, error)
     return queues
+
+
+def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
+    """Whether there are jobs that are due and wait for nothing but a rate: of these queues, or of their key."""
+    rated = {queue.name for queue in queues if queue.rate is not None}
+    now = backend.facts().now
+    waiting = backend.list(
+        Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues]), limit=1_000
+    )
+    return any(
+        # A key's rate leaves the place in line, which is that of a job that is due.
+        (row.hold is None and row.queue in rated)
+        or (row.hold == states.Hold.DELAY and row.rate_count is not None and row.order_at <= now)
+        for row in waiting.rows
+    )
 
 
 def read_order(backend: Backend, owner: str) -> str | None:
