@@ -7,7 +7,7 @@ code) and 14 (cut-over) are planted where those live.
 from collections.abc import Callable
 
 import pytest
-from broken import claiming, fencing, following, storing
+from broken import claiming, fencing, following, limiting, storing
 from hypothesis import Phase, settings
 
 from jobcard.backends.base import Backend
@@ -138,6 +138,24 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     following.TakesWhatItCannotRead: ("check_an_unreadable_claim_is_its_holders_while_its_lease_runs",),
     following.SetsAsideWithTheOldToken: ("check_an_unreadable_claim_is_taken_once_its_lease_is_over",),
     following.TellsNobodyOfOrders: ("check_settings_rise_with_the_records_engines_obey",),
+    # Limits, once keys, jobs that replace
+    limiting.CountsOnlyWhatRuns: (
+        "check_a_queue_is_never_above_its_limit",
+        "check_a_key_is_never_above_its_limit",
+        "check_racing_engines_stay_below_a_queues_limit",
+    ),
+    limiting.CountsNoStarts: (
+        "check_a_rate_counts_starts_in_every_window",
+        "check_a_keys_rate_counts_starts_in_every_window",
+    ),
+    limiting.LetsNobodyIn: ("check_every_way_out_of_work_makes_room", "check_what_a_death_left_is_let_in"),
+    limiting.LetsEverybodyIn: ("check_what_a_death_left_is_let_in",),
+    limiting.ForgetsPlaceInLine: ("check_a_key_is_never_above_its_limit",),
+    limiting.StopsAtTheFirstItKeepsOut: ("check_a_key_is_never_above_its_limit",),
+    limiting.FreesOnceKeysWithTheirJobs: ("check_a_once_key_outlives_its_job",),
+    limiting.TakesOnceKeysForNobody: ("check_a_refused_job_takes_no_once_key",),
+    limiting.ReplacesJobsAtWork: ("check_a_job_at_work_is_not_replaced",),
+    limiting.KeepsTheAttemptsOfWhatWasReplaced: ("check_a_replaced_job_begins_anew",),
 }
 
 # What one thread alone can never show, or what histories do not do.

@@ -16,6 +16,7 @@ from jobcard.backends.sqlite import SQLiteBackend, pool, wake
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.core import states
+from jobcard.core.rates import QueueLimit
 from jobcard.errors import (
     ConfigError,
     StoreError,
@@ -262,6 +263,30 @@ class TestWaker:
         store.apply_by_operator(job_id, states.ask_to_cancel(factory.row_of(store, claim.id), reason="told"))
         assert self.is_awake(waker)
         waker.close()
+
+    def test_a_place_set_free_rings(self, store: SQLiteBackend) -> None:
+        """Who ends a job of a full queue or key and does not take the next one wakes others; who takes it does not."""
+        limits = {"default": QueueLimit(1, None)}
+        nothing, one = Want(limits=limits), Want([("default", 1)], 1, limits)
+        for given in ({}, {"limit_key": "k", "key_limit": 1}):
+            factory.enqueue_several(store, 3, **given)
+            waker = store.waker()
+            wanted = Want([("default", 1)], 1) if given else one
+            freed = ["k"] if given else []
+            [first] = store.exchange("engine", want=wanted, lease=factory.LEASE).claimed
+            assert store.exchange("other", want=wanted, lease=factory.LEASE).claimed == []
+            self.is_awake(waker)
+            done = factory.completions_of([first])
+            [second] = store.exchange("engine", completions=done, freed=freed, want=wanted, lease=factory.LEASE).claimed
+            assert not self.is_awake(waker)
+            done = factory.completions_of([second])
+            store.exchange("engine", completions=done, freed=freed, want=Want() if given else nothing)
+            assert self.is_awake(waker)
+            # With room already there, one more end is no news.
+            [third] = store.exchange("engine", want=wanted, lease=factory.LEASE).claimed
+            store.exchange("engine", completions=factory.completions_of([third]), freed=freed, want=nothing)
+            assert not self.is_awake(waker)
+            waker.close()
 
     def test_places_run_out_quietly(self, store: SQLiteBackend) -> None:
         """One engine more than there are places looks by itself, more often."""

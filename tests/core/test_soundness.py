@@ -36,6 +36,8 @@ SPOILED = [
     ("waiting", {"lease_until": 60}, "has a lease and is not at work"),
     ("waiting", {"hold": "coffee"}, "is under a hold there is not"),
     ("running", {"hold": "parked"}, "is under a hold and not waiting"),
+    ("waiting", {"hold": "limit", "limit_key": "k"}, "waits for the limit of a key and has none"),
+    ("waiting", {"limit_key": "k", "rate_count": 3}, "has half a rate"),
     ("claimed", {"claimed_at": None}, "is at work and was never claimed"),
     ("waiting", {"started_at": 6}, "is waiting and claimed or started"),
     ("claimed", {"started_at": 6}, "is claimed and started already"),

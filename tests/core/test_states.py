@@ -377,6 +377,13 @@ def test_running_now_or_later_lifts_no_other_hold(hold: Hold) -> None:
         assert change.sets == {"available_at": After(delay), "order_at": After(delay - 7)}
 
 
+def test_a_job_held_by_its_key_waits_for_its_time_instead() -> None:
+    """Put off by an operator it is delayed: its key, having room, must not let it in before."""
+    later = states.snooze_waiting(row(hold=Hold.LIMIT), delay=60)
+    assert (later.sets["available_at"], later.sets["hold"]) == (After(60), Hold.DELAY)
+    assert states.run_now(row(hold=Hold.LIMIT)).sets["hold"] is None
+
+
 def test_running_now_and_later() -> None:
     """A delayed job becomes due now, a due one later."""
     now = states.run_now(row(hold=Hold.DELAY))

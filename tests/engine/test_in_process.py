@@ -25,6 +25,7 @@ from jobcard import (
     JobClass,
     JobContext,
     JobFailedError,
+    Queue,
     Retry,
     Snooze,
     StoreError,
@@ -33,6 +34,8 @@ from jobcard import (
 )
 from jobcard.backends.base import RecordKind, Want
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance.factory import completions_of, new_job
+from jobcard.core.rates import RateLimit
 
 TIMEOUT = 30
 MEMORY = "sqlite:///:memory:"
@@ -609,3 +612,29 @@ def test_a_forked_child_has_no_part_in_it(make: Callable[..., Jobcard], tmp_path
         in_fork(jobs.stop)
         assert answer.enqueue().result(timeout=TIMEOUT) == 42
         assert len(jobs.engines.list()) == 1
+
+
+def test_until_empty_waits_for_what_only_a_limit_keeps(make: Callable[..., Jobcard]) -> None:
+    """Jobs that are due and kept out by a rate, or left behind a key by a death, are run before it ends."""
+    backend = SQLiteBackend(MEMORY)
+    jobs = make(None, backend=backend, queues=[Queue("slow", rate=RateLimit(3, per=0.2))])
+    ran: list[str] = []
+
+    @jobs.job(name="note")
+    def note(what: str) -> None:
+        ran.append(what)
+
+    given: dict[str, Any] = {"name": "note", "kwargs": "{}", "limit_key": "k", "rate_count": 2}
+    paced = [new_job(args='["paced"]', rate_per=200_000, **given) for _ in range(5)]
+    slow = [new_job(name="note", args='["slow"]', queue="slow") for _ in range(7)]
+    keyed = [new_job(name="note", args=f'["{what}"]', limit_key="one", key_limit=1) for what in ("first", "held")]
+    jobs.migrate()
+    backend.enqueue([*paced, *slow, *keyed])
+    # Somebody ends the first ones without a word, so nobody lets the other one in.
+    want = Want([("default", 9)], 9)
+    claims = backend.exchange("gone", want=want, lease=60_000_000).claimed
+    assert len(claims) == 3
+    backend.exchange("gone", completions=completions_of(claims))
+    assert jobs.run(in_process=True, until_empty=True) == 0
+    assert sorted(ran) == ["held", *["paced"] * 3, *["slow"] * 7]
+    assert jobs.count()["completed"] == 14

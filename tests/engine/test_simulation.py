@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from simulation.play import NO_FAULTS, Faults, simulate
 
-from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Held, Outcome, Want
+from jobcard.backends.base import NO_COMPLETIONS, NOTHING, Completions, Exchanged, Held, Outcome
 from jobcard.conformance.model import ModelBackend
 from jobcard.conformance.rules import is_at_work
 from jobcard.core.job import Claimed, Ref
-from jobcard.engine.commands import Command, Reply, Tell
+from jobcard.engine.commands import Command, Exchange, Reply, Tell
 from jobcard.engine.held import Told
 from jobcard.engine.plan import Plan
 from jobcard.workers.messages import Exit
@@ -107,13 +107,12 @@ class ForgetsTokens(ModelBackend):
         *,
         completions: Completions = NO_COMPLETIONS,
         outcomes: Sequence[Outcome] = (),
-        want: Want = NOTHING,
-        lease: int = 0,
+        **said: Any,
     ) -> Exchanged:
         rows = self.store.rows
         completions = completions._replace(tokens=[rows[ref].claim_token for ref in completions.refs])  # type: ignore[index]
         outcomes = [said._replace(token=rows[said.ref].claim_token) for said in outcomes]  # type: ignore[index]
-        return super().exchange(owner, completions=completions, outcomes=outcomes, want=want, lease=lease)
+        return super().exchange(owner, completions=completions, outcomes=outcomes, **said)
 
 
 class RescuesQuietly(ModelBackend):
@@ -269,6 +268,31 @@ class SharesUsedWorkers(Plan):
         return super().turn(now)
 
 
+class ForgetsLimits(Plan):
+    """The store is not told which queues are limited."""
+
+    def turn(self, now: float) -> list[Command]:
+        return [
+            said._replace(want=said.want._replace(limits={})) if isinstance(said, Exchange) else said
+            for said in super().turn(now)
+        ]
+
+
+class FreesNoKeys(Plan):
+    """Ends do not say which keys have room; what nobody lets in waits."""
+
+    def turn(self, now: float) -> list[Command]:
+        said = super().turn(now)
+        return [one._replace(freed=frozenset()) if isinstance(one, Exchange) else one for one in said]
+
+
+class LetsNobodyIn(ModelBackend):
+    """Nobody looks after what a death left behind a key."""
+
+    def let_in(self, limit: int) -> int:
+        return 0
+
+
 PLANTED: list[Any] = [
     pytest.param({"store_class": ForgetsTokens}, Faults(pauses=10, slow=0.05), id="token not checked"),
     pytest.param({"store_class": RescuesQuietly}, Faults(engine_crashes=6), id="rescue keeps the token"),
@@ -287,6 +311,8 @@ PLANTED: list[Any] = [
     pytest.param({"plan_class": BlamesTheNeighbours}, Faults(worker_crashes=0.2), id="neighbours blamed"),
     pytest.param({"plan_class": NeverQuiet}, Faults(orders=20), id="never quiet"),
     pytest.param({"plan_class": SharesUsedWorkers}, NO_FAULTS, id="used worker shares"),
+    pytest.param({"plan_class": ForgetsLimits}, NO_FAULTS, id="limits forgotten"),
+    pytest.param({"plan_class": FreesNoKeys, "store_class": LetsNobodyIn}, NO_FAULTS, id="keys never freed"),
 ]
 
 

@@ -109,7 +109,9 @@ class Outcome(NamedTuple):
 class Want(NamedTuple):
     """What an engine would take: from each queue at most so many, in this order, and in all at most `total`.
 
-    limits: of those queues that are limited over all engines.
+    limits: of the queues that the engine serves and that are limited over all engines, also of those it wants
+    nothing from now. Where one of them has room and jobs in line after an exchange that settled something, and
+    nobody took them, a store that can wakes whoever waits for jobs.
     """
 
     queues: Sequence[tuple[str, int]] = ()
@@ -337,8 +339,9 @@ class Backend(Protocol):
 
         Keys are kept by the store itself: of many at once with one key exactly one is stored, and the others are told
         its id, those of the same call too. A once key is a record of its own, which no prune takes before its time.
-        A job that `replaces` writes its content over the waiting job that has its key: all but id, `created_at`,
-        token, attempts and the keys themselves; where that job is not waiting it is `KEY_TAKEN`.
+        A job that `replaces` writes itself over the waiting job that has its key, which then is as new but for its
+        id, `created_at`, token, both keys and what is recorded of its tries: no attempt or crash is counted, nobody
+        asks to cancel it, it has no progress and no checkpoint. Where that job is not waiting it is `KEY_TAKEN`.
         """
         ...
 
@@ -357,7 +360,9 @@ class Backend(Protocol):
         """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
 
         freed: the limit keys of the jobs that leave work by these completions and outcomes. After them, of the jobs
-        held by `limit` with such a key the first ones are put back in line, as many as the key now has room for.
+        that stand in line or are held by `limit` with such a key, the first ones are in line, as many as the key now
+        has room for: none of them waits behind a later one. Where this exchange does not claim those that it puts
+        back in line, a store that can wakes whoever waits for jobs.
         No claim exceeds a limit, whatever other engines do at the same time. A job whose key is at its limit is put
         under the hold `limit` instead of being claimed; one whose key's rate is used up under `delay` until it has
         room, its place in line kept. Either way it has spent nothing, and those behind it are claimed in its stead.

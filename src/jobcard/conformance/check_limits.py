@@ -176,6 +176,19 @@ def check_a_blocked_key_blocks_nobody_behind_it(backend: Backend) -> None:
     assert claims[0].limit_key == "k"
 
 
+def check_a_key_lets_them_in_by_their_order(backend: Backend) -> None:
+    """A job held by its key is not passed by a later one with that key which had not been looked at."""
+    first, second = keyed(backend, 2)
+    free = factory.enqueue(backend)
+    [third] = keyed(backend, 1)
+    [claim] = take(backend, want(1))
+    assert claim.id == first
+    assert [claimed.id for claimed in take(backend, want(1))] == [free]  # the second is held, the third perhaps not
+    for expected in (second, third):
+        [claim] = take(backend, want(1), done=factory.completions_of([claim]), freed=("k",))
+        assert claim.id == expected
+
+
 def check_every_way_out_of_work_makes_room(backend: Backend) -> None:
     """A key's place is free after a completion, failure, retry, snooze, cancel, hand-back, crash and park."""
     changes = {

@@ -131,6 +131,23 @@ def check_a_waiting_job_is_replaced_where_it_stands(harness: Harness) -> None:
             harness.advance(3600)
 
 
+def check_a_replaced_job_begins_anew(harness: Harness) -> None:
+    """What the first one has tried and said of itself is not held against the one that took its place."""
+    backend = harness.ready()
+    claim = factory.claimed_job(backend, unique_key="k", queue="default")
+    note = states.note(claim, ago=0, progress='{"value": 0.5}', checkpoint='{"page": 7}')
+    again = states.crash(claim, reason="crash", delay=micros(60), error=factory.ERROR, kind="X")
+    answer = backend.exchange("engine", outcomes=[factory.outcome_of(claim, note), factory.outcome_of(claim, again)])
+    assert answer.refusals == []
+    new = factory.new_job(unique_key="k", args="[2]", max_attempts=1, replaces=True)
+    assert backend.enqueue([new]) == [Enqueued(Fate.REPLACED, claim.id)]
+    row = factory.row_of(backend, claim.id)
+    assert (row.attempt, row.crashes, row.progress, row.checkpoint, row.error_kind) == (0, 0, None, None, None)
+    assert row.claim_token == claim.token
+    assert len(backend.attempts([claim.id])) == 1
+    assert factory.claim_one(backend).attempt == 1
+
+
 def check_a_job_at_work_is_not_replaced(harness: Harness) -> None:
     """Once claimed, the holder of a key keeps what it has to do; the newcomer is told its id."""
     backend = harness.ready()

@@ -12,6 +12,7 @@ from jobcard.conformance.rules import is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import SECOND
 from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.rates import QueueLimit, Rate
 from jobcard.core.states import Change
 
 LEASE = 30 * SECOND
@@ -20,6 +21,13 @@ MOST = 100
 QUEUES = ("alpha", "beta")
 NAMES = ("mail", "report")
 KEYS = ("k1", "k2")
+ONCE_KEYS = ("o1", "o2")
+LIMITS = (("one", 1, None), ("two", 2, None), ("two", 1, None), ("rated", None, 3), ("both", 2, 4))
+"""Limit keys: how many of its jobs at once, how many starts in a window."""
+LIMIT_KEYS = tuple(sorted({key for key, _most, _count in LIMITS}))
+MOST_AT_WORK = {"one": 1, "two": 2, "both": 2}
+RATE_PER = 10 * SECOND
+QUEUE_RATE = Rate(3, RATE_PER)
 ENGINES = ("e1", "e2")
 ENDED_STATES = ("completed", "failed", "canceled")
 ERROR = '{"kind": "error"}'
@@ -65,10 +73,23 @@ job_specs = st.fixed_dictionaries(
         "max_crashes": st.integers(1, 3),
         "keep": st.sampled_from([None, None, 0, 60 * SECOND]),
         "unique_key": st.sampled_from([None, None, None, KEYS[0], *KEYS]),
+        "once": st.sampled_from([None, None, None, None, *((key, 60 * SECOND) for key in ONCE_KEYS), ("o1", LEASE)]),
+        "replaces": st.sampled_from([False, False, True]),
+        "limit": st.sampled_from([None] * 5 + [*LIMITS]),
         "tags": st.sampled_from([None, "[]", '["a"]', '["a", "b"]']),
     }
 )
 Spec = dict[str, Any]
+
+queue_limits = st.sampled_from(
+    [
+        {},
+        {},
+        {"alpha": QueueLimit(2, None)},
+        {"alpha": QueueLimit(5, None), "beta": QueueLimit(None, QUEUE_RATE)},
+        {"beta": QueueLimit(1, QUEUE_RATE)},
+    ]
+)
 
 kinds = st.sampled_from(
     ["start", "note", "note", "long note", "complete", "fail", "retry", "retry", "crash", "suspect", "snooze",
@@ -80,6 +101,8 @@ operations = st.sampled_from(["cancel", "ask", "ask", "retry", "retry", "run now
 def job_of(spec: Spec, *, born: int, now: int) -> NewJob:
     """A job of this kind under an id of its own; ids do not rise, so that their order is tested too."""
     offset = spec["at_offset"]
+    once_key, once_for = spec["once"] or (None, 0)
+    limit_key, key_limit, rate_count = spec["limit"] or (None, None, None)
     return NewJob(
         id=bytes([spec["salt"]]) * 8 + born.to_bytes(8, "big"),
         queue=spec["queue"],
@@ -98,7 +121,13 @@ def job_of(spec: Spec, *, born: int, now: int) -> NewJob:
         timeout=None,
         keep=spec["keep"],
         unique_key=spec["unique_key"],
-        limit_key=None,
+        once_key=once_key,
+        once_until=None if once_key is None else now + once_for,
+        replaces=spec["replaces"],
+        limit_key=limit_key,
+        key_limit=key_limit,
+        rate_count=rate_count,
+        rate_per=None if rate_count is None else RATE_PER,
         batch_id=None,
         parent_id=None,
         schedule_id=None,

@@ -13,18 +13,18 @@ What must hold after every step:
     I11  counts by state equal the rows by state
     I12  no move leaves a transaction open: two backends on the store take turns
     I13  every error is one of ours: any other ends the test
+    I14  no more jobs of a limit key are at work than may be
 (I10, ticks of a schedule, comes with schedules.)
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jobcard.backends.base import Backend, Enqueued, Fate, Filter, RecordKind, Want
+from jobcard.backends.base import Backend, Enqueued, Fate, Filter, Want
 from jobcard.conformance import factory
 from jobcard.conformance.drawing import (
     CI,
@@ -42,6 +42,7 @@ from jobcard.conformance.drawing import (
     KEYS,
     LEASE,
     MOST,
+    MOST_AT_WORK,
     NAMES,
     QUEUES,
     Spec,
@@ -49,76 +50,31 @@ from jobcard.conformance.drawing import (
     change_of,
     engines,
     is_for,
-    job_of,
     job_specs,
     kinds,
     line_ups,
     moments,
     operations,
     picks,
+    queue_limits,
     texts,
 )
 from jobcard.conformance.harness import Harness
+from jobcard.conformance.looking import Looking
 from jobcard.conformance.model import ModelBackend, ModelStore
-from jobcard.conformance.pair import Holding, Pair, Said, listed, plain, without_zeros
+from jobcard.conformance.pair import Holding, Said, plain, without_zeros
 from jobcard.conformance.rules import is_alive, is_at_work, is_ended
 from jobcard.core import states
 from jobcard.core.clock import DAY, SECOND
-from jobcard.core.job import JobRow, LogLine, NewJob
+from jobcard.core.job import JobRow, LogLine
+from jobcard.core.rates import QueueLimit
 from jobcard.core.soundness import faults
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(Looking):
     """One history on an empty store. `machine_for` says which store."""
-
-    new_harness: Callable[[], Harness]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.harness = type(self).new_harness()
-        self.clock = self.harness.clock
-        self.pair = Pair(self.harness)
-        self.jobs: dict[bytes, NewJob] = {}
-        self.last_exchange: tuple[str, list[Said]] | None = None
-        self.seen: dict[bytes, JobRow] = {}
-
-    def teardown(self) -> None:
-        self.harness.close()
-
-    # -- picking
-
-    def rows(self) -> list[JobRow]:
-        """The model's jobs."""
-        return list(self.pair.rows.values())
-
-    def pick(self, number: int, wanted: Callable[[JobRow], bool] = lambda row: True) -> JobRow | None:
-        """One of the jobs wanted."""
-        found = [row for row in self.rows() if wanted(row)]
-        return found[number % len(found)] if found else None
-
-    def is_held(self, holding: Holding) -> bool:
-        """The claim is still good."""
-        row = self.pair.rows.get(holding.model.id)
-        return row is not None and is_at_work(row) and row.claim_token == holding.model.token
-
-    def held(self) -> list[Holding]:
-        """Claims that are still good."""
-        return [holding for holding in self.pair.claims if self.is_held(holding)]
-
-    def stale(self) -> list[Holding]:
-        """Claims that are gone or used up: those of jobs that are held by a later claim, else the latest."""
-        gone = [holding for holding in self.pair.claims if not self.is_held(holding)]
-        at_work = {row.id: row.claimed_by for row in self.rows() if is_at_work(row)}
-        same_owner = [one for one in gone if at_work.get(one.model.id) == one.owner]
-        return same_owner or [one for one in gone if one.model.id in at_work] or gone[-10:]
-
-    def new_job(self, spec: Spec) -> NewJob:
-        """A job of this kind, remembered by its id."""
-        job = job_of(spec, born=len(self.jobs), now=self.clock.now())
-        self.jobs[job.id] = job
-        return job
 
     # -- producing
 
@@ -126,25 +82,24 @@ class Machine(RuleBasedStateMachine):
     def begin(self, specs: list[Spec]) -> None:
         """A history begins with some jobs, a few of them claimed."""
         self.enqueue_many(specs)
-        self.claim(ENGINES[0], list(QUEUES), 2, 2)
-        self.claim(ENGINES[1], list(QUEUES), 1, 1)
+        self.claim(ENGINES[0], list(QUEUES), 2, 2, {})
+        self.claim(ENGINES[1], list(QUEUES), 1, 1, {})
 
     @rule(specs=st.lists(job_specs, max_size=8))
     def enqueue_many(self, specs: list[Spec]) -> None:
         jobs = [self.new_job(spec) for spec in specs]
-        answers = self.pair.on_both(lambda backend: backend.enqueue(jobs))
-        assert {answer.fate for answer in answers} <= {Fate.STORED, Fate.KEY_TAKEN}
+        assert {answer.fate for answer in self.enqueue(jobs)} <= {Fate.STORED, Fate.KEY_TAKEN, Fate.REPLACED}
 
     @precondition(lambda self: len(self.rows()) < 300)
     @rule(spec=job_specs, size=st.sampled_from([20, 50]))
     def enqueue_a_crowd(self, spec: Spec, size: int) -> None:
         jobs = [self.new_job({**spec, "salt": place % 7}) for place in range(size)]
-        self.pair.on_both(lambda backend: backend.enqueue(jobs))
+        self.enqueue(jobs)
 
     @rule(spec=job_specs, key=st.sampled_from(KEYS), twice=st.booleans())
     def enqueue_unique(self, spec: Spec, key: str, twice: bool) -> None:
         jobs = [self.new_job({**spec, "unique_key": key}) for _ in range(1 + twice)]
-        self.pair.on_both(lambda backend: backend.enqueue(jobs))
+        self.enqueue(jobs)
 
     @precondition(lambda self: self.rows())
     @rule(number=picks, other_args=st.booleans(), beside=job_specs)
@@ -153,26 +108,26 @@ class Machine(RuleBasedStateMachine):
         assert row is not None
         again = self.jobs[row.id]
         again = again._replace(args='"other"') if other_args else again
-        answers = self.pair.on_both(lambda backend: backend.enqueue([again, again]))
+        answers = self.enqueue([again, again])
         assert answers == [Enqueued(Fate.ID_TAKEN if other_args else Fate.REPEATED, row.id)] * 2
         jobs = [again, self.new_job(beside)]
-        self.pair.on_both(lambda backend: backend.enqueue(jobs))
+        self.enqueue(jobs)
 
     # -- holding
 
-    @rule(engine=engines, queues=line_ups, each=st.integers(0, 5), total=st.integers(0, 12))
-    def claim(self, engine: str, queues: list[str], each: int, total: int) -> None:
+    @rule(engine=engines, queues=line_ups, each=st.integers(0, 5), total=st.integers(0, 12), limits=queue_limits)
+    def claim(self, engine: str, queues: list[str], each: int, total: int, limits: Mapping[str, QueueLimit]) -> None:
         before = dict(self.pair.rows)
-        answer = self.pair.exchange(engine, want=Want([(queue, each) for queue in queues], total))
+        answer = self.pair.exchange(engine, want=Want([(queue, each) for queue in queues], total, limits))
         for claim in answer.claimed:
             assert claim.token > before[claim.id].claim_token
             assert before[claim.id].state == "waiting"
 
-    @rule(engine=engines, plan=st.lists(st.tuples(kinds, moments), min_size=1, max_size=6))
-    def work(self, engine: str, plan: list[tuple[str, int]]) -> None:
+    @rule(engine=engines, plan=st.lists(st.tuples(kinds, moments), min_size=1, max_size=6), limits=queue_limits)
+    def work(self, engine: str, plan: list[tuple[str, int]], limits: Mapping[str, QueueLimit]) -> None:
         """Claim a few jobs and settle the latest claims together, each in its own way."""
         total = len(plan)
-        self.pair.exchange(engine, want=Want([(queue, total) for queue in QUEUES], total))
+        self.pair.exchange(engine, want=Want([(queue, total) for queue in QUEUES], total, limits))
         held = [holding for holding in self.held() if holding.owner == engine][-total:]
         self.settle(
             engine,
@@ -205,7 +160,9 @@ class Machine(RuleBasedStateMachine):
             assert there is not None
             then.insert(0, self.jobs[there.id]._replace(args='"other"'))
         if trouble in (2, 3) and then:
-            then.append(then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT))
+            # Without a once key: a job that is passed over for its key need not be looked at further.
+            no_text = then[0]._replace(id=holding.model.id[::-1], name=factory.NO_TEXT)
+            then.append(no_text._replace(once_key=None, once_until=None))
         if trouble > 3 and then:
             # Free again if this move ends the job.
             then[0] = then[0]._replace(unique_key=self.pair.rows[holding.model.id].unique_key)
@@ -221,9 +178,9 @@ class Machine(RuleBasedStateMachine):
         second = states.note(holding.model, ago=None, progress=f'"{number}"', lines=((0, "c"),))
         self.settle(holding.owner, [Said(holding, first), Said(holding, second)])
 
-    def settle(self, owner: str, outcomes: list[Said]) -> None:
+    def settle(self, owner: str, outcomes: list[Said], *, tells: bool = True) -> None:
         """Moves of a holder, remembered so that they can be repeated."""
-        self.pair.exchange(owner, outcomes=outcomes)
+        self.pair.exchange(owner, outcomes=outcomes, tells=tells)
         self.last_exchange = (owner, outcomes)
 
     @precondition(lambda self: self.last_exchange is not None)
@@ -249,18 +206,21 @@ class Machine(RuleBasedStateMachine):
         answer = self.pair.exchange(holding.owner, complete=[(holding, '"late"', 0)], outcomes=[late])
         assert len(answer.refusals) == 2
         after = self.pair.rows.get(holding.model.id)
-        assert before == after or (before and before.hold == "delay")  # due by now, and released by any exchange
+        # Due by now, or its key has room: then any exchange lets it in line.
+        assert before == after or (before and before.hold in ("delay", "limit"))
 
     @precondition(lambda self: self.held() and self.stale())
-    @rule(pick=picks, kind=kinds, other_kind=kinds, engine=engines, total=st.integers(0, 4))
-    def exchange_of_everything(self, pick: int, kind: str, other_kind: str, engine: str, total: int) -> None:
+    @rule(pick=picks, kind=kinds, other_kind=kinds, engine=engines, total=st.integers(0, 4), limits=queue_limits)
+    def exchange_of_everything(
+        self, pick: int, kind: str, other_kind: str, engine: str, total: int, limits: Mapping[str, QueueLimit]
+    ) -> None:
         held, stale = self.held(), self.stale()
         good, another, bad = held[pick % len(held)], held[(pick + 1) % len(held)], stale[-1 - pick % len(stale)]
         self.pair.exchange(
             engine,
             complete=[(another, '"done"', 1_000), (bad, '"late"', 0)],
             outcomes=[Said(good, change_of(kind, good.model, 0)), Said(bad, change_of(other_kind, bad.model, 0))],
-            want=Want([(queue, total) for queue in QUEUES], total),
+            want=Want([(queue, total) for queue in QUEUES], total, limits),
         )
 
     @precondition(lambda self: self.held())
@@ -295,7 +255,8 @@ class Machine(RuleBasedStateMachine):
     # -- what an engine's death brings
 
     def _rescue(self, held: Sequence[Holding], *, lapsed: bool) -> None:
-        self.settle("rescuer", [Said(one, states.rescue(one.model, error=ERROR, lapsed=lapsed)) for one in held[:MOST]])
+        outcomes = [Said(one, states.rescue(one.model, error=ERROR, lapsed=lapsed)) for one in held[:MOST]]
+        self.settle("rescuer", outcomes, tells=False)
 
     @precondition(lambda self: self.held())
     @rule(passing=st.sampled_from([0, LEASE - 1_000, LEASE, LEASE]))
@@ -321,6 +282,11 @@ class Machine(RuleBasedStateMachine):
         """Its keeper saw it die: others take its jobs before the leases run out."""
         self._rescue(self.pair.find_held([engine], lapsed=False), lapsed=False)
 
+    @rule()
+    def let_in(self) -> None:
+        """What a death left behind a key that has room again is put back in line."""
+        self.pair.on_both(lambda backend: backend.let_in(1_000))
+
     # -- time
 
     @rule(moment=st.sampled_from([1_000, SECOND, LEASE - 1_000, LEASE, LEASE, 2 * LEASE, DAY]))
@@ -329,7 +295,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(moment=st.sampled_from([1_000, SECOND, LEASE]))
     def clock_back(self, moment: int) -> None:
-        self.clock.step(-moment / SECOND)
+        self.clock.step(-min(moment, self.clock.now() - self.earliest) / SECOND)
 
     # -- operators
 
@@ -401,6 +367,8 @@ class Machine(RuleBasedStateMachine):
         assert removed == len(gone) == min(limit, len(allowed))
         self.pair.model.delete(list(gone))
         self._forget(gone)
+        store, now = self.pair.model.store, self.clock.now()
+        self.earliest = max(self.earliest, store.once.forget(now), store.starts.forget(now))
 
     def _prunable(self, ended: Sequence[str], moment: int | None, age: int | None) -> set[bytes]:
         trial = ModelBackend(ModelStore(self.clock, rows=dict(self.pair.rows), applied=[1]))
@@ -419,87 +387,7 @@ class Machine(RuleBasedStateMachine):
         for job_id in job_ids:
             self.seen.pop(job_id, None)
 
-    # -- looking up, records, opening again
-
-    @rule(
-        states_=st.lists(st.sampled_from([*ENDED_STATES, "waiting", "claimed", "running"]), max_size=2, unique=True),
-        queues=st.lists(st.sampled_from([*QUEUES, "nowhere"]), max_size=2, unique=True),
-        names=st.lists(st.sampled_from(NAMES), max_size=1),
-        tags=st.sampled_from([[], [], ["a"], ["b", "a"]]),
-        search=st.sampled_from([None, None, "ai", "%", "-0000-"]),
-        since=st.sampled_from([None, None, 0, LEASE]),
-        touched=st.sampled_from([None, None, 0, LEASE]),
-        error_kind=st.sampled_from([None, None, "X", "lost"]),
-        limit=st.integers(1, 30),
-        number=picks,
-    )
-    def list_and_count(
-        self,
-        states_: list[str],
-        queues: list[str],
-        names: list[str],
-        tags: list[str],
-        search: str | None,
-        since: int | None,
-        touched: int | None,
-        error_kind: str | None,
-        limit: int,
-        number: int,
-    ) -> None:
-        where = Filter(
-            states=states_,
-            queues=queues,
-            names=names,
-            tags=tags,
-            search=search,
-            after=None if since is None else self.clock.now() - since,
-            touched_since=None if touched is None else self.clock.now() - touched,
-            error_kind=error_kind,
-        )
-        below = self.pick(number, lambda row: True) if number % 2 else None
-        before_id = None if below is None else below.id
-        self.pair.on_both(lambda backend: listed(backend, where, limit, before_id))
-        self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
-        self.pair.on_both(lambda backend: without_zeros(backend.count(where, limit=3)))
-        if below is not None:
-            self.pair.on_both(lambda backend: listed(backend, Filter(), limit, below.id))
-            self.pair.on_both(lambda backend: backend.attempts([below.id]))
-
-    @rule(since=st.sampled_from([0, 1_000, SECOND, LEASE, DAY]), limit=st.integers(1, 30))
-    def list_touched(self, since: int, limit: int) -> None:
-        where = Filter(touched_since=self.clock.now() - since)
-        self.pair.on_both(lambda backend: listed(backend, where, limit))
-        self.pair.on_both(lambda backend: without_zeros(backend.count(where)))
-
-    @rule(step=st.sampled_from([SECOND, LEASE, DAY]), buckets=st.integers(1, 5))
-    def chart(self, step: int, buckets: int) -> None:
-        first = self.clock.now() - step * (buckets - 1)
-        self.pair.on_both(
-            lambda backend: [
-                (bucket.at, {state: n for state, n in bucket.counts.items() if n})
-                for bucket in backend.count_over_time(first=first, step=step, buckets=buckets)
-            ]
-        )
-
-    @rule(
-        kind=st.sampled_from(RecordKind),
-        key=st.sampled_from(["x", "y"]),
-        expect=st.sampled_from([None, None, 0, 1, 2]),
-        remove=st.integers(0, 3),
-    )
-    def keep_records(self, kind: RecordKind, key: str, expect: int | None, remove: int) -> None:
-        if remove == 0:
-            self.pair.on_both(lambda backend: backend.remove_record(kind, key))
-        else:
-            self.pair.on_both(lambda backend: backend.write_record(kind, key, f'"{len(self.jobs)}"', expect=expect))
-        # The text of a record that an enqueue made is the store's affair.
-        self.pair.on_both(
-            lambda backend: [
-                (record.key, record.version, max(0, record.age))
-                for record in backend.read_records(kind)
-                if kind is not RecordKind.QUEUE or record.key in ("x", "y")
-            ]
-        )
+    # -- opening again
 
     @rule(which=st.integers(0, 1))
     def reconnect(self, which: int) -> None:
@@ -530,7 +418,7 @@ class Machine(RuleBasedStateMachine):
         self.seen = found
 
     def _check_each(self, found: dict[bytes, JobRow]) -> None:
-        """I2, I3, I4, I8, I9."""
+        """I2, I3, I4, I8, I9, I14."""
         for job_id, row in found.items():
             assert not list(faults(row))
             before = self.seen.get(job_id)
@@ -540,6 +428,8 @@ class Machine(RuleBasedStateMachine):
                 assert not is_ended(before) or row == before
         keys = Counter(row.unique_key for row in found.values() if row.unique_key is not None and is_alive(row))
         assert not keys or max(keys.values()) == 1
+        at_work = Counter(row.limit_key for row in found.values() if is_at_work(row))
+        assert all(at_work[key] <= most for key, most in MOST_AT_WORK.items())
 
     @invariant()
     def figures_are_the_rows(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -40,6 +40,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pages import end_of
+from jobcard.conformance.keys import Counted, OnceKeys
 from jobcard.conformance.rules import (
     allows,
     can_be_stored,
@@ -52,19 +53,24 @@ from jobcard.conformance.rules import (
     is_ended,
     kept_lines,
     latest_stamp,
+    limited_of,
     matches,
     may_be_pruned,
+    may_be_replaced,
+    replaced,
     row_of,
     same_content,
 )
-from jobcard.core import findings
+from jobcard.core import findings, rates
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding
 from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import QueueLimit, Use
 from jobcard.core.states import ALIVE, After, Change, Hold, check_settable, complete
 from jobcard.errors import CorruptRecordError, DuplicateJobError, InvalidJobError, SchemaVersionError
 
 VERSIONS = (1,)
+NO_LIMIT = QueueLimit(None, None)
 
 
 @dataclass
@@ -76,6 +82,10 @@ class ModelStore:
     attempts: defaultdict[bytes, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     lines: defaultdict[bytes, list[LogLine]] = field(default_factory=lambda: defaultdict(list))
     unreadable: set[bytes] = field(default_factory=set)
+    once: OnceKeys = field(default_factory=OnceKeys)
+    starts: Counted = field(default_factory=Counted)
+    paced: set[bytes] = field(default_factory=set)
+    """Jobs that a rate kept out in the last exchange."""
     records: dict[tuple[RecordKind, str], tuple[str, int, int]] = field(default_factory=dict)
     settings: int = 0
     applied: list[int] = field(default_factory=list)
@@ -136,7 +146,16 @@ class ModelBackend:
                     error = InvalidJobError("a text of this job has no bytes in UTF-8")
                     error.index = place
                     raise error
-            return [self._store_one(job, now) for job in jobs]
+            return [self._replace_or_store(job, now) for job in jobs]
+
+    def _replace_or_store(self, job: NewJob, now: int) -> Enqueued:
+        answer = self._store_one(job, now)
+        there = self.store.rows.get(answer.existing)
+        if answer.fate is not Fate.KEY_TAKEN or there is None or not may_be_replaced(there, job):
+            return answer
+        self._put(replaced(there, job, now))
+        self._open_queue(job.queue, now)
+        return Enqueued(Fate.REPLACED, there.id)
 
     def _store_one(self, job: NewJob, now: int) -> Enqueued:
         there = self.store.rows.get(job.id)
@@ -145,10 +164,18 @@ class ModelBackend:
         holder = self._holder_of(job.unique_key)
         if holder is not None:
             return Enqueued(Fate.KEY_TAKEN, holder.id)
+        if job.once_key is not None and job.once_until is not None:
+            first = self.store.once.holder_of(job.once_key, now) or job.id
+            if first != job.id:
+                return Enqueued(Fate.KEY_TAKEN, first)
+            self.store.once.take(job.once_key, job.id, job.once_until)
         self.store.rows[job.id] = row_of(job, now)
-        if (RecordKind.QUEUE, job.queue) not in self.store.records:
-            self._write(RecordKind.QUEUE, job.queue, "{}", now)
+        self._open_queue(job.queue, now)
         return Enqueued(Fate.STORED, job.id)
+
+    def _open_queue(self, queue: str, now: int) -> None:
+        if (RecordKind.QUEUE, queue) not in self.store.records:
+            self._write(RecordKind.QUEUE, queue, "{}", now)
 
     def _holder_of(self, key: str | None) -> JobRow | None:
         """The living job that holds this unique key."""
@@ -166,8 +193,10 @@ class ModelBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
         with self._step() as now:
+            self.store.paced.clear()
             self._release_due(now)
             refusals: list[Refusal] = []
             columns = zip(
@@ -184,8 +213,8 @@ class ModelBackend:
                 refusals += self._settle(ref, token, done, now)
             for outcome in outcomes:
                 refusals += self._settle(outcome.ref, outcome.token, outcome.change, now, outcome.then)
+            self._let_in(freed)
             claimed = self._claim(owner, want, lease, now)
-            delayed = [row.available_at for row in self._rows() if row.hold == "delay"]
             return Exchanged(
                 claimed=claimed,
                 refusals=refusals,
@@ -195,7 +224,7 @@ class ModelBackend:
                     if row.claimed_by == owner and is_at_work(row) and row.cancel_requested is not None
                 ],
                 settings=self.store.settings,
-                next_due=max(0, min(delayed) - now) if delayed else None,
+                next_due=self.next_due(want),
             )
 
     def _put(self, row: JobRow) -> JobRow:
@@ -247,15 +276,78 @@ class ModelBackend:
             self.store.lines[job_id] = kept_lines([*self.store.lines[job_id], *lines])
 
     def _claim(self, owner: str, want: Want, lease: int, now: int) -> list[Claimed]:
-        found: list[JobRow] = []
+        claimed: list[Claimed] = []
         for queue, most in want.queues:
-            line = [row for row in self._rows() if self._is_claimable(row) and row.queue == queue]
-            for row in line:
-                if not self._is_readable(row):
-                    self._quarantine(row)
-            line = [row for row in line if self._is_readable(row)]
-            found += sorted(line, key=claim_order)[: max(0, min(most, want.total - len(found)))]
-        return [claimed_of(self._take(row, owner, lease, now)) for row in found]
+            limit = want.limits.get(queue, NO_LIMIT)
+            room = limit.room(self._use_of_queue(queue), now)
+            number = min(most, want.total - len(claimed))
+            taken = self._claim_from(queue, number if room is None else min(number, room), owner, lease, now)
+            if limit.rate is not None:
+                self.store.starts.count(rates.of_queue(queue), limit.rate, len(taken), now)
+            claimed += taken
+        return claimed
+
+    def _claim_from(self, queue: str, most: int, owner: str, lease: int, now: int) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        for row in self._line(queue):
+            if len(claimed) >= most:
+                break
+            if not self._is_readable(row):
+                self._quarantine(row)
+            elif row.limit_key is None or self._may_start(row, now):
+                claimed.append(claimed_of(self._take(row, owner, lease, now)))
+        return claimed
+
+    def _line(self, queue: str) -> list[JobRow]:
+        """The jobs of a queue that nothing but its limits keeps from being claimed, in order."""
+        return sorted((row for row in self._rows() if self._is_claimable(row) and row.queue == queue), key=claim_order)
+
+    def _may_start(self, row: JobRow, now: int) -> bool:
+        """Whether the limits of its key let the job start: then it is counted, else put under a hold."""
+        limited = limited_of(row)
+        [answer] = rates.admit([limited], {limited.limit_key: self._use_of_key(limited.limit_key)}, now)
+        if answer.until:
+            self.store.paced.add(row.id)
+            self._put(row._replace(hold="delay", available_at=answer.until))
+        elif not answer.enters:
+            self._put(row._replace(hold="limit"))
+        elif limited.rate is not None:
+            self.store.starts.count(rates.of_key(limited.limit_key), limited.rate, 1, now)
+        return answer.enters
+
+    def next_due(self, want: Want, *, whoever_waits: bool = True) -> int | None:
+        """`Exchanged.next_due`. whoever_waits: rates count only where jobs stand in line."""
+        now = self.store.clock.now()
+        moments = [row.available_at for row in self._rows() if row.hold == "delay"]
+        for queue, most in want.queues:
+            rate = want.limits.get(queue, NO_LIMIT).rate
+            if rate is not None and min(most, want.total) > 0 and (self._line(queue) or not whoever_waits):
+                starts = self.store.starts.of(rates.of_queue(queue))
+                moments += [starts.free_at(rate, now)] if not starts.room(rate, now) else []
+        return max(0, min(moments) - now) if moments else None
+
+    def _use_of_queue(self, queue: str) -> Use:
+        at_work = sum(row.queue == queue and is_at_work(row) for row in self._rows())
+        return Use(at_work, self.store.starts.of(rates.of_queue(queue)))
+
+    def _use_of_key(self, key: str) -> Use:
+        at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
+        return Use(at_work, self.store.starts.of(rates.of_key(key)))
+
+    def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
+        """See to it that the first jobs with these keys stand in line, as many as there is room for."""
+        number = 0
+        for key in sorted(keys):
+            mine = sorted((row for row in self._rows() if row.limit_key == key), key=claim_order)
+            limits = [row.key_limit for row in mine if row.hold == "limit"]
+            if limits and limits[0] is not None:
+                room = limits[0] - sum(map(is_at_work, mine))
+                first = [row for row in mine if row.hold == "limit" or self._is_claimable(row)][: max(0, room)]
+                held = [row for row in first if row.hold == "limit"][: most - number]
+                for row in held:
+                    self._put(row._replace(hold=None))
+                number += len(held)
+        return number
 
     def _is_claimable(self, row: JobRow) -> bool:
         return row.state == "waiting" and row.hold is None
@@ -315,6 +407,10 @@ class ModelBackend:
     def _is_lost(self, row: JobRow, now: int) -> bool:
         return has_lapsed(row, now)
 
+    def let_in(self, limit: int) -> int:
+        with self._step():
+            return self._let_in({row.limit_key for row in self._rows() if row.limit_key is not None}, limit)
+
     def unpark(self, names: Sequence[str]) -> int:
         with self._step() as now:
             parked = [row for row in self._rows() if row.hold == "parked" and row.name in names]
@@ -343,6 +439,8 @@ class ModelBackend:
                 for row in self._rows()
                 if may_be_pruned(row, states=states, finished_before=finished_before, age=age, now=now)
             ]
+            self.store.once.forget(now)
+            self.store.starts.forget(now)
             return self._remove(old[:limit])
 
     def delete(self, job_ids: Sequence[bytes]) -> int:
@@ -363,11 +461,10 @@ class ModelBackend:
             self.store.settings += 1
 
     def _forget(self) -> None:
-        self.store.rows.clear()
-        self.store.attempts.clear()
-        self.store.lines.clear()
-        self.store.unreadable.clear()
-        self.store.records.clear()
+        store = self.store
+        kept = (store.attempts, store.lines, store.unreadable, store.once.taken, store.starts.slots, store.records)
+        for records in (store.rows, *kept):
+            records.clear()
 
     # -- looking up
 
@@ -428,6 +525,13 @@ class ModelBackend:
                 counts=Counter(row.state for row in self._rows()),
                 delayed=sum(at > now for at in delayed),
                 oldest_waiting=max(0, now - min(due)) if due else None,
+            )
+
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        with self._step():
+            return (
+                {queue: self._use_of_queue(queue) for queue in queues},
+                {key: self._use_of_key(key) for key in keys},
             )
 
     # -- small records

@@ -11,8 +11,9 @@ from jobcard.conformance import factory
 from jobcard.conformance.drawing import LEASE
 from jobcard.conformance.harness import Harness
 from jobcard.conformance.model import ModelBackend, ModelStore
+from jobcard.conformance.rules import may_be_set_aside
 from jobcard.core.job import Claimed, JobRow, NewJob, Ref
-from jobcard.core.states import Change
+from jobcard.core.states import AT_WORK, Change
 from jobcard.errors import JobcardError
 
 T = TypeVar("T")
@@ -90,8 +91,15 @@ class Pair:
         complete: Sequence[tuple[Holding, str, int]] = (),
         outcomes: Sequence[Said] = (),
         want: Want = NOTHING,
+        tells: bool = True,
     ) -> Exchanged:
-        """The same exchange on both; answers are compared, claims remembered. Gives the model's answer."""
+        """The same exchange on both; answers are compared, claims remembered. Gives the model's answer.
+
+        tells: says which limit keys are freed by it.
+        """
+        leaving = [holding for holding, _, _ in complete]
+        leaving += [said.holding for said in outcomes if said.change.target not in AT_WORK]
+        freed = {one.model.limit_key for one in leaving if one.model.limit_key is not None} if tells else set()
 
         def send(backend: Backend, proof: Callable[[Holding], Claimed]) -> Exchanged:
             return backend.exchange(
@@ -108,6 +116,7 @@ class Pair:
                 ],
                 want=want,
                 lease=LEASE,
+                freed=freed,
             )
 
         expected = send(self.model, lambda holding: holding.model)
@@ -118,10 +127,28 @@ class Pair:
             self._refs[claim.ref] = its_model.id
             self.claims.append(Holding(owner, claim, its_model))
         assert _told(found, self._refs) == _told(expected, {claim.model.id: claim.model.id for claim in self.claims})
-        assert found.next_due == expected.next_due
+        self._set_aside_alike()
+        # A store may also tell the turn of a rate for which nobody stands in line any more.
+        assert found.next_due in (self.model.next_due(want), self.model.next_due(want, whoever_waits=False))
         assert found.settings >= self._settings
         self._settings = found.settings
         return expected
+
+    def _set_aside_alike(self) -> None:
+        """A store may set more jobs of full keys aside than the model, and a rate's turns are its own."""
+        store = self.model.store
+        keyed = [row for row in store.rows.values() if row.limit_key is not None and row.state == "waiting"]
+        for row in self.real.get([row.id for row in keyed]) if keyed else ():
+            mine = store.rows[row.id]
+            if row.hold not in ("limit", "delay") or _standing(row) == _standing(mine):
+                continue
+            # It may have been claimed for a moment: the token is never lowered.
+            assert row.claim_token >= mine.claim_token
+            if (row.hold, row.available_at) != (mine.hold, mine.available_at):
+                assert mine.hold is None or (row.id in store.paced and row.hold == "delay")
+            [use] = self.model.usage([], [str(row.limit_key)])[1].values()
+            assert may_be_set_aside(row, use, store.clock.now())
+            store.rows[row.id] = mine._replace(**_standing(row))
 
     def renew(self, owner: str, holdings: list[Holding]) -> None:
         """The same renewal on both; the same are gone."""
@@ -146,6 +173,11 @@ def listed(backend: Backend, where: Filter, limit: int, before_id: bytes | None 
     first = backend.list(where, limit=limit, before_id=before_id)
     behind = [] if first.below is None else backend.list(where, limit=limit, before_id=first.below).rows
     return [plain(row) for row in (*first.rows, *behind)]
+
+
+def _standing(row: JobRow) -> dict[str, Any]:
+    """What a claim that its key's limits do not allow leaves of itself."""
+    return {"hold": row.hold, "available_at": row.available_at, "claim_token": row.claim_token}
 
 
 def plain(row: JobRow) -> JobRow:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from jobcard.backends.base import Filter
 from jobcard.core.job import LAST_LINES, LINES_TEXT, Claimed, JobRow, LogLine, NewJob
+from jobcard.core.rates import Limited, Rate, Use
 from jobcard.core.states import ALIVE, AT_WORK, ENDED, After, Change, Hold, JobState, Now
 
 
@@ -66,6 +67,36 @@ def row_of(job: NewJob, now: int) -> JobRow:
         checkpoint=None,
         version=1,
     )
+
+
+def may_be_replaced(row: JobRow, job: NewJob) -> bool:
+    """The job that has the key of another, which would replace it, still waits."""
+    return job.replaces and row.state == "waiting" and row.hold != "broken"
+
+
+def replaced(row: JobRow, job: NewJob, now: int) -> JobRow:
+    """A waiting job after another one that has its key took its place."""
+    kept = ("id", "created_at", "claim_token", "unique_key", "once_key", "version")
+    return row_of(job, now)._replace(**{name: getattr(row, name) for name in kept})
+
+
+def limited_of(row: JobRow) -> Limited:
+    """The job as the limits of its key see it."""
+    assert row.limit_key is not None
+    rate = None if row.rate_count is None or row.rate_per is None else Rate(row.rate_count, row.rate_per)
+    return Limited(row.limit_key, row.key_limit, rate)
+
+
+def may_be_set_aside(row: JobRow, use: Use, now: int) -> bool:
+    """Whether the limits of its key explain the hold that the job is under, as far as they are used now."""
+    limited = limited_of(row)
+    if row.hold == "limit":
+        return limited.key_limit is not None and use.at_work >= limited.key_limit
+    rate = limited.rate
+    if row.hold != "delay" or rate is None or use.starts.room(rate, now):
+        return False
+    # Those who come too soon are set aside again; those who come too late would wait for nothing.
+    return now < row.available_at <= use.starts.free_at(rate, now) + 100 * rate.per
 
 
 def same_content(row: JobRow, job: NewJob) -> bool:
@@ -137,6 +168,7 @@ def matches(row: JobRow, where: Filter) -> bool:
         and (where.args is None or row.args == where.args)
         and (where.error_kind is None or row.error_kind == where.error_kind)
         and (where.batch_id is None or row.batch_id == where.batch_id)
+        and (where.limit_key is None or row.limit_key == where.limit_key)
         and (where.after is None or row.created_at >= where.after)
         and (where.before is None or row.created_at < where.before)
         and (where.touched_since is None or is_touched(row, where.touched_since))

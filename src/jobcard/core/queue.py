@@ -82,6 +82,11 @@ def queue_from_text(name: str, text: str) -> tuple[Queue, Queue | None]:
         raise CorruptRecordError(f"the record of queue {name} cannot be read") from error
 
 
+def queue_from_plain(plain: Mapping[str, Any]) -> Queue:
+    """A queue of what `dataclasses.asdict` makes of one."""
+    return _queue(plain["name"], plain)
+
+
 def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Queue:
     """What a start makes of a stored queue: only a changed declaration counts, and a pause stays."""
     if last_declared is not None and replace(last_declared, paused=False) == replace(declared, paused=False):

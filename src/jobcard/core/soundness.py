@@ -34,6 +34,12 @@ _RULES = (
     # why it may not be claimed
     _Rule(_ANY, lambda row: row.hold is not None and row.hold not in frozenset(Hold), "is under a hold there is not"),
     _Rule(_ANY - {JobState.WAITING}, lambda row: row.hold is not None, "is under a hold and not waiting"),
+    _Rule(
+        _ANY,
+        lambda row: row.hold == Hold.LIMIT and (row.limit_key is None or row.key_limit is None),
+        "waits for the limit of a key and has none",
+    ),
+    _Rule(_ANY, lambda row: (row.rate_count is None) != (row.rate_per is None), "has half a rate"),
     # its stamps
     _Rule(AT_WORK, lambda row: row.claimed_at is None, "is at work and was never claimed"),
     _Rule(

@@ -396,6 +396,6 @@ def snooze_waiting(row: JobRow, *, delay: int) -> Change:
 
 def _moved(row: JobRow, verb: str, *, delay: int) -> Change:
     sets = _due_after(delay, order_offset=row.order_at - row.available_at)
-    if row.hold not in (None, Hold.DELAY):
+    if row.hold not in (None, Hold.DELAY, Hold.LIMIT):
         del sets["hold"]  # whatever else it waits for, it goes on waiting for that
     return Change(verb=verb, sources=WAITING, target=JobState.WAITING, sets=sets, takes=True)

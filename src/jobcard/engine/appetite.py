@@ -31,27 +31,31 @@ class Appetite:
         self._turns = Turns()
         self._rationed: dict[str, int] = {}
         """Queues that may have more than we asked them for, this time."""
+        self._keyed: set[str] = set()
+        """Queues whose last job had a limit key; the store does not tell whether the next one has."""
 
     def want(self, queues: Sequence[Queue], now: float) -> tuple[Want, bool]:
         """What to claim, and whether that is enough to be worth asking before anybody calls."""
         ahead, pace, may_start = self._crew.ahead, self._crew.pace, self._crew.may_start
-        held = free = stuck = 0
+        held = free = stuck = moving = 0
         for worker in self._crew.workers.values():
             held += len(worker.sent) + (worker.reserved is not None)
             if worker.is_stuck(now):
                 stuck += 1
-            elif worker.takes:
-                free += 1
+                continue
+            moving += not worker.idle
+            free += worker.takes
         able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
         target = able + min(AHEAD + WINDOW, pace.jobs_in_a_moment(AHEAD) * min(able, self._cpus))
         room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
         to_share, share_target = self._sharing.room(now, may_start=may_start)
         if room <= 0 and to_share <= 0:
-            return NOTHING, False
+            return self.nothing, False
         self._rationed = {}
         wanted = []
         extra = 0
         shares = False
+        at_once = able - moving - len(ahead)
         for queue in self._turns.order(queues, now):
             most = room
             if self._names.shared:
@@ -60,23 +64,32 @@ class Appetite:
                 shares |= most > 0 and self._sharing.shares(queue)
             if most > 0 and self._places.binds(queue):
                 most = min(most, self._room_of(queue, now))
+            if most > 0 and (queue.name in self._names.limits or queue.name in self._keyed):
+                most = min(most, self._sharing.at_once() if self._sharing.shares(queue) else at_once)
             quota = self._turns.quota(queue, max(room, to_share)) if most > 0 else 0
             if quota < most:
                 most = self._rationed[queue.name] = quota
             if most > 0:
                 wanted.append((queue.name, most))
         if not wanted:
-            return NOTHING, False
+            return self.nothing, False
         total = min(max(0, room) + extra, sum(most for _name, most in wanted), self._most)
         is_wide = room > 0 and (room >= target // 2 or not ahead)
         is_wide |= shares and (to_share >= share_target // 2 or not self._sharing.ahead)
-        return Want(wanted, total), is_wide
+        return Want(wanted, total, self._names.limits), is_wide
+
+    @property
+    def nothing(self) -> Want:
+        """No job; the store still hears which queues are limited, for those whom a place set free concerns."""
+        return Want(limits=self._names.limits) if self._names.limits else NOTHING
 
     def took(self, claims: Sequence[Claimed], want: Want, now: float) -> bool:
         """The store gave these; whether it may well have more."""
         counts = Counter(claim.queue for claim in claims)
         for name, number in counts.items():
             self._turns.took(name, number, now)
+        for name, last in {claim.queue: claim for claim in claims}.items():
+            (self._keyed.add if last.limit_key is not None else self._keyed.discard)(name)
         if self._names.shared:
             self._sharing.learn_from(claims, want, now)
         return len(claims) >= want.total or any(counts[name] >= most for name, most in self._rationed.items())

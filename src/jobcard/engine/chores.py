@@ -35,6 +35,8 @@ FAT_SECONDS = 1.0  # … how often that is looked at
 PRUNE_SECONDS = 60.0
 UNPARK_SECONDS = 5.0
 TICK_AGAIN_SECONDS = 0.5  # after a look at the schedules that failed
+LET_IN_SECONDS = 5.0
+LET_IN_AT_ONCE = 1_000
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
@@ -87,6 +89,7 @@ class Chores:
             Routine("rescue", routines.sweep_interval(house.settings.lease), self._sweep, now),
             Routine("alive", ALIVE_SECONDS, self._say_alive, now),
             Routine("unpark", UNPARK_SECONDS, self._unpark, now),
+            Routine("let in", LET_IN_SECONDS, self._let_in, now),
             Routine("template", ALIVE_SECONDS, house.pool.tend, now),
             self._record_routine,
             self._prune_routine,
@@ -167,6 +170,15 @@ class Chores:
                 self._plan.wake(monotonic())
 
         self._ask("unpark", functools.partial(self._backend.unpark, self._plan.names), unparked)
+
+    def _let_in(self) -> None:
+        """What a death left behind a limit key that has room again."""
+
+        def came_in(count: int) -> None:
+            if count:
+                self._plan.wake(monotonic())
+
+        self._ask("let in", functools.partial(self._backend.let_in, LET_IN_AT_ONCE), came_in)
 
     def _prune(self) -> None:
         def prune() -> int:

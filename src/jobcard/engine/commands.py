@@ -66,11 +66,12 @@ class Retire(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """Talk to the store; answered by `exchanged` or `store_failed`."""
+    """Talk to the store; answered by `exchanged` or `store_failed`. freed: limit keys that have room then."""
 
     completions: Completions
     outcomes: list[Outcome]
     want: Want
+    freed: frozenset[str] = frozenset()
 
 
 class Renew(NamedTuple):

@@ -92,7 +92,7 @@ class Crew(Hand):
             return 0
         worth = 0
         for claim, _since in self.ahead:
-            worth += self.pace.is_slow(claim.name)
+            worth += self.pace.is_slow(claim.name) or self._names.is_limited(claim)
             if worth >= most:
                 return worth
         if not worth and any(now >= line[0][1] + OPEN_SECONDS for _queue, line in self.ahead.lines()):

@@ -211,6 +211,7 @@ class Dispatcher:
                 outcomes=command.outcomes,
                 want=command.want,
                 lease=clock.to_duration(self._settings.lease),
+                freed=command.freed,
             )
 
         def failed(error: StoreError) -> None:

@@ -63,7 +63,8 @@ class HandOut:
             line = self._ahead.line(queue.name)
             if line:
                 claim, since = line[0]
-                return moving < self._cpus or self._pace.is_slow(claim.name) or now >= since + OPEN_SECONDS
+                worth_it = self._pace.is_slow(claim.name) or self._names.is_limited(claim)
+                return worth_it or moving < self._cpus or now >= since + OPEN_SECONDS
         return False
 
     def _fill(self, worker: Worker, now: float) -> bool:
@@ -86,6 +87,8 @@ class HandOut:
                         return True
                     # It waits for a worker of its own; nothing behind it may pass.
                     return self.send(worker, chunk, now)
+                if not empty and self._names.is_limited(claim):
+                    return self.send(worker, chunk, now)  # behind another it would keep its place from those who wait
                 seconds -= self._pace.expected(claim.name)
                 if seconds < 0 and not empty:
                     return self.send(worker, chunk, now)

@@ -204,9 +204,13 @@ class InProcessEngine:
             return
         try:
             at_work = self._backend.count(Filter(states=tuple(AT_WORK)), limit=1)
+            is_empty = not any(count for states in at_work.values() for count in states.values())
+            is_empty = (
+                is_empty and not self._backend.let_in(1) and not routines.kept_by_rates(self._backend, plan.queues)
+            )
         except JobcardError:
             return  # asked again after the next exchange
-        if not any(count for states in at_work.values() for count in states.values()):
+        if is_empty:
             self._dispatcher.stop(at_once=False)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobcard.core import states
 from jobcard.core.job import Claimed
+from jobcard.core.queue import Queue
+from jobcard.core.rates import QueueLimit
 from jobcard.core.settings import Settings
 
 
@@ -16,6 +18,8 @@ class Names:
     def __init__(self, settings: Settings) -> None:
         self.shared: frozenset[str] = frozenset()
         """The names of jobs that run side by side."""
+        self.limits: Mapping[str, QueueLimit] = {}
+        """What bounds the served queues over all engines, for those that are bounded."""
         self._settings = settings
         self._about: Mapping[str, Mapping[str, Any]] = {}
 
@@ -23,6 +27,10 @@ class Names:
         """A worker has imported the application and says this."""
         self._about = names
         self.shared = frozenset(name for name, about in names.items() if about.get("isolation") == "shared")
+
+    def know_queues(self, queues: Iterable[Queue]) -> None:
+        """These queues are served."""
+        self.limits = {queue.name: limit for queue in queues if (limit := queue.limit) is not None}
 
     @property
     def all(self) -> list[str]:
@@ -37,6 +45,10 @@ class Names:
     def shares(self, claim: Claimed) -> bool:
         """Whether this job runs side by side with others; one that must run alone gets a process of its own."""
         return claim.name in self.shared and not states.must_run_alone(claim)
+
+    def is_limited(self, claim: Claimed) -> bool:
+        """Whether others wait for the place that it takes, over all engines: so it starts at once or goes back."""
+        return claim.limit_key is not None or claim.queue in self.limits
 
     def wants_fresh(self, claim: Claimed) -> bool:
         """Whether it runs in a process that has run nothing else."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from jobcard.backends.base import NOTHING, Exchanged
+from jobcard.backends.base import Exchanged
 from jobcard.core.job import Claimed, NewJob, Ref
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
@@ -130,6 +130,7 @@ class Plan:
         """The queues as the store has them now."""
         self.queues = sorted((q for q in queues if not q.paused), key=lambda q: (-q.priority, q.name))
         self.settings_version = version
+        self._names.know_queues(self.queues)
         self._talk.hungry = True
 
     def wake(self, now: float) -> None:
@@ -360,7 +361,7 @@ class Plan:
     def _speak(self, now: float) -> None:
         if not self._talk.may_speak(now):
             return
-        want, room_is_wide = NOTHING, False
+        want, room_is_wide = self._appetite.nothing, False
         if not (self.stopping or self.quiet) and self._names.all and not self._leases.is_unsafe(now):
             want, room_is_wide = self._appetite.want(self.queues, now)
         is_quiet = all(hand.is_quiet(now) for hand in self._hands)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobcard.backends.base import Backend, Outcome, Record, RecordKind
+from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
@@ -63,9 +63,10 @@ def rescue_lost(backend: Backend, owner: str, dead: Sequence[str]) -> tuple[int,
         for claim in others:
             change = states.rescue(claim, error=error_of_lost_engine(claim), lapsed=claim.claimed_by not in dead)
             outcomes.append(Outcome(claim.ref, claim.token, change))
-        refused = (
-            {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes).refusals} if outcomes else set()
-        )
+        freed = {claim.limit_key for claim in others if claim.limit_key is not None}
+        refused: set[Ref] = set()
+        if outcomes:
+            refused = {refusal.ref for refusal in backend.exchange(owner, outcomes=outcomes, freed=freed).refusals}
         taken = Counter((claim.claimed_by, claim.state) for claim in others if claim.ref not in refused)
         for (dead_owner, state), count in taken.items():
             log.warning("job.rescue count=%d state=%s from=%s", count, state, dead_owner)
@@ -109,6 +110,21 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
         except CorruptRecordError as error:
             log.error("queue %s is not served: %s", record.key, error)
     return queues
+
+
+def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
+    """Whether there are jobs that are due and wait for nothing but a rate: of these queues, or of their key."""
+    rated = {queue.name for queue in queues if queue.rate is not None}
+    now = backend.facts().now
+    waiting = backend.list(
+        Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues]), limit=1_000
+    )
+    return any(
+        # A key's rate leaves the place in line, which is that of a job that is due.
+        (row.hold is None and row.queue in rated)
+        or (row.hold == states.Hold.DELAY and row.rate_count is not None and row.order_at <= now)
+        for row in waiting.rows
+    )
 
 
 def read_order(backend: Backend, owner: str) -> str | None:

@@ -67,6 +67,10 @@ class Sharing(Hand):
         target = free + min(AHEAD, (free + self._moving(now)) * self.pace.jobs_in_a_moment(AHEAD))
         return target - len(self.ahead), target
 
+    def at_once(self) -> int:
+        """How many more shared jobs could begin now."""
+        return self._places.free_to_share() - len(self.ahead)
+
     def _moving(self, now: float) -> int:
         """How many jobs are so young that their places may soon be free."""
         while self._young and self._young[0][0] + RECALL_SECONDS <= now:

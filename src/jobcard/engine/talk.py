@@ -101,7 +101,7 @@ class Talk:
             notes = self._notes.take(self._max_batch - len(batch.done) - len(batch.moves), now)
             batch.moves[:0] = [Move(note.claim, note) for note in notes]
         self._talked_at = now
-        self._commands.append(Exchange(batch.completions(), batch.outcomes(), want))
+        self._commands.append(Exchange(batch.completions(), batch.outcomes(), want, batch.freed()))
 
     def next_time(self, *, polls: bool, pulse: bool) -> float:
         """When to speak next if nothing happens until then."""

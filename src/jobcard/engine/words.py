@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jobcard.backends.base import Completions, Outcome, Want
 from jobcard.core import clock
 from jobcard.core.job import Claimed, NewJob
-from jobcard.core.states import After, Change
+from jobcard.core.states import AT_WORK, After, Change
 from jobcard.engine.notes import Note
 
 
@@ -23,6 +23,11 @@ class Move(NamedTuple):
     said: Change | Note
     then: Sequence[NewJob] = ()
     started: float | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether nobody works on the job after it."""
+        return not isinstance(self.said, Note) and self.said.target not in AT_WORK
 
     def outcome(self, sent_at: float) -> Outcome:
         """As the store hears it, times counted back from this moment."""
@@ -55,6 +60,12 @@ class Batch(NamedTuple):
     def outcomes(self) -> list[Outcome]:
         """All other moves, each with the proof of holding its job."""
         return [move.outcome(self.sent_at) for move in self.moves]
+
+    def freed(self) -> frozenset[str]:
+        """The limit keys of the jobs that leave work."""
+        leaving = {claim.limit_key for claim in self.done}
+        leaving.update(move.claim.limit_key for move in self.moves if move.leaves)
+        return frozenset(key for key in leaving if key is not None)
 
     def notes(self) -> Iterator[Note]:
         """The notes among the moves."""

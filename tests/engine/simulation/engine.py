@@ -173,6 +173,7 @@ class SimEngine:
                 interval = routines.sweep_interval(world.settings.lease)
                 self._sweep_at = world.now + interval * (0.75 + 0.5 * world.random.random())
                 yield from self._sweep()
+                yield from self._let_in()
             if self.plan.holds_nothing:
                 self._idle_since = world.now if self._idle_since is None else self._idle_since
             elif self._idle_since is not None:
@@ -297,8 +298,8 @@ class SimEngine:
             case orders.Retire(number):
                 if number in self.workers:
                     self.workers[number].end()
-            case orders.Exchange(completions, outcomes, want):
-                return self._exchange(completions, outcomes, want)
+            case orders.Exchange(completions, outcomes, want, freed):
+                return self._exchange(completions, outcomes, want, freed)
             case orders.Renew(held):
                 return self._renew(held)
             case orders.FindStrays():
@@ -353,7 +354,7 @@ class SimEngine:
         if more is not None:
             yield from more
 
-    def _exchange(self, completions: Any, outcomes: Any, want: Any) -> Steps:
+    def _exchange(self, completions: Any, outcomes: Any, want: Any, freed: Any) -> Steps:
         world = self.world
         lease = clock.to_duration(world.settings.lease)
         asked_at = world.now
@@ -370,7 +371,7 @@ class SimEngine:
 
         def call() -> Exchanged:
             answer = self._store.exchange(
-                self.owner, completions=completions, outcomes=outcomes, want=want, lease=lease
+                self.owner, completions=completions, outcomes=outcomes, want=want, lease=lease, freed=freed
             )
             world.claimed(self, answer.claimed, asked_at)
             return answer
@@ -450,10 +451,19 @@ class SimEngine:
         if self._dead_owners:
             return at
         interval = routines.sweep_interval(world.settings.lease)
-        if not any(row.claimed_by for row in world.rows.alive.values()):
+        if not any(row.claimed_by or row.hold == "limit" for row in world.rows.alive.values()):
             while at < until:
                 at += interval * (0.75 + 0.5 * world.random.random())
         return at
+
+    def _let_in(self) -> Steps:
+        """What a death left behind a key that has room again; in step with the sweep."""
+
+        def came_in(count: int) -> None:
+            if count:
+                self.plan.wake(self.world.now)
+
+        return self._call(lambda: self._store.let_in(1_000), came_in, lambda: None)
 
     def _sweep(self) -> Steps:
         """Find and take in two steps, so that what was found may be old when it is taken."""

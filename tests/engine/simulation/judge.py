@@ -14,6 +14,7 @@ from jobcard.engine.sharing import NEIGHBOUR_SECONDS
 from simulation.engine import SimEngine
 from simulation.faults import Violation
 from simulation.jobs import NAMES, SHARED
+from simulation.limiting import LET_IN_SECONDS
 from simulation.records import Run
 from simulation.worker import SimWorker
 
@@ -43,6 +44,7 @@ class Judge:
 
     def claimed(self, engine: SimEngine, claims: Sequence[Claimed], asked_at: float) -> None:
         """The store gave these jobs to an engine, which may hear of it later or never."""
+        self.check_limits()
         for claim in claims:
             self.held[claim.id] = Claim(engine.owner, claim.token, self.now)
             if self.now - asked_at > 0.05 or not engine.alive:
@@ -336,16 +338,19 @@ class Judge:
                 and engine.running[queue.name] < queue.concurrency
                 and self._has_free_worker(engine)
             ]
-            if not able:
+            if not able or not self.has_room(queue):
                 continue
             idle_since = min(max(engine.began_at, engine.disturbed_at + SETTLED_SECONDS) for engine in able)
             able_to_share = [engine for engine in able if self._has_free_sharer(engine)]
             for row in sorted((row for row in self.rows.alive.values() if row.queue == queue.name), key=claim_order):
-                if row.state == "waiting" and row.available_at <= self.clock.now():
+                if row.state == "waiting" and row.available_at <= self.clock.now() and self.key_has_room(row):
                     if row.name in SHARED and not able_to_share:
                         break  # and those behind it wait with it: the store does not tell the kinds apart
                     since = left[row.id] = self.left_since.get(row.id, self.now)
-                    if self.now - max(since, idle_since) > LEFT_WAITING_SECONDS + self.settings.poll_interval:
+                    patience = LEFT_WAITING_SECONDS + self.settings.poll_interval
+                    if row.hold == "limit":
+                        patience += 2 * LET_IN_SECONDS
+                    if self.now - max(since, idle_since) > patience:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
         self.left_since = left
 

@@ -139,7 +139,7 @@ class Store:
                 raise Violation(f"queue {queue}: a later job was claimed before an earlier one")
             if mine and earlier_left:
                 raise Violation(f"queue {queue} was served before {earlier_left}")
-            if left and counts[queue] < most:
+            if left and counts[queue] < most and queue not in want.limits:
                 earlier_left = queue
 
 

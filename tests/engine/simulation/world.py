@@ -22,6 +22,7 @@ from simulation.faults import NO_FAULTS, Faults, Violation, faults_of
 from simulation.host import Host
 from simulation.jobs import Recipe, recipes_of
 from simulation.judge import SAMPLE_SECONDS, SETTLED_SECONDS, Claim, Judge
+from simulation.limiting import Limiting, LimitsJudge
 from simulation.producers import Producer
 from simulation.records import Rows, Run, SimClock
 from simulation.troubles import Troubles
@@ -29,7 +30,7 @@ from simulation.troubles import Troubles
 DRAIN_SECONDS = 1500.0
 
 
-class World(Troubles, Judge):
+class World(Troubles, LimitsJudge, Judge):
     """Everything there is in one run."""
 
     def __init__(
@@ -70,6 +71,9 @@ class World(Troubles, Judge):
             Queue(name, concurrency=random.choice((1, 1, 2, 3, 10)), priority=random.choice((0, 0, 5, -5)))
             for name in ("alpha", "beta", "gamma", "delta")[: random.randint(1, 4)]
         ]
+        # From numbers of their own: what else there is in a run does not depend on its limits.
+        limiting = Limiting(Random(seed + 2))
+        self.queues = [limiting.limited(queue) for queue in self.queues]
         self.episodes = episodes_of(random, self.now)
         self.busy_until = self.episodes.end
         self.stirred_at = self.now
@@ -94,6 +98,8 @@ class World(Troubles, Judge):
         self.recipes = {
             recipe.job.id: recipe for recipe in recipes_of(random, queues=self.queues, episodes=self.episodes)
         }
+        for recipe in self.recipes.values():
+            limiting.give_key(recipe)
         self.runs: dict[bytes, list[Run]] = {job_id: [] for job_id in self.recipes}
         self.running: dict[bytes, Run] = {}
         self.unknown: set[bytes] = set()

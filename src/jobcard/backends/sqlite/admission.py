@@ -75,25 +75,14 @@ def count_starts(connection: Connection, sql: Mapping[str, str], name: str, rate
 
 
 def let_in(connection: Connection, sql: Mapping[str, str], keys: Collection[str]) -> int:
-    """Put jobs held by these keys back in line, as many as each has room for; how many."""
+    """Put the first jobs held by these keys back in line, as far as each has room for them; how many."""
     number = 0
     for key in sorted(keys):
-        first = connection.execute(sql["first_held"], (key,))
-        if not first:
-            continue
-        [(most,)] = first
-        room = _room(connection, sql, key, most)
-        if room > 0:
-            number += connection.change(sql["let_in"], (key, room))
+        for (most,) in connection.execute(sql["first_held"], (key,)):
+            [(at_work,)] = connection.execute(sql["key_at_work"], (key,))
+            if most > at_work:
+                number += connection.change(sql["let_in"], (key, most - at_work))
     return number
-
-
-def _room(connection: Connection, sql: Mapping[str, str], key: str, most: int | None) -> int:
-    if most is None:
-        return 1_000
-    [(at_work,)] = connection.execute(sql["key_at_work"], (key,))
-    [(in_line,)] = connection.execute(sql["key_in_line"], (key, most + 1))
-    return int(most - at_work - in_line)
 
 
 def room_in_queue(

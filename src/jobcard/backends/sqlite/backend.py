@@ -168,7 +168,7 @@ class SQLiteBackend:
                 freed=freed,
             )
             answer = exchange.run()
-        if exchange.has_stored:
+        if exchange.has_news:
             self._ring()
         return answer
 

@@ -49,8 +49,8 @@ class Exchange:
         self._freed = freed
         self._free_at: int | None = None
         self._refusals: list[Refusal] = []
-        self.has_stored = False
-        """Jobs that follow others were stored: whoever waits for jobs wants to know."""
+        self.has_news = False
+        """Jobs came in line, or a place for them is free: whoever waits for jobs wants to know."""
 
     def run(self) -> Exchanged:
         """All of it in one commit; without the write lock when there is nothing to do."""
@@ -65,7 +65,7 @@ class Exchange:
     def _in_one_step(self, complete: Callable[[], None], apply: Callable[[Outcome], None]) -> Exchanged:
         while True:
             self._refusals.clear()
-            self.has_stored = False
+            self.has_news = False
             try:
                 with self._connection.transaction():
                     self._connection.execute(self._sql["release"], (self._now,))
@@ -73,8 +73,11 @@ class Exchange:
                         complete()
                     for outcome in self._outcomes:
                         apply(outcome)
-                    admission.let_in(self._connection, self._sql, self._freed)
-                    return self._answer(self._claim())
+                    let_in = admission.let_in(self._connection, self._sql, self._freed)
+                    claimed = self._claim()
+                    self.has_news |= let_in > sum(claim.limit_key in self._freed for claim in claimed)
+                    self.has_news |= self._leaves_room()
+                    return self._answer(claimed)
             except CorruptRecordError:
                 if not self._quarantine():
                     raise
@@ -101,6 +104,17 @@ class Exchange:
         if free_at is not None and free_at > self._now:
             self._free_at = min(free_at, self._free_at or free_at)
         return most if room is None else min(most, room)
+
+    def _leaves_room(self) -> bool:
+        """Whether this exchange set a place of a full queue free, and left it to others."""
+        settled = len(self._completions.refs) + len(self._outcomes)
+        for queue, limit in self._want.limits.items():
+            if settled and self._has_claimable(queue):
+                room, _ = admission.room_in_queue(self._connection, self._sql, queue, limit, self._now)
+                # Where there is more, there was room before as well.
+                if room is not None and 0 < room <= settled:
+                    return True
+        return False
 
     def _news(self) -> tuple[int, int | None]:
         [(settings, due)] = self._connection.execute(self._sql["news"])
@@ -148,7 +162,7 @@ class Exchange:
             return False
         keep_records(self._connection, self._sql, outcome.ref, outcome.change, self._now)
         if outcome.then and storing.follow(self._connection, self._sql, outcome.then, self._now):
-            self.has_stored = True
+            self.has_news = True
         return True
 
     def _settle_alone(self, ref: Ref, token: int, sources: frozenset[JobState], write: Callable[[], bool]) -> None:

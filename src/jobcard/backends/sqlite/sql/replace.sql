@@ -7,5 +7,7 @@ update {prefix}jobs
        hold = case when coalesce(?11, ?30 + ?10) > ?30 then 'delay' end,
        max_attempts = ?12, max_crashes = ?13, backoff = ?14, timeout = ?15, keep = ?16,
        limit_key = ?21, key_limit = ?22, rate_count = ?23, rate_per = ?24,
-       batch_id = ?25, parent_id = ?26, schedule_id = ?27, tags = ?28, meta = ?29, version = version + 1
+       batch_id = ?25, parent_id = ?26, schedule_id = ?27, tags = ?28, meta = ?29, version = version + 1,
+       attempt = 0, crashes = 0, interrupts = 0, cancel_requested = null,
+       error_kind = null, progress = null, checkpoint = null
  where id = ?31 and state = 'waiting' and hold is not 'broken'

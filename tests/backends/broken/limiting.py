@@ -1,0 +1,129 @@
+"""Faults in limits, once keys and jobs that replace."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jobcard.backends.base import NOTHING, Exchanged, Want
+from jobcard.conformance.model import ModelBackend
+from jobcard.conformance.rules import is_at_work
+from jobcard.core.job import JobRow, NewJob
+from jobcard.core.rates import NO_STARTS, Use
+
+
+class CountsOnlyWhatRuns(ModelBackend):
+    """A job that is claimed and not stamped yet takes no place under a limit."""
+
+    def _use_of_queue(self, queue: str) -> Use:
+        return super()._use_of_queue(queue)._replace(at_work=self._running(lambda row: row.queue == queue))
+
+    def _use_of_key(self, key: str) -> Use:
+        return super()._use_of_key(key)._replace(at_work=self._running(lambda row: row.limit_key == key))
+
+    def _running(self, mine: Any) -> int:
+        return sum(mine(row) and row.state == "running" for row in self._rows())
+
+
+class CountsNoStarts(ModelBackend):
+    """A rate is never used up."""
+
+    def _use_of_queue(self, queue: str) -> Use:
+        return super()._use_of_queue(queue)._replace(starts=NO_STARTS)
+
+    def _use_of_key(self, key: str) -> Use:
+        return super()._use_of_key(key)._replace(starts=NO_STARTS)
+
+
+class LetsNobodyIn(ModelBackend):
+    """What a key holds back stays there when it has room again."""
+
+    def _let_in(self, keys: Collection[str], most: int = 0) -> int:
+        return 0
+
+
+class LetsEverybodyIn(ModelBackend):
+    """When a key has room again, all that it held are put in line, where each claim puts them back."""
+
+    def _let_in(self, keys: Collection[str], most: int = 0) -> int:
+        held = [row for row in self._rows() if row.hold == "limit" and row.limit_key in keys]
+        for row in held:
+            self._put(row._replace(hold=None))
+        return len(held)
+
+
+class ForgetsPlaceInLine(ModelBackend):
+    """A job that its key keeps out loses its place: whoever was kept out last comes first."""
+
+    kept_out = 0
+
+    def _may_start(self, row: JobRow, now: int) -> bool:
+        enters = super()._may_start(row, now)
+        if not enters:
+            self.kept_out += 1
+            self._put(self.store.rows[row.id]._replace(order_at=row.order_at - self.kept_out))
+        return enters
+
+
+class StopsAtTheFirstItKeepsOut(ModelBackend):
+    """Behind a job whose key is full nobody is claimed."""
+
+    def exchange(self, owner: str, *, want: Want = NOTHING, **given: Any) -> Exchanged:
+        self.kept_out = False
+        return super().exchange(owner, want=want, **given)
+
+    def _may_start(self, row: JobRow, now: int) -> bool:
+        self.kept_out |= not super()._may_start(row, now)
+        return not self.kept_out
+
+    def _is_claimable(self, row: JobRow) -> bool:
+        return super()._is_claimable(row) and not getattr(self, "kept_out", False)
+
+
+class FreesOnceKeysWithTheirJobs(ModelBackend):
+    """A once key is free as soon as its job is deleted."""
+
+    def _remove(self, rows: Sequence[JobRow]) -> int:
+        gone = {row.id for row in rows}
+        taken = self.store.once.taken
+        for key in [key for key, (job_id, _until) in taken.items() if job_id in gone]:
+            del taken[key]
+        return super()._remove(rows)
+
+
+class TakesOnceKeysForNobody(ModelBackend):
+    """A job that is not stored, for its unique key, takes its once key all the same."""
+
+    def _holder_of(self, key: str | None) -> JobRow | None:
+        holder = super()._holder_of(key)
+        if holder is not None and self.storing.once_key is not None and self.storing.once_until is not None:
+            self.store.once.taken.setdefault(self.storing.once_key, (self.storing.id, self.storing.once_until))
+        return holder
+
+    def _store_one(self, job: NewJob, now: int) -> Any:
+        self.storing = job
+        return super()._store_one(job, now)
+
+    def apply_by_operator(self, *given: Any) -> Any:
+        self.storing = NewJob(*[None] * len(NewJob._fields))  # type: ignore[arg-type]
+        return super().apply_by_operator(*given)
+
+
+class ReplacesJobsAtWork(ModelBackend):
+    """A job that has been claimed is replaced under its holder's hands."""
+
+    def _replace_or_store(self, job: NewJob, now: int) -> Any:
+        holder = self._holder_of(job.unique_key)
+        if job.replaces and holder is not None and is_at_work(holder):
+            self._put(holder._replace(args=job.args))
+        return super()._replace_or_store(job, now)
+
+
+class KeepsTheAttemptsOfWhatWasReplaced(ModelBackend):
+    """A job that took another's place has its attempts and its checkpoint."""
+
+    def _replace_or_store(self, job: NewJob, now: int) -> Any:
+        before = dict(self.store.rows)
+        answer = super()._replace_or_store(job, now)
+        there = before.get(answer.existing)
+        if answer.fate == "replaced" and there is not None:
+            self._put(self.store.rows[there.id]._replace(attempt=there.attempt, checkpoint=there.checkpoint))
+        return answer
