@@ -54,7 +54,7 @@ def open_store(server_url: str) -> Iterator[Callable[[], MongoBackend]]:
     yield another
     for backend in opened:
         inside = backend._store
-        for collection in (inside.jobs, inside.loads, inside.records):
+        for collection in (inside.jobs, inside.loads, inside.records, inside.once, inside.limits):
             collection.drop()
         backend.close()
 
@@ -491,7 +491,7 @@ def test_a_password_never_shows(tmp_path: Path) -> None:
         with pymongo.MongoClient[Any]("127.0.0.1", server.port) as client:
             client.admin.command("createUser", "jobs", pwd="canary-right", roles=["root"])
         right = MongoBackend(server.url.replace("//", "//jobs:canary-right@") + "?authSource=admin")
-        assert right.migrate() == [1]
+        assert right.migrate() == [1, 2]
         assert right.facts().problems == []
         wrong = MongoBackend(server.url.replace("//", "//jobs:canary-wrong@") + "?authSource=admin")
         nobody = MongoBackend(server.url)
