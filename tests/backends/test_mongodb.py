@@ -94,7 +94,7 @@ CHOICE = sorted(
     name
     for name, check in CHECKS.items()
     if check.__module__.rpartition("check_")[2]
-    in {"claim", "enqueue", "exchange", "follow_ups", "leases", "migrations", "unique", "waker"}
+    in {"claim", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "once", "unique", "waker"}
 )
 """What a standalone server might do otherwise: acknowledge, race, wake."""
 

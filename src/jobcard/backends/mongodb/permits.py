@@ -101,7 +101,7 @@ def read(store: Store, queues: Collection[str], keys: Collection[str], now: int,
     found = Permits(now, {name: Permit(name) for name in names})
     documents = list(store.limits.find({"_id": {"$in": names}}))
     tokens: dict[bytes, int] = {}
-    # First who is about to be claimed, then who is at work: whoever moves on in between counts twice, and is not missed.
+    # First who is about to be claimed, then who is at work: whoever moves on in between counts twice and is not missed.
     pending = [entry["ref"] for document in documents for entry in document["pending"]]
     for row in store.jobs.aggregate(_counting(store, pending, queues, keys), hint=BY_ID):
         if row["what"] == "row":
