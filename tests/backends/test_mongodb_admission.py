@@ -15,7 +15,7 @@ import pytest
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Completions, Enqueued, Exchanged, Fate, Filter, Outcome, Want
-from jobcard.backends.mongodb import MongoBackend, loads, permits
+from jobcard.backends.mongodb import MongoBackend, admission, loads, permits
 from jobcard.backends.mongodb.claim import Claim
 from jobcard.backends.mongodb.connection import COLLECTIONS
 from jobcard.backends.mongodb.rows import LOADING
@@ -311,12 +311,10 @@ def test_a_job_replaced_between_its_permit_and_its_claim_is_not_claimed_by_it(
 
 
 def test_what_left_while_others_were_held_lets_them_in(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last job of a key ends after another engine saw it full, and before that one holds the others: none is lost."""
+    """A job ends after another engine saw its key full, and before that one holds those behind it: none is lost."""
     store, other = open_store(), open_store()
     _, second = keyed(store, 2, "k", limit=1)
     [first] = take(store, want(1)).claimed
-    from jobcard.backends.mongodb import admission
-
     real = admission.keep_out
 
     def late(*given: Any) -> None:

@@ -125,6 +125,8 @@ def reserve(
         found = _read(store, left, limits, now, by)
         if found.lapsed:
             permits.fence(store, found.lapsed)
+            raised = {(entry["ref"], entry["token"]) for entry in found.lapsed}
+            left = [one._replace(token=one.token + 1) if (one.ref, one.token) in raised else one for one in left]
             continue
         entered = _decide(found, left, limits, verdicts)
         for one in entered:
