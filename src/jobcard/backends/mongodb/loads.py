@@ -92,6 +92,11 @@ def put(store: Store, load: bytes, documents: Iterable[Document], *, joins: Join
             other = found.get(job_id)
             if other is None:
                 again.append(document)
+            elif not other.get("load", True):
+                # Dropped by one who may remove nothing.
+                dropped = {"_id": job_id, "state": LOADING, "load": {"$size": 0}}
+                if not store.jobs.replace_one(dropped, document).matched_count:
+                    again.append(document)
             elif other["state"] != LOADING or not joins(other, document):
                 there[job_id] = other
             elif load not in other["load"]:
