@@ -334,6 +334,19 @@ def test_what_left_while_others_were_held_lets_them_in(open_store: Open, monkeyp
     assert [claim.id for claim in claims] == [second]
 
 
+def test_what_a_key_holds_goes_before_what_came_later(open_store: Open) -> None:
+    """A job held by its key is claimed before one of that key behind it that nobody has held, let in or not."""
+    store = open_store()
+    first, second = keyed(store, 2, "k", limit=1)
+    [claim] = take(store, want()).claimed
+    assert (claim.id, factory.row_of(store, second).hold) == (first, "limit")
+    [third] = keyed(store, 1, "k", limit=1)
+    factory.complete(store, claim)
+    assert [claim.id for claim in take(store, want()).claimed] == [second]
+    assert take(store, want()).claimed == []
+    assert factory.row_of(store, third).hold == "limit"
+
+
 def test_limits_of_no_use_any_more_are_forgotten(open_store: Open, clock: FrozenClock) -> None:
     """`prune` deletes the documents of keys that nobody uses, once nobody can rest on what it read of them."""
     store = open_store()
