@@ -19,6 +19,7 @@ from helpers.servers import KINDS, using
 from jobcard.backends.base import Backend, Completions, Filter, Outcome, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.mongodb import claim as claiming
+from jobcard.backends.mongodb.connection import COLLECTIONS
 from jobcard.backends.registry import open_backend
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
@@ -48,7 +49,7 @@ def new_prefix(url: str) -> str:
 def forget(url: str, prefix: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
-        for name in ("jobs", "loads", "records"):
+        for name in COLLECTIONS:
             database.drop_collection(f"{prefix}.{name}")
 
 
@@ -93,7 +94,7 @@ CHOICE = sorted(
     name
     for name, check in CHECKS.items()
     if check.__module__.rpartition("check_")[2]
-    in {"claim", "enqueue", "exchange", "follow_ups", "leases", "migrations", "unique", "waker"}
+    in {"claim", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "once", "unique", "waker"}
 )
 """What a standalone server might do otherwise: acknowledge, race, wake."""
 
@@ -320,7 +321,7 @@ def test_a_url_may_name_several_servers(mongo_url: str) -> None:
     assert "p%40ss" not in repr(opened) and "p@ss" not in repr(opened)
     several = mongo_url.replace("/test", ",127.0.0.1:1/test")
     found = open_backend(several, prefix=new_prefix(mongo_url))
-    assert found.migrate() == [1]
+    assert found.migrate() == [1, 2]
     found.close()
     with pytest.raises(ConfigError):
         open_backend("redis://one:6379,two:6379")

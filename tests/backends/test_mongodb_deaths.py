@@ -15,9 +15,9 @@ from typing import Any
 
 import pymongo
 import pytest
-from pymongo import monitoring
 from pymongo.errors import OperationFailure, PyMongoError
 
+from helpers.mongodb import dies_at
 from helpers.servers import KINDS, MongoDB, MongoDBStandalone, _free_port, using
 from helpers.waiting import wait_until
 from jobcard.backends.base import Completions, Fate, Filter, Outcome, Want
@@ -54,42 +54,9 @@ def open_store(server_url: str) -> Iterator[Callable[[], MongoBackend]]:
     yield another
     for backend in opened:
         inside = backend._store
-        for collection in (inside.jobs, inside.loads, inside.records):
+        for collection in (inside.jobs, inside.loads, inside.records, inside.once, inside.limits):
             collection.drop()
         backend.close()
-
-
-class _Dies(monitoring.CommandListener):
-    """Kills its process at the n-th moment of talking to the server: before a command, or after its answer."""
-
-    _QUIET = frozenset({"hello", "ping", "endSessions", "isMaster"})
-
-    def __init__(self, moment: int) -> None:
-        self._left = moment
-
-    def _count(self, event: Any) -> None:
-        if event.command_name not in self._QUIET:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    started = succeeded = failed = _count
-
-
-def dies_at(moment: int, open_store: Callable[[], MongoBackend], action: Callable[[MongoBackend], object]) -> bool:
-    """Do something in a process that is killed at its n-th moment; False: it was through before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            monitoring.register(_Dies(moment))
-            action(open_store())
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL), code
-    return code != 0
 
 
 def sweep(store: MongoBackend) -> None:
@@ -491,7 +458,7 @@ def test_a_password_never_shows(tmp_path: Path) -> None:
         with pymongo.MongoClient[Any]("127.0.0.1", server.port) as client:
             client.admin.command("createUser", "jobs", pwd="canary-right", roles=["root"])
         right = MongoBackend(server.url.replace("//", "//jobs:canary-right@") + "?authSource=admin")
-        assert right.migrate() == [1]
+        assert right.migrate() == [1, 2]
         assert right.facts().problems == []
         wrong = MongoBackend(server.url.replace("//", "//jobs:canary-wrong@") + "?authSource=admin")
         nobody = MongoBackend(server.url)

@@ -23,11 +23,12 @@ import redis
 from helpers.apps import App
 from helpers.servers import KINDS, MongoDB, OwnServer, RedisCluster, using
 from jobcard import AccessDeniedError, Jobcard
-from jobcard.backends.base import Fate, RecordKind
+from jobcard.backends.base import Fate, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.registry import open_backend
 from jobcard.backends.roles import HasRoles, Role
 from jobcard.conformance import factory
+from jobcard.core.rates import QueueLimit
 
 pytestmark = pytest.mark.slow
 
@@ -265,6 +266,30 @@ def test_a_producer_can_end_no_job(site: Site) -> None:
     assert [factory.row_of(engine, row.id) for row in before] == before
     assert engine.read_records(RecordKind.QUEUE)
     for store in (jobs, engine, producer):
+        store.close()
+
+
+def test_keys_and_limits_need_no_more_rights(site: Site) -> None:
+    """A producer takes once keys and replaces jobs; an engine claims under limits, lets in what they held, prunes."""
+    engine, producer = open_backend(site.url_of(Role.ENGINE)), open_backend(site.url_of(Role.PRODUCER))
+    soon = engine.facts().now + 60_000_000
+    jobs = [factory.new_job(once_key="o", once_until=soon, limit_key="k", key_limit=1) for _ in range(2)]
+    jobs.append(factory.new_job(once_key="o", once_until=soon, unique_key="u", limit_key="k", key_limit=1))
+    fates = [Fate.STORED, Fate.KEY_TAKEN, Fate.KEY_TAKEN]
+    assert [each.fate for each in producer.enqueue(jobs)] == fates
+    again = jobs[1]._replace(replaces=True)
+    assert [each.fate for each in producer.enqueue([again])] == [Fate.REPLACED]
+    factory.enqueue_several(producer, 3, limit_key="k", key_limit=1)
+    want = Want([("default", 9)], 9, {"default": QueueLimit(5, None)})
+    [claim] = engine.exchange("engine", want=want, lease=60_000_000).claimed
+    assert claim.id == jobs[0].id
+    assert engine.usage(["default"], ["k"])[1]["k"].at_work == 1
+    factory.complete(engine, claim)
+    assert engine.let_in(10) == 1
+    assert engine.prune(states=["completed"], finished_before=soon, age=None, limit=10) == 1
+    with site.client(Role.VIEWER) as viewer:
+        assert viewer.count().total == 3
+    for store in (engine, producer):
         store.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.mongodb import (
+    admission,
     changes,
     checkup,
     claim,
@@ -56,6 +57,7 @@ from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import Use
 from jobcard.core.states import ENDED, Change
 from jobcard.errors import ConfigError, DuplicateJobError, StoreUnavailableError
 
@@ -126,9 +128,10 @@ class MongoBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
         """Settle what ended, release due jobs, claim what is wanted, in few round trips."""
-        return exchange(self._store, owner, completions, tuple(outcomes), want, lease)
+        return exchange(self._store, owner, completions, tuple(outcomes), want, lease, freed)
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
@@ -145,6 +148,11 @@ class MongoBackend:
         if broken:
             claim.quarantine(self._store, broken, lapsed=True)
         return held
+
+    @_verb
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many."""
+        return admission.let_in_all(self._store, records.now(self._store), limit)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -258,6 +266,11 @@ class MongoBackend:
     def tally(self) -> Tally:
         """The whole store's figures."""
         return lookup.tally(self._store)
+
+    @_verb
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues, and of these limit keys, are used now, by their names."""
+        return admission.usage(self._store, queues, keys, records.now(self._store))
 
     # -- small records
 

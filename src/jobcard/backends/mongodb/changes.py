@@ -88,11 +88,12 @@ _LAST_OF_LINES: Expression = {
 }
 
 # Which indexes a job stands in follows from its state.
-_GONE: Document = {"line": "$$REMOVE", "key": "$$REMOVE"}
+_GONE: Document = {"line": "$$REMOVE", "key": "$$REMOVE", "limited": "$$REMOVE"}
 _HELD: Document = {"line": "$$REMOVE"}
 _WAITS: Document = {
     "line": {"$cond": [{"$gt": ["$hold", None]}, "$$REMOVE", "$queue"]},
     "key": {"$ifNull": ["$unique_key", "$$REMOVE"]},
+    "limited": {"$ifNull": ["$limit_key", "$$REMOVE"]},
 }
 _PLACES: Mapping[JobState, Document] = {
     state: _GONE if state in ENDED else _HELD if state in AT_WORK else _WAITS for state in JobState

@@ -3,12 +3,16 @@
 Several engines may see the same heads. The update takes what still stands in line, and marks it as this call's, so
 each job goes to one. Who came too late looks again, further down and at a place drawn by lot, so that many engines
 spread over a line and do not all run after its first jobs.
+
+A look does not tell which jobs have a limit key. The update leaves them, and all of queues that are limited; what is
+left in line then is asked for, gets permits (see admission.py), and is claimed by a second update.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,7 +21,8 @@ from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
 
 from jobcard.backends.base import RELEASED_AT_ONCE, Want
-from jobcard.backends.mongodb import schema
+from jobcard.backends.mongodb import admission, schema
+from jobcard.backends.mongodb.admission import FIELDS, IN_LINE, WHOLE, Verdicts, to_candidate
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.records import STORE
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
@@ -30,14 +35,11 @@ _log = logging.getLogger("jobcard.store")
 _LOOKS = 6
 _WIDEST = 4_000
 
-_IN_LINE: Document = {"line": {"$exists": True}}
-_CLAIMABLE: Document = {
-    **_IN_LINE,
-    "state": "waiting",
-    "claim_token": {"$type": "number"},
-    "attempt": {"$type": "number"},
-    "version": {"$type": "number"},
-}
+_FURTHER = 8
+"""So many times as wide is the next look, when jobs were kept out by their limits."""
+
+_CLAIMABLE: Document = {**IN_LINE, **WHOLE}
+_MAY_BE_HELD: Document = {**WHOLE, "$or": [IN_LINE, {"hold": Hold.LIMIT.value}]}
 
 
 class Seat(NamedTuple):
@@ -133,8 +135,14 @@ class Claim:
         self._queues = [queue for queue, _ in want.queues]
         self._left = [max(0, most) for _, most in want.queues]
         self._total = max(0, want.total)
+        self._limits = {
+            queue: limit for queue, limit in want.limits.items() if limit.at_once is not None or limit.rate is not None
+        }
         self._window = 1
+        self._is_spread = False
         self.cancels: list[tuple[Ref, str]] = []
+        self.free_at: int | None = None
+        """When the rate of a queue with jobs in line lets in one more."""
 
     def wants(self) -> list[tuple[int, str, int]]:
         """How much of each line to look at."""
@@ -145,18 +153,19 @@ class Claim:
         ]
 
     def take(self, first: Look) -> list[Claimed]:
-        """Claim from what was seen, and look again as long as others were faster."""
+        """Claim from what was seen, and look again as long as others were faster, or limits kept some out."""
         claimed: list[Claimed] = []
         seen = first
         for _ in range(_LOOKS):
             chosen = self._choose(seen.seats)
             if not chosen:
                 break
-            taken = self._claim([seat.ref for seat in chosen])
+            taken, kept_out = self._claim(sorted(seat.ref for seat in chosen), seen)
             claimed += taken
             if len(taken) == len(chosen) or self._total == 0:
                 break
-            self._window *= 2
+            self._is_spread = self._is_spread or not kept_out
+            self._window *= _FURTHER if kept_out else 2
             seen = look(self._store, self._owner, self.wants())
         places = {queue: place for place, queue in reversed(list(enumerate(self._queues)))}
         claimed.sort(key=lambda claim: (places[claim.queue], *place_in_line(claim)))
@@ -168,15 +177,29 @@ class Claim:
             line = sorted(seat for seat in seats if seat.queue == place)
             number = min(most, self._total - len(chosen))
             # The head of the line; or, where others were faster, a piece of it that others hardly draw too.
-            spare = max(0, len(line) - number) if self._window > 1 else 0
+            spare = max(0, len(line) - number) if self._is_spread else 0
             start = random.randint(0, spare)
             chosen += line[start : start + number]
         return chosen
 
-    def _claim(self, refs: list[bytes]) -> list[Claimed]:
+    def _claim(self, ids: list[bytes], seen: Look) -> tuple[list[Claimed], bool]:
+        """Claim what may be claimed of these; whether limits kept some of them out."""
         mark = ObjectId()
+        which: Document = {"_id": {"$in": ids}, **_CLAIMABLE, "limited": None}
+        if self._limits:
+            which["queue"] = {"$nin": sorted(self._limits)}
+        number = self._update(which, mark)
+        verdicts = self._permit(ids, seen) if number < len(ids) else Verdicts()
+        if verdicts.enter:
+            refs = sorted(one.ref for one in verdicts.enter)
+            number += self._update(self._permitted(verdicts), mark, hold="$$REMOVE")
+            ids = sorted({*ids, *refs})
+        taken = self._read_back(ids, mark) if number else []
+        self._stand_back(verdicts, {claim.ref for claim in taken}, seen)
+        return taken, bool(verdicts.kept_out)
+
+    def _update(self, which: Document, mark: ObjectId, **more: Expression) -> int:
         now = self._store.now
-        ids = sorted(refs)
         update = {
             "state": "claimed",
             "claim_token": {"$add": ["$claim_token", 1]},
@@ -187,12 +210,54 @@ class Claim:
             "lease_until": {"$add": [now, self._lease]},
             "taken": mark,
             "line": "$$REMOVE",
+            **more,
         }
-        which = {"_id": {"$in": ids}, **_CLAIMABLE}
-        number = self._store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count
-        if number < len(ids):
-            self._pull_out(ids)
-        return self._read_back(ids, mark) if number else []
+        return self._store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count
+
+    # -- under limits
+
+    def _permit(self, ids: list[bytes], seen: Look) -> Verdicts:
+        """Get permits for those of these jobs that still stand in line and are under a limit."""
+        standing = list(self._store.jobs.find({"_id": {"$in": ids}, **IN_LINE}, FIELDS).hint(BY_ID))
+        found = [one for one in map(to_candidate, standing) if one is not None]
+        line = [one for one in found if one.limit_key is None and one.queue in self._limits]
+        keys = Counter((one.limit_key, one.queue) for one in found if one.limit_key is not None)
+        if keys:
+            # In the order of their keys, wherever we have drawn them: what a key holds may have to go first.
+            line += admission.first_of_keys(self._store, keys)
+        candidates = {one.ref for one in line}
+        if stuck := [one["_id"] for one in standing if one["_id"] not in candidates]:
+            sound = {one.ref for one in found}
+            self._pull_out(stuck, [ref for ref in stuck if ref not in sound])
+        if not line:
+            return Verdicts()
+        line.sort(key=lambda one: (self._queues.index(one.queue), one))
+        return admission.reserve(self._store, line, self._limits, now=seen.now, lease=self._lease)
+
+    def _permitted(self, verdicts: Verdicts) -> Document:
+        """What jobs must be like to be claimed by their permits."""
+        rows = sorted(verdicts.enter, key=lambda one: one.ref)
+        refs = [one.ref for one in rows]
+        as_it_was = [[one.token - 1, one.limit_key, one.queue] for one in rows]
+        picked = {"$arrayElemAt": [{"$literal": as_it_was}, {"$indexOfArray": [{"$literal": refs}, "$_id"]}]}
+        is_same = {"$eq": [["$claim_token", {"$ifNull": ["$limited", None]}, "$queue"], picked]}
+        in_time = {"$lt": [self._store.now, verdicts.until]}
+        return {"_id": {"$in": refs}, **_MAY_BE_HELD, "$expr": {"$and": [is_same, in_time]}}
+
+    def _stand_back(self, verdicts: Verdicts, taken: set[Ref], seen: Look) -> None:
+        """Put out of the line what limits kept out, and ask no more of queues that are full."""
+        if verdicts.kept_out:
+            admission.keep_out(self._store, verdicts.kept_out, [seat.ref for seat in seen.seats], seen.now)
+        for queue in verdicts.full:
+            free_at = verdicts.free_at.get(queue, 0)
+            if free_at > seen.now:
+                self.free_at = min(free_at, self.free_at or free_at)
+            if not verdicts.kept_out:
+                self._left[self._queues.index(queue)] = 0
+        # Their permits are of no use: somebody else may be waiting for them.
+        missed = {one.limit_key for one in verdicts.enter if one.ref not in taken and one.limit_key is not None}
+        if missed:
+            admission.let_in(self._store, missed, seen.now)
 
     def _read_back(self, ids: list[bytes], mark: ObjectId) -> list[Claimed]:
         claims, broken = [], []
@@ -211,11 +276,12 @@ class Claim:
         self._total -= len(claims)
         return claims
 
-    def _pull_out(self, ids: list[bytes]) -> None:
+    def _pull_out(self, ids: list[bytes], unsound: list[bytes]) -> None:
         """Take what stands in line and can never be claimed out of it."""
-        cannot = {"_id": {"$in": ids}, **_IN_LINE, "$nor": [_CLAIMABLE]}
+        never = {"$or": [{"$nor": [_CLAIMABLE]}, {"_id": {"$in": unsound}}]}
         update = [{"$set": {"hold": Hold.BROKEN.value, "line": "$$REMOVE"}}]
-        if number := self._store.jobs.update_many(cannot, update, hint=BY_ID).modified_count:
+        which = {"_id": {"$in": ids}, **IN_LINE, **never}
+        if number := self._store.jobs.update_many(which, update, hint=BY_ID).modified_count:
             _log.error("%d jobs cannot be read: taken out of the line, their fields kept", number)
 
 

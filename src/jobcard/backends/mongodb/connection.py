@@ -29,6 +29,9 @@ _SAFE = WriteConcern(w="majority", j=True)
 BY_ID = "_id_"
 """The index for what names its jobs. A server left alone first tries others too: it looked at hundreds of jobs."""
 
+COLLECTIONS = ("jobs", "loads", "records", "once", "limits")
+"""The names of a store's collections, behind its prefix."""
+
 _SERVER_TIME: Expression = {"$multiply": [{"$toLong": "$$NOW"}, 1_000]}
 
 _GOODBYE = 0.5
@@ -44,12 +47,16 @@ class Store:
     {prefix}.jobs      one document for each job, with its tries and its log lines
     {prefix}.loads     which loads of several jobs are in, and which were given up; see loads.py
     {prefix}.records   small records, and one document about the store: schema, identity, settings, seal
+    {prefix}.once      keys that stay taken until an instant, and by which job; see once.py
+    {prefix}.limits    one document for each limit in use: who is just being claimed, what started; see admission.py
     """
 
     client: MongoClient[Document]
     jobs: Collection[Document]
     loads: Collection[Document]
     records: Collection[Document]
+    once: Collection[Document]
+    limits: Collection[Document]
     clock: Clock | None
 
     @property
@@ -115,8 +122,8 @@ class Connections:
             self._options.database, write_concern=_SAFE, read_preference=ReadPreference.PRIMARY
         )
         prefix = self._options.prefix
-        jobs, loads, records = (database[f"{prefix}.{name}"] for name in ("jobs", "loads", "records"))
-        return Store(client, jobs, loads, records, self._clock)
+        jobs, loads, records, once, limits = (database[f"{prefix}.{name}"] for name in COLLECTIONS)
+        return Store(client, jobs, loads, records, once, limits, self._clock)
 
     def _client(self, **others: Any) -> MongoClient[Document]:
         options = self._options

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobcard.backends.mongodb import loads
+from jobcard.backends.mongodb import loads, once, permits, records
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
-from jobcard.backends.mongodb.records import STORE, raise_settings
 from jobcard.core.states import ENDED
 
 _ENDED = frozenset(state.value for state in ENDED)
@@ -14,8 +13,9 @@ _AT_ONCE = 1_000
 
 
 def prune(store: Store, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
-    """Delete at most `limit` ended jobs in these states, in pieces."""
+    """Delete at most `limit` ended jobs in these states, in pieces; then once keys and starts whose time is over."""
     total = 0
+    now = records.now(store)
     for state in map(str, states):
         if state not in _ENDED:
             continue
@@ -23,18 +23,13 @@ def prune(store: Store, states: Sequence[str], finished_before: int | None, age:
         if finished_before is not None:
             looks.append(({"finished_at": {"$lt": finished_before}}, "ended"))
         if age is not None:
-            now = _now(store)
             looks.append(({"finished_at": {"$lt": now - age}, "keep": None}, "ended"))
             looks.append(({"expires_at": {"$lte": now}}, "expiry"))
         for which, index in looks:
             total += _prune(store, {"state": state, **which}, index, limit - total)
+    once.forget(store, now, limit)
+    permits.forget(store, now, limit)
     return total
-
-
-def _now(store: Store) -> int:
-    # Conditions on an index need the time as a number, not as something to be worked out for each job.
-    [answer] = store.records.aggregate([{"$match": {"_id": STORE}}, {"$project": {"now": store.now}}])
-    return int(answer["now"])
 
 
 def _prune(store: Store, which: Document, index: str, limit: int) -> int:
@@ -70,5 +65,7 @@ def truncate(store: Store) -> None:
     while ids := [one["_id"] for one in store.jobs.find({}, {"_id": True}).sort([("_id", 1)]).limit(10 * _AT_ONCE)]:
         store.jobs.delete_many({"_id": {"$lte": ids[-1]}})
     store.loads.delete_many({"fate": "in"})
-    store.records.delete_many({"_id": {"$ne": STORE}})
-    raise_settings(store)
+    store.once.delete_many({})
+    store.limits.delete_many({})
+    store.records.delete_many({"_id": {"$ne": records.STORE}})
+    records.raise_settings(store)

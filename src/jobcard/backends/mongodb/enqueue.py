@@ -28,7 +28,8 @@ def enqueue(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
     else:
         check_writable(jobs[0])
     _open_line(store, {job.queue for job in jobs})
-    if len(jobs) == 1 and (answer := _store_one(store, jobs[0])) is not None:
+    # A once key is a record of its own: its job is stored as several are, in steps that anybody may finish.
+    if len(jobs) == 1 and jobs[0].once_key is None and (answer := _store_one(store, jobs[0])) is not None:
         return [answer]
     return _store_several(store, jobs)
 
@@ -67,8 +68,9 @@ def _store_one(store: Store, job: NewJob) -> Enqueued | None:
             there = store.jobs.find_one({"_id": job.id}, dict.fromkeys((*CONTENT, "state"), True))
             if there is not None:
                 return None if there["state"] == LOADING else _standing(document, there)
-            if (holder := _holder(store, job)) is not None:
-                return Enqueued(Fate.KEY_TAKEN, holder)
+            if (holder := loads.find_by_unique_key(store, job.unique_key or "")) is not None:
+                replaced = job.replaces and loads.replace(store, holder["_id"], document)
+                return Enqueued(Fate.REPLACED if replaced else Fate.KEY_TAKEN, holder["_id"])
         else:
             return Enqueued(Fate.STORED, job.id)
     raise StoreUnavailableError("other jobs take and give back the same unique key all the time")
@@ -79,17 +81,12 @@ def _standing(document: Document, there: Document) -> Enqueued:
     return Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, document["_id"])
 
 
-def _holder(store: Store, job: NewJob) -> bytes | None:
-    found = store.jobs.find_one({"key": job.unique_key}, {"_id": True}) if job.unique_key is not None else None
-    return None if found is None else found["_id"]
-
-
 def _store_several(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
     documents: dict[bytes, Document] = {}
     for place, job in enumerate(jobs):
         documents.setdefault(job.id, to_document(job, place))
     there = _commit(store, documents)
-    keyed = [job for job in jobs if job.unique_key is not None and job.id not in there]
+    keyed = [job for job in jobs if has_key(job) and job.id not in there]
     holders = _losers(store, keyed)
     answers = []
     seen: set[bytes] = set()
@@ -120,7 +117,7 @@ def _commit(store: Store, documents: dict[bytes, Document]) -> dict[bytes, Docum
         if len(there) < len(documents) or any(one["state"] == LOADING for one in there.values()):
             if not loads.commit(store, load):
                 continue  # given up by somebody who thought us dead
-            keyed = any("unique_key" in document for document in documents.values())
+            keyed = any("unique_key" in document or "once_key" in document for document in documents.values())
             loads.let_in(store, [load], queues=(), keyed=keyed)
             loads.forget(store, load)
         return there
@@ -128,7 +125,7 @@ def _commit(store: Store, documents: dict[bytes, Document]) -> dict[bytes, Docum
 
 
 def _losers(store: Store, keyed: Sequence[NewJob]) -> dict[bytes, Enqueued]:
-    """The fates of those jobs of a load that were not let in, as their unique key was taken."""
+    """The fates of those jobs of a load that were not let in, as their key was taken."""
     if not keyed:
         return {}
     ids = [job.id for job in keyed]
@@ -137,9 +134,24 @@ def _losers(store: Store, keyed: Sequence[NewJob]) -> dict[bytes, Enqueued]:
     for job in keyed:
         if job.id in stored or job.id in fates:
             continue
-        holder = _holder(store, job)
-        if holder is not None:
-            fates[job.id] = Enqueued(Fate.KEY_TAKEN, holder)
-        else:  # it has ended since: the key is free again
-            fates[job.id] = _store_one(store, job) or Enqueued(Fate.REPEATED, job.id)
+        holder = loads.find_holder(store, job.unique_key, job.once_key)
+        if holder is None:  # it has ended since: the key is free again
+            fates[job.id] = _store_again(store, job)
+        elif holder["_id"] == job.id:  # it was let in, and is gone already
+            fates[job.id] = Enqueued(Fate.STORED, job.id)
+        else:
+            replaced = holder.get("replaced_by") == job.id
+            fates[job.id] = Enqueued(Fate.REPLACED if replaced else Fate.KEY_TAKEN, holder["_id"])
     return fates
+
+
+def _store_again(store: Store, job: NewJob) -> Enqueued:
+    if job.once_key is None:
+        return _store_one(store, job) or Enqueued(Fate.REPEATED, job.id)
+    [answer] = _store_several(store, [job])
+    return answer
+
+
+def has_key(job: NewJob) -> bool:
+    """Whether another job may have a key of this one, so that it is not let in."""
+    return job.unique_key is not None or job.once_key is not None

@@ -25,6 +25,7 @@ DUPLICATE = 11000
 NO_SUCH_INDEX = 2  # also any other value a command cannot take
 COLLECTION_EXISTS = 48
 NO_SUCH_COLLECTION = 26
+NO_SUCH_INDEX_NAMED = 27
 
 NOT_ALLOWED = 13
 

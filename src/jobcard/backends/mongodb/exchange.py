@@ -1,18 +1,20 @@
 """The hot path: settle what ended, release what is due, claim what is wanted.
 
 One round trip when nothing ended and nothing is claimed; one more for all that returned, one for the other outcomes,
-two for a claim, two for jobs that became due. Never more with more jobs, but for results of many megabytes.
+two for a claim, two for jobs that became due. Never more with more jobs, but for results of many megabytes. Jobs under
+limits take some more; others pay nothing for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from bson.objectid import ObjectId
 from pymongo.errors import PyMongoError
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
+from jobcard.backends.mongodb import admission
 from jobcard.backends.mongodb.changes import STATES_AT_WORK, expiry
 from jobcard.backends.mongodb.claim import Claim, look, release
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
@@ -26,7 +28,13 @@ _PART = 4 << 20
 
 
 def exchange(
-    store: Store, owner: str, completions: Completions, outcomes: Sequence[Outcome], want: Want, lease: int
+    store: Store,
+    owner: str,
+    completions: Completions,
+    outcomes: Sequence[Outcome],
+    want: Want,
+    lease: int,
+    freed: Collection[str],
 ) -> Exchanged:
     """Settle, release, claim; each step by itself, as there is no transaction around them."""
     if any(outcome.then for outcome in outcomes):
@@ -38,16 +46,19 @@ def exchange(
         refusals += apply(store, outcomes)
     claim = Claim(store, owner, want, lease)
     seen = look(store, owner, claim.wants())
-    if seen.due is not None and seen.due <= seen.now:
+    is_due = seen.due is not None and seen.due <= seen.now
+    if is_due:
         release(store, seen.now)
+    if (freed and admission.let_in(store, freed, seen.now)) or is_due:
         seen = look(store, owner, claim.wants())
     claimed = claim.take(seen)
+    due = [at for at in (seen.due, claim.free_at) if at is not None]
     return Exchanged(
         claimed=claimed,
         refusals=refusals,
         cancels=[*seen.cancels, *claim.cancels],
         settings=seen.settings,
-        next_due=None if seen.due is None else max(0, seen.due - seen.now),
+        next_due=max(0, min(due) - seen.now) if due else None,
     )
 
 
@@ -115,7 +126,7 @@ def _write(store: Store, part: list[_Returned], mark: ObjectId) -> int:
         "expires_at": expiry(now),
         "version": {"$add": ["$version", 1]},
         "settled": mark,
-        **dict.fromkeys(("claimed_by", "lease_until", "cancel_requested", "line", "key"), "$$REMOVE"),
+        **dict.fromkeys(("claimed_by", "lease_until", "cancel_requested", "line", "key", "limited"), "$$REMOVE"),
     }
     return store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count
 

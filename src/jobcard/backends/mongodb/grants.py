@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from jobcard.backends.mongodb.connection import COLLECTIONS
 from jobcard.backends.roles import Role
 from jobcard.errors import ConfigError
-
-COLLECTIONS = ("jobs", "loads", "records")
 
 _FINDS = ("find",)
 _ADDS = ("find", "insert", "update")
@@ -16,9 +15,9 @@ _ALL = ("find", "insert", "update", "remove")
 _MAKES = ("createCollection", "createIndex", "dropCollection", "dropIndex", "listIndexes", "collMod")
 
 RIGHTS: Mapping[Role, Mapping[str, Sequence[str]]] = {
-    Role.ENGINE: {"jobs": (*_ALL, "changeStream"), "loads": _ALL, "records": _ALL},
+    Role.ENGINE: {**dict.fromkeys(COLLECTIONS, _ALL), "jobs": (*_ALL, "changeStream")},
     # Storing several jobs at once is a few writes: the jobs, a record that commits them, and their state.
-    Role.PRODUCER: {"jobs": _ADDS, "loads": _ALL, "records": _ADDS},
+    Role.PRODUCER: {"jobs": _ADDS, "loads": _ALL, "records": _ADDS, "once": _ALL},
     Role.VIEWER: dict.fromkeys(COLLECTIONS, _FINDS),
     Role.MIGRATION: dict.fromkeys(COLLECTIONS, (*_ALL, *_MAKES)),
 }

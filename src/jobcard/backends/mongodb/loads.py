@@ -11,7 +11,7 @@ Whoever meets a load that was left behind finishes it: `in`, and it is let in; e
 is over without it, its commit cannot happen any more. Two loads may bring the same job: then it stands under both
 names, and the first that is in lets it in.
 
-Unique keys are taken by jobs that are in, never by one that is loading.
+Unique keys are taken by jobs that are in, never by one that is loading; once keys by whoever lets their jobs in.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
+from jobcard.backends.mongodb import once
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED
 from jobcard.backends.mongodb.records import open_queues
-from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter
+from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter, take_over
 from jobcard.core.job import NewJob
+from jobcard.core.states import Hold
 from jobcard.errors import StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
 
 ABANDONED = 60.0
 """Seconds for which a load must have been seen without its commit before it is given up."""
+
+_KEYS = ("unique_key", "once_key")
 
 _OF_ENQUEUE = b"E"
 _OF_CHANGE = b"C"
@@ -88,6 +92,11 @@ def put(store: Store, load: bytes, documents: Iterable[Document], *, joins: Join
             other = found.get(job_id)
             if other is None:
                 again.append(document)
+            elif not other.get("load", True):
+                # Dropped by one who may remove nothing.
+                dropped = {"_id": job_id, "state": LOADING, "load": {"$size": 0}}
+                if not store.jobs.replace_one(dropped, document).matched_count:
+                    again.append(document)
             elif other["state"] != LOADING or not joins(other, document):
                 there[job_id] = other
             elif load not in other["load"]:
@@ -166,9 +175,9 @@ def give_up(store: Store, load: bytes) -> bool:
 
 
 def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None = None, keyed: bool = True) -> None:
-    """Let the jobs of loads in that are committed; those whose unique key is taken are dropped.
+    """Let the jobs of loads in that are committed; those whose unique or once key is taken are dropped.
 
-    queues: all there can be among them. keyed: whether any can have a unique key.
+    queues: all there can be among them. keyed: whether any can have such a key.
     """
     theirs = {"load": {"$in": list(loads)}, "state": LOADING}
     if queues is None:
@@ -176,30 +185,89 @@ def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None
     open_queues(store, queues)
     # With a key one by one: each takes its own, or is dropped. In the order in which they were given.
     if keyed:
-        wanted = {**theirs, "unique_key": {"$exists": True}}
-        found = store.jobs.find(wanted, {"born.place": True}).hint("load")
-        _let_in_keyed(store, [one["_id"] for one in sorted(found, key=lambda one: one["born"].get("place", 0))])
-    store.jobs.update_many({**theirs, "unique_key": None}, enter(store.now), hint="load")
+        wanted = {**theirs, "$or": [{"unique_key": {"$exists": True}}, {"once_key": {"$exists": True}}]}
+        found = store.jobs.find(wanted, {"born": True, "unique_key": True, "once_key": True}).hint("load")
+        _let_in_keyed(store, sorted(found, key=lambda one: one["born"].get("place", 0)))
+    store.jobs.update_many({**theirs, "unique_key": None, "once_key": None}, enter(store.now), hint="load")
 
 
-def _let_in_keyed(store: Store, job_ids: Sequence[bytes]) -> None:
-    if not job_ids:
-        return
+def _let_in_keyed(store: Store, jobs: Sequence[Document]) -> None:
+    both = [job for job in jobs if "unique_key" in job and "once_key" in job]
+    # One with both keys takes both or none, so all behind it wait for what becomes of it.
+    parts = [[job] for job in jobs] if both else [[job for job in jobs if key in job] for key in _KEYS]
+    for part in filter(None, parts):
+        refused = _without_once_key(store, part)
+        refused |= _enter(store, [job for job in part if job["_id"] not in refused])
+        if refused:
+            _turn_away(store, [job for job in part if job["_id"] in refused])
+
+
+def _without_once_key(store: Store, jobs: Sequence[Document]) -> set[bytes]:
+    """Take the once keys of jobs; the ids of those that do not get theirs."""
+    wanting = [job for job in jobs if "once_key" in job]
+    if not wanting:
+        return set()
+    # A job whose other key is taken must not take this one.
+    taken = {job["_id"] for job in wanting if "unique_key" in job and find_by_unique_key(store, job["unique_key"])}
+    wanting = [job for job in wanting if job["_id"] not in taken]
+    return taken | ({job["_id"] for job in wanting} - once.take(store, wanting) if wanting else set())
+
+
+def _enter(store: Store, jobs: Sequence[Document]) -> set[bytes]:
+    """Let jobs in, each by itself, in their order; the ids of those whose unique key was taken."""
+    if not jobs:
+        return set()
     update = enter(store.now)
     try:
-        store.jobs.bulk_write(
-            [UpdateOne({"_id": job_id, "state": LOADING}, update) for job_id in job_ids], ordered=False
-        )
+        store.jobs.bulk_write([UpdateOne({"_id": job["_id"], "state": LOADING}, update) for job in jobs], ordered=False)
     except BulkWriteError as error:
         problems = error.details.get("writeErrors", [])
         if error.details.get("writeConcernErrors") or any(problem["code"] != DUPLICATE for problem in problems):
             raise
-        taken = [job_ids[problem["index"]] for problem in problems]
-        _remove(store, taken)
+        refused = [jobs[problem["index"]] for problem in problems]
+        for job in refused:
+            if "once_key" in job:
+                once.give_back(store, job)
+        return {job["_id"] for job in refused}
+    return set()
+
+
+def _turn_away(store: Store, jobs: Sequence[Document]) -> None:
+    """Remove jobs whose key is taken; first, what replaces says so to the job that has it."""
+    for job in jobs:
+        if "replaces" in job["born"]:
+            whole = store.jobs.find_one({"_id": job["_id"], "state": LOADING})
+            holder = find_holder(store, job.get("unique_key"), job.get("once_key"))
+            if whole is not None and holder is not None:
+                replace(store, holder["_id"], whole)
+    _remove(store, [job["_id"] for job in jobs])
+
+
+def find_by_unique_key(store: Store, unique_key: str) -> Document | None:
+    """The living job that has a unique key: its id, and whose content it took over."""
+    return store.jobs.find_one({"key": unique_key}, {"replaced_by": True})
+
+
+def find_holder(store: Store, unique_key: str | None, once_key: str | None) -> Document | None:
+    """The job that has one of two keys: its id, and whose content it took over; None: both are free."""
+    if unique_key is not None and (found := find_by_unique_key(store, unique_key)) is not None:
+        return found
+    if once_key is None:
+        return None
+    for job_id in once.find_holders(store, [once_key]).values():
+        # Its record stays when it goes.
+        return store.jobs.find_one({"_id": job_id}, {"replaced_by": True}) or {"_id": job_id}
+    return None
+
+
+def replace(store: Store, job_id: bytes, document: Document) -> bool:
+    """Write the content of a job that is not in over one that waits; False: it waits no more."""
+    waits = {"_id": job_id, "state": "waiting", "hold": {"$ne": Hold.BROKEN.value}}
+    return store.jobs.update_one(waits, take_over(document, store.now)).matched_count > 0
 
 
 def _remove(store: Store, job_ids: Sequence[bytes]) -> None:
-    """Remove jobs that lost their unique key while they were loading; who may not leaves them to the next sweep."""
+    """Remove jobs that lost their key while they were loading; who may not leaves them to the next sweep."""
     theirs = {"_id": {"$in": list(job_ids)}, "state": LOADING}
     try:
         store.jobs.delete_many(theirs, hint=BY_ID)

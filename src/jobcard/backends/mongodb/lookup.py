@@ -63,7 +63,7 @@ def condition(where: Filter, before_id: bytes | None = None) -> Document:
             parts.append({name: {"$in": list(map(str, wanted))}})
     if where.tags:
         parts.append({"labels": {"$all": list(where.tags)}})
-    for name in ("args", "error_kind", "batch_id"):
+    for name in ("args", "error_kind", "batch_id", "limit_key"):
         if (value := getattr(where, name)) is not None:
             parts.append({name: value})
     if where.after is not None:

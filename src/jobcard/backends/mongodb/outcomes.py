@@ -12,6 +12,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from jobcard.backends.base import Outcome, Refusal, Verdict
 from jobcard.backends.mongodb import changes, loads
 from jobcard.backends.mongodb.connection import Document, Store
+from jobcard.backends.mongodb.enqueue import has_key
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.rows import check_writable, to_document
 from jobcard.core.job import Ref
@@ -160,7 +161,8 @@ def _store_follow_ups(store: Store, round_: Sequence[_Move]) -> None:
             continue
         documents: dict[bytes, Document] = {}
         for place, job in enumerate(outcome.then):
-            documents.setdefault(job.id, to_document(job, place))
+            # One whose key is taken is passed over, whatever it would replace.
+            documents.setdefault(job.id, to_document(job._replace(replaces=False), place))
         loads.put(store, move.load or b"", documents.values(), joins=lambda there, new: True)
 
 
@@ -184,7 +186,7 @@ def _finish_follow_ups(store: Store, sent: Sequence[_Move]) -> None:
             store,
             [load for each in committed.values() for load in each],
             queues=queues,
-            keyed=any(job.unique_key is not None for move in followed for job in move.outcome.then),
+            keyed=any(has_key(job) for move in followed for job in move.outcome.then),
         )
         loads.close(store, committed)
     if dropped:

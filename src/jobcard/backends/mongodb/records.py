@@ -15,6 +15,12 @@ STORE = "store"
 """The id of the one document that is about the store itself."""
 
 
+def now(store: Store) -> int:
+    """The store's time: conditions on an index need it as a number, not as something to be worked out for each job."""
+    [answer] = store.records.aggregate([{"$match": {"_id": STORE}}, {"$project": {"now": store.now}}])
+    return int(answer["now"])
+
+
 def open_queues(store: Store, queues: Iterable[str], known: Iterable[str] = ()) -> None:
     """Make a record for each queue that has none. known: those that have one that engines were told of."""
     wanted = set(queues).difference(known)

@@ -4,7 +4,9 @@ A document has the fields of a job by their names, `_id` for its id, and leaves 
 
     line      its queue, while it may be claimed: the line itself is an index on it
     key       its unique key, while it lives
+    limited   its limit key, while it lives
     labels    its tags, for looking up
+    replaced_by  the id of the job whose content it took over last
     load      loads that may let it in, while it is `loading`; `born`: what its entry needs to know then
     then      follow-ups that its last change let in and that may not be in yet
     attempts  its last tries · lines, said: its last log lines, and how many characters it ever logged
@@ -27,8 +29,9 @@ from jobcard.errors import CorruptRecordError
 LOADING = "loading"
 """The state of a job that is stored and not in yet; nobody but loads.py knows it."""
 
-_ENTRY = frozenset({"id", "order_offset", "delay", "at"})
+_ENTRY = frozenset({"id", "order_offset", "delay", "at", "once_until", "replaces"})
 _STORED = tuple(name for name in NewJob._fields if name not in _ENTRY)
+_KEYS = ("unique_key", "once_key")
 CONTENT = ("name", "init", "args", "kwargs")
 """What makes a repeated enqueue the same."""
 
@@ -49,7 +52,13 @@ def to_document(job: NewJob, place: int = 0) -> Document:
     document |= {"claim_token": 0, "attempt": 0, "crashes": 0, "interrupts": 0, "version": 1}
     if labels := _labels(job.tags):
         document["labels"] = labels
+    if job.limit_key is not None:
+        document["limited"] = job.limit_key
     document["born"] = {"delay": job.delay, "at": job.at, "offset": job.order_offset, "place": place}
+    if job.once_key is not None:
+        document["born"]["until"] = job.once_until
+    if job.replaces:
+        document["born"]["replaces"] = True
     return document
 
 
@@ -68,6 +77,29 @@ def enter(now: Expression) -> list[Document]:
             }
         },
         {"$unset": ["born", "load"]},
+    ]
+
+
+def take_over(document: Document, now: Expression) -> list[Document]:
+    """The update that writes the content of a job that is not in over one that waits."""
+    content = {
+        name: {"$literal": document[name]} if name in document else "$$REMOVE"
+        for name in (*_STORED, "labels", "limited")
+        if name not in _KEYS
+    }
+    due = {"$lte": ["$available_at", now]}
+    return [
+        {"$set": {**content, "born": {"$literal": document["born"]}, "replaced_by": {"$literal": document["_id"]}}},
+        {"$set": {"available_at": {"$ifNull": ["$born.at", {"$add": [now, "$born.delay"]}]}}},
+        {
+            "$set": {
+                "order_at": {"$add": ["$available_at", "$born.offset"]},
+                "hold": {"$cond": [due, "$$REMOVE", "delay"]},
+                "line": {"$cond": [due, "$queue", "$$REMOVE"]},
+                "version": {"$add": ["$version", 1]},
+            }
+        },
+        {"$unset": "born"},
     ]
 
 
@@ -90,7 +122,10 @@ _WHOLE = {
     "priority", "rank", "order_at", "attempt", "max_attempts", "crashes", "max_crashes", "interrupts", "available_at",
     "created_at", "claim_token", "version", "token",
 }  # fmt: skip
-_WHOLE_OR_NONE = {"timeout", "keep", "claimed_at", "started_at", "finished_at", "expires_at", "lease_until"}
+_WHOLE_OR_NONE = {
+    "timeout", "keep", "claimed_at", "started_at", "finished_at", "expires_at", "lease_until", "key_limit",
+    "rate_count", "rate_per",
+}  # fmt: skip
 _TEXT = {"queue", "name", "args", "kwargs", "state", "backoff", "claimed_by"}
 
 _STORED_AS = {"id": "_id", "ref": "_id", "token": "claim_token"}

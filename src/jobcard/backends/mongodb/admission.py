@@ -1,0 +1,302 @@
+"""Limits over all engines: who of a line may start, and who comes in when one has left."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bson.objectid import ObjectId
+from pymongo import UpdateOne
+
+from jobcard.backends.mongodb import permits
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.permits import Permits
+from jobcard.core import rates
+from jobcard.core.rates import Admission, Limited, QueueLimit, Rate, Use
+from jobcard.core.states import Hold
+
+_TRIES = 10
+_PAUSE = 0.002
+"""Seconds, drawn by lot up to this and a bit longer each time, before those who got in each other's way try again."""
+_AT_ONCE = 100
+"""So many keys are looked at in one command."""
+_MANY = 1_000
+
+IN_LINE: Document = {"line": {"$exists": True}}
+WHOLE: Document = {
+    "state": "waiting",
+    "claim_token": {"$type": "number"},
+    "attempt": {"$type": "number"},
+    "version": {"$type": "number"},
+}
+"""What a job must be like to be claimed, wherever it stands."""
+_HELD: Document = {"state": "waiting", "hold": Hold.LIMIT.value}
+_WAITS: Document = {"state": "waiting", "hold": {"$in": [None, Hold.LIMIT.value]}}
+# As the index has them: by key, then in the order of the line.
+_ORDER = {"rank": 1, "order_at": 1, "_id": 1}
+FIELDS = dict.fromkeys(
+    ("queue", "line", "limited", "claim_token", "key_limit", "rate_count", "rate_per", "rank", "order_at"), True
+)
+
+
+class Candidate(NamedTuple):
+    """One waiting job as its limits see it. token: of its next claim."""
+
+    rank: int
+    order_at: int
+    ref: bytes
+    token: int
+    queue: str
+    limit_key: str | None
+    key_limit: int | None
+    rate: Rate | None
+
+    @property
+    def limited(self) -> Limited:
+        """The limits of its key."""
+        return Limited(self.limit_key or "", self.key_limit, self.rate)
+
+
+def to_candidate(document: Document) -> Candidate | None:
+    """A candidate from `FIELDS` of its document; None: it is not as jobcard writes them."""
+    rank, order_at, token = (document.get(name) for name in ("rank", "order_at", "claim_token"))
+    count, per, most = (document.get(name) for name in ("rate_count", "rate_per", "key_limit"))
+    queue, key = document.get("queue"), document.get("limited")
+    if not (isinstance(rank, int) and isinstance(order_at, int) and isinstance(token, int) and isinstance(queue, str)):
+        return None
+    if not all(one is None or isinstance(one, int) for one in (count, per, most)):
+        return None
+    rate = None if count is None or per is None else Rate(int(count), int(per))
+    return Candidate(int(rank), int(order_at), document["_id"], int(token) + 1, queue, key, most, rate)
+
+
+def first_of_keys(store: Store, wanted: Mapping[tuple[str, str], int]) -> list[Candidate]:
+    """The first jobs of limit keys in queues, those held by the limit too; so many of each (key, queue)."""
+    pipelines: list[list[Document]] = [
+        [
+            {"$match": {"limited": key, **_WAITS, **WHOLE, "queue": queue}},
+            {"$sort": _ORDER},
+            {"$limit": number},
+            {"$project": FIELDS},
+        ]
+        for (key, queue), number in wanted.items()
+    ]
+    found = map(to_candidate, _each(store, pipelines))
+    return [one for one in found if one is not None]
+
+
+def _each(store: Store, pipelines: Sequence[list[Document]]) -> Iterator[Document]:
+    """The answers of several pipelines on the jobs, one after the other."""
+    for start in range(0, len(pipelines), _AT_ONCE):
+        first, *others = pipelines[start : start + _AT_ONCE]
+        beside = [{"$unionWith": {"coll": store.jobs.name, "pipeline": pipeline}} for pipeline in others]
+        yield from store.jobs.aggregate([*first, *beside])
+
+
+# ------------------------------------------------------------------ who may start
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What became of candidates. until: for those that may start, the end of their permits.
+
+    kept_out: by a limit of their keys. full: queues that let nobody more in now. free_at: when their rates do.
+    """
+
+    until: int = 0
+    enter: list[Candidate] = field(default_factory=list)
+    kept_out: list[tuple[Candidate, Admission]] = field(default_factory=list)
+    full: set[str] = field(default_factory=set)
+    free_at: dict[str, int] = field(default_factory=dict)
+
+
+def reserve(
+    store: Store, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], *, now: int, lease: int
+) -> Verdicts:
+    """Give those of a line permits that its limits let start. limits: of queues; each job brings those of its key."""
+    verdicts = Verdicts(until=now + min(lease, permits.PENDING))
+    by = ObjectId()
+    left = list(line)
+    for turn in range(_TRIES):
+        found = _read(store, left, limits, now, by)
+        if found.lapsed:
+            permits.fence(store, found.lapsed)
+            raised = {(entry["ref"], entry["token"]) for entry in found.lapsed}
+            left = [one._replace(token=one.token + 1) if (one.ref, one.token) in raised else one for one in left]
+            continue
+        entered = _decide(found, left, limits, verdicts)
+        for one in entered:
+            for name, rate in _limits_of(one, limits):
+                found.by_name[name].add(one.ref, one.token, rate, now=now, until=verdicts.until, by=by)
+        not_written = permits.write(store, found)
+        left = [one for one in entered if any(name in not_written for name, _ in _limits_of(one, limits))]
+        again = {one.ref for one in left}
+        verdicts.enter += [one for one in entered if one.ref not in again]
+        _note_rates(found, limits, verdicts)
+        if not left:
+            return verdicts
+        time.sleep(random.uniform(0, _PAUSE * (turn + 1)))
+    _withdraw(store, left, limits, by)
+    return verdicts
+
+
+def _limits_of(one: Candidate, limits: Mapping[str, QueueLimit]) -> Iterator[tuple[str, Rate | None]]:
+    """The names of the limits that a candidate is under, with their rates."""
+    if one.queue in limits:
+        yield rates.of_queue(one.queue), limits[one.queue].rate
+    if one.limit_key is not None:
+        yield rates.of_key(one.limit_key), one.rate
+
+
+def _read(store: Store, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], now: int, by: ObjectId) -> Permits:
+    queues = {one.queue for one in line if one.queue in limits}
+    keys = {one.limit_key for one in line if one.limit_key is not None}
+    return permits.read(store, queues, keys, now, by)
+
+
+def _decide(
+    found: Permits, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], verdicts: Verdicts
+) -> list[Candidate]:
+    """Who of a line may start; of the others it is noted why not."""
+    now = found.now
+    taken: Counter[str] = Counter()
+    may = []
+    for one in line:
+        if one.ref in found.busy:
+            continue  # another is just claiming it
+        if (limit := limits.get(one.queue)) is not None:
+            room = limit.room(found.use(rates.of_queue(one.queue)), now)
+            if room is not None and taken[one.queue] >= room:
+                verdicts.full.add(one.queue)
+                continue
+            taken[one.queue] += 1
+        may.append(one)
+    keyed = [one for one in may if one.limit_key is not None]
+    use = {one.limited.limit_key: found.use(rates.of_key(one.limited.limit_key)) for one in keyed}
+    answers = rates.admit([one.limited for one in keyed], use, now)
+    kept_out = {one.ref: answer for one, answer in zip(keyed, answers, strict=True) if not answer.enters}
+    verdicts.kept_out += [(one, kept_out[one.ref]) for one in keyed if one.ref in kept_out]
+    return [one for one in may if one.ref not in kept_out]
+
+
+def _note_rates(found: Permits, limits: Mapping[str, QueueLimit], verdicts: Verdicts) -> None:
+    for queue, limit in limits.items():
+        permit = found.by_name.get(rates.of_queue(queue))
+        if permit is not None and limit.rate is not None:
+            verdicts.free_at[queue] = permit.use.starts.free_at(limit.rate, found.now)
+
+
+def _withdraw(store: Store, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], by: ObjectId) -> None:
+    """Give up what was written for jobs that get no further, others being faster all the time."""
+    names = sorted({name for one in line for name, _ in _limits_of(one, limits)})
+    mine = {"by": by, "ref": {"$in": [one.ref for one in line]}}
+    if names:
+        update = {"$pull": {"pending": mine}, "$set": {"mark": ObjectId()}}
+        store.limits.update_many({"_id": {"$in": names}, "pending": {"$elemMatch": mine}}, update)
+
+
+# ------------------------------------------------------------------ who has to wait
+
+
+def keep_out(store: Store, kept_out: Sequence[tuple[Candidate, Admission]], seen: Collection[bytes], now: int) -> None:
+    """Put jobs out of the line, and with those of a full key all others of it that were seen there."""
+    full = sorted({one.limit_key for one, answer in kept_out if not answer.until and one.limit_key is not None})
+    later = [(one, answer.until) for one, answer in kept_out if answer.until]
+    if later:
+        store.jobs.bulk_write([_until(one, until) for one, until in later], ordered=False)
+    if full:
+        refs = sorted({*seen, *(one.ref for one, _ in kept_out)})
+        which = {"_id": {"$in": refs}, "limited": {"$in": full}, "state": "waiting", **IN_LINE}
+        store.jobs.update_many(which, _put(hold=Hold.LIMIT.value, line="$$REMOVE"), hint=BY_ID)
+        # One of them may have left before these were held, so that nobody lets them in.
+        let_in(store, full, now)
+
+
+def _until(one: Candidate, until: int) -> UpdateOne:
+    which = {"_id": one.ref, "claim_token": one.token - 1, **_WAITS}
+    return UpdateOne(which, _put(hold=Hold.DELAY.value, available_at=until, line="$$REMOVE"))
+
+
+def _put(**sets: Expression) -> list[Document]:
+    return [{"$set": {**sets, "version": {"$add": ["$version", 1]}}}]
+
+
+# ------------------------------------------------------------------ who comes in
+
+
+def let_in(store: Store, keys: Collection[str], now: int, limit: int | None = None) -> int:
+    """Put jobs held by these keys back in line, as many as each has room for; how many."""
+    first: list[list[Document]] = [
+        [{"$match": {"limited": key, **_HELD}}, {"$sort": _ORDER}, {"$limit": 1}, {"$project": FIELDS}]
+        for key in sorted(keys)
+    ]
+    most = {one["limited"]: one.get("key_limit") for one in _each(store, first)}
+    if not most:
+        return 0
+    found = permits.read(store, (), most, now)
+    rooms = {key: _room(each, found.use(rates.of_key(key))) for key, each in most.items()}
+    looks = [look for key, room in rooms.items() if room > 0 for look in _looks(key, room)]
+    held: list[bytes] = []
+    for one in _each(store, looks):
+        if one["what"] == "line":
+            rooms[one["key"]] -= one["number"]
+        elif rooms[one["key"]] > 0:
+            rooms[one["key"]] -= 1
+            held.append(one["_id"])
+    which = {"_id": {"$in": sorted(held[:limit])}, **_HELD}
+    return store.jobs.update_many(which, _put(hold="$$REMOVE", line="$queue"), hint=BY_ID).modified_count if held else 0
+
+
+def _room(most: int | None, use: Use) -> int:
+    return _MANY if most is None else max(0, most - use.at_work)
+
+
+def _looks(key: str, room: int) -> Iterator[list[Document]]:
+    """How many of a key stand in line already, then the first that it holds."""
+    key_of = {"key": {"$literal": key}}
+    yield [
+        {"$match": {"limited": key, "state": "waiting", "hold": None}},
+        {"$limit": room},
+        {"$group": {"_id": None, "number": {"$sum": 1}}},
+        {"$set": {"what": "line", **key_of}},
+    ]
+    yield [
+        {"$match": {"limited": key, **_HELD}},
+        {"$sort": _ORDER},
+        {"$limit": room},
+        {"$project": {"what": "held", **key_of}},
+    ]
+
+
+def let_in_all(store: Store, now: int, limit: int) -> int:
+    """Put at most so many jobs back in line whose limit key has room again; how many."""
+    number = 0
+    keys = _held_keys(store)
+    for start in range(0, len(keys), _AT_ONCE):
+        if number < limit:
+            number += let_in(store, keys[start : start + _AT_ONCE], now, limit - number)
+    return number
+
+
+def _held_keys(store: Store) -> list[str]:
+    """The limit keys that hold jobs back, from one to the next along their index."""
+    found = store.jobs.aggregate([{"$match": {"limited": {"$gte": ""}, **_HELD}}, {"$group": {"_id": "$limited"}}])
+    return sorted(one["_id"] for one in found)
+
+
+# ------------------------------------------------------------------ telling
+
+
+def usage(
+    store: Store, queues: Sequence[str], keys: Sequence[str], now: int
+) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+    """How far the limits of queues and of limit keys are used."""
+    found = permits.read(store, queues, keys, now)
+    return (
+        {queue: found.use(rates.of_queue(queue)) for queue in queues},
+        {key: found.use(rates.of_key(key)) for key in keys},
+    )
