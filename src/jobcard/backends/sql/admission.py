@@ -3,8 +3,8 @@
 Whoever decides about a limited queue or key has its turn until the transaction ends, and counts only then: in a new
 snapshot, which every statement has at `read committed`. Turns are rows to lock, some hundred that all names share by
 their hash. They are waited for in ascending order; one that would be out of order is taken if it is free, and if not,
-the jobs of that key stay in line for the next exchange. So nobody waits in a ring: who has a turn waits for
-the row of a job.
+the jobs of that key stay in line for the next exchange. So nobody waits in a ring: beyond that, who has a turn waits
+for an operator's single row at most, and operators take no turns.
 """
 
 from __future__ import annotations
