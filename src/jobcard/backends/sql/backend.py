@@ -218,7 +218,8 @@ class SQLBackend:
             while number < limit and (keys := admission.held_keys(connection, self._sql, after)):
                 after = keys[-1]
                 if roomy := admission.keys_with_room(connection, self._sql, keys):
-                    work = functools.partial(self._let_in, connection, roomy, limit - number)
+                    most = limit - number  # each lets in one at least
+                    work = functools.partial(self._let_in, connection, roomy[:most], most)
                     number += connection.again(work)
         return number
 

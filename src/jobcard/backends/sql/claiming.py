@@ -66,10 +66,10 @@ class Claims:
             self._waits[queue] = wait
 
     def _take(self, queue: str, number: int, rows: Rows | None) -> None:
+        if number <= 0:
+            return
         most = number
         for _ in range(_ROUNDS):
-            if number <= 0:
-                return
             if rows is None:
                 rows = self._run(self.look(queue, most))
             if rows.unreadable:
@@ -85,10 +85,10 @@ class Claims:
                 self._steps.append(self._take_step(entered))
                 self.claimed += entered
                 number -= len(entered)
+            if number <= 0 or (len(met) < most and not left):
+                return
             if left:
                 break
-            if len(met) < most or number <= 0:
-                return
             rows, most = None, min(most * _GROWTH, _MOST_MET)
         # Somebody else is deciding about a key, or very many were kept out: again at once, in an exchange of its own.
         self._has_more = True
