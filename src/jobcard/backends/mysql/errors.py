@@ -6,7 +6,7 @@ import ssl
 
 from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
-from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
+from jobcard.backends.sql.errors import AlreadySoError, ConflictError, StatementError, UniqueKeyError
 from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
     AccessDeniedError,
@@ -27,6 +27,7 @@ _NO_TLS = 2026
 # Undone and to be tried again: deadlock, lock timeout, a snapshot that is too old (MariaDB 11.6), a group's conflict.
 _CONFLICTS = frozenset({1213, 1205, 1020, 3101, 3572})
 _MISSING_TABLES = frozenset({1146, 1054, 1051, 1109, 1176, 1072, 1136, 1364})
+_ALREADY_SO = frozenset({1060, 1061, 1091})
 _FULL = frozenset({1021, 1114, 1041, 1037})
 _NO_VALUES = frozenset(
     {1048, 1118, 1153, 1264, 1265, 1292, 1300, 1366, 1367, 1406, 1441, 1690, 3140, 3819, 4025, 3854, 3988}
@@ -72,6 +73,8 @@ def _by_number(number: int, said: str) -> JobcardError:
         return UniqueKeyError("another job holds the same id or unique key")
     if number in _CONFLICTS:
         return ConflictError(f"MySQL undid a transaction that was in another's way: {said}")
+    if number in _ALREADY_SO:
+        return AlreadySoError(f"MySQL has it so already: {said}")
     if number in _MISSING_TABLES:
         return StatementError(f"MySQL refused a statement: {said}")
     if number in _FULL:

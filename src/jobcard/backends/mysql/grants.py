@@ -9,6 +9,7 @@ from jobcard.backends.sql.schema import TABLES
 from jobcard.errors import ConfigError
 
 # `meta` counts what engines want to hear of: a new queue, a job put in line. Its `word` is for migrations alone.
+# `turns` are only locked. Who takes a once key whose time is over deletes the one that was there.
 _ALL = "select, insert, update, delete"
 
 RIGHTS: Mapping[Role, Mapping[str, str]] = {
@@ -16,6 +17,9 @@ RIGHTS: Mapping[Role, Mapping[str, str]] = {
         "jobs": _ALL,
         "attempts": _ALL,
         "log_lines": _ALL,
+        "once": _ALL,
+        "starts": _ALL,
+        "turns": "select, update",
         "records": _ALL,
         "meta": "select, update (number)",
     },
@@ -23,6 +27,9 @@ RIGHTS: Mapping[Role, Mapping[str, str]] = {
         "jobs": "select, insert",
         "attempts": "select",
         "log_lines": "select",
+        "once": "select, insert, delete",
+        "starts": "select",
+        "turns": "select",
         "records": "select, insert",
         "meta": "select, update (number)",
     },

@@ -3,11 +3,12 @@
 from jobcard.backends.sql.backend import About, SQLBackend
 from jobcard.backends.sql.connection import Connection, DriverConnection
 from jobcard.backends.sql.dialect import Dialect
-from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError, by_sqlstate
+from jobcard.backends.sql.errors import AlreadySoError, ConflictError, StatementError, UniqueKeyError, by_sqlstate
 from jobcard.backends.sql.options import Options
 
 __all__ = [
     "About",
+    "AlreadySoError",
     "ConflictError",
     "Connection",
     "Dialect",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -31,7 +31,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.sql import changes, lookup, producing
+from jobcard.backends.sql import admission, changes, lookup, producing
 from jobcard.backends.sql.changes import Ledger, Standing
 from jobcard.backends.sql.connection import Connection, DriverConnection, Rows, Step, only_row
 from jobcard.backends.sql.dialect import Dialect
@@ -48,6 +48,7 @@ from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
@@ -56,6 +57,8 @@ _R = TypeVar("_R")
 _SCHEMA_PATIENCE = 120.0
 """Seconds: another process may be in the middle of the same migration."""
 
+
+_TRUNCATED = ("attempts", "log_lines", "once", "starts", "jobs", "records")
 
 _verb = Verb()
 
@@ -164,6 +167,7 @@ class SQLBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one commit."""
         with self._pool.use() as connection:
@@ -176,6 +180,7 @@ class SQLBackend:
                 outcomes=tuple(outcomes),
                 want=want,
                 lease=lease,
+                freed=freed,
             ).run()
 
     @_verb
@@ -204,6 +209,26 @@ class SQLBackend:
             return lookup.find_held(
                 connection, self._sql, owners, lapsed=lapsed, limit=limit, after=after, now=self._now()
             )
+
+    @_verb
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many."""
+        number, after = 0, ""
+        with self._pool.use() as connection:
+            while number < limit and (keys := admission.held_keys(connection, self._sql, after)):
+                after = keys[-1]
+                if roomy := admission.keys_with_room(connection, self._sql, keys):
+                    most = limit - number  # each lets in one at least
+                    work = functools.partial(self._let_in, connection, roomy[:most], most)
+                    number += connection.again(work)
+        return number
+
+    def _let_in(self, connection: Connection, keys: Sequence[str], most: int) -> int:
+        with connection.transaction():
+            refs = admission.let_in(connection, self._sql, keys, most)
+            if refs:
+                connection.commit(Step(self._sql["raise_rings"]))
+        return len(refs)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -285,6 +310,7 @@ class SQLBackend:
                 if len(refs) < limit:
                     left = {**step.values, "limit": limit - len(refs)}
                     refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
+            connection.run([Step(self._sql[name], {"now": now}) for name in ("forget_once", "forget_starts")])
             return self._delete(connection, list(refs))
 
     def _looks(
@@ -329,8 +355,8 @@ class SQLBackend:
     def truncate(self) -> None:
         """Delete every job and record, some thousand at a time; the schema and the store's identity stay."""
         with self._pool.use() as connection:
-            for name in ("truncate_attempts", "truncate_log_lines", "truncate_jobs", "truncate_records"):
-                step = functools.partial(connection.change, self._sql[name])
+            for table in _TRUNCATED:
+                step = functools.partial(connection.change, self._sql[f"truncate_{table}"])
                 while connection.again(step):
                     pass
             connection.execute(self._sql["raise_settings"])
@@ -381,6 +407,12 @@ class SQLBackend:
         """The whole store's figures."""
         with self._pool.use() as connection:
             return lookup.tally(connection, self._sql, self._now())
+
+    @_verb
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues and limit keys are used now."""
+        with self._pool.use() as connection:
+            return admission.usage(connection, self._sql, queues, keys, self._now())
 
     # -- small records
 

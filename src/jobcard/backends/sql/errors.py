@@ -21,6 +21,10 @@ class StatementError(NotUnderstoodError):
     """The server did not understand a statement: the tables are missing or not of this version."""
 
 
+class AlreadySoError(StatementError):
+    """A column or index that a statement adds is there, or one that it takes away is gone: it has been run before."""
+
+
 class ConflictError(StoreUnavailableError):
     """Two transactions were in each other's way and this one was undone; the same again will do."""
 

@@ -3,6 +3,7 @@
     nothing to settle   look ─► (nothing there: that was all) ─► due · claim ─► take · news · commit
     completions only    due · complete · claim ─► take · news · commit
     all else            due · lock · time ─► release · each change ─► claim ─► take · news · commit
+    with limits         … ─► turns · counts ─► claim ─► turns · counts ─► kept out · claim … ─► take · news · commit
 
 Where all that ended simply returned, one statement settles it and the number of rows says whether all of it applied.
 If not, and for every other outcome, the rows are locked first and read, so that each verdict is known before
@@ -11,24 +12,21 @@ anything is written.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sql import changes, producing
+from jobcard.backends.sql import admission, changes, producing
 from jobcard.backends.sql.changes import Ledger, Standing
+from jobcard.backends.sql.claiming import Claims, claimable, limits_of
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
-from jobcard.backends.sql.rows import place_in_line, to_claimed
-from jobcard.backends.sql.statements import Statements, rows_of
-from jobcard.backends.sql.values import OwnValues, in_pieces, or_nothing
+from jobcard.backends.sql.statements import Statements
+from jobcard.backends.sql.values import in_pieces, own
 from jobcard.core import states
-from jobcard.core.job import Claimed, Ref
+from jobcard.core.job import Claimed, NewJob, Ref
 from jobcard.core.states import Change
 from jobcard.errors import InvalidJobError, JobcardError
-
-_log = logging.getLogger("jobcard.store")
 
 _RETURNED = states.complete(None)
 
@@ -51,22 +49,26 @@ class Exchange:
         outcomes: Sequence[Outcome],
         want: Want,
         lease: int,
+        freed: Collection[str],
     ) -> None:
         self._connection = connection
         self._sql = sql
         self._owner = owner
+        self._clock = now
         self._now: Mapping[str, object] = {"now": now}
         self._completions = completions
         self._outcomes = outcomes
         self._wanted = [(queue, most) for queue, most in want.queues if most > 0] if want.total > 0 else []
-        self._total = want.total
+        self._want = want
+        self._limits = limits_of(want)
         self._lease = lease
+        self._freed = freed
         self._refusals: list[Refusal] = []
 
     def run(self) -> Exchanged:
         """All of it in one commit; one look without locks when there is nothing to do."""
         again = self._connection.again
-        if not (self._completions.refs or self._outcomes) and (idle := self._look()):
+        if not (self._completions.refs or self._outcomes or self._freed) and (idle := self._look()):
             return idle
         try:
             if not self._outcomes:
@@ -85,25 +87,42 @@ class Exchange:
         steps = self._news()
         if self._wanted:
             steps.append(self._claimable())
-        news, cancels, *claimable = self._connection.run(steps)
-        answer = self._answer([], news, cancels)
-        return None if answer.next_due == 0 or any(claimable) else answer
+        news, cancels, *rows = self._connection.run(steps)
+        in_line = [queue for each in rows for (queue,) in each]
+        if any(queue not in self._limits for queue in in_line):
+            return None
+        due_in = self._limited_in(in_line, only_row(news)[-1]) if in_line else None
+        answer = self._answer([], news, cancels, due_in)
+        return None if answer.next_due == 0 else answer
+
+    def _limited_in(self, queues: Sequence[str], now: int) -> int | None:
+        """In how many microseconds one of these limited queues with jobs in line lets one start; 0: now."""
+        use, _ = admission.usage(self._connection, self._sql, queues, [], self._clock)
+        waits = []
+        for queue in queues:
+            limit = self._limits[queue]
+            if limit.room(use[queue], now) != 0:
+                return 0
+            if limit.rate is not None and (at := use[queue].starts.free_at(limit.rate, now)) > now:
+                waits.append(at - now)
+        return min(waits, default=None)
 
     def _news(self) -> list[Step]:
         return [Step(self._sql["news"], self._now), Step(self._sql["cancels"], {"owner": self._owner})]
 
     def _claimable(self) -> Step:
-        values = {f"queue_{place}": queue for place, (queue, _) in enumerate(self._wanted)}
-        return Step(self._sql["claimable"].replace("{wanted}", rows_of(values, "queue")), values)
+        return claimable(self._sql, [queue for queue, _ in self._wanted])
 
-    def _answer(self, claimed: list[Claimed], news: Rows, cancels: Rows) -> Exchanged:
+    def _answer(self, claimed: list[Claimed], news: Rows, cancels: Rows, due_in: int | None) -> Exchanged:
+        """due_in: when another exchange may claim more, whatever is due."""
         settings, due, now = only_row(news)
+        waits = [max(0, due - now)] if due is not None else []
         return Exchanged(
             claimed=claimed,
             refusals=self._refusals,
             cancels=[(ref, reason) for ref, reason in cancels],
             settings=settings,
-            next_due=None if due is None else max(0, due - now),
+            next_due=min(waits if due_in is None else [*waits, due_in], default=None),
         )
 
     # -- completions only
@@ -114,34 +133,27 @@ class Exchange:
             steps = [self._due()]
             completing = self._complete(list(zip(*self._completions, strict=True)))
             steps += completing
-            alone = self._wanted[0] if len(self._wanted) == 1 else None
+            claims = self._new_claims()
+            alone = self._wanted[0] if len(self._wanted) == 1 and not (self._limits or self._freed) else None
             if alone:
-                steps.append(self._claim(alone[0], min(alone[1], self._total)))
+                steps.append(claims.look(alone[0], min(alone[1], self._want.total)))
             [due, *answers], [_, *counts] = self._connection.run_and_count(steps)
             if sum(counts[: len(completing)]) != len(self._completions.refs):
                 raise _CountMismatchError
             if due:
                 self._connection.run([self._release(due)])
             found = {alone[0]: answers[-1]} if alone and not due else {}
-            return self._claim_and_end(found)
+            return self._claim_and_end(claims, found)
 
     def _complete(self, done: Sequence[tuple[Ref, int, str | None, int]]) -> list[Step]:
         """The steps that complete jobs, in as many pieces as fit. Along the numbers, as everybody locks them."""
         steps = []
         for piece in self._pieces(done):
             refs, tokens, results, started_ago = zip(*piece, strict=True)
-            values = {"refs": refs, "proofs": list(zip(refs, tokens, strict=True)), **self._now}
+            values: dict[str, object] = {"refs": refs, "proofs": list(zip(refs, tokens, strict=True)), **self._now}
             text = self._sql["complete"]
             for name, column in (("result", results), ("started_ago", started_ago)):
-                place = f"%({name})s"
-                if len(set(column)) == 1:  # often it is the same for all
-                    values[name] = column[0]
-                elif own := self._sql.dialect.own_value:
-                    values[name] = column
-                    place = own.replace("{values}", place)
-                else:
-                    values[name] = OwnValues(zip(refs, column, strict=True))
-                    place = f"case n {place} end"
+                place, values[name] = own(name, refs, column, self._sql.dialect.own_value)
                 text = text.replace(f"{{{name}}}", place)
             steps.append(Step(text, values))
         return steps
@@ -178,7 +190,7 @@ class Exchange:
                 self._write_alone(books)
             else:
                 self._write_together(books)
-            return self._claim_and_end({})
+            return self._claim_and_end(self._new_claims(), {})
 
     def _write_together(self, books: _Books) -> None:
         done = []
@@ -186,22 +198,21 @@ class Exchange:
             if self._may(books, one[0], one[1], _RETURNED):
                 books.note(one[0], _RETURNED)
                 done.append(one)
-        steps = self._complete(done)
+        applied = []
         for outcome in self._outcomes:
             if self._may(books, outcome.ref, outcome.token, outcome.change):
                 books.note(outcome.ref, outcome.change)
-                steps += books.steps_of(outcome)
-        if steps:
-            self._connection.run(steps)
+                applied.append(outcome)
+        books.write(applied, self._complete(done))
 
     def _write_alone(self, books: _Books) -> None:
         for one in zip(*self._completions, strict=True):
-            ref, token, making = one[0], one[1], partial(self._complete, [one])
-            if self._may(books, ref, token, _RETURNED) and self._try(ref, token, making):
+            ref, token, write = one[0], one[1], partial(books.write, [], self._complete([one]))
+            if self._may(books, ref, token, _RETURNED) and self._try(ref, token, write):
                 books.note(ref, _RETURNED)
         for outcome in self._outcomes:
-            ref, token, making = outcome.ref, outcome.token, partial(books.steps_of, outcome)
-            if self._may(books, ref, token, outcome.change) and self._try(ref, token, making):
+            ref, token, write = outcome.ref, outcome.token, partial(books.write, [outcome], [])
+            if self._may(books, ref, token, outcome.change) and self._try(ref, token, write):
                 books.note(ref, outcome.change)
 
     def _may(self, books: _Books, ref: Ref, token: int, change: Change) -> bool:
@@ -211,10 +222,10 @@ class Exchange:
             self._refusals.append(Refusal(ref, token, verdict))
         return verdict is None
 
-    def _try(self, ref: Ref, token: int, making: Callable[[], Sequence[Step]]) -> bool:
+    def _try(self, ref: Ref, token: int, write: Callable[[], None]) -> bool:
         try:
             with self._connection.savepoint():
-                self._connection.run(making())
+                write()
         except InvalidJobError as error:
             self._refusals.append(Refusal(ref, token, Verdict.REFUSED, str(error)))
             return False
@@ -222,23 +233,19 @@ class Exchange:
 
     # -- claiming
 
-    def _claim_and_end(self, found: dict[str, Rows]) -> Exchanged:
+    def _new_claims(self) -> Claims:
+        return Claims(
+            self._connection, self._sql, owner=self._owner, now=self._clock, want=self._want, lease=self._lease
+        )
+
+    def _claim_and_end(self, claims: Claims, found: Mapping[str, Rows]) -> Exchanged:
         """found: what the trip before has claimed already, by queue."""
-        claimed: list[Claimed] = []
-        steps = []
+        if self._limits or self._freed:
+            claims.open(self._freed)
         for queue, most in self._worth_asking(found):
-            number = min(most, self._total - len(claimed))
-            if number <= 0:
-                continue
-            rows = found[queue] if queue in found else self._connection.run([self._claim(queue, number)])[0]
-            if rows.unreadable:
-                self._quarantine(rows.unreadable)
-            if rows:
-                taken = sorted(map(to_claimed, rows), key=place_in_line)
-                steps.append(self._take(taken))
-                claimed += taken
-        *_, news, cancels = self._connection.commit(*steps, *self._news())
-        return self._answer(claimed, news, cancels)
+            claims.take_from(queue, most, found.get(queue))
+        *answers, news, cancels = self._connection.commit(*claims.closing(), *self._news())
+        return self._answer(claims.claimed, news, cancels, claims.due_in(answers))
 
     def _worth_asking(self, found: Mapping[str, Rows]) -> list[tuple[str, int]]:
         if len(self._wanted) < 2 or found:
@@ -246,28 +253,11 @@ class Exchange:
         have = {queue for (queue,) in self._connection.run([self._claimable()])[0]}
         return [(queue, most) for queue, most in self._wanted if queue in have]
 
-    def _claim(self, queue: str, most: int) -> Step:
-        return Step(self._sql["claim"], {"queue": queue, "most": most, "owner": self._owner, **self._now})
-
-    def _take(self, claimed: Sequence[Claimed]) -> Step:
-        now = claimed[0].claimed_at
-        values = {
-            "refs": sorted(claim.ref for claim in claimed),
-            "owner": self._owner,
-            "claimed_at": now,
-            "lease_until": now + self._lease,
-        }
-        return Step(self._sql["take"], values)
-
     def _due(self) -> Step:
         return Step(self._sql["due"], self._now)
 
     def _release(self, due: Rows) -> Step:
         return Step(self._sql["release"], {"refs": sorted(n for (n,) in due)})
-
-    def _quarantine(self, refs: Sequence[object]) -> None:
-        _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", refs)
-        self._connection.run([Step(self._sql["quarantine"], {"refs": or_nothing(refs)})])
 
 
 class _Books:
@@ -295,12 +285,22 @@ class _Books:
         """The job stands from now on as this change leaves it."""
         self.standing[ref].apply(change, self.now)
 
-    def steps_of(self, outcome: Outcome) -> list[Step]:
+    def write(self, outcomes: Sequence[Outcome], steps: Sequence[Step]) -> None:
+        """Store outcomes, behind some steps; then the jobs that follow and have once keys."""
+        steps = [*steps, *(step for outcome in outcomes for step in self._steps_of(outcome))]
+        if steps:
+            self._connection.run(steps)
+        once = [job for outcome in outcomes for job in outcome.then if job.once_key is not None]
+        if once:
+            producing.follow_once(self._connection, self._sql, once, self.now)
+
+    def _steps_of(self, outcome: Outcome) -> list[Step]:
         """The steps that store an outcome: the change, its records, then the jobs that follow."""
         steps = [changes.apply(self._sql, outcome.change, outcome.ref, self.now)]
         steps += self._ledger.keep(outcome.ref, outcome.change, self.now)
         if outcome.then:
             producing.refuse_sealed(self._sealed)
             steps += producing.add_queues(self._sql, outcome.then, self._known, self.now)
-            steps += producing.follow(self._connection, self._sql, outcome.then, self.now)
+            free: list[NewJob] = [job for job in outcome.then if job.once_key is None]
+            steps += producing.follow(self._connection, self._sql, free, self.now)
         return steps

@@ -63,7 +63,7 @@ def conditions(sql: Statements, where: Filter, before_id: bytes | None = None) -
         # A tag is compared as it is written: JSON of our own writer, ASCII only.
         tagged = sql.part("{tagged}").replace("{tag}", f"%(tag_{place})s")
         add(tagged, **{f"tag_{place}": json.dumps(tag)})
-    for column, text in (("args", where.args), ("error_kind", where.error_kind)):
+    for column, text in (("args", where.args), ("error_kind", where.error_kind), ("limit_key", where.limit_key)):
         if text is not None:
             add(f"job.{column} = %({column})s", **{column: _possible(sql, [text])[0]})
     if where.batch_id is not None:

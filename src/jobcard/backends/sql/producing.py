@@ -8,14 +8,18 @@ from functools import partial
 from jobcard.backends.base import Enqueued, Fate
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.errors import UniqueKeyError
-from jobcard.backends.sql.rows import new_row
+from jobcard.backends.sql.rows import new_row, replacing
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import in_pieces, or_nothing
 from jobcard.core.job import NewJob
-from jobcard.errors import StoreMovedError, StoreUnavailableError
+from jobcard.errors import JobcardError, StoreMovedError, StoreUnavailableError
 
 _ROUNDS = 20
 """How often a job may find its id or key taken and, on a second look, free again."""
+
+
+class _MovedOnError(JobcardError):
+    """A job that was to be replaced does not wait any more; nothing is stored, and it is looked again."""
 
 
 def enqueue(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None) -> list[Enqueued]:
@@ -24,9 +28,9 @@ def enqueue(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now
     for _ in range(_ROUNDS):
         try:
             return connection.again(partial(_store, connection, sql, jobs, taken, now))
-        except UniqueKeyError:
+        except (UniqueKeyError, _MovedOnError):
             # Undone: none is stored. Whose id or key is taken is found out, and the others are stored again.
-            taken = _find_taken(connection, sql, jobs)
+            taken = _find_taken(connection, sql, jobs, now)
     raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
 
@@ -40,12 +44,35 @@ def _store(
         sealed, known, moment = connection.run(opening(sql, new, clock))
         refuse_sealed(sealed)
         now: int = only_row(moment)[0]
-        steps = add_queues(sql, new, known, now)
+        steps = [*add_queues(sql, new, known, now), *_take_once(sql, new, now, "take_once")]
         for rows in _pieces(connection, new, now):
             if rows:
                 steps.append(Step(sql["enqueue"], {"rows": rows}))
+        replaced = [(jobs[place], answer.existing) for place, answer in taken.items() if answer.fate is Fate.REPLACED]
+        if replaced:
+            _replace(connection, sql, steps, replaced, now)
+            steps = [Step(sql["raise_rings"])]
         connection.commit(*steps)
     return [taken.get(place) or Enqueued(Fate.STORED, job.id) for place, job in enumerate(jobs)]
+
+
+def _take_once(sql: Statements, jobs: Collection[NewJob], now: int, how: str) -> list[Step]:
+    """The steps that take the once keys of new jobs, in one order for everybody."""
+    rows = sorted((job.once_key, job.id, job.once_until) for job in jobs if job.once_key is not None)
+    if not rows:
+        return []
+    values = {"keys": [key for key, *_ in rows], "proofs": [(key, job_id) for key, job_id, _ in rows], "now": now}
+    return [Step(sql["free_once"], values), Step(sql[how], {"rows": rows})]
+
+
+def _replace(
+    connection: Connection, sql: Statements, before: Sequence[Step], replaced: Sequence[tuple[NewJob, bytes]], now: int
+) -> None:
+    """Write what these jobs are to do over those that have their keys, behind the steps that store the others."""
+    steps = [Step(sql["replace"], {**replacing(job, now), "existing": existing}) for job, existing in replaced]
+    _, found = connection.run_and_count([*before, *steps])
+    if not all(found[-len(steps) :]):
+        raise _MovedOnError
 
 
 def opening(sql: Statements, jobs: Collection[NewJob], now: int | None) -> list[Step]:
@@ -75,7 +102,21 @@ def add_queues(sql: Statements, jobs: Collection[NewJob], known: Rows, now: int)
 
 def follow(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int) -> list[Step]:
     """The steps that store jobs after the change they follow; one that is there or taken is passed over."""
-    return [Step(sql["follow"], {"rows": piece}) for piece in _pieces(connection, jobs, now)]
+    return [Step(sql["follow"], {"rows": piece}) for piece in _pieces(connection, jobs, now) if piece]
+
+
+def follow_once(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int) -> None:
+    """Store jobs with once keys after the change they follow; one whose once key is taken is passed over too."""
+    keys = sorted({job.once_key for job in jobs if job.once_key is not None})
+    *_, found = connection.run(
+        [*_take_once(sql, jobs, now, "follow_once"), Step(sql["find_once"], {"keys": keys, "now": now})]
+    )
+    holders = {key: job_id for key, job_id, _ in found}
+    ours = [job for job in jobs if holders.get(job.once_key) == job.id]
+    if ours:
+        proofs = [(job.once_key, job.id) for job in ours]
+        unused = Step(sql["give_back_once"], {"keys": [key for key, _ in proofs], "proofs": proofs})
+        connection.run([*follow(connection, sql, ours, now), unused])
 
 
 def _pieces(connection: Connection, jobs: Sequence[NewJob], now: int) -> Sequence[Sequence[Sequence[object]]]:
@@ -83,26 +124,36 @@ def _pieces(connection: Connection, jobs: Sequence[NewJob], now: int) -> Sequenc
     return in_pieces(rows, connection.largest_piece, connection.most_values)
 
 
-def _find_taken(connection: Connection, sql: Statements, jobs: Sequence[NewJob]) -> dict[int, Enqueued]:
+def _find_taken(
+    connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None
+) -> dict[int, Enqueued]:
     """What becomes of the jobs whose id or key is taken, by their place; also by another of this very call."""
-    keys = [job.unique_key for job in jobs if job.unique_key is not None]
-    found, holders = connection.run(
+    unique_keys = [job.unique_key for job in jobs if job.unique_key is not None]
+    once_keys = [job.once_key for job in jobs if job.once_key is not None]
+    found, by_unique_key, by_once_key = connection.run(
         [
             Step(sql["find_ids"], {"ids": or_nothing([job.id for job in jobs])}),
-            Step(sql["find_unique_keys"], {"keys": or_nothing(keys)}),
+            Step(sql["find_unique_keys"], {"keys": or_nothing(unique_keys)}),
+            Step(sql["find_once"], {"keys": or_nothing(once_keys), "now": now}),
         ]
     )
     there: dict[bytes, list[object]] = {job_id: content for job_id, *content in found}
-    holder_of: dict[str, bytes] = dict(holders)
+    # Each with whether it waits.
+    unique: dict[str | None, tuple[bytes, int]] = {key: (job_id, waits) for key, job_id, waits in by_unique_key}
+    once: dict[str | None, tuple[bytes, int]] = {key: (job_id, waits) for key, job_id, waits in by_once_key}
     taken = {}
     for place, job in enumerate(jobs):
         content: list[object] = [job.name, job.init, job.args, job.kwargs]
+        holder = unique.get(job.unique_key) or once.get(job.once_key)
         if job.id in there:
             taken[place] = Enqueued(Fate.REPEATED if there[job.id] == content else Fate.ID_TAKEN, job.id)
-        elif job.unique_key in holder_of:
-            taken[place] = Enqueued(Fate.KEY_TAKEN, holder_of[job.unique_key])
+        elif holder is not None and holder[0] != job.id:
+            existing, waits = holder
+            taken[place] = Enqueued(Fate.REPLACED if waits and job.replaces else Fate.KEY_TAKEN, existing)
         else:
             there[job.id] = content
             if job.unique_key is not None:
-                holder_of[job.unique_key] = job.id
+                unique[job.unique_key] = (job.id, 1)
+            if job.once_key is not None:
+                once[job.once_key] = (job.id, 1)
     return taken

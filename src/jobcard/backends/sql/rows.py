@@ -33,12 +33,23 @@ to_claimed = Claimed._make
 place_in_line = attrgetter("rank", "order_at", "id")
 """The sort key of one queue's jobs."""
 
-_GIVEN = tuple(name for name in NewJob._fields if name not in ("order_offset", "delay", "at"))
-NEW_COLUMNS = ", ".join(map(_quoted, (*_GIVEN, "available_at", "order_at", "hold", "created_at")))
+_NOT_STORED = ("order_offset", "delay", "at", "once_until", "replaces")
+_GIVEN = tuple(name for name in NewJob._fields if name not in _NOT_STORED)
+_NEW = (*_GIVEN, "available_at", "order_at", "hold", "created_at")
+NEW_COLUMNS = ", ".join(map(_quoted, _NEW))
 _given = attrgetter(*_GIVEN)
+
+# A job that is replaced stays what it is to others: its id, when it came, the keys it holds.
+_KEPT = ("id", "created_at", "unique_key", "once_key")
+REPLACING = ", ".join(f"{_quoted(name)} = %({name})s" for name in _NEW if name not in _KEPT)
 
 
 def new_row(job: NewJob, now: int) -> tuple[object, ...]:
     """A new job as it is stored at `now`, in the order of `NEW_COLUMNS`."""
     due = now + job.delay if job.at is None else job.at
     return (*_given(job), due, due + job.order_offset, "delay" if due > now else None, now)
+
+
+def replacing(job: NewJob, now: int) -> dict[str, object]:
+    """The values of `REPLACING`: what a new job says of itself, for the job whose content it takes over."""
+    return {name: value for name, value in zip(_NEW, new_row(job, now), strict=True) if name not in _KEPT}

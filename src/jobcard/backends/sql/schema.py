@@ -1,7 +1,8 @@
 """The schema of one store: its version, and the way up and down.
 
 Many servers commit after every statement that makes or drops a table, so no migration is undone by a rollback: each
-statement may be run again, and the version is written last.
+statement may be run again, and the version is written last. Where a server has no words for "unless it is so already",
+it complains the second time, and that is taken for well.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import hashlib
 from collections.abc import Iterator
 
 from jobcard.backends.sql.connection import Connection
-from jobcard.backends.sql.errors import StatementError
+from jobcard.backends.sql.errors import AlreadySoError, StatementError
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
 from jobcard.errors import ConfigError, SchemaVersionError, StoreUnavailableError
 
-TABLES = ("jobs", "attempts", "log_lines", "records", "meta")
+TABLES = ("jobs", "attempts", "log_lines", "once", "starts", "turns", "records", "meta")
 
 
 class Schema:
@@ -65,7 +66,7 @@ class Schema:
             missing = [migration for migration in self._migrations if migration.number > found]
             for migration in missing:
                 for statement in migration.up:
-                    connection.execute(statement.replace("{collation}", connection.collation))
+                    self._run(connection, statement.replace("{collation}", connection.collation))
                 self._say_version(connection, migration.number)
         return [migration.number for migration in missing]
 
@@ -80,8 +81,13 @@ class Schema:
             # Said first: what is half gone is not used any more.
             self._say_version(connection, found - 1)
             for statement in self._migrations[found - 1].down:
-                connection.execute(statement)
+                self._run(connection, statement)
             return found
+
+    def _run(self, connection: Connection, statement: str) -> None:
+        # Left by a migration that was killed before it could say how far it had come.
+        with contextlib.suppress(AlreadySoError):
+            connection.execute(statement)
 
     @contextlib.contextmanager
     def _locked(self, connection: Connection) -> Iterator[None]:

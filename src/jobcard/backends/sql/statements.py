@@ -8,7 +8,7 @@ from functools import cache
 
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.sql.dialect import Dialect
-from jobcard.backends.sql.rows import CLAIMED_COLUMNS, HELD_COLUMNS, JOB_COLUMNS, NEW_COLUMNS
+from jobcard.backends.sql.rows import CLAIMED_COLUMNS, HELD_COLUMNS, JOB_COLUMNS, NEW_COLUMNS, REPLACING
 from jobcard.backends.sql.values import can_be_sent
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
 
@@ -53,6 +53,7 @@ class Statements(dict[str, str]):
             .replace("{claimed_columns}", CLAIMED_COLUMNS)
             .replace("{held_columns}", HELD_COLUMNS)
             .replace("{new_columns}", NEW_COLUMNS)
+            .replace("{replacing}", REPLACING)
             .replace("{released_at_once}", str(RELEASED_AT_ONCE))
             .replace('"', dialect.quote)
         )

@@ -75,6 +75,19 @@ def or_nothing(values: Sequence[object]) -> Sequence[object]:
     return values or [None]
 
 
+def own(name: str, refs: Sequence[int], column: Sequence[object], own_value: str) -> tuple[str, object]:
+    """What stands in a statement where each job has its own value, by the number of each, and what is sent as `name`.
+
+    own_value: the dialect's words for it.
+    """
+    place = f"%({name})s"
+    if len(set(column)) == 1:  # often it is the same for all
+        return place, column[0]
+    if own_value:
+        return own_value.replace("{values}", place), column
+    return f"case n {place} end", OwnValues(zip(refs, column, strict=True))
+
+
 def in_pieces(rows: Sequence[Sequence[object]], size: int, most: int) -> list[Sequence[Sequence[object]]]:
     """Rows in pieces for one statement each; a row that is larger stands alone.
 

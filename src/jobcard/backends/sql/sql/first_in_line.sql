@@ -1,0 +1,6 @@
+-- Where the first jobs of a limit key that stand in line stand in it.
+-- Only reads; whoever decides by it has the key's turn.
+select "rank", order_at, id from {prefix}jobs{along by_limit}
+ where keyed = 'line' and limit_key = %(key)s
+ order by "rank", order_at, id
+ limit %(most)s
