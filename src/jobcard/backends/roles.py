@@ -24,7 +24,7 @@ _VERBS = {
     Role.PRODUCER: ("enqueue",),
     Role.VIEWER: (
         "check_schema", "get", "attempts", "log_lines", "ended", "list", "count", "count_over_time", "tally",
-        "read_records", "facts",
+        "usage", "read_records", "facts",
     ),
     Role.MIGRATION: ("migrate", "rollback"),
 }  # fmt: skip

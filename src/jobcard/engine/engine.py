@@ -23,7 +23,7 @@ from typing import Any
 from jobcard.backends.base import Backend
 from jobcard.backends.ready import make_ready, warn_of_open_door
 from jobcard.backends.registry import open_backend
-from jobcard.core.queue import Queue
+from jobcard.core.queue import Queue, queue_from_plain
 from jobcard.core.settings import Settings, settings_from
 from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
@@ -136,7 +136,7 @@ class Engine:
     def _settle_settings(self, of_app: dict[str, Any]) -> Settings:
         """The application's settings, with what the command line or the starting process said on top."""
         given = {**of_app, **self._boot.get("settings", {})}
-        given["queues"] = tuple(Queue(**queue) for queue in given.get("queues", ()))
+        given["queues"] = tuple(queue_from_plain(queue) for queue in given.get("queues", ()))
         given["imports"] = tuple(given.get("imports", ()))
         try:
             return settings_from(**given)

@@ -25,6 +25,8 @@ class CallShape:
     rest: Shape | None
     named: Mapping[str, Shape | None]
     others: Shape | None
+    each: Mapping[str, Shape | None]
+    """By the name of a parameter, whatever its kind: what all it takes looks like as one value."""
     result: Shape | None
     writes: bool
     reads: bool
@@ -36,14 +38,18 @@ class CallShape:
         positional: list[Shape | None] = []
         named: dict[str, Shape | None] = {}
         rest = others = None
+        each: dict[str, Shape | None] = {}
         for place, parameter in enumerate(inspect.signature(function).parameters.values()):
             if place < skip:
                 continue
-            shape = shape_of(hints.get(parameter.name, Any))
+            hint = hints.get(parameter.name, Any)
+            each[parameter.name] = shape = shape_of(hint)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 rest = shape
+                each[parameter.name] = shape_of(tuple[hint, ...])
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 others = shape
+                each[parameter.name] = shape_of(dict[str, hint])
             else:
                 if parameter.kind in _BY_PLACE:
                     positional.append(shape)
@@ -55,6 +61,7 @@ class CallShape:
             rest=rest,
             named=named,
             others=others,
+            each=each,
             result=shape_of(hints.get("return", Any)),
             writes=any(shape.writes for shape in given),
             reads=bool(given),
