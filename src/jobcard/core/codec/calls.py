@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any
 
 from jobcard.core.codec.annotations import hints_of, shape_of
@@ -46,10 +47,10 @@ class CallShape:
             each[parameter.name] = shape = shape_of(hint)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 rest = shape
-                each[parameter.name] = shape_of(tuple[hint, ...])
+                each[parameter.name] = shape_of(GenericAlias(tuple, (hint, ...)))
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 others = shape
-                each[parameter.name] = shape_of(dict[str, hint])
+                each[parameter.name] = shape_of(GenericAlias(dict, (str, hint)))
             else:
                 if parameter.kind in _BY_PLACE:
                     positional.append(shape)
