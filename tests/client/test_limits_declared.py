@@ -128,7 +128,8 @@ class TestKeys:
         texts = ["x" * 200, "x" * 201, "x" * 100_000, "a b", "a\0b", "\ud800", "%", "é", "#", "a"]
         keys = [limits_of(jobs, call.enqueue(text))[0] for text in texts]
         assert len(set(keys)) == len(texts) and max(map(len, keys)) <= 201
-        for text, said in (("", "empty text"), (5, "must return text, not int")):
+        wrong: list[tuple[Any, str]] = [("", "empty text"), (5, "must return text, not int")]
+        for text, said in wrong:
             with pytest.raises(InvalidJobError, match=said):
                 call.enqueue(text)
 
@@ -146,7 +147,7 @@ class TestKeys:
         new = jobs.parts.producer.new_follow_up(call.call(1), bytes(16), one.id.bytes)
         assert (new.limit_key, new.key_limit) == limits_of(jobs, one)[:2]
         with pytest.raises(ConfigError, match="concurrency_key"):
-            call.options(concurrency_key="y")
+            call.options(concurrency_key="y")  # type: ignore[call-arg]
         assert limits_of(jobs, jobs.enqueue("other", strict=False)) == (None, None, None, None)
 
     @pytest.mark.parametrize(
@@ -228,9 +229,9 @@ class TestQueues:
     def test_a_bad_limit_changes_nothing(self, jobs: Jobcard, options: Any) -> None:
         """It is a `ConfigError`, for a new queue and an old one."""
         jobs.queues.create("mail")
-        for call in (lambda: jobs.queues.create("new", **options), lambda: jobs.queues.update("mail", **options)):
+        for name, change in (("new", jobs.queues.create), ("mail", jobs.queues.update)):
             with pytest.raises(ConfigError):
-                call()
+                change(name, **options)
         assert jobs.queues.list() == [Queue("mail")]
 
     def test_declared_ones_reach_the_engines_process(self) -> None:
@@ -348,9 +349,9 @@ class TestExplain:
 
     def test_a_job_at_its_own_limit(self, jobs: Jobcard, hands: Hands) -> None:
         """It is named by its name; with a key made of arguments, by both."""
-        for options, said in (({}, "1 of the jobs call are"), ({"concurrency_key": "x"}, "the jobs call with its key")):
+        for by, said in ((None, "1 of the jobs call are"), ("x", "the jobs call with its key")):
 
-            @jobs.job(name="call", key_limit=1, **options)  # type: ignore[arg-type]
+            @jobs.job(name="call", key_limit=1, concurrency_key=by)
             def call(x: int) -> None: ...
 
             write(jobs)
