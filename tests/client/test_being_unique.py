@@ -29,6 +29,7 @@ from jobcard import (
     JobContext,
     JobGroup,
     JobHandle,
+    SerializationError,
     TransitionError,
     Unique,
 )
@@ -173,6 +174,17 @@ class TestWhatIsTheSame:
         for handle in handles:
             key = handle.refresh().unique_key
             assert key is not None and len(key) <= 244 and key.isascii()
+
+    def test_what_cannot_be_stored_makes_no_key(self, jobs: Jobcard) -> None:
+        """Lists and dicts are compared by what they hold; NaN and the like are refused as always, and take no key."""
+        welcome = declare(jobs, Unique(by="to"))
+        lists: list[Any] = [["ann", {"a": [1]}], ["ann", {"a": [2]}]]
+        assert not same(*(welcome.enqueue(value) for value in lists))
+        assert same(welcome.enqueue(lists[0]), welcome.enqueue(["ann", {"a": [1]}]))
+        for value in (float("nan"), [float("inf")], object(), {1: 2}, lambda: 5):
+            with pytest.raises(SerializationError):
+                welcome.enqueue(value)
+        assert jobs.count().total == 2
 
     def test_names_do_not_meet(self, jobs: Jobcard) -> None:
         """Two jobs with equal arguments are two."""

@@ -91,7 +91,7 @@ def _call(function: Callable[..., str], name: str, what: str, args: Args, kwargs
     try:
         said = function(*args, **kwargs)
     except Exception as error:
-        raise InvalidJobError(f"job {name}: its {what} function raised {type(error).__name__}: {error}") from error
+        raise InvalidJobError(f"job {name}: its {what} function raised {type(error).__name__}") from error
     if type(said) is not str:
         raise InvalidJobError(f"job {name}: its {what} function must return text, not {type(said).__name__}")
     return said
