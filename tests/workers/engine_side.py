@@ -20,7 +20,7 @@ from jobcard.workers import link, messages
 from jobcard.workers.board import Board, ring
 from jobcard.workers.messages import Why
 
-APPS = Path(__file__).parent / "apps"
+    *(0, 0, 0, "engine", None, None, None, None, None, None, None, None, None, None),
 PATIENCE = 30.0
 """Seconds; far beyond what anything takes."""
 
