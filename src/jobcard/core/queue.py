@@ -82,13 +82,8 @@ def queue_from_text(name: str, text: str) -> tuple[Queue, Queue | None]:
         raise CorruptRecordError(f"the record of queue {name} cannot be read") from error
 
 
-def queue_to_plain(queue: Queue) -> dict[str, Any]:
-    """A queue that code declared as JSON-able data, for the engine's process."""
-    return {"name": queue.name, **_fields(queue)}
-
-
 def queue_from_plain(plain: Mapping[str, Any]) -> Queue:
-    """The same back."""
+    """A queue of what `dataclasses.asdict` makes of one."""
     return _queue(plain["name"], plain)
 
 
@@ -97,6 +92,11 @@ def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Qu
     if last_declared is not None and replace(last_declared, paused=False) == replace(declared, paused=False):
         return stored
     return replace(declared, paused=stored.paused, paused_by=stored.paused_by, paused_since=stored.paused_since)
+
+
+def queue_to_plain(queue: Queue) -> dict[str, Any]:
+    """A queue that code declared as JSON-able data, for the engine's process; `queue_from_plain` reads it."""
+    return {"name": queue.name, **_fields(queue)}
 
 
 _FIELDS = tuple(field.name for field in fields(Queue) if field.name != "name")
