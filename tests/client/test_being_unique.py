@@ -44,6 +44,9 @@ from jobcard.core.unique import OnConflict
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A store of each kind: what is unique is so everywhere."""
     with places.new_place(request.param, tmp_path) as place:
+        store = open_backend(place.url)
+        store.migrate()
+        store.close()
         yield place.url
 
 

@@ -26,6 +26,7 @@ from jobcard import (
     ResultTimeoutError,
 )
 from jobcard.backends.base import RecordKind, Want
+from jobcard.backends.registry import open_backend
 from jobcard.core import states
 from jobcard.core.job import Claimed
 from jobcard.core.queue import queue_from_plain, queue_from_text, queue_to_plain, queue_to_text, reconcile
@@ -36,6 +37,9 @@ from jobcard.core.settings import Settings, settings_to_plain
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A store of each kind: a limit is one everywhere."""
     with places.new_place(request.param, tmp_path) as place:
+        store = open_backend(place.url)
+        store.migrate()
+        store.close()
         yield place.url
 
 
