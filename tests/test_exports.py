@@ -33,7 +33,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(jobcard.__all__) == list(jobcard.__all__)
     assert set(jobcard.__all__) == {
         "Backoff", "Cancel", "Fail", "Job", "JobClass", "JobContext", "JobGroup", "JobHandle", "JobState", "Jobcard",
-        "Queue", "Retry", "Snooze", "current_job",
+        "Queue", "RateLimit", "Retry", "Snooze", "Unique", "current_job",
         "Bucket", "Counts", "Engine", "EngineJob", "Enqueuing", "Event", "Events", "Health", "Page", "Reason",
         "Schedule", "Stats",
         "AccessDeniedError", "BackupError", "ClaimLostError", "ConfigError", "CorruptRecordError", "DuplicateJobError",

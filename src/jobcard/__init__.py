@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.job import Job
     from jobcard.core.queue import Queue
+    from jobcard.core.rates import RateLimit
     from jobcard.core.retry import Backoff
     from jobcard.core.schedule import Schedule
     from jobcard.core.signals import Cancel, Fail, Retry, Snooze
     from jobcard.core.states import JobState
+    from jobcard.core.unique import Unique
     from jobcard.errors import (
         AccessDeniedError,
         BackupError,
@@ -85,6 +87,7 @@ __all__ = [
     "Page",
     "Queue",
     "QueueNotFoundError",
+    "RateLimit",
     "Reason",
     "ResultTimeoutError",
     "Retry",
@@ -99,6 +102,7 @@ __all__ = [
     "StoreMovedError",
     "StoreUnavailableError",
     "TransitionError",
+    "Unique",
     "UnknownJobError",
     "current_job",
 ]
@@ -125,11 +129,13 @@ _HOMES = {
     "Jobcard": "client",
     "Page": "client.lookup",
     "Queue": "core.queue",
+    "RateLimit": "core.rates",
     "Reason": "client.explain",
     "Retry": "core.signals",
     "Schedule": "core.schedule",
     "Snooze": "core.signals",
     "Stats": "client.health",
+    "Unique": "core.unique",
     "current_job": "core.context",
 }
 

@@ -100,8 +100,11 @@ class EngineNotFoundError(NotFoundError):
 class DuplicateJobError(JobcardError):
     """Another job already holds this id or unique key.
 
-    job_id: the job that was refused. existing_id: the job that is already there.
+    job_id: the job that was refused. existing_id: the job that is already there. index: its place in the list given
+    to `enqueue_many`, whose other jobs are stored; else None.
     """
+
+    index: int | None = None
 
     def __init__(self, job_id: UUID, existing_id: UUID, why: str) -> None:
         self.job_id = job_id

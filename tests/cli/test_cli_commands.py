@@ -32,6 +32,26 @@ class TestEnqueue:
         assert ran.out == f"{UUID(job['id'])}\n"
         assert (job["name"], job["args"], job["state"]) == ("shop.thumbnail", ["cat.jpg"], "waiting")
 
+    def test_a_unique_job_that_is_there(self, bare: App) -> None:
+        """Its id is printed; where the job says to ignore the second one, nothing is, and a note tells so."""
+        bare.write(
+            "once.py",
+            """
+            from jobcard import Jobcard, Unique
+
+            jobs = Jobcard()
+            one = jobs.job(name="one", unique=True)(lambda: None)
+            none = jobs.job(name="none", unique=Unique(on_conflict="ignore"))(lambda: None)
+            """,
+        )
+        first, second = (succeeded(bare.jobcard("enqueue", "once", "one")).out for _ in range(2))
+        assert first == second and UUID(first.strip())
+        succeeded(bare.jobcard("enqueue", "once", "none"))
+        ran = succeeded(bare.jobcard("enqueue", "once", "none"))
+        assert ran.out == "" and "the job none is unique" in ran.err
+        assert succeeded(bare.jobcard("enqueue", "once", "none", "--json")).out.strip() == "null"
+        assert len(listed(bare)) == 2
+
     @pytest.mark.parametrize("app", ["shop", "shop:jobs", "shop.py", "shop.py:jobs", "./shop.py"])
     def test_an_app_is_a_module_or_a_script(self, app: str, bare: App) -> None:
         """The job is called the same, however the application is named."""

@@ -15,7 +15,7 @@ from terminal import PROGRAM, on_terminal, without_styles
 from helpers.apps import App
 from helpers.waiting import PATIENCE
 from jobcard import Jobcard
-from jobcard.backends.base import RecordKind
+from jobcard.backends.base import RecordKind, Want
 
 
 @pytest.fixture
@@ -111,10 +111,38 @@ class TestQueues:
         queue = json.loads(succeeded(shop.jobcard("queues", "set", "mail", "--ageing", "none", "--json")).out)
         assert (queue["concurrency"], queue["ageing"]) == (3, None)
 
+    def test_set_limits_over_all_engines(self, shop: App) -> None:
+        """A number, a rate in a window of seconds; none takes one away."""
+        limits = ("--global-concurrency", "4", "--rate", "50/0.5")
+        queue = json.loads(succeeded(shop.jobcard("queues", "set", "mail", *limits, "--json")).out)
+        assert (queue["global_concurrency"], queue["rate"]) == (4, {"count": 50, "per": 0.5})
+        assert "50/0.5s" in succeeded(shop.jobcard("queues", "list")).out
+        succeeded(shop.jobcard("queues", "set", "mail", "--rate", "100"))
+        limits = ("--global-concurrency", "none", "--priority", "1")
+        queue = json.loads(succeeded(shop.jobcard("queues", "set", "mail", *limits, "--json")).out)
+        assert (queue["global_concurrency"], queue["rate"]) == (None, {"count": 100, "per": 1.0})
+        queue = json.loads(succeeded(shop.jobcard("queues", "set", "mail", "--rate", "none", "--json")).out)
+        assert (queue["rate"], queue["priority"]) == (None, 1)
+
+    def test_a_pause_says_by_whom(self, shop: App) -> None:
+        """Who was named, or this user on this host; and since when."""
+        paused = json.loads(succeeded(shop.jobcard("queues", "pause", "mail", "--by", "ann", "--json")).out)
+        assert paused["paused_by"] == "ann" and paused["paused_since"].endswith("Z")
+        assert "ann" in succeeded(shop.jobcard("queues", "list")).out
+        paused = json.loads(succeeded(shop.jobcard("queues", "pause", "default", "--json")).out)
+        assert "@" in paused["paused_by"]
+
     @pytest.mark.parametrize(
         ("arguments", "code", "said"),
         [
             (["set", "mail"], 2, "nothing to set"),
+            (["set", "mail", "--global-concurrency", "0"], 2, "global_concurrency"),
+            (["set", "mail", "--global-concurrency", "1.5"], 2, "'--global-concurrency'"),
+            (["set", "mail", "--rate", "fast"], 2, "'--rate'"),
+            (["set", "mail", "--rate", "5/"], 2, "'--rate'"),
+            (["set", "mail", "--rate", "0/1"], 2, "count of a rate limit"),
+            (["set", "mail", "--rate", "5/nan"], 2, "per of a rate limit"),
+            (["pause", "mail", "--by", "a\nb"], 2, "by must be text"),
             (["set", "mail", "--concurrency", "0"], 2, "concurrency"),
             (["set", "mail", "--concurrency", "many"], 2, "'--concurrency'"),
             (["set", "mail", "--priority", "99999"], 2, "priority"),
@@ -145,6 +173,17 @@ class TestExplain:
         assert ("not_due", ids["waiting"]["available_at"]) in [(each["code"], each["until"]) for each in reasons]
         assert all(each["text"] for each in reasons)
         assert succeeded(shop.jobcard("jobs", "explain", ids["completed"]["id"])).out.startswith("ended: ")
+
+    def test_a_limit_names_the_jobs_that_use_it_up(self, shop: App, running: Jobcard) -> None:
+        """In the sentence, and in JSON by themselves."""
+        running.queues.create("narrow", global_concurrency=1)
+        first, second = (running.enqueue("x", strict=False, queue="narrow") for _ in range(2))
+        with running.parts.connection as store:
+            assert len(store.exchange("somebody", want=Want([("narrow", 1)], 1), lease=60_000_000).claimed) == 1
+        said = succeeded(shop.jobcard("jobs", "explain", str(second.id))).out
+        assert "global_limit: " in said and str(first.id) in said
+        reasons = json.loads(succeeded(shop.jobcard("jobs", "explain", str(second.id), "--json")).out)
+        assert [each["jobs"] for each in reasons if each["code"] == "global_limit"] == [[str(first.id)]]
 
     def test_a_job_that_is_not_there(self, shop: App) -> None:
         """Exit code 4."""

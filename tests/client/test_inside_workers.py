@@ -45,3 +45,50 @@ def test_a_job_enqueues_as_its_application_does(tmp_path: Path) -> None:
     app.write("shop.py", SOURCE)
     ran = app.python("shop.py")
     assert ran.out == """{"trace":"t1"} 0 -20000000 waiting ['not_due']\n""", ran.err
+
+
+LIMITED = """
+    from jobcard import DuplicateJobError, Jobcard, JobContext, Queue, RateLimit, Unique
+
+    jobs = Jobcard("sqlite:///jobs.db", queues=[Queue("narrow", global_concurrency=5, rate=RateLimit(50, per=1))])
+
+
+    @jobs.job
+    def parent(ctx: JobContext) -> list:
+        first = daily.enqueue("ann")
+        again = daily.enqueue("ann")
+        try:
+            once.enqueue()
+            once.enqueue()
+        except DuplicateJobError as error:
+            existing = jobs.get(error.existing_id).name
+        jobs.queues.pause("narrow", by="the job")
+        reasons = [reason.code for reason in jobs.explain(first.id)]
+        ctx.then(once.call())
+        ctx.then(daily.options(unique=None).call("bob"))
+        return [first.id == again.id, again.duplicate, existing, reasons]
+
+
+    @jobs.job(queue="narrow", unique=Unique(by="to", per="ever"), concurrency_key=lambda to: to, rate=RateLimit(9, 60))
+    def daily(to: str) -> None: ...
+
+
+    @jobs.job(queue="narrow", unique=Unique(on_conflict="raise"))
+    def once() -> None: ...
+
+
+    if __name__ == "__main__":
+        jobs.queues.create("narrow", paused=True)
+        with jobs.running():
+            print(parent.enqueue().result(timeout=30))
+        print(sorted((job.name, job.limit_key or "", *job.args) for job in jobs.list(queue="narrow")))
+"""
+
+
+def test_keys_and_limits_are_the_same_there(tmp_path: Path) -> None:
+    """A job enqueues unique and limited jobs through its engine; a follow-up whose key is taken is left out."""
+    app = App(tmp_path)
+    app.write("shop.py", LIMITED)
+    ran = app.python("shop.py")
+    stored = [("shop.daily", "#ann", "ann"), ("shop.daily", "#bob", "bob"), ("shop.once", "")]
+    assert ran.out == f"[True, True, 'shop.once', ['paused']]\n{stored}\n", ran.err

@@ -102,6 +102,12 @@ PROVED: dict[int, tuple[str, ...]] = {
     38: (f"{LIMITS}::test_attempts_are_1_to_1000", REFUSED_OPTION),
     39: (f"{LIMITS}::test_a_timeout_is_a_millisecond_or_more", REFUSED_OPTION),
     40: (f"{RETRY}::test_a_custom_function_that_fails_is_replaced_and_told",),
+    41: (
+        REFUSED_OPTION,
+        "client/test_being_unique.py::TestWhatIsTheSame::test_any_text_makes_a_key",
+        "client/test_being_unique.py::TestWhatIsTheSame::test_what_cannot_be_stored_makes_no_key",
+        "client/test_being_unique.py::TestRefused::test_a_key_is_text",
+    ),
     42: (
         BAD_OPTION,
         REFUSED_OPTION,
@@ -173,6 +179,8 @@ PROVED: dict[int, tuple[str, ...]] = {
     59: (*STORE_URLS[1:4], "backends/test_mysql.py::test_dangerous_options_need_code"),
     60: (
         f"{LIMITS}::test_a_wrong_queue_is_refused",
+        "client/test_limits_declared.py::TestQueues::test_a_bad_limit_changes_nothing",
+        "client/test_limits_declared.py::TestKeys::test_a_bad_limit_is_told_at_the_declaration",
         "core/test_settings.py::test_a_wrong_setting_is_refused",
         f"{CONFIGURING}::TestOptions::test_a_bad_one_is_refused_at_once",
         f"{CONFIGURING}::TestOptions::test_a_misspelt_one_names_the_nearest",
@@ -240,13 +248,11 @@ PROVED: dict[int, tuple[str, ...]] = {
 }
 """Row by row."""
 
-UNIQUE = "comes with unique jobs: there is no unique key to give"
 WITHIN = "comes with `within=`: an enqueue joins no transaction of the caller"
 BACKUP = "comes with backup and restore: there is no such file to read"
 DASHBOARD = "comes with the dashboard: nothing answers HTTP"
 
 WITH_A_FEATURE: dict[int, str] = {
-    41: UNIQUE,
     44: WITHIN,
     65: BACKUP,
     **dict.fromkeys(range(66, 75), DASHBOARD),

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 from shop import Shop, itself
 
+from jobcard import Unique
 from jobcard.errors import DuplicateJobError, InvalidJobError, JobcardError, SerializationError, UnknownJobError
 
 TAKEN = UUID("01990000-0000-7000-8000-000000000001")
@@ -77,6 +78,7 @@ OPTIONS: dict[int, dict[str, tuple[Any, ...]]] = {
     37: {"priority": (2**31, -(2**31) - 1, 32_768, 1.5, float("nan"), "1", True)},
     38: {"max_attempts": (0, -1, 1_001, 10**9, 1.0)},
     39: {"timeout": (0, -1, 1e-9, float("inf"), "5")},
+    41: {"unique": ("to", 5, ["to"], Unique(by="nobody"), Unique(key=lambda *_, **__: 5))},
     42: {"id": ("x", 5, b"0" * 16, "0" * 10_000, str(TAKEN)[:-1])},
 }  # fmt: skip
 

@@ -29,11 +29,13 @@ from jobcard import (
     JobState,
     Page,
     Queue,
+    RateLimit,
     Reason,
     Retry,
     Schedule,
     Snooze,
     Stats,
+    Unique,
     current_job,
 )
 from jobcard.testing import Testing
@@ -84,6 +86,31 @@ def shares(a: int) -> int:
     return a
 
 
+@jobs.job(unique=Unique(by=("to",), per="day", on_conflict="ignore"), rate=RateLimit(50, per=timedelta(minutes=1)))
+def once(to: str) -> None: ...
+
+
+@jobs.job(unique=True, concurrency_key=lambda tenant: f"tenant-{tenant}", key_limit=2)
+def bounded(tenant: int) -> None: ...
+
+
+@jobs.job(concurrency_key=("tenant", "region"))
+def keyed(tenant: int, region: str) -> None: ...
+
+
+@jobs.job(unique="to")  # type: ignore[call-overload,untyped-decorator]
+def not_unique(to: str) -> None: ...
+
+
+@jobs.job(rate=50)  # type: ignore[call-overload,untyped-decorator]
+def not_rated() -> None: ...
+
+
+Unique(key=lambda to: to.lower(), per=timedelta(minutes=5))
+Unique(on_conflict="explode")  # type: ignore[arg-type]
+RateLimit("50", per=1)  # type: ignore[arg-type]
+
+
 @jobs.job(on_lost_lease="ask")  # type: ignore[call-overload,untyped-decorator]
 def asks() -> None: ...
 
@@ -103,6 +130,10 @@ add.enqueue(1, c=2)  # type: ignore[call-arg]
 add.enqueue(1, 2, 3)  # type: ignore[call-arg]
 add.call("1")  # type: ignore[arg-type]
 add.options(delay=5).enqueue("1")  # type: ignore[arg-type]
+assert_type(once.enqueue("ann").duplicate, bool)
+assert_type(once.options(unique=None).enqueue("ann"), JobHandle[None])
+once.options(unique=Unique(by="args"))
+once.options(unique="to")  # type: ignore[arg-type]
 add.options(dellay=5)  # type: ignore[call-arg]
 add.options(priority="high")  # type: ignore[arg-type]
 welcome.enqueue(1)  # type: ignore[arg-type]
@@ -249,6 +280,10 @@ assert_type(jobs.schedules.pause("nightly"), Schedule)
 assert_type(jobs.schedules.next("nightly", 3), list[datetime])
 jobs.queues.create("mail", weight=3, ageing=timedelta(minutes=1))
 jobs.queues.update("mail", weight=3.5)  # type: ignore[arg-type]
+jobs.queues.update("mail", global_concurrency=4, rate=RateLimit(50, per=1))
+jobs.queues.update("mail", rate=50)  # type: ignore[arg-type]
+assert_type(jobs.queues.pause("mail", by="ann").paused_since, datetime | None)
+assert_type(jobs.explain(page[0].id)[0].jobs, tuple[UUID, ...])
 assert_type(jobs.explain(page[0].id), list[Reason])
 assert_type([engine.jobs for engine in jobs.engines.list()], list[tuple[EngineJob, ...]])
 jobs.engines.quiet("id")

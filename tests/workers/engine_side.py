@@ -21,6 +21,8 @@ from jobcard.workers.board import Board, ring
 from jobcard.workers.messages import Why
 
 APPS = Path(__file__).parent / "apps"
+_LIMITS = ("limit_key", "key_limit", "rate_count", "rate_per")
+
 PATIENCE = 30.0
 """Seconds; far beyond what anything takes."""
 
@@ -66,7 +68,7 @@ class Worker:
     def record(self, name: str, *args: Any, **fields: Any) -> Claimed:
         """A claimed job of this application."""
         plain: dict[str, Any] = dict.fromkeys(Claimed._fields, 0)
-        nothing = ("init", "timeout", "checkpoint", "batch_id", "parent_id", "schedule_id", "tags", "meta")
+        nothing = ("init", "timeout", "checkpoint", *_LIMITS, "batch_id", "parent_id", "schedule_id", "tags", "meta")
         plain |= dict.fromkeys(nothing)
         plain |= {"ref": 1, "token": 1, "state": "claimed", "id": bytes(15) + b"\1", "queue": "default"}
         plain |= {"name": f"{self._name}.{name}", "args": json.dumps(args), "kwargs": "{}", "backoff": ""}

@@ -20,7 +20,7 @@ from jobcard.workers.pipes import Pipes
 
 CLAIM = (
     *(b"ref", 1, "claimed", bytes(16), "default", "noop", None, "[]", "{}", 0, 0, 0, 1, 5, 0, 3, 0, "", None),
-    *(0, 0, 0, "engine", None, None, None, None, None, None),
+    *(0, 0, 0, "engine", *[None] * 10),
 )
 
 

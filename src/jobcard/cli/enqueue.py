@@ -13,6 +13,7 @@ from jobcard.cli.application import APP_HELP, load, parse_reference
 from jobcard.cli.options import common
 
 if TYPE_CHECKING:
+    from jobcard.client.handles import JobHandle
     from jobcard.client.options import EnqueueOptions
 
 _EXAMPLES = f"""{APP_HELP}
@@ -61,8 +62,12 @@ def enqueue(
     if url is not None:
         jobs.configure(url)
     with jobs:
-        handle = jobs.enqueue(name, args, kwargs, **options)
-        if as_json:
+        handle: JobHandle[Any] | None = jobs.enqueue(name, args, kwargs, **options)
+        if handle is None:
+            output.note(f"nothing stored: the job {name} is unique, and there is one")
+            if as_json:
+                output.emit_json(None)
+        elif as_json:
             from jobcard.cli.record import job_to_plain
 
             output.emit_json(job_to_plain(handle.refresh()))

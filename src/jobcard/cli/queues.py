@@ -13,6 +13,7 @@ from jobcard.cli.options import common, open_store
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
     from jobcard.core.queue import Queue
+    from jobcard.core.rates import RateLimit
 
 _EXAMPLES = """\b
 Examples:
@@ -48,10 +49,11 @@ def list_(order_by: str, url: str | None, as_json: bool) -> None:
 
 @queues.command(epilog="Example: jobcard queues pause mail parcels")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--by", metavar="WHO", help="Who wants it so; otherwise this user on this host.")
 @common()
-def pause(names: tuple[str, ...], url: str | None, as_json: bool) -> None:
+def pause(names: tuple[str, ...], by: str | None, url: str | None, as_json: bool) -> None:
     """Let engines take nothing more from queues; what runs goes on."""
-    _change(names, url, lambda store, name: store.queues.pause(name), as_json=as_json)
+    _change(names, url, lambda store, name: store.queues.pause(name, by=by), as_json=as_json)
 
 
 @queues.command(epilog="Example: jobcard queues resume mail parcels")
@@ -74,6 +76,36 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
             self.fail(f"{value!r} is neither a number of seconds nor none", param, ctx)
 
 
+class _Most(click.ParamType):  # type: ignore[type-arg]
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "none":
+            return "none"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor none", param, ctx)
+
+
+class _Rate(click.ParamType):  # type: ignore[type-arg]
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RateLimit | str:
+        from jobcard.core.rates import RateLimit
+        from jobcard.errors import ConfigError
+
+        if value == "none":
+            return "none"
+        count, slash, per = str(value).partition("/")
+        try:
+            return RateLimit(int(count), per=float(per) if slash else 1)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is neither COUNT/SECONDS, for example 50/1, nor none", param, ctx)
+
+
 @queues.command(
     "set",
     epilog="""\b
@@ -81,19 +113,24 @@ Examples:
   jobcard queues set mail --concurrency 20
   jobcard queues set mail --priority 5 --ageing 30
   jobcard queues set mail --ageing none
+  jobcard queues set api --global-concurrency 4 --rate 50/1
 """,
 )
 @click.argument("name")
 @click.option("--concurrency", type=int, metavar="N", help="Its jobs at once in one engine.")
 @click.option("--priority", type=int, metavar="N", help="Queues with a higher one are served first.")
 @click.option("--weight", type=int, metavar="N", help="Its share, once any queue has another than 1.")
+@click.option("--global-concurrency", type=_Most(), metavar="N", help="Its jobs at once over all engines; none.")
+@click.option("--rate", type=_Rate(), metavar="COUNT/SECONDS", help="How many may start in a window of time; none.")
 @click.option("--ageing", type=_Seconds(), metavar="SECONDS", help="Waiting that counts as a point of priority; none.")
 @common()
 def set_(name: str, url: str | None, as_json: bool, **given: Any) -> None:
     """Change what is given about a queue; all else stays."""
     changes: Any = {field: None if value == "none" else value for field, value in given.items() if value is not None}
     if not changes:
-        raise click.UsageError("nothing to set: give --concurrency, --priority, --weight or --ageing")
+        raise click.UsageError(
+            "nothing to set: give --concurrency, --priority, --weight, --global-concurrency, --rate or --ageing"
+        )
     _change([name], url, lambda store, name: store.queues.update(name, **changes), as_json=as_json)
 
 
@@ -125,12 +162,16 @@ def _plain(queue: Queue) -> dict[str, Any]:
     return {field.name: to_plain(getattr(queue, field.name)) for field in fields(queue)}
 
 
+def _rate(plain: dict[str, Any] | None) -> str | None:
+    return None if plain is None else f"{plain['count']}/{plain['per']:g}s"
+
+
 def _print(rows: Sequence[dict[str, Any]], *, as_json: bool, many: bool) -> None:
     if as_json:
         output.emit_json(list(rows) if many else rows[0])
         return
     columns = list(rows[0]) if rows else ["name"]
-    shown = [{**row, "paused": "yes" if row["paused"] else None} for row in rows]
+    shown = [{**row, "paused": "yes" if row["paused"] else None, "rate": _rate(row["rate"])} for row in rows]
     # A setting that no queue has needs no column on a terminal that is too narrow for all.
     spare = [name for name in columns if name not in ("name", "paused") and not any(row[name] for row in rows)]
     output.table(columns, shown, spare=[*spare, "weight", "priority"])

@@ -16,7 +16,9 @@ from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobcard.client.parts import Parts
+    from jobcard.core.rates import RateLimit
     from jobcard.core.retry import Backoff
+    from jobcard.core.unique import Unique
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +30,9 @@ class DeclareOptions(TypedDict, total=False):
 
     name: what it is stored under, "module.function" by itself. aliases: former names that are still run.
     isolation: None is "shared" for `async def`, "process" for others. on_lost_lease: what becomes of a running job
-    whose engine could not renew its claim.
+    whose engine could not renew its claim. unique: whether another job makes one superfluous. key_limit, rate: how
+    many of its jobs are at work at once, and may start in a window of time, over all engines. concurrency_key: which
+    of them share that: names of parameters, "args", or a function of the arguments that gives text.
     """
 
     name: str | None
@@ -44,6 +48,10 @@ class DeclareOptions(TypedDict, total=False):
     on_lost_lease: Literal["kill", "tell"]
     keep: float | timedelta | None
     tags: Iterable[str]
+    unique: Unique | bool | None
+    concurrency_key: str | tuple[str, ...] | Callable[..., str] | None
+    key_limit: int | None
+    rate: RateLimit | None
 
 
 class Decorator(Protocol):

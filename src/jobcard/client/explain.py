@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from jobcard.backends.base import Ended, Filter, RecordKind
 from jobcard.core import clock
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue, queue_from_text
+from jobcard.core.rates import Rate, Use
 from jobcard.core.states import AT_WORK, ENDED, Hold, JobState
 from jobcard.errors import JobNotFoundError, ResultTimeoutError
 
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
 class Reason:
     """One cause why a job does not run, or that it runs or has ended.
 
-    code: paused, not_due, held, queue_limit, dependency, no_engine, unknown_name, running or ended; more may come.
-    until: when it will be over, where that is known.
+    code: paused, not_due, held, queue_limit, global_limit, key_limit, rate_limit, dependency, no_engine, unknown_name,
+    running or ended; more may come. until: when it will be over, where that is known. jobs: up to three of those that
+    use a limit up, the newest.
     """
 
     code: str
     text: str
     until: datetime | None = None
+    jobs: tuple[UUID, ...] = ()
+
+
+HOLDERS = 3
+"""So many of the jobs that use a limit up are named."""
 
 
 _HELD = {
@@ -57,7 +64,7 @@ def last_look(parts: Parts, job_id: bytes, waited: float) -> Ended:
 def reasons(parts: Parts, row: JobRow) -> list[Reason]:
     """Every cause that holds at this moment; none: it waits for its turn."""
     if row.state == JobState.WAITING:
-        return [*_of_the_job(row), *_of_its_queue(parts, row)]
+        return list(_Look(parts, row).reasons())
     if row.state in ENDED:
         why = f": {row.reason}" if row.reason else ""
         return [Reason(code="ended", text=f"it is {row.state}{_since(row.finished_at)}{why}")]
@@ -74,38 +81,133 @@ def _since(instant: int | None) -> str:
     return "" if instant is None else f" since {clock.to_datetime(instant):%H:%M:%S} UTC"
 
 
-def _of_the_job(row: JobRow) -> Iterator[Reason]:
-    if row.hold == Hold.DELAY:
-        due = clock.to_datetime(row.available_at)
-        yield Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
-    elif row.hold is not None:
-        code, text = _HELD[Hold(row.hold)]
-        yield Reason(code=code, text=text)
+class _Look:
+    """One look at what keeps a waiting job: its record, its queue, the engines, and who uses its limits up."""
+
+    def __init__(self, parts: Parts, row: JobRow) -> None:
+        self._parts = parts
+        self._row = row
+        self._queue = _queue(parts, row.queue)
+        self._alive = parts.engines.list()
+        serving = [engine for engine in self._alive if row.queue in engine.queues]
+        self._working = [engine for engine in serving if not engine.quiet]
+        self._is_served = bool(serving)
+
+    def reasons(self) -> Iterator[Reason]:
+        """Every cause, those of the job itself first."""
+        yield from self._of_the_job()
+        yield from self._of_the_pause()
+        yield from self._of_the_engines()
+        if self._row.hold in (None, Hold.LIMIT):
+            # Whatever else it waits for, it is not their turn yet to keep it.
+            yield from self._of_the_queues_limits()
+            yield from self._of_the_keys_limits()
+
+    def _of_the_job(self) -> Iterator[Reason]:
+        row = self._row
+        if row.hold == Hold.DELAY:
+            due = clock.to_datetime(row.available_at)
+            if self._is_kept_out():
+                yield _rate_limit(_rate_of(row), _those_with_its_key(row), due)
+            else:
+                yield Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
+        elif row.hold not in (None, Hold.LIMIT):
+            code, text = _HELD[Hold(row.hold)]
+            yield Reason(code=code, text=text)
+
+    def _is_kept_out(self) -> bool:
+        """Whether its time was put off by the rate of its key, which leaves its place in line as it was."""
+        row, ageing = self._row, self._queue.ageing
+        offset = 0 if ageing is None else -row.priority * clock.to_duration(ageing)
+        return _rate_of(row) is not None and row.order_at - offset < row.available_at
+
+    def _of_the_pause(self) -> Iterator[Reason]:
+        queue = self._queue
+        if queue.paused:
+            who = "" if queue.paused_by is None else f" by {queue.paused_by}"
+            since = "" if queue.paused_since is None else f" since {queue.paused_since.isoformat(timespec='seconds')}"
+            yield Reason(code="paused", text=f"its queue {queue.name!r} is paused{who}{since}")
+
+    def _of_the_engines(self) -> Iterator[Reason]:
+        name = self._row.queue
+        if not self._alive:
+            text = "no engine is alive for this store; start one with jobs.start() or jobs.run()"
+            yield Reason(code="no_engine", text=text)
+        elif not self._is_served:
+            yield Reason(code="no_engine", text=f"no live engine serves its queue {name!r}")
+        elif not self._working:
+            yield Reason(code="no_engine", text=f"every engine that serves its queue {name!r} is told to be quiet")
+
+    def _of_the_queues_limits(self) -> Iterator[Reason]:
+        queue = self._queue
+        where = Filter(states=sorted(AT_WORK), queues=(queue.name,))
+        most = queue.concurrency * len(self._working)
+        at_work = self._count(where) if self._working or queue.global_concurrency is not None else 0
+        if self._working and at_work >= most:
+            text = f"its queue {queue.name!r} has {at_work} jobs at work, and {most} is all its engines may run"
+            yield self._held_by(where, at_work, "queue_limit", text)
+        if queue.global_concurrency is not None and at_work >= queue.global_concurrency:
+            most = queue.global_concurrency
+            text = (
+                f"its queue {queue.name!r} has {at_work} jobs at work, and {most} is all it may have over all engines"
+            )
+            yield self._held_by(where, at_work, "global_limit", text)
+        if queue.rate is not None:
+            use, now = self._usage((queue.name,), ())
+            rate = queue.rate.rate
+            if use.starts.room(rate, now) <= 0:
+                until = clock.to_datetime(use.starts.free_at(rate, now))
+                yield _rate_limit(rate, f"the jobs of its queue {queue.name!r}", until)
+
+    def _of_the_keys_limits(self) -> Iterator[Reason]:
+        row = self._row
+        if row.limit_key is None:
+            return
+        use, now = self._usage((), (row.limit_key,))
+        if row.key_limit is not None and (use.at_work >= row.key_limit or row.hold == Hold.LIMIT):
+            where = Filter(states=sorted(AT_WORK), limit_key=row.limit_key)
+            text = f"{use.at_work} of {_those_with_its_key(row)} are at work, and {row.key_limit} is all that may be"
+            if use.at_work < row.key_limit:
+                text = f"it had to wait for another of {_those_with_its_key(row)}, and is about to come back in line"
+            yield self._held_by(where, use.at_work, "key_limit", text)
+        rate = _rate_of(row)
+        if rate is not None and use.starts.room(rate, now) <= 0:
+            yield _rate_limit(rate, _those_with_its_key(row), clock.to_datetime(use.starts.free_at(rate, now)))
+
+    def _usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Use, int]:
+        with self._parts.connection as store:
+            of_queues, of_keys = store.usage(queues, keys)
+            now = store.facts().now
+        return next(iter({**of_queues, **of_keys}.values()), Use(0)), now
+
+    def _count(self, where: Filter) -> int:
+        with self._parts.connection as store:
+            return sum(sum(states.values()) for states in store.count(where).values())
+
+    def _held_by(self, where: Filter, number: int, code: str, text: str) -> Reason:
+        with self._parts.connection as store:
+            holders = tuple(UUID(bytes=row.id) for row in store.list(where, limit=HOLDERS).rows)
+        if holders:
+            more = f" and {number - len(holders)} more" if number > len(holders) else ""
+            text += f": {', '.join(map(str, holders))}{more}"
+        return Reason(code=code, text=text, jobs=holders)
 
 
-def _of_its_queue(parts: Parts, row: JobRow) -> Iterator[Reason]:
-    queue = _queue(parts, row.queue)
-    if queue.paused:
-        yield Reason(code="paused", text=f"its queue {queue.name!r} is paused")
-    alive = parts.engines.list()
-    serving = [engine for engine in alive if queue.name in engine.queues]
-    if not alive:
-        text = "no engine is alive for this store; start one with jobs.start() or jobs.run()"
-        yield Reason(code="no_engine", text=text)
-    elif not serving:
-        yield Reason(code="no_engine", text=f"no live engine serves its queue {queue.name!r}")
-    elif all(engine.quiet for engine in serving):
-        yield Reason(code="no_engine", text=f"every engine that serves its queue {queue.name!r} is told to be quiet")
-    elif row.hold is None and not queue.paused:
-        most = queue.concurrency * sum(not engine.quiet for engine in serving)
-        if _at_work(parts, queue.name) >= most:
-            yield Reason(code="queue_limit", text=f"its queue {queue.name!r} has {most} jobs at work, all it may have")
+def _rate_of(row: JobRow) -> Rate | None:
+    return None if row.rate_count is None or row.rate_per is None else Rate(row.rate_count, row.rate_per)
 
 
-def _at_work(parts: Parts, queue: str) -> int:
-    where = Filter(states=sorted(AT_WORK), queues=(queue,))
-    with parts.connection as store:
-        return sum(store.count(where).get(queue, {}).values())
+def _rate_limit(rate: Rate | None, whose: str, until: datetime) -> Reason:
+    assert rate is not None  # only a rate keeps a job out until some moment
+    text = f"{rate.most} of {whose} may start in {rate.per / clock.SECOND:g} s, and have; it goes on at"
+    return Reason(code="rate_limit", text=f"{text} {until.isoformat()}", until=until)
+
+
+def _those_with_its_key(row: JobRow) -> str:
+    key = str(row.limit_key)
+    if key.startswith("#"):
+        return f"the jobs with the key {key[1:]!r}"
+    return f"the jobs {row.name}" if key == row.name else f"the jobs {row.name} with its key"
 
 
 def _queue(parts: Parts, name: str) -> Queue:

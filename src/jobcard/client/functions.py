@@ -81,6 +81,8 @@ class BoundJob(Generic[P, R]):
     def options(self, **given: Unpack[EnqueueOptions]) -> BoundJob[P, R]:
         """The same job with other options for its enqueues."""
         new = check_enqueue_options(given)
+        if new.get("unique") is not None:
+            self.definition.check_parameters(new["unique"].by, "unique")
         checked, said = {**self._given, **new}, {**self._said, **to_say_again(given, new)}
         # What was given last counts, of the two ways to say when.
         for last, other in (("delay", "at"), ("at", "delay")):

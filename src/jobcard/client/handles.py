@@ -25,7 +25,7 @@ R = TypeVar("R")
 class JobHandle(Generic[R]):
     """One stored job. It pickles as its id; unpickled, it belongs to the only `Jobcard` of the process.
 
-    duplicate: the job was there before; this call stored nothing.
+    duplicate: the job was there before; this call stored nothing and changed nothing.
     """
 
     __slots__ = ("_definition", "_id", "_parts", "duplicate")

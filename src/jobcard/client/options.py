@@ -9,8 +9,9 @@ from uuid import UUID
 
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
-from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout
+from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout, check_unique
 from jobcard.core.settings import check_names
+from jobcard.core.unique import Unique
 from jobcard.errors import InvalidJobError, JobNotFoundError
 
 
@@ -19,6 +20,7 @@ class EnqueueOptions(TypedDict, total=False):
 
     delay, timeout, keep: seconds or a timedelta. at: an aware datetime, instead of delay.
     id: a UUID or its text; enqueuing the same id again never makes a second job.
+    unique: whether another job makes this one superfluous; None and False: none does.
     meta: a small dict that travels with the job.
     """
 
@@ -31,6 +33,7 @@ class EnqueueOptions(TypedDict, total=False):
     id: UUID | str | None
     tags: Iterable[str]
     keep: float | timedelta | None
+    unique: Unique | bool | None
     meta: Mapping[str, Any] | None
 
 
@@ -83,6 +86,7 @@ _CHECKS: Mapping[str, Any] = {
     "id": _check_id,
     "tags": lambda value: check_tags(value, error=InvalidJobError),
     "keep": lambda value: check_keep(value, error=InvalidJobError),
+    "unique": lambda value: check_unique(value, error=InvalidJobError),
     "meta": _check_meta,
 }
 
@@ -99,6 +103,9 @@ class Template(NamedTuple):
     declared: JobOptions
     said: Mapping[str, Any]
     """The options of the enqueue as they were said, for hooks to read and change."""
+    unique: Unique | None
+    has_keys: bool
+    """Whether something is made of the arguments that goes with the job: see `keys`."""
 
 
 def make_template(
@@ -111,6 +118,8 @@ def make_template(
     get = given.get
     priority = get("priority", declared.priority)
     tags = get("tags", declared.tags)
+    unique = get("unique", declared.unique)
+    rate = None if declared.rate is None else declared.rate.rate
     tail = (
         priority,
         -priority,  # rank
@@ -125,18 +134,19 @@ def make_template(
         None,  # unique_key
         None,  # once_key
         None,  # once_until
-        False,  # replaces
+        unique is not None and unique.on_conflict == "replace",
         None,  # limit_key
-        None,  # key_limit
-        None,  # rate_count
-        None,  # rate_per
+        declared.key_limit,
+        None if rate is None else rate.most,
+        None if rate is None else rate.per,
         None,  # batch_id
         None,  # parent_id
         None,  # schedule_id
         _codec.dumps(list(tags), what="tags") if tags else None,
         get("meta"),
     )
-    return Template((get("queue", declared.queue), name, init), tail, get("id"), declared, said)
+    head = (get("queue", declared.queue), name, init)
+    return Template(head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited)
 
 
 def options_of(template: Template) -> EnqueueOptions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobcard.client import living
 from jobcard.client.ageing import Ageing
 from jobcard.client.hooks import Hooks
+from jobcard.client.keys import Keys
 from jobcard.client.live_engines import Engines
 from jobcard.client.lookup import Lookup
 from jobcard.client.moves import Moves
@@ -16,6 +17,7 @@ from jobcard.client.queues import Queues
 from jobcard.client.schedules import Schedules
 from jobcard.client.started import Started
 from jobcard.client.store import Connection
+from jobcard.client.store_clock import StoreClock
 from jobcard.client.watcher import Watcher
 from jobcard.core.codec import Codec
 from jobcard.core.registry import Registry
@@ -33,6 +35,7 @@ class Parts:
         self.connection = Connection()
         self.hooks = Hooks()
         self.ageing = Ageing(self.connection)
+        self.keys = Keys(self.codec, StoreClock(self.connection))
         self.lookup = Lookup(self.connection, self.codec)
         self.moves = Moves(self.connection, self.lookup)
         self.producer = Producer(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Enqueued, Fate
@@ -48,6 +48,7 @@ class Producer:
         self._connection = parts.connection
         self._hooks = parts.hooks
         self._ageing = parts.ageing
+        self._keys = parts.keys
 
     # -- one job
 
@@ -60,16 +61,18 @@ class Producer:
     ) -> JobHandle[Any]:
         template, args, kwargs = self._heard(template, args, kwargs)
         new = self._new(definition, template, args, kwargs)
-        return self._handle(new, self.send([new])[0], definition, template.id is not None)
+        return self._handle(new, self.send([new])[0], definition, template)
 
     async def enqueue_async(
         self, job: BoundJob[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
         """The same, together with what else is enqueued meanwhile."""
         template, args, kwargs = self._heard(job.template, args, kwargs)
+        if self._keys.needs_time(template):
+            await self._parts.threads.run(self._keys.clock.measure)
         new = self._new(job.definition, template, args, kwargs)
         answer = await self._parts.threads.enqueue(new)
-        return self._handle(new, answer, job.definition, template.id is not None)
+        return self._handle(new, answer, job.definition, template)
 
     def enqueue_by_name(
         self, name: str, args: Iterable[Any], kwargs: Mapping[str, Any], strict: bool, options: Mapping[str, Any]
@@ -86,7 +89,9 @@ class Producer:
             return self._enqueue(definition, template, args, kwargs)
         template, args, kwargs = self._heard(make_template(name, JobOptions(), None, given, said), args, kwargs)
         new = _make(template, template.id or self._connection.take_ids(1)[0], parts.codec.dump_call(args, kwargs))
-        return self._handle(new, self.send([new])[0], None, template.id is not None)
+        if template.has_keys:
+            new = self._keys.give(new, None, template, args, kwargs)
+        return self._handle(new, self.send([new])[0], None, template)
 
     def prepare(self, job: BoundJob[Any, Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> NewJob:
         """A call, checked and written, as it would be stored now; hooks do not hear of it."""
@@ -124,17 +129,37 @@ class Producer:
         return self._hooks.ask(template, args, kwargs) if self._hooks.before_enqueue else (template, args, kwargs)
 
     def _new(
-        self, definition: JobDefinition, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        definition: JobDefinition,
+        template: Template,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        job_id: bytes | None = None,
     ) -> NewJob:
         definition.check_call(args, kwargs)
         texts = definition.dump_call(self._parts.codec, args, kwargs)
-        return _make(template, template.id or self._connection.take_ids(1)[0], texts)
+        new = _make(template, job_id or template.id or self._connection.take_ids(1)[0], texts)
+        return self._keys.give(new, definition, template, args, kwargs) if template.has_keys else new
 
-    def _handle(self, new: NewJob, answer: Enqueued, definition: JobDefinition | None, named: bool) -> JobHandle[Any]:
+    def _handle(
+        self, new: NewJob, answer: Enqueued, definition: JobDefinition | None, template: Template
+    ) -> JobHandle[Any]:
+        """The handle of the job that stands for this call."""
+        duplicate = False
         if answer.fate is Fate.ID_TAKEN:
-            raise _id_taken(new, answer)
-        # Our own id cannot have been there: then it is a repeated call of ours whose first answer was lost.
-        return JobHandle(self._parts, new.id, definition, duplicate=named and answer.fate is Fate.REPEATED)
+            raise _taken(new, answer, "its id belongs to a job with another name or other arguments")
+        if answer.fate is Fate.KEY_TAKEN:
+            on_conflict = "return" if template.unique is None else template.unique.on_conflict
+            if on_conflict == "raise":
+                raise _taken(new, answer, f"the job {new.name} is unique, and there is one")
+            if on_conflict == "ignore":
+                # Who says "ignore" knows that; for all others a handle that may be None would be a nuisance.
+                return cast(JobHandle[Any], None)
+            duplicate = True
+        elif answer.fate is Fate.REPEATED:
+            # Our own id cannot have been there: then it is a repeated call of ours whose first answer was lost.
+            duplicate = template.id is not None
+        return JobHandle(self._parts, answer.existing, definition, duplicate=duplicate)
 
     def new_follow_up(self, call: Call[Any], job_id: bytes, parent_id: bytes) -> NewJob:
         """A call as a job to be stored in the same step as the success of its parent; checked as at an enqueue.
@@ -147,8 +172,7 @@ class Producer:
         template, args, kwargs = self._heard(job.template, call.args, call.kwargs)
         if template.id is not None:
             raise InvalidJobError("the id of a follow-up comes from its parent: leave out id=")
-        job.definition.check_call(args, kwargs)
-        new = _make(template, job_id, job.definition.dump_call(self._parts.codec, args, kwargs))
+        new = self._new(job.definition, template, args, kwargs, job_id)
         with self._connection as store:
             return self._ageing.place([new._replace(parent_id=parent_id)], store)[0]
 
@@ -156,22 +180,31 @@ class Producer:
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """Store calls in order, by the thousand; all are checked and written before the first is sent."""
-        calls, new, named = self._new_many(calls)
-        return self._handles(calls, new, named, self.send(new))
+        calls, new, templates = self._new_many(list(calls))
+        return self._handles(calls, new, templates, self.send(new))
 
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """The same, awaitable."""
-        calls, new, named = self._new_many(calls)
-        return self._handles(calls, new, named, await self._parts.threads.run(self.send, new))
-
-    def _new_many(self, calls: Iterable[Call[Any]]) -> tuple[list[Call[Any]], list[NewJob], set[bytes]]:
-        """The calls, a job for each, and which of those have an id that was given."""
         calls = list(calls)
+        if self._need_time(calls):
+            await self._parts.threads.run(self._keys.clock.measure)
+        calls, new, templates = self._new_many(calls)
+        return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
+
+    def _need_time(self, calls: Sequence[Call[Any]]) -> bool:
+        # A hook may make a job unique; and whether these are calls at all is seen later.
+        may_be = self._hooks.before_enqueue and not self._keys.clock.is_known
+        return bool(may_be) or any(
+            isinstance(call, Call) and self._keys.needs_time(call.job.template) for call in calls
+        )
+
+    def _new_many(self, calls: list[Call[Any]]) -> tuple[list[Call[Any]], list[NewJob], list[Template]]:
+        """The calls, a job for each, and what those were made with."""
         hooked = bool(self._hooks.before_enqueue)
         codec = self._parts.codec
         ids = self._connection.take_ids(len(calls))
         jobs: list[NewJob] = []
-        named: set[bytes] = set()
+        templates: list[Template] = []
         job: BoundJob[Any, Any] | None = None
         try:
             for call in calls:
@@ -185,10 +218,12 @@ class Producer:
                 job_id = template.id
                 if job_id is None:
                     job_id = ids[len(jobs)]
-                else:
-                    named.add(job_id)
                 check(args, kwargs)
-                jobs.append(_make(template, job_id, dump(codec, args, kwargs)))
+                new = _make(template, job_id, dump(codec, args, kwargs))
+                if template.has_keys:
+                    new = self._keys.give(new, job.definition, template, args, kwargs)
+                jobs.append(new)
+                templates.append(template)
         except InvalidJobError as error:
             error.index = len(jobs)
             error.args = (f"calls[{len(jobs)}]: {error}",)
@@ -197,7 +232,7 @@ class Producer:
             if isinstance(calls[len(jobs)], Call):
                 raise
             raise _no_call(calls[len(jobs)], len(jobs)) from None
-        return calls, jobs, named
+        return calls, jobs, templates
 
     def _own(self, call: Call[Any]) -> BoundJob[Any, Any]:
         if call.job.owner.parts is not self._parts:
@@ -205,16 +240,26 @@ class Producer:
         return call.job
 
     def _handles(
-        self, calls: Sequence[Call[Any]], jobs: Sequence[NewJob], named: set[bytes], answers: Sequence[Enqueued]
+        self,
+        calls: Sequence[Call[Any]],
+        jobs: Sequence[NewJob],
+        templates: Sequence[Template],
+        answers: Sequence[Enqueued],
     ) -> list[JobHandle[Any]]:
         parts = self._parts
         stored = Fate.STORED
-        return [
-            JobHandle(parts, new.id, call.job.definition)
-            if answer.fate is stored
-            else self._handle(new, answer, call.job.definition, new.id in named)
-            for call, new, answer in zip(calls, jobs, answers, strict=True)
-        ]
+        handles: list[JobHandle[Any]] = []
+        try:
+            for call, new, template, answer in zip(calls, jobs, templates, answers, strict=True):
+                handles.append(
+                    JobHandle(parts, new.id, call.job.definition)
+                    if answer.fate is stored
+                    else self._handle(new, answer, call.job.definition, template)
+                )
+        except DuplicateJobError as error:
+            error.index = len(handles)
+            raise
+        return handles
 
     # -- to the store
 
@@ -263,8 +308,7 @@ def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
     return tuple.__new__(NewJob, (job_id, *template.head, *texts, *template.tail))
 
 
-def _id_taken(new: NewJob, answer: Enqueued) -> DuplicateJobError:
-    why = "its id belongs to a job with another name or other arguments"
+def _taken(new: NewJob, answer: Enqueued, why: str) -> DuplicateJobError:
     return DuplicateJobError(UUID(bytes=new.id), UUID(bytes=answer.existing), why)
 
 

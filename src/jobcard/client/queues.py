@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import getpass
 import math
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -12,8 +14,9 @@ from typing import Any, TypedDict, Unpack
 from jobcard.backends.base import Record, RecordKind
 from jobcard.client.ageing import Ageing
 from jobcard.client.store import Connection
-from jobcard.core import limits
+from jobcard.core import clock, limits
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text
+from jobcard.core.rates import RateLimit
 from jobcard.core.settings import check_names
 from jobcard.errors import ConfigError, QueueNotFoundError
 
@@ -24,12 +27,15 @@ class QueueOptions(TypedDict, total=False):
     concurrency: int
     priority: int
     weight: int
+    global_concurrency: int | None
+    rate: RateLimit | None
     ageing: float | timedelta | None
     paused: bool
 
 
 _OPTIONS = frozenset(QueueOptions.__annotations__)
-_FIELDS = tuple(field.name for field in fields(Queue))
+_FIELDS = tuple(field.name for field in fields(Queue) if field.compare)
+_MAX_WHO = 200
 
 
 class Queues:
@@ -42,7 +48,7 @@ class Queues:
     def create(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
         """Make a queue, or make an existing one just so: what is not given has its default."""
         wanted = Queue(name, **_checked(options))
-        return self._write(name, lambda _: wanted)
+        return self._write(name, lambda stored: self._stamped(stored, wanted, None))
 
     def get(self, name: str) -> Queue:
         """One queue; `QueueNotFoundError` when there is none of this name."""
@@ -68,22 +74,40 @@ class Queues:
 
     def update(self, name: str, **changes: Unpack[QueueOptions]) -> Queue:
         """Change some of a queue's fields; `QueueNotFoundError` when there is none of this name."""
+        return self._update(name, changes, None)
+
+    def _update(self, name: str, changes: Mapping[str, Any], by: str | None) -> Queue:
         checked = _checked(changes)
 
         def changed(stored: Queue | None) -> Queue:
             if stored is None:
                 raise QueueNotFoundError(name)
-            return replace(stored, **checked)
+            return self._stamped(stored, replace(stored, **checked), by)
 
         return self._write(name, changed)
 
-    def pause(self, name: str) -> Queue:
-        """Let engines take nothing more from a queue; what runs goes on."""
-        return self.update(name, paused=True)
+    def pause(self, name: str, *, by: str | None = None) -> Queue:
+        """Let engines take nothing more from a queue; what runs goes on.
+
+        by: who wants it so, for `explain` and other operators; without it this user on this host.
+        """
+        if by is not None and not (isinstance(by, str) and by.isprintable() and 0 < len(by) <= _MAX_WHO):
+            raise ConfigError(f"by must be text of 1 to {_MAX_WHO} printable characters")
+        return self._update(name, {"paused": True}, by)
 
     def resume(self, name: str) -> Queue:
         """Let engines take from a paused queue again."""
         return self.update(name, paused=False)
+
+    def _stamped(self, stored: Queue | None, wanted: Queue, by: str | None) -> Queue:
+        """The queue with who paused it and since when: the first who did, until somebody resumes it."""
+        if not wanted.paused:
+            return replace(wanted, paused_by=None, paused_since=None)
+        if stored is not None and stored.paused:
+            return replace(wanted, paused_by=stored.paused_by, paused_since=stored.paused_since)
+        with self._connection as store:
+            now = clock.to_datetime(store.facts().now)
+        return replace(wanted, paused_by=by or _who(), paused_since=now)
 
     def _find(self, name: str) -> Record | None:
         with self._connection as store:
@@ -105,8 +129,18 @@ class Queues:
 
 
 def _to_compare(value: Any) -> Any:
-    # A queue without ageing ages slowest of all.
+    if isinstance(value, RateLimit):
+        return value.count / clock.to_duration(value.per)
+    # A queue without ageing ages slowest of all, and one without a limit has the highest.
     return math.inf if value is None else value
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "somebody"  # a container's user often has no name
+    return f"{user}@{socket.gethostname()}"[:_MAX_WHO]
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jobcard.client.lookup import Lookup
 from jobcard.client.pages import pages
 from jobcard.client.producer import Producer
 from jobcard.client.store import Connection
+from jobcard.client.store_clock import StoreClock
 from jobcard.client.trial import Ran, Trial
 from jobcard.client.watcher import Told, Watcher
 from jobcard.core import clock, context, limits
@@ -76,16 +77,17 @@ class Testing:
             raise ConfigError("this testing block is open already; jobs.testing() makes another one")
         parts = self._parts
         trial = Trial(parts)
-        before = parts.producer, parts.watcher, parts.is_tested
+        before = parts.producer, parts.watcher, parts.is_tested, parts.keys.clock
         lend_again = parts.connection.lend_instead(trial.backend)
         # A look-up of its own: another block may be open inside this one.
         self._open = trial, Lookup(cast(Connection, nullcontext(trial.backend)), parts.codec)
         parts.producer = _RunsAtOnce(parts, trial) if self._mode == "inline" else Producer(parts)
         parts.watcher = _LooksOnce(parts, trial)
         parts.is_tested = True
+        parts.keys.clock = StoreClock(parts.connection, stands_still=True)
 
         def undo() -> None:
-            parts.producer, parts.watcher, parts.is_tested = before
+            parts.producer, parts.watcher, parts.is_tested, parts.keys.clock = before
             lend_again()
 
         self._undo.append(undo)

@@ -93,8 +93,10 @@ class Trial:
         return run.settle(_run_here(run.running))
 
     def _claim_next(self, owner: str) -> Exchanged:
-        names = [queue.name for queue in self._served()]
-        return self.backend.exchange(owner, want=Want([(name, 1) for name in names], 1), lease=_LEASE)
+        served = self._served()
+        limits = {queue.name: queue.limit for queue in served if queue.limit is not None}
+        want = Want([(queue.name, 1) for queue in served], 1, limits)
+        return self.backend.exchange(owner, want=want, lease=_LEASE)
 
     def _served(self) -> list[Queue]:
         queues = [queue for queue in routines.read_queues(self.backend, None) if not queue.paused]
@@ -162,6 +164,7 @@ class _Run:
         self._trial = trial
         self._owner = owner
         self._claim = claim
+        self._frees = () if claim.limit_key is None else (claim.limit_key,)
         self._talk = Talk(self._heard)
         self.running = Running(self._talk.bench(trial.app), 0, claim)
 
@@ -171,7 +174,7 @@ class _Run:
         verb = "complete"
         if kind == messages.DONE:
             done = Completions([self._claim.ref], [self._claim.token], [what], [0])
-            self._trial.backend.exchange(self._owner, completions=done)
+            self._trial.backend.exchange(self._owner, completions=done, freed=self._frees)
         elif kind == messages.FOLLOWED:
             self.follow_ups = last[5]
             complete = states.complete(what)
@@ -188,7 +191,8 @@ class _Run:
 
     def _store(self, change: Change, then: Sequence[NewJob] = ()) -> bool:
         outcome = Outcome(self._claim.ref, self._claim.token, change, then)
-        return not self._trial.backend.exchange(self._owner, outcomes=[outcome]).refusals
+        freed = () if change.target in states.AT_WORK else self._frees
+        return not self._trial.backend.exchange(self._owner, outcomes=[outcome], freed=freed).refusals
 
     def _heard(self, message: list[Any]) -> None:
         """The job says something while it runs."""

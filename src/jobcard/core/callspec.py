@@ -35,6 +35,7 @@ class CallSpec:
         self._signature = signature.replace(
             parameters=parameters[self.skip :], return_annotation=inspect.Signature.empty
         )
+        self.names = tuple(self._signature.parameters)
         self._compile(parameters[self.skip :])
 
     def _compile(self, parameters: Sequence[inspect.Parameter]) -> None:
@@ -76,6 +77,13 @@ class CallSpec:
         if defaults:
             bound.apply_defaults()
         return bound.args, bound.kwargs
+
+    def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A checked call by the names of its parameters: what was given, and the defaults of all others."""
+        bound = self._signature.bind(*args, **kwargs)
+        given = dict(bound.arguments)
+        bound.apply_defaults()
+        return given, {name: value for name, value in bound.arguments.items() if name not in given}
 
     def _names_fit(self, count: int, kwargs: Mapping[str, Any]) -> bool:
         places = self._places

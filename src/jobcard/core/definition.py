@@ -6,15 +6,18 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from jobcard.core import limits, naming
+from jobcard.core import keytext, limits, naming
 from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import CallShape
+from jobcard.core.rates import RateLimit, check_rate
 from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
 from jobcard.core.settings import ISOLATIONS
-from jobcard.errors import ConfigError, JobcardError, SerializationError
+from jobcard.core.unique import Unique, check_key_function, check_parameters
+from jobcard.errors import ConfigError, InvalidJobError, JobcardError, SerializationError
 
 if TYPE_CHECKING:
     from jobcard.core.codec import Codec
@@ -39,6 +42,16 @@ class JobOptions:
     on_lost_lease: str = "kill"
     keep: int | None = None
     tags: tuple[str, ...] = ()
+    unique: Unique | None = None
+    concurrency_key: str | tuple[str, ...] | Callable[..., str] | None = None
+    """Which jobs share its limits: names of parameters, "args", a function that gives text; None: all of its name."""
+    key_limit: int | None = None
+    rate: RateLimit | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit key goes with each of its jobs."""
+        return self.key_limit is not None or self.rate is not None
 
 
 ON_LOST_LEASE = ("kill", "tell")
@@ -58,6 +71,10 @@ def check_options(
     on_lost_lease: str = _USUAL.on_lost_lease,
     keep: float | timedelta | None = None,
     tags: Iterable[str] = _USUAL.tags,
+    unique: Unique | bool | None = None,
+    concurrency_key: str | tuple[str, ...] | Callable[..., str] | None = None,
+    key_limit: int | None = None,
+    rate: RateLimit | None = None,
 ) -> JobOptions:
     """The options of a declaration as users write them; `ConfigError` when one is out of bounds."""
     whole = limits.check_whole
@@ -67,6 +84,8 @@ def check_options(
         raise ConfigError(f"isolation must be one of {', '.join(ISOLATIONS)}")
     if on_lost_lease not in ON_LOST_LEASE:
         raise ConfigError(f"on_lost_lease must be one of {', '.join(ON_LOST_LEASE)}")
+    if concurrency_key is not None and key_limit is None and rate is None:
+        key_limit = 1
     return JobOptions(
         queue=limits.check_name(queue, "queue", error=ConfigError),
         priority=whole(priority, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY, error=ConfigError),
@@ -81,6 +100,12 @@ def check_options(
         on_lost_lease=on_lost_lease,
         keep=check_keep(keep, error=ConfigError),
         tags=check_tags(tags, error=ConfigError),
+        unique=check_unique(unique, error=ConfigError),
+        concurrency_key=_check_concurrency_key(concurrency_key),
+        key_limit=None
+        if key_limit is None
+        else whole(key_limit, "key_limit", 1, limits.MAX_CONCURRENCY, error=ConfigError),
+        rate=check_rate(rate),
     )
 
 
@@ -96,6 +121,24 @@ def check_timeout(value: float | timedelta | None, *, error: type[JobcardError])
 def check_keep(value: float | timedelta | None, *, error: type[JobcardError]) -> int | None:
     """How long an ended job is kept; None: as the engine's settings say."""
     return None if value is None else limits.check_duration(value, "keep", 0, limits.MAX_DELAY, error=error)
+
+
+def check_unique(value: Unique | bool | None, *, error: type[JobcardError]) -> Unique | None:
+    """What makes a job the same as another; True: its name alone, None and False: nothing does."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Unique()
+    if not isinstance(value, Unique):
+        raise error(f'unique must be True or a Unique, for example Unique(by=("to",)), not {type(value).__name__}')
+    return value
+
+
+def _check_concurrency_key(value: Any) -> str | tuple[str, ...] | Callable[..., str] | None:
+    if not callable(value):
+        return check_parameters(value, "concurrency_key")
+    check_key_function(value, "concurrency_key")
+    return value  # type: ignore[no-any-return]
 
 
 def check_tags(value: Iterable[str], *, error: type[JobcardError]) -> tuple[str, ...]:
@@ -137,6 +180,7 @@ class JobDefinition:
         self._run = CallSpec(run, name=self.name, skip=1 if self.is_class else 0)
         self._init = CallSpec(target, name=self.name) if self.is_class else None
         self.check_call = self._run.check
+        self._check_keys()
 
     @cached_property
     def _run_shape(self) -> CallShape:
@@ -188,6 +232,38 @@ class JobDefinition:
         return (
             None if self._init is None else _plain(codec, self._init, self._init_shape, *self._load_init(codec, text))
         )
+
+    def _check_keys(self) -> None:
+        """`ConfigError` unless the job has the parameters that its keys are made of."""
+        if self.options.unique is not None:
+            self.check_parameters(self.options.unique.by, "unique", error=ConfigError)
+        if not callable(self.options.concurrency_key):
+            self.check_parameters(self.options.concurrency_key, "concurrency_key", error=ConfigError)
+
+    def check_parameters(
+        self, by: str | tuple[str, ...] | None, what: str, *, error: type[JobcardError] = InvalidJobError
+    ) -> None:
+        """Refuse names that neither the job's parameters nor those of its constructor have."""
+        if by is None or by == "args":
+            return
+        known = {*self._run.names, *(() if self._init is None else self._init.names)}
+        for name in by:
+            if name not in known:
+                near = get_close_matches(name, known, n=1, cutoff=0.6)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise error(f"{what}: job {self.name} has no parameter {name!r}{hint}")
+
+    def say(
+        self, codec: Codec, by: str | tuple[str, ...], init: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> str:
+        """Text that is equal where these arguments of a checked call are, however it was written.
+
+        by: names of parameters, or "args" for all; of a class job those of its constructor are among them.
+        """
+        said = [keytext.of_arguments(codec, self._run, self._run_shape, args, kwargs, by)]
+        if self._init is not None:
+            said.append(keytext.of_arguments(codec, self._init, self._init_shape, *self._load_init(codec, init), by))
+        return keytext.joined(said)
 
     def load_result(self, codec: Codec, text: str | None) -> Any:
         """A stored result, rebuilt by the return annotation."""

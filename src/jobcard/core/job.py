@@ -231,6 +231,8 @@ class Job:
     lease_until: datetime | None
     cancel_requested: bool
     unique_key: str | None
+    limit_key: str | None
+    """What it shares limits under: "name" or "name#digest", "#text" where a function gave the text; None: none."""
     batch_id: UUID | None
     parent_id: UUID | None
     schedule: str | None

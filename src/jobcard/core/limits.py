@@ -40,13 +40,21 @@ def _may_stand_in_a_name(character: str) -> bool:
     return character in _SPECIAL or unicodedata.category(character)[0] in "LMN"
 
 
+def is_name(text: str) -> bool:
+    """Whether this text, whatever its length, holds only what may stand in a name."""
+    return bool(_PLAIN_NAME.fullmatch(text) or (text and all(map(_may_stand_in_a_name, text)))) and text not in (
+        ".",
+        "..",
+    )
+
+
 def check_name(value: object, what: str, *, error: type[JobcardError] = InvalidJobError) -> str:
     """A name of a job, queue, tag or schedule: letters, digits and `._:-/@+`, 1..200 characters."""
     if not isinstance(value, str):
         raise error(f"{what}: a name must be text, not {type(value).__name__}")
     if not value or len(value) > MAX_NAME:
         raise error(f"{what}: a name has 1 to {MAX_NAME} characters, this one has {len(value)}")
-    if not (_PLAIN_NAME.fullmatch(value) or all(map(_may_stand_in_a_name, value))) or value in (".", ".."):
+    if not is_name(value):
         raise error(f"{what}: {value[:40]!r} may hold only letters, digits and ._:-/@+")
     return value
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 from jobcard.core import clock, limits
 from jobcard.core.job import NewJob
-from jobcard.core.rates import QueueLimit, RateLimit
+from jobcard.core.rates import QueueLimit, RateLimit, check_rate
 from jobcard.errors import ConfigError, CorruptRecordError
 
 DEFAULT_CONCURRENCY = 10
@@ -26,7 +27,8 @@ class Queue:
     rate: how many of its jobs may start in a window of time over all engines; None: nothing bounds it.
     ageing: seconds of waiting that count as much as one point of priority, for jobs within the queue and for the
     queue beside others, so that none waits for ever; None: priority is strict.
-    paused: engines take nothing from it.
+    paused: engines take nothing from it. paused_by, paused_since: who paused it, and when; two queues that differ in
+    nothing else are equal.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Queue:
     rate: RateLimit | None = None
     ageing: float | None = None
     paused: bool = False
+    paused_by: str | None = field(default=None, compare=False, kw_only=True)
+    paused_since: datetime | None = field(default=None, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         limits.check_name(self.name, "queue", error=ConfigError)
@@ -46,10 +50,7 @@ class Queue:
         if self.global_concurrency is not None:
             most = limits.MAX_CONCURRENCY
             limits.check_whole(self.global_concurrency, "global_concurrency", 1, most, error=ConfigError)
-        if self.rate is not None and not isinstance(self.rate, RateLimit):
-            raise ConfigError(
-                f"rate must be a RateLimit, for example RateLimit(50, per=1), not {type(self.rate).__name__}"
-            )
+        check_rate(self.rate)
         if self.ageing is not None:
             ageing = limits.check_duration(self.ageing, "ageing", clock.SECOND // 1000, clock.DAY, error=ConfigError)
             object.__setattr__(self, "ageing", ageing / clock.SECOND)
@@ -91,7 +92,12 @@ def reconcile(stored: Queue, last_declared: Queue | None, declared: Queue) -> Qu
     """What a start makes of a stored queue: only a changed declaration counts, and a pause stays."""
     if last_declared is not None and replace(last_declared, paused=False) == replace(declared, paused=False):
         return stored
-    return replace(declared, paused=stored.paused)
+    return replace(declared, paused=stored.paused, paused_by=stored.paused_by, paused_since=stored.paused_since)
+
+
+def queue_to_plain(queue: Queue) -> dict[str, Any]:
+    """A queue that code declared as JSON-able data, for the engine's process; `queue_from_plain` reads it."""
+    return {"name": queue.name, **_fields(queue)}
 
 
 def in_line(job: NewJob, ageing: Mapping[str, int]) -> NewJob:
@@ -108,14 +114,21 @@ _FIELDS = tuple(field.name for field in fields(Queue) if field.name != "name")
 
 def _queue(name: str, document: Mapping[str, Any]) -> Queue:
     # A newer version may have written more than we know of.
-    known = {field: value for field, value in document.items() if field in _FIELDS}
+    known = {name: value for name, value in document.items() if name in _FIELDS}
     if known.get("rate") is not None:
         known["rate"] = RateLimit(**known["rate"])
+    if known.get("paused_since") is not None:
+        known["paused_since"] = clock.to_datetime(known["paused_since"])
     return Queue(name, **known)
 
 
 def _fields(queue: Queue) -> dict[str, object]:
-    found = {field: getattr(queue, field) for field in _FIELDS}
+    found = {name: getattr(queue, name) for name in _FIELDS}
     if queue.rate is not None:
         found["rate"] = {"count": queue.rate.count, "per": queue.rate.per}
+    for name in ("paused_by", "paused_since"):
+        if found[name] is None:
+            del found[name]
+    if queue.paused_since is not None:
+        found["paused_since"] = clock.to_instant(queue.paused_since)
     return found

@@ -42,6 +42,13 @@ class RateLimit:
         return Rate(self.count, clock.to_duration(self.per))
 
 
+def check_rate(value: object) -> RateLimit | None:
+    """A rate as it is declared; `ConfigError` when it is something else."""
+    if value is not None and not isinstance(value, RateLimit):
+        raise ConfigError(f"rate must be a RateLimit, for example RateLimit(50, per=1), not {type(value).__name__}")
+    return value
+
+
 class Rate(NamedTuple):
     """At most `most` starts in any `per` microseconds."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
 from jobcard.core import clock, limits
-from jobcard.core.queue import Queue
+from jobcard.core.queue import Queue, queue_to_plain
 from jobcard.errors import ConfigError
 
 ISOLATIONS = ("process", "fresh", "shared")
@@ -99,4 +99,4 @@ def settings_from(**given: Any) -> Settings:
 def settings_to_plain(settings: Settings) -> dict[str, Any]:
     """Settings as JSON-able data, for the engine's process."""
     plain = {each.name: getattr(settings, each.name) for each in fields(settings)}
-    return {**plain, "queues": [asdict(queue) for queue in settings.queues]}
+    return {**plain, "queues": [queue_to_plain(queue) for queue in settings.queues]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,11 +42,11 @@ class Unique:
     def __post_init__(self) -> None:
         if self.by is not None and self.key is not None:
             raise ConfigError("a unique job is so by its arguments or by a key function: give by or key, not both")
-        if self.key is not None and not callable(self.key):
-            raise ConfigError(f"key must be a function of the job's arguments, not {type(self.key).__name__}")
+        if self.key is not None:
+            check_key_function(self.key, "key")
         if self.on_conflict not in ON_CONFLICT:
             raise ConfigError(f"on_conflict must be one of {', '.join(ON_CONFLICT)}")
-        object.__setattr__(self, "by", _check_by(self.by))
+        object.__setattr__(self, "by", check_parameters(self.by, "by"))
         if isinstance(self.per, timedelta):
             limits.check_duration(self.per, "per", clock.SECOND, limits.MAX_DELAY, error=ConfigError)
         elif self.per is not None and self.per not in PERIODS:
@@ -97,15 +98,32 @@ def overlap_key(schedule: str) -> str:
     return f"schedule#{schedule}"
 
 
-def _check_by(by: Any) -> str | tuple[str, ...] | None:
+def limit_key(said: str) -> str:
+    """The limit key that a function gave: shared by all jobs whose functions give this text, whatever their names."""
+    # No job's name holds a "#", so none of these is ever the key of a job's own limit.
+    if len(said) <= limits.MAX_NAME and limits.is_name(said):
+        return f"#{said}"
+    return make_key("", f"#{said}")
+
+
+def check_parameters(by: Any, what: str) -> str | tuple[str, ...] | None:
+    """Names of parameters, "args" for all of them, or None; `ConfigError` when it is something else."""
     if by is None or by == "args":
         return by  # type: ignore[no-any-return]
     if isinstance(by, str):
-        return (by,)
+        by = (by,)
     try:
         names = tuple(by)
     except TypeError:
         names = ()
     if names and all(isinstance(name, str) and name.isidentifier() for name in names):
         return names
-    raise ConfigError('by must be names of parameters, for example ("to",), or "args" for all of them')
+    raise ConfigError(f'{what} must be names of parameters, for example ("to",), or "args" for all of them')
+
+
+def check_key_function(function: Any, what: str) -> None:
+    """`ConfigError` unless this can be called for the key of a job."""
+    if not callable(function):
+        raise ConfigError(f"{what} must be a function of the job's arguments, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"{what} must be a function that is not async: it runs wherever a job is enqueued")

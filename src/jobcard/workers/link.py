@@ -33,6 +33,7 @@ VERBS = frozenset(
         "count",
         "count_over_time",
         "tally",
+        "usage",
         "facts",
         "apply_by_operator",
         "prune",

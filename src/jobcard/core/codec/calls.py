@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any
 
 from jobcard.core.codec.annotations import hints_of, shape_of
@@ -25,6 +26,8 @@ class CallShape:
     rest: Shape | None
     named: Mapping[str, Shape | None]
     others: Shape | None
+    each: Mapping[str, Shape | None]
+    """By the name of a parameter, whatever its kind: what all it takes looks like as one value."""
     result: Shape | None
     writes: bool
     reads: bool
@@ -36,14 +39,18 @@ class CallShape:
         positional: list[Shape | None] = []
         named: dict[str, Shape | None] = {}
         rest = others = None
+        each: dict[str, Shape | None] = {}
         for place, parameter in enumerate(inspect.signature(function).parameters.values()):
             if place < skip:
                 continue
-            shape = shape_of(hints.get(parameter.name, Any))
+            hint = hints.get(parameter.name, Any)
+            each[parameter.name] = shape = shape_of(hint)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 rest = shape
+                each[parameter.name] = shape_of(GenericAlias(tuple, (hint, ...)))
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 others = shape
+                each[parameter.name] = shape_of(GenericAlias(dict, (str, hint)))
             else:
                 if parameter.kind in _BY_PLACE:
                     positional.append(shape)
@@ -55,6 +62,7 @@ class CallShape:
             rest=rest,
             named=named,
             others=others,
+            each=each,
             result=shape_of(hints.get("return", Any)),
             writes=any(shape.writes for shape in given),
             reads=bool(given),
