@@ -108,7 +108,8 @@ class Producer:
         said = to_say_again(options, given)
         if definition is None:
             template = make_template(name, JobOptions(), None, given, said)
-            return _make(template, self._connection.take_ids(1)[0], self._parts.codec.dump_call(args, kwargs))
+            new = _make(template, self._connection.take_ids(1)[0], self._parts.codec.dump_call(args, kwargs))
+            return self._keys.give(new, None, template, args, kwargs) if template.has_keys else new
         definition.check_init((), {})
         return self._new(
             definition, make_template(definition.name, definition.options, None, given, said), args, kwargs

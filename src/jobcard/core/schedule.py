@@ -101,11 +101,12 @@ class Timetable:
             once_key=key,
             once_until=tick + self.window + _KEY_KEPT,
             unique_key=overlap_key(self.name) if own is None and self.overlap == "skip" else own,
+            replaces=False,  # a tick that took over another job would leave no key behind, and be made again
         )
 
     def job_now(self, job_id: bytes) -> NewJob:
         """A job beside its ticks: due now, and nothing keeps it back."""
-        return self.job._replace(id=job_id, unique_key=None, once_key=None, once_until=None)
+        return self.job._replace(id=job_id, unique_key=None, once_key=None, once_until=None, replaces=False)
 
     def _delay_of(self, key: str) -> int:
         # From the key: all engines must agree.

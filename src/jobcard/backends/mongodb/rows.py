@@ -82,11 +82,14 @@ def enter(now: Expression) -> list[Document]:
 
 def take_over(document: Document, now: Expression) -> list[Document]:
     """The update that writes the content of a job that is not in over one that waits."""
-    content = {
+    content: Document = {
         name: {"$literal": document[name]} if name in document else "$$REMOVE"
         for name in (*_STORED, "labels", "limited")
         if name not in _KEYS
     }
+    # What it has tried and said of itself is not held against what it is to do now.
+    content |= dict.fromkeys(("attempt", "crashes", "interrupts"), 0)
+    content |= dict.fromkeys(("cancel_requested", "error_kind", "progress", "checkpoint"), "$$REMOVE")
     due = {"$lte": ["$available_at", now]}
     return [
         {"$set": {**content, "born": {"$literal": document["born"]}, "replaced_by": {"$literal": document["_id"]}}},

@@ -15,7 +15,7 @@
     {prefix}:expires  sorted   by expires_at: those with a `keep`
     {prefix}:unique   hash     unique key → id, while that job lives
     {prefix}:once     hash     once key → id and until when, packed
-    {prefix}:keyed_line   sorted   limit key, id: in line, of those with a limit key
+    {prefix}:keyed_line   sorted   limit key, rank, order, id: in line, of those with a limit key
     {prefix}:keyed_work   sorted   limit key, id: claimed and running, of those with a limit key
     {prefix}:keyed_held   sorted   limit key, rank, order, id: held by `limit`, in claim order
     {prefix}:starts   hash     queue or limit key → starts that its rate counts, packed

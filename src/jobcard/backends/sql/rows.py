@@ -41,7 +41,16 @@ _given = attrgetter(*_GIVEN)
 
 # A job that is replaced stays what it is to others: its id, when it came, the keys it holds.
 _KEPT = ("id", "created_at", "unique_key", "once_key")
-REPLACING = ", ".join(f"{_quoted(name)} = %({name})s" for name in _NEW if name not in _KEPT)
+# What it has tried and said of itself is not held against what it is to do now.
+_TRIED = ("attempt", "crashes", "interrupts")
+_SAID = ("cancel_requested", "error_kind", "progress", "checkpoint")
+REPLACING = ", ".join(
+    [
+        *(f"{_quoted(name)} = %({name})s" for name in _NEW if name not in _KEPT),
+        *(f"{name} = 0" for name in _TRIED),
+        *(f"{name} = null" for name in _SAID),
+    ]
+)
 
 
 def new_row(job: NewJob, now: int) -> tuple[object, ...]:

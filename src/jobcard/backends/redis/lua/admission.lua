@@ -167,30 +167,31 @@ local function new_admission()
   local function works(live) return is_at_work(live[STATE]) end
   local function stands(live) return live[STATE] == 'waiting' and not live[HOLD] end
 
-  local function room_of_key(key, limit)
-    if not limit then return math.huge end
-    local left = limit - key_at_work(key) - number_of(K_keyed_line, key)
-    if left > 0 then return left end
-    return limit - look_again(K_keyed_work, key, works) - look_again(K_keyed_line, key, stands)
+  -- Whether a key lets this one in: with it are at work and in line before it fewer than its limit.
+  local function has_room(key, limit, member)
+    if not limit then return true end
+    local from = from_to(key)
+    local function before() return redis.call('ZLEXCOUNT', K_keyed_line, from, '(' .. member) end
+    if key_at_work(key) + before() < limit then return true end
+    look_again(K_keyed_line, key, stands)
+    return look_again(K_keyed_work, key, works) + before() < limit
   end
 
   -- Puts the first jobs that a key holds back in line, as many as it has room for and `most`; how many.
   local function let_in(key, most)
     local number, from, to = 0, from_to(key)
-    local left = false
     while number < most do
       local member = redis.call('ZRANGEBYLEX', K_keyed_held, from, to, 'LIMIT', 0, 1)[1]
       if not member then break end
       local id = string.sub(member, -32)
       local live = read_live(id)
       if live and live[LIMIT_KEY] == key and live[STATE] == 'waiting' and live[HOLD] == 'limit' then
-        left = left or room_of_key(key, live[KEY_LIMIT])
-        if left <= 0 then break end
+        if not has_room(key, live[KEY_LIMIT], member) then break end
         leave(id, live)
         live[HOLD], live[VERSION] = false, live[VERSION] + 1
         enter(id, live)
         came_in[id] = true
-        number, left = number + 1, left - 1
+        number = number + 1
       else
         if not live then quarantine(id) end
         redis.call('ZREM', K_keyed_held, member)

@@ -33,7 +33,7 @@ local function claim(owner, lease, wants, total, limits)
         local live = unpack_live(texts[place])
         local key = live and live[LIMIT_KEY]
         if key then
-          keyed_line[#keyed_line + 1] = keyed(key) .. id
+          keyed_line[#keyed_line + 1] = keyed(key) .. order(live) .. id
           came_in[id] = nil
         end
         if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'

@@ -68,7 +68,7 @@ local function places(id, live)
   local hold, key = live[HOLD], live[LIMIT_KEY]
   if not hold then
     local member = live[QUEUE] .. NUL .. order(live) .. id
-    if key then return K_line, member, 0, K_keyed_line, keyed(key) .. id end
+    if key then return K_line, member, 0, K_keyed_line, keyed(key) .. order(live) .. id end
     return K_line, member, 0
   end
   if hold == 'delay' then return K_due, id, live[AVAILABLE_AT] end
