@@ -1,4 +1,5 @@
--- The version of settings, how long until the next delayed job is due, and this owner's jobs that shall be canceled.
+-- The version of settings, how long until the next delayed job is due, this owner's jobs that shall be canceled, and
+-- those of some queues where a job with a limit key stands in line.
 -- Only reads.
 select (select settings from {prefix}meta),
        (select available_at from {prefix}jobs
@@ -9,4 +10,8 @@ select (select settings from {prefix}meta),
               order by n),
        array(select cancel_requested from {prefix}jobs
               where cancel_requested is not null and claimed_by is not distinct from %(owner)s
-              order by n)
+              order by n),
+       array(select queue from unnest(%(queues)s) as wanted (queue)
+              where exists (select from {prefix}jobs as keyed
+                             where keyed.queue = wanted.queue and keyed.limit_key is not null
+                               and keyed.state = 'waiting' and coalesce(keyed.hold, '') = ''))
