@@ -185,15 +185,15 @@ class PostgresBackend:
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, after = 0, ""
+        number, last = 0, ""
         with self._pool.use() as connection:
             while number < limit:
-                values = {"after": after, "limit": _KEYS_AT_ONCE}
+                values = {"behind": last, "limit": _KEYS_AT_ONCE}
                 keys = [key for (key,) in connection.execute(self._sql["held_keys"], values)]
                 if keys:
                     [[let_in]] = connection.run(admission.let_in(self._sql, keys, limit - number))[-1]
                     number += let_in
-                    after = keys[-1]
+                    last = keys[-1]
                 if len(keys) < _KEYS_AT_ONCE:
                     break
         if number:
