@@ -91,11 +91,10 @@ class Exchange:
 
         answers = self._connection.run(steps)
         claimed = self._sorted(answers[-2]) if self._wants_jobs() else []
-        answer = self._answer(
-            claimed, answers[-1][0], self._explained(missing_in(answers), claimed, self._connection.run)
-        )
-        *_, keyed = answers[-1][0]
-        return self._with_keyed(answer, keyed)
+        [news] = answers[-1]
+        answer = self._answer(claimed, news, self._explained(missing_in(answers), claimed, self._connection.run))
+        passed_over = news[-1]
+        return self._with_keyed(answer) if passed_over else answer
 
     def _settling(self) -> tuple[list[Step], Callable[[Sequence[list[Row]]], list[_Missing]]]:
         """The steps before the claim, and how to read from their answers which writes changed nothing."""
@@ -149,12 +148,12 @@ class Exchange:
         times = (answer.next_due, entrance.next_due([queue for (queue,) in in_line]))
         return answer._replace(next_due=min((time for time in times if time is not None), default=None))
 
-    def _with_keyed(self, answer: Exchanged, keyed: Sequence[str]) -> Exchanged:
-        """After a claim that passed over jobs with limit keys: claim of those, too, where there is room for more."""
+    def _with_keyed(self, answer: Exchanged) -> Exchanged:
+        """After a claim that passed over jobs with limit keys: claim those, too, where there is room for more."""
         found = Counter(claim.queue for claim in answer.claimed)
         total = self._want.total - len(answer.claimed)
         queues = [(queue, most - found[queue]) for queue, most in self._want.queues]
-        if total <= 0 or not any(most > 0 and queue in keyed for queue, most in queues):
+        if total <= 0 or not any(most > 0 for _, most in queues):
             return answer
         rest = Exchange(
             self._connection,

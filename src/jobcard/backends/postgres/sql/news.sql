@@ -1,5 +1,5 @@
 -- The version of settings, how long until the next delayed job is due, this owner's jobs that shall be canceled, and
--- those of some queues where a job with a limit key stands in line.
+-- whether in one of some queues a job with a limit key stands in line.
 -- Only reads.
 select (select settings from {prefix}meta),
        (select available_at from {prefix}jobs
@@ -11,7 +11,6 @@ select (select settings from {prefix}meta),
        array(select cancel_requested from {prefix}jobs
               where cancel_requested is not null and claimed_by is not distinct from %(owner)s
               order by n),
-       array(select queue from unnest(%(queues)s) as wanted (queue)
-              where exists (select from {prefix}jobs as keyed
-                             where keyed.queue = wanted.queue and keyed.limit_key is not null
-                               and keyed.state = 'waiting' and coalesce(keyed.hold, '') = ''))
+       exists (select from {prefix}jobs
+                where queue = any(%(queues)s) and limit_key is not null and state = 'waiting'
+                  and coalesce(hold, '') = '')
