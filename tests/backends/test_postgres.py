@@ -471,7 +471,7 @@ class TestPlans:
         assert set(re.findall(r"using (\w+)", plan)) == indexes, plan
         assert "Seq Scan on jobs" not in plan
 
-    @pytest.mark.parametrize("name", ["claim", "candidates", "release", "news", "behind", "let_in", "held_keys"])
+    @pytest.mark.parametrize("name", ["claim", "candidates", "release", "news", "behind", "held_keys"])
     def test_what_comes_first_is_not_sorted(self, quiet_store: PostgresBackend, name: str) -> None:
         """The line and the due jobs are read from their front."""
         assert "Sort" not in plan_of(quiet_store, quiet_store._sql[name].replace("{what}", "*"))

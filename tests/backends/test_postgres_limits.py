@@ -293,6 +293,34 @@ class TestBeside:
             assert (len(first.result(30).claimed), second.result(30).claimed) == (3, [])
 
 
+class TestWakeUps:
+    def test_a_place_left_to_others_wakes_them(self, postgres_store: PostgresBackend) -> None:
+        """An end that frees a key or a place in a full queue, and claims nothing itself, rings; another does not."""
+        full = {"default": QueueLimit(2, None)}
+        factory.enqueue_several(postgres_store, 3, **ONE)
+        factory.enqueue_several(postgres_store, 3)
+        claims = exchange(postgres_store, want=Want([("default", 2)], 2, full)).claimed
+        assert [claim.limit_key for claim in claims] == ["k", None]
+        rung: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(postgres_store, "_ring", lambda: rung.append(1))
+            postgres_store.exchange("engine", completions=factory.completions_of(claims[:1]), freed=["k"])
+            assert rung == [1]
+            one = Want(limits={"default": QueueLimit(1, None)})
+            postgres_store.exchange("engine", want=one, completions=factory.completions_of(claims[1:]))
+            assert rung == [1, 1]
+            claims = exchange(postgres_store, want=Want([("default", 2)], 2, full)).claimed
+            again = exchange(
+                postgres_store,
+                want=Want([("default", 2)], 2, full),
+                completions=factory.completions_of(claims),
+                freed=["k"],
+            )
+            assert len(again.claimed) == 2 and rung == [1, 1]
+            postgres_store.exchange("engine", completions=factory.completions_of(again.claimed))
+            assert rung == [1, 1]
+
+
 # ------------------------------------------------------------------ long lines
 
 

@@ -19,7 +19,7 @@ from jobcard.backends.postgres.connection import Row, Step
 from jobcard.backends.postgres.values import Numbers, Texts
 from jobcard.core import rates
 from jobcard.core.job import Claimed, Ref
-from jobcard.core.rates import Admission, Limited, Rate, Starts, Use
+from jobcard.core.rates import Admission, Limited, QueueLimit, Rate, Starts, Use
 from jobcard.core.states import Hold
 
 Sql = Mapping[str, str]
@@ -49,7 +49,7 @@ def try_lock(sql: Sql, names: Collection[str]) -> list[Step]:
 
 
 def let_in(sql: Sql, keys: Collection[str], limit: int = ALL) -> list[Step]:
-    """The steps that put jobs held by these keys back in line; the last one tells how many. [] for no keys."""
+    """The steps that put the first jobs with these keys in line; the last one tells how many. [] for no keys."""
     if not keys:
         return []
     locked = lock(sql, [rates.of_key(key) for key in keys])
@@ -70,6 +70,39 @@ def use_of_keys(sql: Sql, keys: Sequence[str], now: int | None) -> Step:
 def to_uses(rows: Sequence[Row]) -> dict[str, Use]:
     """What those steps answer, by name."""
     return {name: Use(at_work, Starts(list(zip(slots, used, strict=True)))) for name, at_work, slots, used, _ in rows}
+
+
+def in_line(sql: Sql, queues: Collection[str]) -> Step:
+    """The step that tells in which of some queues jobs stand in line."""
+    return Step(sql["in_line"], {"queues": Texts(queues)})
+
+
+def leaves_room(
+    limits: Mapping[str, QueueLimit],
+    uses: Sequence[Row],
+    waiting: Sequence[Row],
+    claimed: Sequence[Claimed],
+    settled: int,
+) -> bool:
+    """Whether an exchange that settled so many set a place of a full queue free, and left it to others.
+
+    uses, waiting: what `use_of_queues` told before the claim, and `in_line` after it.
+    """
+    now = next((now for *_, now in uses), 0)
+    queues = {queue for (queue,) in waiting}
+    for queue, use in to_uses(uses).items():
+        room = limits[queue].room(_after(use, limits[queue], claimed, queue, now), now)
+        # Where there is more, there was room before as well.
+        if queue in queues and room is not None and 0 < room <= settled:
+            return True
+    return False
+
+
+def _after(use: Use, limit: QueueLimit, claimed: Sequence[Claimed], queue: str, now: int) -> Use:
+    """How far a queue's limits are used after a claim."""
+    new = sum(claim.queue == queue for claim in claimed)
+    slots = use.starts.slots if limit.rate is None else [*use.starts.slots, (limit.rate.slot_at(now), new)]
+    return Use(use.at_work + new, Starts(slots))
 
 
 # ------------------------------------------------------------------ claiming
@@ -231,30 +264,26 @@ class Entrance:
     # -- the end
 
     def closing(self) -> list[Step]:
-        """The last steps; the answer to the last one of them says in which queues jobs are in line."""
-        rated = Texts(queue for queue, _ in self._free_at())
-        return [*self._leave(self._passed), Step(self._sql["in_line"], {"queues": rated})]
+        """The last steps: those that were passed are in line as before."""
+        return self._leave(self._passed)
 
-    def next_due(self, in_line: Collection[str]) -> int | None:
-        """Microseconds until another exchange may claim more; None: nobody knows."""
-        times = [free_at - self._now for queue, free_at in self._free_at() if queue in in_line]
+    def next_due(self, waiting: Sequence[Row]) -> int | None:
+        """Microseconds until another exchange may claim more; None: nobody knows. waiting: what `in_line` told."""
+        times = [self._free_at(queue) - self._now for (queue,) in waiting if queue in self._rooms]
+        times = [time for time in times if time > 0]
         if self._passed:
             times.append(_SOON)
         if self._goes_on:
             times.append(0)
         return min(times, default=None)
 
-    def _free_at(self) -> list[tuple[str, int]]:
-        """The queues whose rate is used up, and when it lets in one more."""
-        started = Counter(claim.queue for claim in self._claimed)
-        found = []
-        for queue, limit in self._limits.items():
-            if limit.rate is not None:
-                new = (limit.rate.slot_at(self._now), started[queue])
-                free_at = Starts([*self._uses[queue].starts.slots, new]).free_at(limit.rate, self._now)
-                if free_at > self._now:
-                    found.append((queue, free_at))
-        return found
+    def _free_at(self, queue: str) -> int:
+        """When the rate of a queue lets in one more; now where it does, or where there is none."""
+        limit = self._limits[queue]
+        if limit.rate is None:
+            return self._now
+        use = _after(self._uses[queue], limit, self._claimed, queue, self._now)
+        return use.starts.free_at(limit.rate, self._now)
 
 
 def _limits_of(claim: Claimed) -> Limited:

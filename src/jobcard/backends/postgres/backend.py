@@ -143,7 +143,7 @@ class PostgresBackend:
         Some more trips where limits count.
         """
         with self._pool.use() as connection:
-            answer = Exchange(
+            exchange = Exchange(
                 connection,
                 self._sql,
                 owner=owner,
@@ -153,8 +153,9 @@ class PostgresBackend:
                 want=want,
                 lease=lease,
                 freed=freed,
-            ).run()
-        if any(outcome.then for outcome in outcomes):
+            )
+            answer = exchange.run()
+        if exchange.has_news:
             self._ring()
         return answer
 

@@ -63,6 +63,8 @@ class Exchange:
         self._freed = freed
         self._limited = [queue for queue, most in want.queues if most > 0 and queue in want.limits]
         self._refusals: list[Refusal] = []
+        self.has_news = False
+        """Jobs came in line, or a place for them is free: whoever waits for jobs wants to know."""
 
     def run(self, *, limited: bool = False) -> Exchanged:
         """All of it at once, or step by step when something in it cannot be stored.
@@ -85,12 +87,17 @@ class Exchange:
 
     def _at_once(self) -> Exchanged:
         steps, missing_in = self._settling()
+        settling = len(steps)
         if self._wants_jobs():
             steps.append(self._claim(self._want, keyed=False))
+        claiming = len(steps)
+        if looks := self._settled and self._want.limits:
+            steps += [self._use(), self._in_line()]
         steps.append(self._news())
 
         answers = self._connection.run(steps)
-        claimed = self._sorted(answers[-2]) if self._wants_jobs() else []
+        claimed = self._sorted(answers[settling]) if claiming > settling else []
+        self._notice(answers[:settling], claimed, *(answers[claiming:-1] if looks else ([], [])))
         [news] = answers[-1]
         answer = self._answer(claimed, news, self._explained(missing_in(answers), claimed, self._connection.run))
         passed_over = news[-1]
@@ -121,6 +128,17 @@ class Exchange:
 
         return steps, missing_in
 
+    def _notice(
+        self, settling: Sequence[list[Row]], claimed: Sequence[Claimed], uses: Sequence[Row], waiting: Sequence[Row]
+    ) -> None:
+        """See whether others have something to do now. settling: the answers to the steps before the claim."""
+        let_in = settling[-1][0][0] if self._freed else 0
+        self.has_news = (
+            any(outcome.then for outcome in self._outcomes)
+            or let_in > sum(claim.limit_key in self._freed for claim in claimed)
+            or admission.leaves_room(self._want.limits, uses, waiting, claimed, self._settled)
+        )
+
     # -- where limits count
 
     def _limitedly(self) -> Exchanged:
@@ -129,10 +147,10 @@ class Exchange:
             steps, missing_in = self._settling()
             *answers, uses = self._connection.ask_all([*steps, self._use()])
             refusals = self._explained(missing_in(answers), [], self._connection.ask_all)
-            return self._enter(uses, refusals)
+            return self._enter(answers, uses, refusals)
 
-    def _enter(self, uses: Sequence[Row], refusals: list[Refusal]) -> Exchanged:
-        """Claim what limits let in, inside a transaction."""
+    def _enter(self, settling: Sequence[list[Row]], uses: Sequence[Row], refusals: list[Refusal]) -> Exchanged:
+        """Claim what limits let in, inside a transaction. settling: the answers to the steps before."""
         entrance = admission.Entrance(
             self._connection.ask_all,
             self._sql,
@@ -143,9 +161,10 @@ class Exchange:
             claim=lambda want: self._sorted(self._ask(self._claim(want, keyed=True))),
         )
         claimed = self._in_order(entrance.walk())
-        *_, in_line, news = self._connection.ask_all([*entrance.closing(), self._news()])
+        *_, waiting, news = self._connection.ask_all([*entrance.closing(), self._in_line(), self._news()])
+        self._notice(settling, claimed, uses, waiting)
         answer = self._answer(claimed, news[0], refusals)
-        times = (answer.next_due, entrance.next_due([queue for (queue,) in in_line]))
+        times = (answer.next_due, entrance.next_due(waiting))
         return answer._replace(next_due=min((time for time in times if time is not None), default=None))
 
     def _with_keyed(self, answer: Exchanged) -> Exchanged:
@@ -183,8 +202,8 @@ class Exchange:
             for outcome in self._outcomes:
                 sources = outcome.change.sources
                 self._settle(outcome.ref, outcome.token, sources, lambda outcome=outcome: self._apply(outcome))  # type: ignore[misc]
-            *_, uses = self._connection.ask_all([*admission.let_in(self._sql, self._freed), self._use()])
-            return self._enter(uses, [])
+            *let_in, uses = self._connection.ask_all([*admission.let_in(self._sql, self._freed), self._use()])
+            return self._enter(let_in, uses, [])
 
     def _settle(self, ref: Ref, token: int, sources: frozenset[JobState], write: Callable[[], bool]) -> None:
         try:
@@ -215,7 +234,10 @@ class Exchange:
         return admission.lock(self._sql, names)
 
     def _use(self) -> Step:
-        return admission.use_of_queues(self._sql, self._limited, self._now)
+        return admission.use_of_queues(self._sql, list(self._want.limits), self._now)
+
+    def _in_line(self) -> Step:
+        return admission.in_line(self._sql, self._want.limits)
 
     def _release(self) -> Step:
         return Step(self._sql["release"], {"now": self._now})
@@ -267,6 +289,10 @@ class Exchange:
 
     def _standing(self, refs: Sequence[Ref]) -> Step:
         return Step(self._sql["standing"], {"refs": Numbers(refs)})  # type: ignore[arg-type]
+
+    @property
+    def _settled(self) -> int:
+        return len(self._completions.refs) + len(self._outcomes)
 
     def _wants_jobs(self) -> bool:
         return self._want.total > 0 and any(most > 0 for _, most in self._want.queues)

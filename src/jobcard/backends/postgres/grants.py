@@ -14,12 +14,13 @@ _NOBODY = ("public", "none")  # everybody and nobody, in quotes too
 # `meta` counts the changes of settings, which an enqueue into a new queue is; its version belongs to migrations.
 _ALL = "select, insert, update, delete, truncate"
 
-# What an enqueue that replaces writes over: what a job is to do, and where it stands. Not how far it is, nor its keys.
+# What an enqueue that replaces writes over. Not a job's state, who holds it, its token, its result or its keys.
 _CONTENT = ", ".join(
     (
         "queue", "name", "init", "args", "kwargs", "priority", "rank", "available_at", "order_at", "hold",
         "max_attempts", "max_crashes", "backoff", "timeout", "keep", "limit_key", "key_limit", "rate_count", "rate_per",
         "batch_id", "parent_id", "schedule_id", "tags", "meta", "version",
+        "attempt", "crashes", "interrupts", "cancel_requested", "error_kind", "progress", "checkpoint",
     )
 )  # fmt: skip
 

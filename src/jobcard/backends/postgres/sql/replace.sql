@@ -1,4 +1,4 @@
--- Writes the content of a new job over the waiting job that has its key; its id if it still waited.
+-- Writes a new job over the waiting job that has its key, which begins anew; its id if it still waited.
 -- Safe at once with others: by id and state; a job that is not waiting stays as it is. The seal is read by the
 -- statement itself.
 with moment as (select {now} as now),
@@ -18,7 +18,9 @@ update {prefix}jobs as job
        timeout = new_job.timeout, keep = new_job.keep, limit_key = new_job.limit_key, key_limit = new_job.key_limit,
        rate_count = new_job.rate_count, rate_per = new_job.rate_per, batch_id = new_job.batch_id,
        parent_id = new_job.parent_id, schedule_id = new_job.schedule_id, tags = new_job.tags, meta = new_job.meta,
-       version = job.version + 1
+       version = job.version + 1,
+       attempt = 0, crashes = 0, interrupts = 0, cancel_requested = null,
+       error_kind = null, progress = null, checkpoint = null
   from new_job
  where job.id = %(holder)s and job.state = 'waiting' and job.hold is distinct from 'broken'
 returning job.id
