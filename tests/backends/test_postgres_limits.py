@@ -391,6 +391,18 @@ class TestOnceKeys:
         assert raw(postgres_store, "select count(*) from {prefix}jobs where once_key is not null") == [(1,)]
         assert [row.id for row in postgres_store.get([job.id for job in jobs])] == [jobs[1].id]
 
+    def test_jobs_of_one_call_are_settled_in_its_order(self, postgres_store: PostgresBackend) -> None:
+        """Whichever of its keys a job lacks: those before it in the call come first, and of replacers the last wins."""
+        once = {"once_key": "o", "once_until": 1 << 60}
+        holder = factory.new_job(**once)
+        postgres_store.enqueue([holder])
+        jobs = [factory.new_job(unique_key="u", **once), factory.new_job(unique_key="u")]
+        answers = postgres_store.enqueue(jobs)
+        assert answers == [(Fate.KEY_TAKEN, holder.id), (Fate.STORED, jobs[1].id)]
+        several = [factory.new_job(args=f"[{number}]", replaces=True, **once) for number in range(3)]
+        assert postgres_store.enqueue(several) == [(Fate.REPLACED, holder.id)] * 3
+        assert factory.row_of(postgres_store, holder.id).args == "[2]"
+
     def test_what_is_over_is_forgotten_by_prune(self, postgres_store: PostgresBackend) -> None:
         """Once keys and counted starts whose time has come go, some at a time; the others stay."""
         raw(

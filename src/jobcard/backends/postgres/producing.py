@@ -87,10 +87,14 @@ class Enqueue:
         """Store them; one answer each, in order. ring: what tells the engines, on the same trip."""
         self._ring = ring
         turns: list[list[int]] = [[]]
-        seen: dict[bytes, int] = {}
+        seen: dict[bytes | str | None, int] = {}
+        once = takes_once(self._jobs)
         for place, job in enumerate(self._jobs):
-            # An id for the second time has to wait for what becomes of the first.
-            turn = seen[job.id] = seen.get(job.id, -1) + 1
+            # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
+            # the first job with it may be kept out by its once key.
+            keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
+            turn = max(seen.get(key, -1) for key in keys) + 1
+            seen.update(dict.fromkeys(keys, turn))
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(place)
@@ -100,7 +104,8 @@ class Enqueue:
 
     def _settle(self, places: list[int]) -> None:
         for _ in range(_ROUNDS):
-            places = self._explain(self._store(places))
+            # In the order of the call: of several that replace one the last has its way.
+            places = sorted(self._explain(sorted(self._store(places))))
             if not places:
                 return
         raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
@@ -172,7 +177,7 @@ class Enqueue:
         """Write jobs over those that wait; the places of those that found theirs waiting no more."""
         if not replaced:
             return []
-        # By the job that is written over, as everybody who replaces several; of those of one the last has its way.
+        # By the job that is written over, as everybody does who replaces several.
         ordered = sorted(replaced, key=lambda each: each[1])
         steps = []
         for place, holder in ordered:
