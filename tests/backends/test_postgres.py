@@ -12,14 +12,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from helpers.postgres import new_prefix, raw
+from helpers.postgres import new_prefix, plan_of, raw
 from jobcard.backends import registry
 from jobcard.backends.base import Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
 from jobcard.backends.postgres import PostgresBackend, changes
-from jobcard.backends.postgres.connection import Connection, Step
+from jobcard.backends.postgres.connection import Step
 from jobcard.backends.postgres.errors import translate
 from jobcard.backends.postgres.options import read_options
-from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
 from jobcard.backends.ready import make_ready
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
@@ -69,7 +68,7 @@ class TestTables:
         raw(postgres_store, "insert into {prefix}other values (7)")
         factory.enqueue(postgres_store)
         postgres_store.truncate()
-        assert postgres_store.rollback() == 1
+        assert [postgres_store.rollback() for _ in range(3)] == [2, 1, None]
         assert raw(postgres_store, "select n from {prefix}other") == [(7,)]
         found = raw(postgres_store, "select relname from pg_class where relname like '{prefix}%%' and relkind <> 'i'")
         assert found == [(f"{postgres_store._options.prefix}other",)]
@@ -100,12 +99,12 @@ class TestTables:
         stores = [opened(schema=schema, prefix="x_") for schema in schemas]
         with pytest.raises(SchemaVersionError):
             stores[0].check_schema()
-        assert [store.migrate() for store in stores] == [[1], [1]]
+        assert [store.migrate() for store in stores] == [[1, 2], [1, 2]]
         assert [store.migrate() for store in stores] == [[], []]
         factory.enqueue(stores[0])
         assert [store.tally().counts["waiting"] for store in stores] == [1, 0]
         tables = raw(stores[0], "select count(*) from pg_tables where schemaname = %s", schemas[0])
-        assert tables == [(5,)]
+        assert tables == [(7,)]
         assert stores[0].facts().size_bytes
 
     def test_eight_that_start_together_migrate_once(self, postgres_url: str) -> None:
@@ -113,7 +112,7 @@ class TestTables:
         for _ in range(3):
             schema = f"jobs_{secrets.token_hex(3)}"
             stores = [PostgresBackend(postgres_url, schema=schema) for _ in range(8)]
-            assert sorted(at_once([store.migrate for store in stores])) == [[]] * 7 + [[1]]
+            assert sorted(at_once([store.migrate for store in stores])) == [[]] * 7 + [[1, 2]]
             assert at_once([store.check_schema for store in stores]) == [None] * 8
             for store in stores:
                 store.close()
@@ -128,7 +127,7 @@ class TestTables:
             admin.execute(sql.SQL("create schema {0} authorization {0}").format(sql.Identifier(name)))
         _, _, place = postgres_url.rpartition("@")
         url = f"postgresql://{name}:x@{place}"
-        assert opened(url, schema=name).migrate() == [1]
+        assert opened(url, schema=name).migrate() == [1, 2]
         with pytest.raises(ConfigError, match="may not do that"):
             opened(url, schema=f"{name}_2").migrate()
         with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -427,35 +426,13 @@ def quiet_store(postgres_urls: tuple[str, str]) -> Iterator[PostgresBackend]:
 class TestPlans:
     """As the planner makes them with statistics of a quiet moment, when every partial index looks empty."""
 
-    def plan(self, store: PostgresBackend, text: str) -> str:
-        """The plan that every later call of this statement takes."""
-        nothing, no_text, no_id = Numbers([]), Texts([]), Ids([])
-        values = {
-            "now": None, "refs": nothing, "tokens": nothing, "results": no_text, "started_ago": nothing, "count": 0,
-            "owner": "x", "lease": 1, "queues": no_text, "most": nothing, "total": 1, "owners": no_text,
-            "lapsed": True, "after": 0, "limit": 5, "ids": no_id, "id": Id(bytes(16)),
-            "keys": no_text, "names": no_text,
-            "state": "failed", "before": 0, "age": None, "keep": 20, "characters": 9, "first": 0, "end": 1, "step": 1,
-            "touched_since": 0, "queue": "x", "ref": 1,
-        }  # fmt: skip
-        connection = Connection(store._options)
-        cursor = connection.raw.execute("begin", prepare=False)
-        cursor.execute(text, values, prepare=True)
-        [(name, parameters)] = cursor.execute(
-            "select name, cardinality(parameter_types) from pg_prepared_statements where not from_sql", prepare=False
-        ).fetchall()
-        arguments = f"({', '.join(['null'] * parameters)})" if parameters else ""
-        lines = cursor.execute(f"explain (costs off) execute {name}{arguments}", prepare=False).fetchall()
-        connection.close()
-        return "\n".join(line for (line,) in lines).replace(store._options.prefix, "")
-
     @pytest.mark.parametrize(
         ("name", "indexes"),
         [
             ("claim", {"jobs_claim", "jobs_pkey"}),
             ("candidates", {"jobs_claim"}),
             ("release", {"jobs_due", "jobs_pkey"}),
-            ("news", {"jobs_due", "jobs_cancels"}),
+            ("news", {"jobs_due", "jobs_cancels", "jobs_keyed"}),
             ("complete", {"jobs_pkey"}),
             ("lock", {"jobs_pkey"}),
             ("renew", {"jobs_pkey"}),
@@ -474,18 +451,30 @@ class TestPlans:
             ("chart", {"jobs_created", "jobs_held", "jobs_finished"}),
             ("touched", {"jobs_created", "jobs_held", "jobs_finished"}),
             ("tally", {"jobs_claim", "jobs_due", "jobs_held", "jobs_finished"}),
+            ("queue_use", {"jobs_held", "starts_live"}),
+            ("key_use", {"jobs_limited", "starts_live"}),
+            ("behind", {"jobs_pkey", "jobs_limited"}),
+            ("keep_out", {"jobs_pkey"}),
+            ("leave_in_line", {"jobs_pkey"}),
+            ("in_line", {"jobs_claim"}),
+            ("let_in", {"jobs_limited", "jobs_pkey"}),
+            ("held_keys", {"jobs_limited"}),
+            ("find_once_keys", {"once_pkey", "jobs_id"}),
+            ("replace", {"jobs_id"}),
+            ("forget_once", {"once_pkey", "once_until"}),
+            ("forget_starts", {"starts_until"}),
         ],
     )
     def test_each_statement_walks_its_index(self, quiet_store: PostgresBackend, name: str, indexes: set[str]) -> None:
         """No statement walks the table, or an index that is not made for it."""
-        plan = self.plan(quiet_store, quiet_store._sql[name].replace("{what}", "*"))
+        plan = plan_of(quiet_store, quiet_store._sql[name].replace("{what}", "*"))
         assert set(re.findall(r"using (\w+)", plan)) == indexes, plan
         assert "Seq Scan on jobs" not in plan
 
-    @pytest.mark.parametrize("name", ["claim", "candidates", "release", "news"])
+    @pytest.mark.parametrize("name", ["claim", "candidates", "release", "news", "behind", "held_keys"])
     def test_what_comes_first_is_not_sorted(self, quiet_store: PostgresBackend, name: str) -> None:
         """The line and the due jobs are read from their front."""
-        assert "Sort" not in self.plan(quiet_store, quiet_store._sql[name].replace("{what}", "*"))
+        assert "Sort" not in plan_of(quiet_store, quiet_store._sql[name].replace("{what}", "*"))
 
     def test_an_outcome_goes_by_number(self, quiet_store: PostgresBackend) -> None:
         """Each job that changes is looked up by its number, though the guard names states."""

@@ -15,8 +15,12 @@ from psycopg import sql
 from helpers.servers import Postgres, using
 from jobcard.backends.base import Backend
 from jobcard.backends.postgres import PostgresBackend
+from jobcard.backends.postgres.connection import Connection
+from jobcard.backends.postgres.rows import column
+from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
 from jobcard.conformance import Harness
 from jobcard.core.clock import FrozenClock
+from jobcard.core.job import NewJob
 
 _prefixes = (f"t{number}_" for number in count())
 
@@ -70,3 +74,29 @@ def raw(store: PostgresBackend, statement: str, *values: object) -> list[tuple[A
     with store._pool.use() as connection:
         cursor = connection.raw.execute(statement.replace("{prefix}", store._options.prefix), values or None)
         return cursor.fetchall() if cursor.description is not None else []
+
+
+def plan_of(store: PostgresBackend, text: str) -> str:
+    """The plan that every later call of this statement takes."""
+    nothing, no_text, no_id = Numbers([]), Texts([]), Ids([])
+    values = {
+        "now": None, "refs": nothing, "tokens": nothing, "results": no_text, "started_ago": nothing, "count": 0,
+        "owner": "x", "lease": 1, "queues": no_text, "most": nothing, "total": 1, "owners": no_text,
+        "lapsed": True, "after": 0, "limit": 5, "ids": no_id, "id": Id(bytes(16)),
+        "keys": no_text, "names": no_text,
+        "state": "failed", "before": 0, "age": None, "keep": 20, "characters": 9, "first": 0, "end": 1, "step": 1,
+        "touched_since": 0, "queue": "x", "ref": 1, "keyed": False, "holds": no_text, "untils": nothing,
+        "slots": nothing, "used": nothing, "behind": "", "holder": Id(bytes(16)),
+    }  # fmt: skip
+    if "new_job" in text:
+        values |= {name: column(name, ()) for name in NewJob._fields}
+    connection = Connection(store._options)
+    cursor = connection.raw.execute("begin", prepare=False)
+    cursor.execute(text, values, prepare=True)
+    [(name, parameters)] = cursor.execute(
+        "select name, cardinality(parameter_types) from pg_prepared_statements where not from_sql", prepare=False
+    ).fetchall()
+    arguments = f"({', '.join(['null'] * parameters)})" if parameters else ""
+    lines = cursor.execute(f"explain (costs off) execute {name}{arguments}", prepare=False).fetchall()
+    connection.close()
+    return "\n".join(line for (line,) in lines).replace(store._options.prefix, "")

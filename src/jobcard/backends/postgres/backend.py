@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from jobcard.backends.base import (
     Enqueued,
     Exchanged,
     Facts,
+    Fate,
     Filter,
     Held,
     Listed,
@@ -31,7 +32,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import changes, checkup, grants, lookup, wake
+from jobcard.backends.postgres import admission, changes, checkup, grants, lookup, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
@@ -47,6 +48,7 @@ from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
@@ -57,6 +59,8 @@ _R = TypeVar("_R")
 _SCHEMA_PATIENCE = 60.0
 """Seconds: another process may be in the middle of the same migration."""
 
+_KEYS_AT_ONCE = 200
+"""So many limit keys are looked at in one transaction."""
 
 _verb = Verb()
 
@@ -116,6 +120,9 @@ class PostgresBackend:
             answers = Enqueue(connection, self._sql, jobs, now=self._now()).run(ring=ring)
         if ring is None and self._options.listen:
             self._bell.ring_later()
+        elif any(answer.fate is Fate.REPLACED for answer in answers):
+            # After the ring of the first trip.
+            self._ring()
         return answers
 
     # -- holding
@@ -129,10 +136,14 @@ class PostgresBackend:
         outcomes: Sequence[Outcome] = (),
         want: Want = NOTHING,
         lease: int = 0,
+        freed: Collection[str] = (),
     ) -> Exchanged:
-        """Release due jobs, settle what ended, claim what is wanted, in one round trip and one commit."""
+        """Release due jobs, settle what ended, claim what is wanted, in one round trip and one commit.
+
+        Some more trips where limits count.
+        """
         with self._pool.use() as connection:
-            answer = Exchange(
+            exchange = Exchange(
                 connection,
                 self._sql,
                 owner=owner,
@@ -141,8 +152,10 @@ class PostgresBackend:
                 outcomes=tuple(outcomes),
                 want=want,
                 lease=lease,
-            ).run()
-        if any(outcome.then for outcome in outcomes):
+                freed=freed,
+            )
+            answer = exchange.run()
+        if exchange.has_news:
             self._ring()
         return answer
 
@@ -169,6 +182,24 @@ class PostgresBackend:
             return lookup.find_held(
                 connection, self._sql, owners, lapsed=lapsed, limit=limit, after=first, now=self._now()
             )
+
+    @_verb
+    def let_in(self, limit: int) -> int:
+        """Put at most so many jobs back in line whose limit key has room again; how many."""
+        number, last = 0, ""
+        with self._pool.use() as connection:
+            while number < limit:
+                values = {"behind": last, "limit": _KEYS_AT_ONCE}
+                keys = [key for (key,) in connection.execute(self._sql["held_keys"], values)]
+                if keys:
+                    [[let_in]] = connection.run(admission.let_in(self._sql, keys, limit - number))[-1]
+                    number += let_in
+                    last = keys[-1]
+                if len(keys) < _KEYS_AT_ONCE:
+                    break
+        if number:
+            self._ring()
+        return number
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -234,6 +265,9 @@ class PostgresBackend:
                 if total < limit:
                     left = {"state": state, "limit": limit - total, "now": self._now()}
                     total += self._number(look, {**values, **left})
+        over = {"limit": limit, "now": self._now()}
+        with self._pool.use() as connection:
+            connection.run([Step(self._sql["forget_once"], over), Step(self._sql["forget_starts"], over)])
         return total
 
     @_verb
@@ -294,6 +328,21 @@ class PostgresBackend:
         """The whole store's figures."""
         with self._pool.use() as connection:
             return lookup.tally(connection, self._sql, self._now())
+
+    @_verb
+    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+        """How far the limits of these queues and limit keys are used now."""
+        known = [[name for name in names if lookup.can_be_stored(name)] for names in (queues, keys)]
+        with self._pool.use() as connection:
+            used = connection.run(
+                [
+                    admission.use_of_queues(self._sql, known[0], self._now()),
+                    admission.use_of_keys(self._sql, known[1], self._now()),
+                ]
+            )
+        of_queues, of_keys = map(admission.to_uses, used)
+        none = Use(0)
+        return {queue: of_queues.get(queue, none) for queue in queues}, {key: of_keys.get(key, none) for key in keys}
 
     # -- small records
 

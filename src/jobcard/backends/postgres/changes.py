@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from jobcard.backends.base import Outcome
 from jobcard.backends.postgres.connection import Step
-from jobcard.backends.postgres.producing import in_order, queues_of
+from jobcard.backends.postgres.producing import firsts, in_order, queues_of, storing, takes_once
 from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of
 from jobcard.backends.postgres.values import Id, Numbers, Texts
+from jobcard.core.job import NewJob
 from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
 
 Sql = Mapping[str, str]
@@ -34,9 +35,10 @@ class Form(NamedTuple):
     has_error: bool
     has_lines: bool
     has_followers: bool
+    has_once: bool
 
 
-def form_of(change: Change, *, followed: bool = False) -> Form:
+def form_of(change: Change, then: Sequence[NewJob] = ()) -> Form:
     """The form of a change; `InvalidJobError` when it sets what no change may set."""
     check_settable(change.sets)
     return Form(
@@ -48,7 +50,8 @@ def form_of(change: Change, *, followed: bool = False) -> Form:
         hold=change.hold,
         has_error=change.error is not None,
         has_lines=bool(change.lines),
-        has_followers=followed,
+        has_followers=bool(then),
+        has_once=takes_once(then),
     )
 
 
@@ -74,6 +77,7 @@ def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) ->
         values["line_texts"] = Texts(line for _, _, line in lines)
     if form.has_followers:
         followers = [(outcome.ref, job) for outcome in outcomes for job in outcome.then]
+        followers = [followers[place] for place in firsts([job for _, job in followers])]
         ordered = in_order([job for _, job in followers])
         values |= columns_of([followers[place][1] for place in ordered])
         values["leaders"] = Numbers(followers[place][0] for place in ordered)  # type: ignore[misc]
@@ -113,8 +117,9 @@ def _scalar(name: str, value: object) -> object:
 
 
 def _further(sql: Sql, form: Form, lines: str) -> list[str]:
-    parts = (("add_attempts", form.has_error), (lines, form.has_lines), ("add_followers", form.has_followers))
-    return [sql[name] for name, wanted in parts if wanted]
+    parts = (("add_attempts", form.has_error), (lines, form.has_lines))
+    texts = [sql[name] for name, wanted in parts if wanted]
+    return [*texts, storing(sql, "add_followers", once=form.has_once)] if form.has_followers else texts
 
 
 @lru_cache(maxsize=256)

@@ -243,6 +243,14 @@ class Connection:
         with driver_errors:
             return self._rows(self._send(step))
 
+    def ask_all(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run statements inside a transaction, in one round trip; the rows of each."""
+        self._raw.deadline = time.monotonic() + self._limit
+        with driver_errors:
+            with self._raw.pipeline():
+                cursors = [self._send(step) for step in steps]
+            return [self._rows(cursor) for cursor in cursors]
+
     def _send(self, step: Step) -> psycopg.Cursor[Row]:
         cursor = self._raw.cursor(binary=True)
         return cursor.execute(step.sql, step.values, prepare=step.prepare and not self._pooled)

@@ -4,19 +4,25 @@
 
 All of it is sent before the first answer is read. When the server cannot take a value the whole is undone and done
 again step by step, each write under a savepoint of its own.
+
+Where limits count it takes some more trips, still in one commit: what may be claimed is known only after a look at what
+is at work. A claim of the hot path passes over jobs with a limit key, and the news say that there are some: they are
+claimed then, in a transaction of their own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.postgres import changes
+from jobcard.backends.base import NO_COMPLETIONS, Completions, Exchanged, Outcome, Refusal, Verdict, Want
+from jobcard.backends.postgres import admission, changes
 from jobcard.backends.postgres.connection import Connection, Row, Step
+from jobcard.backends.postgres.producing import once_names
 from jobcard.backends.postgres.rows import place_in_line, to_claimed
 from jobcard.backends.postgres.values import Numbers, Texts
+from jobcard.core import rates
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
 from jobcard.core.states import AT_WORK, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, StoreMovedError
@@ -25,6 +31,9 @@ _log = logging.getLogger("jobcard.store")
 
 _Missing = tuple[Ref, int, frozenset[JobState]]
 """A write that changed nothing: its ref and token, and the states it may start from."""
+
+
+_Run = Callable[[Sequence[Step]], list[list[Row]]]
 
 
 class Exchange:
@@ -41,6 +50,7 @@ class Exchange:
         outcomes: Sequence[Outcome],
         want: Want,
         lease: int,
+        freed: Collection[str] = (),
     ) -> None:
         self._connection = connection
         self._sql = sql
@@ -50,11 +60,20 @@ class Exchange:
         self._outcomes = outcomes
         self._want = want
         self._lease = lease
+        self._freed = freed
+        self._limited = [queue for queue, most in want.queues if most > 0 and queue in want.limits]
         self._refusals: list[Refusal] = []
+        self.has_news = False
+        """Jobs came in line, or a place for them is free: whoever waits for jobs wants to know."""
 
-    def run(self) -> Exchanged:
-        """All of it at once, or step by step when something in it cannot be stored."""
+    def run(self, *, limited: bool = False) -> Exchanged:
+        """All of it at once, or step by step when something in it cannot be stored.
+
+        limited: there are limits to look at, though neither a queue nor an end speaks of them.
+        """
         try:
+            if self._wants_jobs() and (limited or self._limited or self._freed):
+                return self._connection.again(self._limitedly)
             return self._at_once()
         except InvalidJobError:
             # Undone: none of it is stored.
@@ -62,12 +81,31 @@ class Exchange:
         except CorruptRecordError:
             if not self._take_out_damaged():
                 raise
-            return self.run()
+            return self.run(limited=limited)
 
     # -- all at once
 
     def _at_once(self) -> Exchanged:
-        steps = [self._release()]
+        steps, missing_in = self._settling()
+        settling = len(steps)
+        if self._wants_jobs():
+            steps.append(self._claim(self._want, keyed=False))
+        claiming = len(steps)
+        if looks := self._settled and self._want.limits:
+            steps += [self._use(), self._in_line()]
+        steps.append(self._news())
+
+        answers = self._connection.run(steps)
+        claimed = self._sorted(answers[settling]) if claiming > settling else []
+        self._notice(answers[:settling], claimed, *(answers[claiming:-1] if looks else ([], [])))
+        [news] = answers[-1]
+        answer = self._answer(claimed, news, self._explained(missing_in(answers), claimed, self._connection.run))
+        passed_over = news[-1]
+        return self._with_keyed(answer) if passed_over else answer
+
+    def _settling(self) -> tuple[list[Step], Callable[[Sequence[list[Row]]], list[_Missing]]]:
+        """The steps before the claim, and how to read from their answers which writes changed nothing."""
+        steps = [*self._lock_names(), self._release()]
         groups = _grouped(self._outcomes)
         completed = -1
         if self._outcomes:
@@ -78,18 +116,78 @@ class Exchange:
         applied = len(steps)
         steps += [changes.apply(self._sql, form, group, self._now) for form, group in groups]
         steps += self._trim(self._outcomes)
-        if self._wants_jobs():
-            steps.append(self._claim())
-        steps.append(self._news())
+        steps += admission.let_in(self._sql, self._freed)
 
-        answers = self._connection.run(steps)
-        missing: list[_Missing] = []
-        if completed >= 0:
-            missing += _not_completed(self._completions, answers[completed])
-        for (_, group), changed in zip(groups, answers[applied:], strict=False):
-            missing += _not_applied(group, changed)
-        claimed = self._sorted(answers[-2]) if self._wants_jobs() else []
-        return self._answer(claimed, answers[-1][0], self._explained(missing, claimed))
+        def missing_in(answers: Sequence[list[Row]]) -> list[_Missing]:
+            missing: list[_Missing] = []
+            if completed >= 0:
+                missing += _not_completed(self._completions, answers[completed])
+            for (_, group), changed in zip(groups, answers[applied:], strict=False):
+                missing += _not_applied(group, changed)
+            return missing
+
+        return steps, missing_in
+
+    def _notice(
+        self, settling: Sequence[list[Row]], claimed: Sequence[Claimed], uses: Sequence[Row], waiting: Sequence[Row]
+    ) -> None:
+        """See whether others have something to do now. settling: the answers to the steps before the claim."""
+        let_in = settling[-1][0][0] if self._freed else 0
+        self.has_news = (
+            any(outcome.then for outcome in self._outcomes)
+            or let_in > sum(claim.limit_key in self._freed for claim in claimed)
+            or admission.leaves_room(self._want.limits, uses, waiting, claimed, self._settled)
+        )
+
+    # -- where limits count
+
+    def _limitedly(self) -> Exchanged:
+        with self._connection.transaction():
+            self._refusals.clear()
+            steps, missing_in = self._settling()
+            *answers, uses = self._connection.ask_all([*steps, self._use()])
+            refusals = self._explained(missing_in(answers), [], self._connection.ask_all)
+            return self._enter(answers, uses, refusals)
+
+    def _enter(self, settling: Sequence[list[Row]], uses: Sequence[Row], refusals: list[Refusal]) -> Exchanged:
+        """Claim what limits let in, inside a transaction. settling: the answers to the steps before."""
+        entrance = admission.Entrance(
+            self._connection.ask_all,
+            self._sql,
+            now=self._now,
+            want=self._want,
+            locked=self._freed,
+            uses=uses,
+            claim=lambda want: self._sorted(self._ask(self._claim(want, keyed=True))),
+        )
+        claimed = self._in_order(entrance.walk())
+        *_, waiting, news = self._connection.ask_all([*entrance.closing(), self._in_line(), self._news()])
+        self._notice(settling, claimed, uses, waiting)
+        answer = self._answer(claimed, news[0], refusals)
+        times = (answer.next_due, entrance.next_due(waiting))
+        return answer._replace(next_due=min((time for time in times if time is not None), default=None))
+
+    def _with_keyed(self, answer: Exchanged) -> Exchanged:
+        """After a claim that passed over jobs with limit keys: claim those, too, where there is room for more."""
+        found = Counter(claim.queue for claim in answer.claimed)
+        total = self._want.total - len(answer.claimed)
+        queues = [(queue, most - found[queue]) for queue, most in self._want.queues]
+        if total <= 0 or not any(most > 0 for _, most in queues):
+            return answer
+        rest = Exchange(
+            self._connection,
+            self._sql,
+            owner=self._owner,
+            now=self._now,
+            completions=NO_COMPLETIONS,
+            outcomes=(),
+            want=Want(queues, total),
+            lease=self._lease,
+        )
+        more = rest.run(limited=True)
+        return more._replace(
+            claimed=self._in_order([*answer.claimed, *more.claimed]), refusals=[*answer.refusals, *more.refusals]
+        )
 
     # -- step by step
 
@@ -97,16 +195,15 @@ class Exchange:
         connection = self._connection
         with connection.transaction():
             self._refusals.clear()
-            self._ask(self._release())
-            self._ask(self._lock())
+            self._connection.ask_all([*self._lock_names(), self._release(), self._lock()])
             for ref, token, result, ago in zip(*self._completions, strict=True):
                 one = Completions([ref], [token], [result], [ago])
                 self._settle(ref, token, AT_WORK, lambda one=one: _is_done(self._ask(self._complete(one))))  # type: ignore[misc]
             for outcome in self._outcomes:
                 sources = outcome.change.sources
                 self._settle(outcome.ref, outcome.token, sources, lambda outcome=outcome: self._apply(outcome))  # type: ignore[misc]
-            claimed = self._sorted(self._ask(self._claim())) if self._wants_jobs() else []
-            return self._answer(claimed, self._ask(self._news())[0], [])
+            *let_in, uses = self._connection.ask_all([*admission.let_in(self._sql, self._freed), self._use()])
+            return self._enter(let_in, uses, [])
 
     def _settle(self, ref: Ref, token: int, sources: frozenset[JobState], write: Callable[[], bool]) -> None:
         try:
@@ -119,7 +216,7 @@ class Exchange:
             self._refusals += self._verdicts([(ref, token, sources)], self._ask(self._standing([ref])))
 
     def _apply(self, outcome: Outcome) -> bool:
-        form = changes.form_of(outcome.change, followed=bool(outcome.then))
+        form = changes.form_of(outcome.change, outcome.then)
         changed = self._ask(changes.apply(self._sql, form, [outcome], self._now))
         for step in self._trim([outcome]):
             self._ask(step)
@@ -129,6 +226,18 @@ class Exchange:
         return self._connection.ask(step)
 
     # -- the steps
+
+    def _lock_names(self) -> list[Step]:
+        """What is waited for before anything else, in one order: limited queues, and once keys of jobs that follow."""
+        names = {rates.of_queue(queue) for queue in self._limited}
+        names |= once_names(job for outcome in self._outcomes for job in outcome.then)
+        return admission.lock(self._sql, names)
+
+    def _use(self) -> Step:
+        return admission.use_of_queues(self._sql, list(self._want.limits), self._now)
+
+    def _in_line(self) -> Step:
+        return admission.in_line(self._sql, self._want.limits)
 
     def _release(self) -> Step:
         return Step(self._sql["release"], {"now": self._now})
@@ -161,23 +270,29 @@ class Exchange:
             steps.append(Step(self._sql["trim_lines"], values))
         return steps
 
-    def _claim(self) -> Step:
-        wanted = [(queue, most) for queue, most in self._want.queues if most > 0]
+    def _claim(self, want: Want, *, keyed: bool) -> Step:
+        wanted = [(queue, most) for queue, most in want.queues if most > 0]
         values = {
             "now": self._now,
             "owner": self._owner,
             "lease": self._lease,
             "queues": Texts(queue for queue, _ in wanted),
             "most": Numbers(most for _, most in wanted),
-            "total": self._want.total,
+            "total": want.total,
+            "keyed": keyed,
         }
         return Step(self._sql["claim"], values)
 
     def _news(self) -> Step:
-        return Step(self._sql["news"], {"now": self._now, "owner": self._owner})
+        queues = Texts(queue for queue, most in self._want.queues if most > 0)
+        return Step(self._sql["news"], {"now": self._now, "owner": self._owner, "queues": queues})
 
     def _standing(self, refs: Sequence[Ref]) -> Step:
         return Step(self._sql["standing"], {"refs": Numbers(refs)})  # type: ignore[arg-type]
+
+    @property
+    def _settled(self) -> int:
+        return len(self._completions.refs) + len(self._outcomes)
 
     def _wants_jobs(self) -> bool:
         return self._want.total > 0 and any(most > 0 for _, most in self._want.queues)
@@ -185,7 +300,7 @@ class Exchange:
     # -- the answer
 
     def _answer(self, claimed: list[Claimed], news: Row, refusals: list[Refusal]) -> Exchanged:
-        settings, due, canceled, reasons = news
+        settings, due, canceled, reasons, _ = news
         return Exchanged(
             claimed=claimed,
             refusals=[*self._refusals, *refusals],
@@ -195,14 +310,16 @@ class Exchange:
         )
 
     def _sorted(self, rows: Sequence[Row]) -> list[Claimed]:
-        claimed = list(map(to_claimed, rows))
+        return self._in_order(list(map(to_claimed, rows)))
+
+    def _in_order(self, claimed: list[Claimed]) -> list[Claimed]:
         claimed.sort(key=place_in_line)
         if len(self._want.queues) > 1:
             places = {queue: place for place, (queue, _) in enumerate(self._want.queues)}
             claimed.sort(key=lambda claim: places[claim.queue])
         return claimed
 
-    def _explained(self, missing: list[_Missing], claimed: Sequence[Claimed]) -> list[Refusal]:
+    def _explained(self, missing: list[_Missing], claimed: Sequence[Claimed], run: _Run) -> list[Refusal]:
         """Look once at the jobs that did not change: was it ours before, or is the claim gone?"""
         if not missing:
             return []
@@ -211,7 +328,7 @@ class Exchange:
         has_followers = any(outcome.then for outcome in self._outcomes)
         if has_followers:
             steps.append(Step(self._sql["seal"]))
-        standing, *seal = self._connection.run(steps)
+        standing, *seal = run(steps)
         # What this very exchange has claimed stood, when the write came, one token lower and in line.
         ours = {claim.ref: claim.token - 1 for claim in claimed}
         before = [(n, JobState.WAITING, ours[n]) if n in ours else (n, state, token) for n, state, token in standing]
@@ -249,11 +366,15 @@ class Exchange:
 
 
 def _grouped(outcomes: Sequence[Outcome]) -> list[tuple[changes.Form, list[Outcome]]]:
-    """Outcomes of one form together. Where one job has several, all stay in their order, each by itself."""
-    in_order = len({outcome.ref for outcome in outcomes}) < len(outcomes)
+    """Outcomes of one form together. Where one job has several, all stay in their order, each by itself.
+
+    So they do where two bring jobs with one once key: the second looks after the first.
+    """
+    once = [name for outcome in outcomes if outcome.then for name in once_names(outcome.then)]
+    in_order = len({outcome.ref for outcome in outcomes}) < len(outcomes) or len({*once}) < len(once)
     groups: dict[object, tuple[changes.Form, list[Outcome]]] = {}
     for place, outcome in enumerate(outcomes):
-        form = changes.form_of(outcome.change, followed=bool(outcome.then))
+        form = changes.form_of(outcome.change, outcome.then)
         groups.setdefault((form, place) if in_order else form, (form, []))[1].append(outcome)
     return list(groups.values())
 

@@ -14,19 +14,33 @@ _NOBODY = ("public", "none")  # everybody and nobody, in quotes too
 # `meta` counts the changes of settings, which an enqueue into a new queue is; its version belongs to migrations.
 _ALL = "select, insert, update, delete, truncate"
 
+# What an enqueue that replaces writes over. Not a job's state, who holds it, its token, its result or its keys.
+_CONTENT = ", ".join(
+    (
+        "queue", "name", "init", "args", "kwargs", "priority", "rank", "available_at", "order_at", "hold",
+        "max_attempts", "max_crashes", "backoff", "timeout", "keep", "limit_key", "key_limit", "rate_count", "rate_per",
+        "batch_id", "parent_id", "schedule_id", "tags", "meta", "version",
+        "attempt", "crashes", "interrupts", "cancel_requested", "error_kind", "progress", "checkpoint",
+    )
+)  # fmt: skip
+
 RIGHTS: Mapping[Role, Mapping[str, str]] = {
     Role.ENGINE: {
         "jobs": _ALL,
         "attempts": _ALL,
         "log_lines": _ALL,
         "records": _ALL,
+        "once": _ALL,
+        "starts": _ALL,
         "meta": "select, update (settings)",
     },
     Role.PRODUCER: {
-        "jobs": "select, insert",
+        "jobs": f"select, insert, update ({_CONTENT})",
         "attempts": "select",
         "log_lines": "select",
         "records": "select, insert",
+        "once": "select, insert, update",
+        "starts": "select",
         "meta": "select, update (settings)",
     },
     Role.VIEWER: dict.fromkeys(TABLES, "select"),

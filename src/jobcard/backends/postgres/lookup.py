@@ -62,7 +62,7 @@ def conditions(sql: Sql, where: Filter, before_id: bytes | None = None) -> tuple
             add(f"{column} = any(%({column}s)s)", **{f"{column}s": Texts(_possible(map(str, wanted)))})
     if where.tags:
         add(f"tags is not null and %(tags)s <@ {_TAGS_WRITTEN}", tags=Texts(map(json.dumps, where.tags)))
-    for column, text in (("args", where.args), ("error_kind", where.error_kind)):
+    for column, text in (("args", where.args), ("error_kind", where.error_kind), ("limit_key", where.limit_key)):
         if text is not None:
             add(f"{column} = %({column})s", **{column: _possible([text])[0]})
     if where.batch_id is not None:

@@ -1,13 +1,19 @@
-"""Storing new jobs: in one statement, and a second look at those that were not stored."""
+"""Storing new jobs: in one statement, and a second look at those that were not stored.
+
+Where a job has a once key, the locks of these keys are taken first, on the same trip: so nobody else takes one of them
+between the look whether it is free and the end of the transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
 from jobcard.backends.postgres.connection import Connection, Step
 from jobcard.backends.postgres.rows import columns_of
-from jobcard.backends.postgres.values import Ids, Texts
+from jobcard.backends.postgres.values import Id, Ids, Texts
 from jobcard.core.job import NewJob
 from jobcard.errors import StoreMovedError, StoreUnavailableError
 
@@ -33,6 +39,37 @@ def queues_of(jobs: Sequence[NewJob]) -> Texts:
     return Texts(dict.fromkeys(job.queue for job in jobs))
 
 
+def takes_once(jobs: Iterable[NewJob]) -> bool:
+    """Whether any of these jobs has a once key."""
+    return any(job.once_key is not None for job in jobs)
+
+
+def once_names(jobs: Iterable[NewJob]) -> set[str]:
+    """The names under which the once keys of some jobs are locked."""
+    return {f"once/{job.once_key}" for job in jobs if job.once_key is not None}
+
+
+def firsts(jobs: Iterable[NewJob]) -> list[int]:
+    """The places of those that may go out in one statement: of several with one once key only the first."""
+    seen: set[str | None] = set()
+    places = []
+    for place, job in enumerate(jobs):
+        if job.once_key is None or job.once_key not in seen:
+            places.append(place)
+            seen.add(job.once_key)
+    return places
+
+
+def storing(sql: Mapping[str, str], name: str, *, once: bool) -> str:
+    """A statement that stores jobs; once: such as have once keys, too."""
+    return _storing(sql[name], *((sql["once_free"], sql["take_once"]) if once else ("", "")))
+
+
+@lru_cache(maxsize=64)
+def _storing(text: str, once_free: str, take_once: str) -> str:
+    return text.replace("{once_free}", f" {once_free}").replace("{take_once}", take_once)
+
+
 class Enqueue:
     """One call of `enqueue`, on a connection lent for it."""
 
@@ -43,33 +80,46 @@ class Enqueue:
         self._sql = sql
         self._jobs = jobs
         self._now = now
+        self._ring: Step | None = None
         self._answers: dict[int, Enqueued] = {}
 
     def run(self, *, ring: Step | None) -> list[Enqueued]:
         """Store them; one answer each, in order. ring: what tells the engines, on the same trip."""
+        self._ring = ring
         turns: list[list[int]] = [[]]
-        seen: dict[bytes, int] = {}
+        seen: dict[bytes | str | None, int] = {}
+        once = takes_once(self._jobs)
         for place, job in enumerate(self._jobs):
-            # An id for the second time has to wait for what becomes of the first.
-            turn = seen[job.id] = seen.get(job.id, -1) + 1
+            # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
+            # the first job with it may be kept out by its once key.
+            keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
+            turn = max(seen.get(key, -1) for key in keys) + 1
+            seen.update(dict.fromkeys(keys, turn))
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(place)
         for places in turns:
-            self._settle(places, ring)
-            ring = None
+            self._settle(places)
         return [self._answers[place] for place in range(len(self._jobs))]
 
-    def _settle(self, places: list[int], ring: Step | None) -> None:
+    def _settle(self, places: list[int]) -> None:
         for _ in range(_ROUNDS):
-            places = self._explain(self._store(places, ring))
+            # In the order of the call: of several that replace one the last has its way.
+            places = sorted(self._explain(sorted(self._store(places))))
             if not places:
                 return
         raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
-    def _store(self, places: Sequence[int], ring: Step | None) -> list[int]:
+    def _store(self, places: Sequence[int]) -> list[int]:
         """Store those at these places; the places of those that were not stored."""
         jobs = [self._jobs[place] for place in places]
+        once = takes_once(jobs)
+        if once:
+            sent = firsts(jobs)
+            missing = [places[at] for at in sorted({*range(len(jobs))}.difference(sent))]
+            places, jobs = [places[at] for at in sent], [jobs[at] for at in sent]
+        else:
+            missing = []
         order = in_order(jobs)
         values: dict[str, object] = {
             **columns_of([jobs[at] for at in order]),
@@ -77,11 +127,14 @@ class Enqueue:
             "count": len(jobs),
             "now": self._now,
         }
-        [[(sealed, ids)]] = self._connection.run([Step(self._sql["enqueue"], values)], then=ring)
+        steps = [Step(storing(self._sql, "enqueue", once=once), values)]
+        if once:
+            steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(once_names(jobs))}))
+        [(sealed, ids)] = self._connection.run(steps, then=self._ring)[-1]
+        self._ring = None
         if sealed:
             raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
         stored = None if ids is None else set(ids)
-        missing = []
         for place, job in zip(places, jobs, strict=True):
             if stored is None or job.id in stored:
                 self._answers[place] = Enqueued(Fate.STORED, job.id)
@@ -94,21 +147,53 @@ class Enqueue:
         if not places:
             return []
         jobs = [self._jobs[place] for place in places]
-        found, holders = self._connection.run(
-            [
-                Step(self._sql["find_ids"], {"ids": Ids(job.id for job in jobs)}),
-                Step(self._sql["find_unique_keys"], {"keys": Texts({job.unique_key for job in jobs} - {None})}),
-            ]
-        )
+        steps = [
+            Step(self._sql["find_ids"], {"ids": Ids(job.id for job in jobs)}),
+            Step(self._sql["find_unique_keys"], {"keys": Texts({job.unique_key for job in jobs} - {None})}),
+        ]
+        if takes_once(jobs):
+            keys = Texts({job.once_key for job in jobs} - {None})
+            steps.append(Step(self._sql["find_once_keys"], {"keys": keys, "now": self._now}))
+        found, unique, *once = self._connection.run(steps)
         there = {job_id: content for job_id, *content in found}
-        holder_of: dict[str, bytes] = dict(holders)
+        by_unique: dict[str | None, _Holder] = {key: _Holder(*holder) for key, *holder in unique}
+        by_once: dict[str | None, _Holder] = {key: _Holder(*holder) for rows in once for key, *holder in rows}
         again = []
+        replaced = []
         for place, job in zip(places, jobs, strict=True):
+            holder = by_unique.get(job.unique_key) or by_once.get(job.once_key)
             if job.id in there:
                 same = there[job.id] == [job.name, job.init, job.args, job.kwargs]
                 self._answers[place] = Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
-            elif job.unique_key in holder_of:
-                self._answers[place] = Enqueued(Fate.KEY_TAKEN, holder_of[job.unique_key])
+            elif holder is None:
+                again.append(place)
+            elif job.replaces and holder.waits:
+                replaced.append((place, holder.id))
+            else:
+                self._answers[place] = Enqueued(Fate.KEY_TAKEN, holder.id)
+        return [*again, *self._replace(replaced)]
+
+    def _replace(self, replaced: Sequence[tuple[int, bytes]]) -> list[int]:
+        """Write jobs over those that wait; the places of those that found theirs waiting no more."""
+        if not replaced:
+            return []
+        # By the job that is written over, as everybody does who replaces several.
+        ordered = sorted(replaced, key=lambda each: each[1])
+        steps = []
+        for place, holder in ordered:
+            columns = columns_of([self._jobs[place]])
+            steps.append(Step(self._sql["replace"], {**columns, "holder": Id(holder), "now": self._now}))
+        again = []
+        for (place, holder), rows in zip(ordered, self._connection.run(steps), strict=True):
+            if rows:
+                self._answers[place] = Enqueued(Fate.REPLACED, holder)
             else:
                 again.append(place)
         return again
+
+
+class _Holder(NamedTuple):
+    """Who has a key. waits: what it is to do may be replaced."""
+
+    id: bytes
+    waits: bool

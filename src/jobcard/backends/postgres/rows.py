@@ -15,10 +15,15 @@ CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fiel
 
 _TEXTS = frozenset(
     {"queue", "name", "init", "args", "kwargs", "result", "hold", "state", "backoff", "claimed_by", "cancel_requested",
-     "unique_key", "limit_key", "schedule_id", "reason", "error_kind", "progress", "checkpoint", "tags", "meta"}
+     "unique_key", "once_key", "limit_key", "schedule_id", "reason", "error_kind", "progress", "checkpoint", "tags",
+     "meta"}
 )  # fmt: skip
 IDS = frozenset({"id", "batch_id", "parent_id"})
 NUMBERS = frozenset((*JobRow._fields, *NewJob._fields)) - _TEXTS - IDS
+
+_GIVEN = [name for name in NewJob._fields if name != "replaces"]
+NEW_JOB_COLUMNS = ", ".join(_GIVEN)
+NEW_JOB_VALUES = ", ".join(f"%({name})s" for name in _GIVEN)
 
 to_job = JobRow._make
 to_claimed = Claimed._make
@@ -36,4 +41,10 @@ def column(name: str, values: Iterable[object]) -> Numbers | Texts | Ids:
 
 def columns_of(jobs: Sequence[NewJob]) -> dict[str, object]:
     """New jobs in columns, by the name of the field."""
-    return {name: column(name, values) for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)}
+    columns = zip(NewJob._fields, zip(*jobs, strict=True), strict=True)
+    # What no job has is sent as an empty column: beside longer ones unnest() fills it up with nulls.
+    return {
+        name: column(name, () if values.count(None) == len(values) else values)
+        for name, values in columns
+        if name != "replaces"
+    }

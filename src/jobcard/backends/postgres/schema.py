@@ -10,7 +10,7 @@ from jobcard.backends.postgres.statements import Tables, migrations, statements
 from jobcard.backends.postgres.values import Texts
 from jobcard.errors import ConfigError, SchemaVersionError
 
-TABLES = ("jobs", "attempts", "log_lines", "records", "meta")
+TABLES = ("jobs", "attempts", "log_lines", "records", "once", "starts", "meta")
 
 
 class Schema:

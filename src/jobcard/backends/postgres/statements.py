@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from jobcard.backends.base import RELEASED_AT_ONCE
-from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, JOB_COLUMNS
+from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, JOB_COLUMNS, NEW_JOB_COLUMNS, NEW_JOB_VALUES
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
 
 # The store's time: the server's, read when the statement runs; in tests whatever they say it is.
@@ -50,6 +50,8 @@ def _fill(tables: Tables, parts: Mapping[str, str], text: str) -> str:
         .replace("{schema}", f'"{tables.schema}"')
         .replace("{columns}", JOB_COLUMNS)
         .replace("{claimed_columns}", CLAIMED_COLUMNS)
+        .replace("{new_job_columns}", NEW_JOB_COLUMNS)
+        .replace("{new_job_values}", NEW_JOB_VALUES)
         .replace("{released_at_once}", str(RELEASED_AT_ONCE))
         .replace("{now}", _NOW)
     )

@@ -1,4 +1,5 @@
--- Takes the first waiting jobs of some queues for an owner, attempt and token raised.
+-- Takes the first waiting jobs of some queues for an owner, attempt and token raised; unless `keyed` is true those with
+-- a limit key stay in line, and nobody comes in their stead.
 -- Safe at once with others: a job somebody else is taking is passed over. The list of numbers is made first and once,
 -- so no plan takes more than was asked. RETURNING promises no order: the caller sorts.
 with moment as (select {now} as now)
@@ -18,5 +19,5 @@ update {prefix}jobs as job
                   for no key update skip locked
            ) as found
      limit %(total)s
- ))
+ )) and (%(keyed)s or job.limit_key is null)
 returning {claimed_columns}

@@ -1,4 +1,5 @@
--- The version of settings, how long until the next delayed job is due, and this owner's jobs that shall be canceled.
+-- The version of settings, how long until the next delayed job is due, this owner's jobs that shall be canceled, and
+-- whether in one of some queues a job with a limit key stands in line.
 -- Only reads.
 select (select settings from {prefix}meta),
        (select available_at from {prefix}jobs
@@ -9,4 +10,7 @@ select (select settings from {prefix}meta),
               order by n),
        array(select cancel_requested from {prefix}jobs
               where cancel_requested is not null and claimed_by is not distinct from %(owner)s
-              order by n)
+              order by n),
+       exists (select from {prefix}jobs
+                where queue = any(%(queues)s) and limit_key is not null and state = 'waiting'
+                  and coalesce(hold, '') = '')

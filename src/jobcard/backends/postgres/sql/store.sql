@@ -16,12 +16,14 @@ stored as (
         id, queue, name, init, args, kwargs, priority, rank,
         available_at, order_at, hold, created_at,
         max_attempts, max_crashes, backoff, timeout, keep,
-        unique_key, limit_key, batch_id, parent_id, schedule_id, tags, meta
+        unique_key, once_key, limit_key, key_limit, rate_count, rate_per,
+        batch_id, parent_id, schedule_id, tags, meta
     )
     select id, queue, name, init, args, kwargs, priority, rank,
            due, due + order_offset, case when due > now then 'delay' end, now,
            max_attempts, max_crashes, backoff, timeout, keep,
-           unique_key, limit_key, batch_id, parent_id, schedule_id, tags, new_jobs.meta
+           unique_key, once_key, limit_key, key_limit, rate_count, rate_per,
+           batch_id, parent_id, schedule_id, tags, new_jobs.meta
       from new_jobs
      order by place
         on conflict do nothing

@@ -1,0 +1,14 @@
+-- Takes limits and once keys away; jobs held by a limit go back in line.
+-- Safe from two processes at once: run in one transaction under a lock of its own, which looks at the version again.
+update {prefix}jobs set hold = null where state = 'waiting' and hold is not null and hold = 'limit';
+drop table {prefix}starts;
+drop table {prefix}once;
+drop index {prefix}jobs_keyed;
+drop index {prefix}jobs_limited;
+alter table {prefix}jobs drop column rate_per;
+alter table {prefix}jobs drop column rate_count;
+alter table {prefix}jobs drop column key_limit;
+alter table {prefix}jobs drop column once_key;
+alter table {prefix}jobs drop constraint {bare}jobs_hold_check;
+alter table {prefix}jobs add constraint {bare}jobs_hold_check
+    check (hold in ('delay', 'after', 'batch', 'parked', 'broken'));

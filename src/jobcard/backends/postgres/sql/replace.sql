@@ -1,0 +1,26 @@
+-- Writes a new job over the waiting job that has its key, which begins anew; its id if it still waited.
+-- Safe at once with others: by id and state; a job that is not waiting stays as it is. The seal is read by the
+-- statement itself.
+with moment as (select {now} as now),
+meta as (select seal from {prefix}meta),
+new_job as (
+    select given.*, moment.now, coalesce(given.at, moment.now + given.delay) as due
+      from unnest({new_job_values}) as given ({new_job_columns})
+           cross join moment cross join meta as sealed
+     where sealed.seal is null
+)
+update {prefix}jobs as job
+   set queue = new_job.queue, name = new_job.name, init = new_job.init, args = new_job.args, kwargs = new_job.kwargs,
+       priority = new_job.priority, rank = new_job.rank, available_at = new_job.due,
+       order_at = new_job.due + new_job.order_offset,
+       hold = case when new_job.due > new_job.now then 'delay' end,
+       max_attempts = new_job.max_attempts, max_crashes = new_job.max_crashes, backoff = new_job.backoff,
+       timeout = new_job.timeout, keep = new_job.keep, limit_key = new_job.limit_key, key_limit = new_job.key_limit,
+       rate_count = new_job.rate_count, rate_per = new_job.rate_per, batch_id = new_job.batch_id,
+       parent_id = new_job.parent_id, schedule_id = new_job.schedule_id, tags = new_job.tags, meta = new_job.meta,
+       version = job.version + 1,
+       attempt = 0, crashes = 0, interrupts = 0, cancel_requested = null,
+       error_kind = null, progress = null, checkpoint = null
+  from new_job
+ where job.id = %(holder)s and job.state = 'waiting' and job.hold is distinct from 'broken'
+returning job.id
