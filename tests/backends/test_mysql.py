@@ -373,6 +373,7 @@ def test_a_migration_that_was_killed_goes_on(store: MySQLBackend, direct: Any) -
         factory.complete(store, factory.claimed_job(store))
     run(direct, f"drop table {store._prefix}jobs, {store._prefix}records")
     run(direct, f"drop table {store._prefix}attempts, {store._prefix}log_lines")
+    run(direct, f"drop table {store._prefix}once, {store._prefix}starts, {store._prefix}turns")
     run(direct, f"delete from {store._prefix}meta")
     assert store.migrate() == [1, 2]
     assert len(store.facts().identity) == 32
@@ -684,7 +685,7 @@ def test_no_look_walks_what_has_ended_or_waits_for_its_time(url: str) -> None:
         "list newest": (120, lambda: store.list(Filter(), limit=20)),
         "list touched": (300, lambda: store.list(Filter(touched_since=moment), limit=20)),
         "prune nothing": (
-            80, lambda: store.prune(states=["completed", "failed"], finished_before=5, age=10**15, limit=100),
+            120, lambda: store.prune(states=["completed", "failed"], finished_before=5, age=10**15, limit=100),
         ),
         "prune some": (300, lambda: store.prune(states=["completed"], finished_before=10**18, age=None, limit=10)),
         "count to a limit": (400, lambda: store.count(Filter(states=["completed", "claimed"]), limit=30)),

@@ -157,7 +157,18 @@ class TestStatements:
         of_mysql, of_sample = Statements(MYSQL, "t_"), Statements(PG8000Backend.dialect, "t_")
         assert "from t_jobs force index (by_line)\n" in of_mysql["claim"] and "order by `rank`" in of_mysql["claim"]
         assert "from t_jobs\n" in of_sample["claim"] and 'order by "rank"' in of_sample["claim"]
-        left = {"assignments", "result", "source", "started_ago", "state", "queue", "wanted", "where", "collation"}
+        left = {
+            "assignments",
+            "result",
+            "source",
+            "started_ago",
+            "state",
+            "queue",
+            "until",
+            "wanted",
+            "where",
+            "collation",
+        }
         for sql in (of_mysql, of_sample):
             up = [text for migration in sql.migrations() for text in migration.up]
             assert {word for text in [*sql.values(), *up] for word in re.findall(r"\{(\w+)", text)} <= left
