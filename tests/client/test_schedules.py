@@ -20,9 +20,12 @@ from jobcard import (
     JobClass,
     Schedule,
     ScheduleNotFoundError,
+    Unique,
     UnknownJobError,
 )
 from jobcard.backends.base import RecordKind
+from jobcard.core import limits
+from jobcard.core.unique import overlap_key, tick_key
 
 SECOND = timedelta(seconds=1)
 
@@ -324,3 +327,25 @@ class TestInTests:
                 t.advance(3_600)
                 t.drain()
                 assert [job.result for job in jobs.iterate()] == [3]
+
+
+def test_a_job_that_is_unique_for_a_time_says_what_its_ticks_are(jobs: Jobcard) -> None:
+    """A tick is one job by itself; what holds while a job lives holds for those of ticks, too. Nothing is opened."""
+
+    @jobs.job(name="daily", unique=Unique(per="day"))
+    def daily() -> None: ...
+
+    for unique in ({}, {"unique": Unique(per="ever")}):
+        with pytest.raises(ConfigError, match="unique=None"):
+            jobs.schedule("x", "@hourly", daily, **unique)
+        with pytest.raises(ConfigError, match="unique=None"):
+            jobs.schedule("x", "@hourly", "daily", **unique)
+    jobs.schedule("x", "@hourly", daily, unique=None)
+    jobs.schedule("y", "@hourly", daily, unique=True)
+    assert [each.name for each in jobs.schedules.list()] == ["x", "y"]
+
+
+def test_no_job_has_the_key_of_a_tick() -> None:
+    """Names hold no "#", and the keys of ticks begin with it."""
+    for key in (tick_key("nightly", 0), overlap_key("nightly")):
+        assert key.startswith("#") and not limits.is_name(key)

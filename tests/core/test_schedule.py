@@ -134,7 +134,7 @@ class TestTheJob:
         table = timetable()
         new = table.job_of(NOW)
         assert new == table.job_of(NOW)
-        assert (new.at, new.schedule_id, new.once_key) == (NOW, "nightly", f"tick/nightly@{NOW}")
+        assert (new.at, new.schedule_id, new.once_key) == (NOW, "nightly", f"#tick/nightly@{NOW}")
         assert new.id != table.job_of(NOW + 1_000_000).id
         assert ids.moment_of(new.id) == NOW
         assert new.once_until is not None
@@ -142,7 +142,7 @@ class TestTheJob:
 
     def test_an_overlap_is_kept_out_by_a_key(self) -> None:
         """Of the schedule; a job that is unique by itself keeps its own."""
-        assert timetable().job_of(NOW).unique_key == "schedule#nightly"
+        assert timetable().job_of(NOW).unique_key == "#schedule/nightly"
         assert timetable(overlap="allow").job_of(NOW).unique_key is None
         for overlap in ("skip", "allow"):
             assert timetable(new=job(unique_key="own"), overlap=overlap).job_of(NOW).unique_key == "own"

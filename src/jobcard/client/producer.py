@@ -94,8 +94,9 @@ class Producer:
         return self._handle(new, self.send([new])[0], None, template)
 
     def prepare(self, job: BoundJob[Any, Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> NewJob:
-        """A call, checked and written, as it would be stored now; hooks do not hear of it."""
+        """A call as every tick of a schedule shall make it, checked and written; hooks do not hear of it."""
         args, kwargs = check_arguments(args, kwargs)
+        _check_tick(job.template)
         return self._new(job.definition, job.template, args, kwargs)
 
     def prepare_by_name(
@@ -108,12 +109,13 @@ class Producer:
         said = to_say_again(options, given)
         if definition is None:
             template = make_template(name, JobOptions(), None, given, said)
+            _check_tick(template)
             new = _make(template, self._connection.take_ids(1)[0], self._parts.codec.dump_call(args, kwargs))
             return self._keys.give(new, None, template, args, kwargs) if template.has_keys else new
         definition.check_init((), {})
-        return self._new(
-            definition, make_template(definition.name, definition.options, None, given, said), args, kwargs
-        )
+        template = make_template(definition.name, definition.options, None, given, said)
+        _check_tick(template)
+        return self._new(definition, template, args, kwargs)
 
     def _find(self, name: str, *, strict: bool) -> JobDefinition | None:
         """The job of this name; None: not here, and `strict` does not mind or nothing is declared here."""
@@ -307,6 +309,14 @@ def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
 def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
     # A bare tuple construction: by keyword it would take four times as long.
     return tuple.__new__(NewJob, (job_id, *template.head, *texts, *template.tail))
+
+
+def _check_tick(template: Template) -> None:
+    if template.unique is not None and not template.unique.while_alive:
+        raise ConfigError(
+            "each tick of a schedule is one job by itself: schedule a job that is unique for a time with unique=None, "
+            "or with one that holds while the job lives"
+        )
 
 
 def _taken(new: NewJob, answer: Enqueued, why: str) -> DuplicateJobError:

@@ -89,13 +89,13 @@ def once_key(key: str, start: int) -> str:
 
 
 def tick_key(schedule: str, tick: int) -> str:
-    """The key of the job that a schedule makes for a tick."""
-    return f"tick/{schedule}@{tick}"
+    """The key of the job that a schedule makes for a tick; no key of a job's own begins like it."""
+    return f"#tick/{schedule}@{tick}"
 
 
 def overlap_key(schedule: str) -> str:
-    """The key of a schedule's job while it lives, where no second one shall be beside it."""
-    return f"schedule#{schedule}"
+    """The key of a schedule's job while it lives, where no second one shall be beside it; as `tick_key`."""
+    return f"#schedule/{schedule}"
 
 
 def limit_key(said: str) -> str:
