@@ -13,10 +13,11 @@ import pytest
 
 from helpers.tickers import FrozenStoreClock, race
 from jobcard import Jobcard
-from jobcard.backends.base import Backend, Filter, RecordKind
+from jobcard.backends.base import Backend, Enqueued, Filter, RecordKind
 from jobcard.backends.registry import open_backend
 from jobcard.core import clock, ids
 from jobcard.core.clock import FrozenClock
+from jobcard.core.job import NewJob
 from jobcard.core.schedule import LATE, Timetable
 from jobcard.engine import ticker
 from jobcard.engine.ticker import StoreClock, Ticker
@@ -259,6 +260,24 @@ class _Fragile:
         return call
 
 
+class _Watched:
+    """A store whose steps at ticks are written down: how many jobs come at once, up to which second it is done."""
+
+    def __init__(self, store: Backend, steps: list[tuple[str, int]]) -> None:
+        self._store, self._steps = store, steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        self._steps.append(("jobs", len(jobs)))
+        return self._store.enqueue(jobs)
+
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        self._steps.append(("done", json.loads(value)["done"] // clock.SECOND))
+        return self._store.write_record(kind, key, value, expect=expect)
+
+
 class TestMissed:
     @pytest.mark.parametrize(("missed", "made"), [("once", [30]), ("skip", []), (1, [30]), (3, [20, 25, 30])])
     def test_what_nobody_saw_to(self, missed: Any, made: list[int], desk: Desk) -> None:
@@ -271,6 +290,17 @@ class TestMissed:
         desk.advance(4)
         assert engine.look().made == 1
         assert desk.made() == [*made, 35]
+
+    def test_a_thousand_and_more_at_once(self, desk: Desk) -> None:
+        """They go to the store in steps it can take, and after each it is written how far the schedule is."""
+        desk.schedule(when=timedelta(seconds=1), missed=1_000, overlap="allow")
+        steps: list[tuple[str, int]] = []
+        engine = desk.engine(_Watched(desk.store, steps))
+        engine.look()
+        desk.clock.advance(1_500)
+        assert engine.look().made == 1_010
+        end = START // clock.SECOND + 1_500
+        assert steps == [("jobs", 1_000), ("done", end - 10), ("jobs", 10), ("done", end)]
 
     def test_what_lies_behind_the_window_is_gone(self, desk: Desk) -> None:
         """An hour, unless the schedule says otherwise."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
-from jobcard.core import clock
+from jobcard.core import clock, limits
 from jobcard.core.queue import in_line, queue_from_text
 from jobcard.core.schedule import LATE, Progress, Timetable, from_text, progress_from_text, progress_to_text, to_text
 from jobcard.core.unique import FOREVER
@@ -185,12 +185,26 @@ class Ticker:
         chosen = [*timetable.made_up_for(missed), *ticks[len(missed) :]]
         if len(chosen) < len(ticks):
             log.warning("schedule.missed name=%s count=%d", timetable.name, len(ticks) - len(chosen))
-        if self._clock.now() > now + LATE:
-            return 0, now  # frozen since we read: others have gone on, and may have passed some of these over
-        return self._make(timetable, progress, chosen, ticks[-1]), upcoming
+        made = 0
+        for first in range(0, len(chosen), limits.BULK) or (0,):
+            if self._clock.now() > now + LATE:
+                return made, now  # frozen since we read: others have gone on, and may have passed some of these over
+            chunk = chosen[first : first + limits.BULK]
+            done = chunk[-1] if first + limits.BULK < len(chosen) else ticks[-1]
+            count, moved = self._make(timetable, progress, chunk, done)
+            made += count
+            if moved is None:
+                break
+            progress = moved
+        return made, upcoming
 
-    def _make(self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int) -> int:
-        """Store the jobs of these ticks, then that all up to `done` is seen to."""
+    def _make(
+        self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int
+    ) -> tuple[int, Progress | None]:
+        """Store the jobs of these ticks, then that all up to `done` is seen to; how many jobs, and how far it is now.
+
+        None: another engine was faster.
+        """
         last, count = progress.last, 0
         if ticks:
             ageing = self._known_ageing()
@@ -202,9 +216,9 @@ class Ticker:
                     last = tick
         moved = progress_to_text(Progress(done, last))
         # In vain if another engine was faster; a crash before it leaves the tick to others, who find its key taken.
-        self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
+        version = self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
         self._refused.pop(timetable.name, None)
-        return count
+        return count, None if version is None else Progress(done, last, version)
 
     def _others_are_there(self) -> bool:
         """Whether another engine lives, as far as its record says."""
