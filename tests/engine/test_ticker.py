@@ -193,6 +193,7 @@ class TestTicks:
         assert others.look().made == 1
         desk.advance(5)
         assert frozen.look().made == 0
+        desk.clock.advance(1)
         assert frozen.look().made == 0
         assert desk.made() == [5]
 
@@ -301,6 +302,38 @@ class TestMissed:
         assert engine.look().made == 1_010
         end = START // clock.SECOND + 1_500
         assert steps == [("jobs", 1_000), ("done", end - 10), ("jobs", 10), ("done", end)]
+
+    def test_a_month_of_seconds(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """Of all that were missed only those are looked at that could be wanted."""
+        desk.schedule(when="* * * * * *", missed=3, overlap="allow", window=timedelta(days=31))
+        desk.clock.advance(31 * 86_400)
+        assert desk.engine().look().made == 3
+        assert "schedule.missed name=beat count=1997 or more" in caplog.text
+
+    def test_a_slow_look_does_not_make_the_next_ones_late(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each schedule is seen to by the time it then is; and what was too slow is seen to a little later."""
+        for name in ("a", "b"):
+            desk.schedule(name, overlap="allow")
+        engine = desk.engine(_Fragile(desk.store, "enqueue", meanwhile=lambda: desk.clock.advance(30)))
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 2
+
+        desk.advance(5)
+        true = Timetable.between
+
+        def between(self: Timetable, done: int, now: int) -> Sequence[int]:
+            desk.clock.advance(30)
+            return true(self, done, now)
+
+        monkeypatch.setattr(Timetable, "between", between)
+        monkeypatch.setattr(ticker.time, "monotonic", lambda: 0.0)
+        looked = engine.look()
+        assert looked.made == 0
+        assert -60 < looked.next_at <= 0.5
+        monkeypatch.setattr(Timetable, "between", true)
+        desk.clock.advance(1)
+        assert engine.look().made == 2
 
     def test_what_lies_behind_the_window_is_gone(self, desk: Desk) -> None:
         """An hour, unless the schedule says otherwise."""

@@ -18,7 +18,16 @@ from typing import NamedTuple
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
 from jobcard.core import clock, limits
 from jobcard.core.queue import in_line, queue_from_text
-from jobcard.core.schedule import LATE, Progress, Timetable, from_text, progress_from_text, progress_to_text, to_text
+from jobcard.core.schedule import (
+    LATE,
+    MOST_LOOKED_AT,
+    Progress,
+    Timetable,
+    from_text,
+    progress_from_text,
+    progress_to_text,
+    to_text,
+)
 from jobcard.core.unique import FOREVER
 from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
@@ -29,6 +38,7 @@ MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
 GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
 JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
+BREATH = clock.SECOND // 2  # what was read so long ago is read again; and the rest of who was too slow to act by it
 BEATS = 3  # an engine that missed so many heartbeats is gone
 
 
@@ -127,6 +137,9 @@ class Ticker:
         for timetable in timetables:
             if timetable.paused:
                 continue
+            if self._clock.now() > now + BREATH:
+                # Those before it took their time: it shall neither be late by that nor pass for one that froze.
+                now, progress = self._clock.now(), self._progress()
             next_at = self._next_at(timetable)
             if next_at <= now:
                 try:
@@ -184,11 +197,13 @@ class Ticker:
             return 0, min(upcoming, missed[-1] + LATE)
         chosen = [*timetable.made_up_for(missed), *ticks[len(missed) :]]
         if len(chosen) < len(ticks):
-            log.warning("schedule.missed name=%s count=%d", timetable.name, len(ticks) - len(chosen))
+            more = " or more" if len(ticks) == MOST_LOOKED_AT else ""
+            log.warning("schedule.missed name=%s count=%d%s", timetable.name, len(ticks) - len(chosen), more)
         made = 0
         for first in range(0, len(chosen), limits.BULK) or (0,):
-            if self._clock.now() > now + LATE:
-                return made, now  # frozen since we read: others have gone on, and may have passed some of these over
+            if (late := self._clock.now()) > now + LATE:
+                # Frozen since we read: others have gone on, and may have passed some of these over.
+                return made, late + BREATH
             chunk = chosen[first : first + limits.BULK]
             done = chunk[-1] if first + limits.BULK < len(chosen) else ticks[-1]
             count, moved = self._make(timetable, progress, chunk, done)
