@@ -404,6 +404,73 @@ class TestMissed:
         assert desk.engine(dead_owners=["killed"]).look().made == 1
 
 
+class TestAClockThatWasAhead:
+    """The store's clock was set forward by mistake, by days, and is right again."""
+
+    AHEAD = 3 * 86_400
+
+    def test_a_schedule_goes_on_at_once(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """For the engine that saw it, and for one that is started now; what was made is not made again."""
+        desk.schedule(overlap="allow", missed=100, window=timedelta(days=7))
+        engine = desk.engine()
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 1
+        desk.clock.step(self.AHEAD)
+        assert engine.look().made == 101  # those that were missed, and the one of this moment
+        desk.clock.step(-self.AHEAD)
+        made = desk.made()
+        for each in (engine, desk.engine()):
+            assert each.look().made == 0
+            desk.clock.advance(1)
+            assert each.look().made == 0
+        assert desk.made() == made
+        assert caplog.text.count("its ticks count from now on") == 1
+        desk.advance(5)
+        assert engine.look().made == 1
+        assert desk.made() == [5, 10, *made[1:]]
+        assert desk.jobs.schedules.get("beat").last_at == clock.to_datetime(START + 10 * clock.MINUTE)
+
+    def test_one_that_was_said_meanwhile(self, desk: Desk) -> None:
+        """Its ticks count from then on: that is, from now."""
+        desk.clock.step(self.AHEAD)
+        desk.schedule(overlap="allow")
+        desk.clock.step(-self.AHEAD)
+        engine = desk.engine()
+        engine.look()
+        desk.advance(1)
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 1
+        assert desk.made() == [5]
+
+    def test_an_engine_that_was_started_meanwhile(self, desk: Desk) -> None:
+        """It was there from the first tick on."""
+        desk.schedule(when=timedelta(seconds=1), missed="skip", overlap="allow")
+        desk.clock.step(self.AHEAD)
+        engine = desk.engine()
+        engine.look()
+        desk.clock.step(-self.AHEAD)
+        for _ in range(2):
+            engine.look()
+            desk.clock.advance(1)
+        desk.clock.advance(3)
+        assert engine.look().made == 4
+
+    def test_a_little_is_nothing(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """Clocks are set by seconds every day, and what is done is done."""
+        desk.schedule(when=timedelta(seconds=1), overlap="allow")
+        engine = desk.engine()
+        engine.look()
+        desk.clock.advance(5)
+        assert engine.look().made == 5
+        desk.clock.step(-3)
+        for made in (0, 0, 0, 1):
+            desk.clock.advance(1)
+            assert engine.look().made == made
+        assert not caplog.records
+
+
 class TestOverlap:
     def test_a_tick_passes_while_the_job_before_lives(self, desk: Desk) -> None:
         """Waiting, at work, or to be tried again: any of them."""

@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
@@ -38,6 +39,7 @@ MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
 GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
 JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
+AHEAD = clock.MINUTE  # a schedule that is seen to so far beyond now is so by mistake
 BREATH = clock.SECOND // 2  # what was read so long ago is read again; and the rest of who was too slow to act by it
 BEATS = 3  # an engine that missed so many heartbeats is gone
 
@@ -56,14 +58,15 @@ class StoreClock:
     def now(self) -> int:
         """The store's time now."""
         if time.monotonic() >= self._measured_at + MEASURE_SECONDS or self.is_doubtful():
-            self._measure()
+            return self.measure()
         return self._ahead + round(time.monotonic() * clock.SECOND)
 
     def is_doubtful(self) -> bool:
         """Whether this host slept, or its clock was set, since the store was asked."""
         return abs(_apart() - self._apart) > JUMP_SECONDS
 
-    def _measure(self) -> None:
+    def measure(self) -> int:
+        """Ask the store; its time now."""
         trip = math.inf
         for _ in range(MEASURE_LOOKS):
             began = time.monotonic()
@@ -76,6 +79,7 @@ class StoreClock:
             if trip < GOOD_TRIP_SECONDS:
                 break
         self._measured_at, self._apart = ended, _apart()
+        return self._ahead + round(time.monotonic() * clock.SECOND)
 
 
 def _apart() -> float:
@@ -107,8 +111,9 @@ class Ticker:
         self._dead_owners = frozenset(dead_owners)
         self._clock = store_clock or StoreClock(backend)
         self._here_since: int | None = None
-        self._read: dict[str, tuple[str, Timetable | None]] = {}
-        """By name: the text, and what it says; None: it cannot be read, which has been told."""
+        self._looked_at = 0
+        self._read: dict[str, tuple[Record, Timetable | None]] = {}
+        """By name: the record, and what it says; None: it cannot be read, which has been told."""
         self._looked: dict[str, tuple[Timetable, int]] = {}
         """By name: what was seen to, and when to see to it again."""
         self._refused: dict[str, str] = {}
@@ -126,8 +131,10 @@ class Ticker:
     def look(self) -> Looked:
         """See to every tick that is due; `StoreUnavailableError`: what is left is seen to next time."""
         now = self._clock.now()
-        if self._here_since is None:
-            self._here_since = now
+        if now < self._looked_at:
+            self._looked.clear()  # the clock was set back, and what was due by then is due again later
+        self._looked_at = now
+        self._here_since = now if self._here_since is None else min(self._here_since, now)
         timetables = self._timetables()
         if not timetables:
             return Looked(0, math.inf)
@@ -186,6 +193,8 @@ class Ticker:
 
     def _see_to(self, timetable: Timetable, progress: Progress, now: int) -> tuple[int, int]:
         """Make what is due of it; how many jobs, and when to see to it again."""
+        if max(progress.done, timetable.since) > now + AHEAD and self._is_ahead(timetable, progress):
+            return 0, self._clock.now() + BREATH
         upcoming = self._upcoming(timetable, now)
         ticks = timetable.between(progress.done, now)
         if not ticks:
@@ -235,6 +244,30 @@ class Ticker:
         self._refused.pop(timetable.name, None)
         return count, None if version is None else Progress(done, last, version)
 
+    def _is_ahead(self, timetable: Timetable, progress: Progress) -> bool:
+        """Whether it is seen to up to a time that is yet to come: then its ticks count from now on.
+
+        The store's clock was ahead for a while: without this the schedule would be silent until it is there again. What
+        was made by that clock is not made a second time, for the ticks' keys are taken.
+        """
+        now = self._clock.measure()  # ours may be the one that is wrong
+        if max(progress.done, timetable.since) <= now + AHEAD:
+            return False
+        log.error(
+            "schedule %s is seen to up to a time beyond now: the store's clock was ahead; its ticks count from now on",
+            timetable.name,
+        )
+        # Each in vain if another engine, or whoever changes the schedule, was faster.
+        if progress.done > now:
+            last = progress.last if progress.last is None or progress.last <= now else None
+            moved = progress_to_text(Progress(now, last))
+            self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
+        if timetable.since > now:
+            record, _ = self._read[timetable.name]
+            text = to_text(replace(timetable, since=now))
+            self._backend.write_record(RecordKind.SCHEDULE, timetable.name, text, expect=record.version)
+        return True
+
     def _others_are_there(self) -> bool:
         """Whether another engine lives, as far as its record says."""
         mine = {self._owner, *self._dead_owners}
@@ -250,10 +283,9 @@ class Ticker:
         before, self._read = self._read, {}
         for record in self._backend.read_records(RecordKind.SCHEDULE):
             known = before.get(record.key)
-            if known is None or known[0] != record.value:
-                known = record.value, self._understood(record)
-            self._read[record.key] = known
-        return [timetable for _text, timetable in self._read.values() if timetable is not None]
+            said = known[1] if known is not None and known[0].value == record.value else self._understood(record)
+            self._read[record.key] = record, said
+        return [timetable for _record, timetable in self._read.values() if timetable is not None]
 
     def _understood(self, record: Record) -> Timetable | None:
         try:
