@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from jobcard.backends.base import Record, RecordKind
 from jobcard.client.store import Connection
 from jobcard.core import clock
 from jobcard.errors import CorruptRecordError, EngineNotFoundError
+
+_log = logging.getLogger("jobcard.client")
 
 _BEATS = 3
 """An engine that missed this many heartbeats is not listed any more."""
@@ -59,11 +62,21 @@ class Engines:
         self._connection = connection
 
     def list(self) -> builtins.list[Engine]:
-        """The engines whose last heartbeat is recent, by id."""
+        """The engines whose last heartbeat is recent, by id; one whose record cannot be read is left out.
+
+        A warning in the log tells of it.
+        """
         with self._connection as store:
             records = store.read_records(RecordKind.ENGINE)
             now = store.facts().now if records else 0
-        return [engine_from(record, now) for record in records if is_alive(record)]
+        found = []
+        for record in records:
+            try:
+                if is_alive(record):
+                    found.append(engine_from(record, now))
+            except CorruptRecordError as error:
+                _log.warning("%s; it is left out of the list", error)
+        return found
 
     def quiet(self, engine_id: str) -> None:
         """Let an engine claim nothing more and finish what it has; it stays. Within two seconds.
