@@ -14,6 +14,7 @@ from jobcard.client.classes import JobClass
 from jobcard.client.functions import BoundJob, JobFunction
 from jobcard.client.handles import JobHandle
 from jobcard.core import clock, limits, naming
+from jobcard.engine.small_records import find_record
 from jobcard.errors import ConfigError, CorruptRecordError, ScheduleNotFoundError
 
 if TYPE_CHECKING:
@@ -259,9 +260,8 @@ def _anew(said: Timetable) -> Change:
 
 def _find(store: Backend, name: str) -> Timetable:
     from jobcard.core.schedule import from_text
-    from jobcard.engine.timetables import find_record
 
-    record = find_record(store, name)
+    record = find_record(store, RecordKind.SCHEDULE, name)
     if record is None:
         raise ScheduleNotFoundError(name)
     return from_text(record.key, record.value)

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
 from jobcard.core import clock, states
@@ -17,6 +18,7 @@ from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
+from jobcard.engine.small_records import find_record, rewrite, understood_queue
 from jobcard.errors import CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
@@ -82,7 +84,7 @@ def _succeed(backend: Backend, owner: str, dead: Sequence[str]) -> None:
     """Who is known to be dead is not listed any more, and what it was told counts for us, who stand in its place."""
     for each in dead:
         backend.remove_record(RecordKind.ENGINE, each)
-        order = _record(backend.read_records(RecordKind.ORDER), each)
+        order = find_record(backend, RecordKind.ORDER, each)
         if order is not None:
             backend.write_record(RecordKind.ORDER, owner, order.value)
             backend.remove_record(RecordKind.ORDER, each)
@@ -129,7 +131,7 @@ def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
 
 def read_order(backend: Backend, owner: str) -> str | None:
     """What an operator told this engine: quiet, work or stop; None: nothing."""
-    record = _record(backend.read_records(RecordKind.ORDER), owner)
+    record = find_record(backend, RecordKind.ORDER, owner)
     if record is None:
         return None
     try:
@@ -143,17 +145,13 @@ def read_order(backend: Backend, owner: str) -> str | None:
 def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:
     """Write what code says about its queues, where it says something new."""
     for queue in declared:
-        while True:
-            record = _record(backend.read_records(RecordKind.QUEUE), queue.name)
-            if record is None:
-                wanted, version = queue_to_text(queue, declared=queue), 0
-            else:
-                stored, last = queue_from_text(queue.name, record.value)
-                wanted, version = queue_to_text(reconcile(stored, last, queue), declared=queue), record.version
-                if wanted == record.value:
-                    break
-            if backend.write_record(RecordKind.QUEUE, queue.name, wanted, expect=version) is not None:
-                break
+        rewrite(backend, RecordKind.QUEUE, queue.name, partial(_declared, queue))
+
+
+def _declared(queue: Queue, record: Record | None) -> str:
+    stored, last = (None, None) if record is None else understood_queue(record)
+    # What cannot be read is written anew: code knows what it should be.
+    return queue_to_text(queue if stored is None else reconcile(stored, last, queue), declared=queue)
 
 
 def write_engine(backend: Backend, owner: str, about: dict[str, object]) -> None:
@@ -171,7 +169,3 @@ def clear_dead_engines(backend: Backend) -> None:
         # What nobody will obey any more, for example an order that came after the engine's end.
         if record.age > DEAD_ENGINE and record.key not in {engine.key for engine in engines}:
             backend.remove_record(RecordKind.ORDER, record.key)
-
-
-def _record(records: Sequence[Record], key: str) -> Record | None:
-    return next((record for record in records if record.key == key), None)
