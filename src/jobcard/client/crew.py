@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from jobcard.backends.base import Backend, Filter, RecordKind
-from jobcard.client.live_engines import Engine, engine_from, is_alive
+from jobcard.client.live_engines import Engine, engine_from
 from jobcard.core import clock
 from jobcard.core.findings import Finding, error, note, ok, warning
 from jobcard.core.queue import DEFAULT_CONCURRENCY, queue_from_text
 from jobcard.core.schedule import from_text
 from jobcard.core.states import JobState
+from jobcard.engine.record import is_alive
 from jobcard.errors import CorruptRecordError
 from jobcard.version import VERSION
 

@@ -8,7 +8,6 @@ for now and then and measured in between; this host's may be set as it likes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -30,6 +29,7 @@ from jobcard.core.schedule import (
     to_text,
 )
 from jobcard.core.unique import FOREVER
+from jobcard.engine.record import is_alive
 from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 log = logging.getLogger("jobcard.engine")
@@ -41,7 +41,6 @@ JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before sl
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
 AHEAD = clock.MINUTE  # a schedule that is seen to so far beyond now is so by mistake
 BREATH = clock.SECOND // 2  # what was read so long ago is read again; and the rest of who was too slow to act by it
-BEATS = 3  # an engine that missed so many heartbeats is gone
 
 
 class StoreClock:
@@ -272,8 +271,7 @@ class Ticker:
         """Whether another engine lives, as far as its record says."""
         mine = {self._owner, *self._dead_owners}
         return any(
-            record.key not in mine and record.age < BEATS * _heartbeat_of(record)
-            for record in self._backend.read_records(RecordKind.ENGINE)
+            record.key not in mine and _is_alive(record) for record in self._backend.read_records(RecordKind.ENGINE)
         )
 
     # -------------------------------------------------------------- what the store has
@@ -323,8 +321,8 @@ class Ticker:
             log.error("schedule %s: its tick became no job: %s", timetable.name, error)
 
 
-def _heartbeat_of(record: Record) -> int:
+def _is_alive(record: Record) -> bool:
     try:
-        return clock.to_duration(json.loads(record.value)["heartbeat"])
-    except (ValueError, TypeError, KeyError):
-        return 0  # what cannot be read is not waited for
+        return is_alive(record)
+    except CorruptRecordError:
+        return False  # what cannot be read is not waited for
