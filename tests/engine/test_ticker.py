@@ -20,7 +20,8 @@ from jobcard.core.clock import FrozenClock
 from jobcard.core.job import NewJob
 from jobcard.core.schedule import LATE, Timetable
 from jobcard.engine import ticker
-from jobcard.engine.ticker import StoreClock, Ticker
+from jobcard.engine.store_clock import StoreClock
+from jobcard.engine.ticker import Ticker
 from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import StoreUnavailableError
 
@@ -649,7 +650,7 @@ class TestStoreClock:
         here = {"monotonic": 50.0, "time": 5.0}
         monkeypatch.setattr(ticker.time, "monotonic", lambda: here["monotonic"])
         monkeypatch.setattr(ticker.time, "time", lambda: here["time"])
-        store_clock = StoreClock(desk.store)
+        store_clock = StoreClock(lambda: desk.store.facts().now)
         assert store_clock.now() == START
         desk.clock.advance(3_600)  # nobody here can know
         here["monotonic"] += 30

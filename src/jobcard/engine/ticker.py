@@ -30,59 +30,14 @@ from jobcard.core.schedule import (
 )
 from jobcard.core.unique import FOREVER
 from jobcard.engine.record import is_alive
+from jobcard.engine.store_clock import StoreClock
 from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 log = logging.getLogger("jobcard.engine")
 
-MEASURE_SECONDS = 60.0  # from one question for the store's time to the next
-MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
-GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
-JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
 AHEAD = clock.MINUTE  # a schedule that is seen to so far beyond now is so by mistake
 BREATH = clock.SECOND // 2  # what was read so long ago is read again; and the rest of who was too slow to act by it
-
-
-class StoreClock:
-    """The time by the store's clock, in microseconds."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._measured_at = -MEASURE_SECONDS
-        self._ahead = 0
-        """The store's clock, less this host's monotonic one."""
-        self._apart = 0.0
-        """This host's own two clocks, one less the other."""
-
-    def now(self) -> int:
-        """The store's time now."""
-        if time.monotonic() >= self._measured_at + MEASURE_SECONDS or self.is_doubtful():
-            return self.measure()
-        return self._ahead + round(time.monotonic() * clock.SECOND)
-
-    def is_doubtful(self) -> bool:
-        """Whether this host slept, or its clock was set, since the store was asked."""
-        return abs(_apart() - self._apart) > JUMP_SECONDS
-
-    def measure(self) -> int:
-        """Ask the store; its time now."""
-        trip = math.inf
-        for _ in range(MEASURE_LOOKS):
-            began = time.monotonic()
-            now = self._backend.facts().now
-            ended = time.monotonic()
-            if ended - began < trip:
-                trip = ended - began
-                # As if the answer had taken the whole way: a tick may be a little late, but not early.
-                self._ahead = now - round(ended * clock.SECOND)
-            if trip < GOOD_TRIP_SECONDS:
-                break
-        self._measured_at, self._apart = ended, _apart()
-        return self._ahead + round(time.monotonic() * clock.SECOND)
-
-
-def _apart() -> float:
-    return time.time() - time.monotonic()
 
 
 class Looked(NamedTuple):
@@ -108,7 +63,7 @@ class Ticker:
         self._names = names
         self._owner = owner
         self._dead_owners = frozenset(dead_owners)
-        self._clock = store_clock or StoreClock(backend)
+        self._clock = store_clock or StoreClock(lambda: backend.facts().now)
         self._here_since: int | None = None
         self._looked_at = 0
         self._read: dict[str, tuple[Record, Timetable | None]] = {}
