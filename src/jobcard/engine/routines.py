@@ -25,6 +25,7 @@ from jobcard.errors import CorruptRecordError
 log = logging.getLogger("jobcard.engine")
 
 PRUNE_AT_ONCE = 1_000
+LISTED_AT_ONCE = 1_000
 DEAD_ENGINE = clock.DAY
 
 
@@ -118,10 +119,14 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
 def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
     """Whether there are jobs that are due and wait for nothing but a rate: of these queues, or of their key."""
     rated = {queue.name for queue in queues if queue.rate is not None}
-    waiting = backend.list(
-        Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues]), limit=1_000
-    )
-    return any((row.hold is None and row.queue in rated) or is_put_off(row) for row in waiting.rows)
+    where = Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues])
+    below: bytes | None = None
+    while True:
+        rows, below = backend.list(where, limit=LISTED_AT_ONCE, before_id=below)
+        if any((row.hold is None and row.queue in rated) or is_put_off(row) for row in rows):
+            return True
+        if below is None:
+            return False
 
 
 def read_order(backend: Backend, owner: str) -> str | None:
