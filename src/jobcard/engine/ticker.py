@@ -11,26 +11,27 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
 from jobcard.core import clock, limits
-from jobcard.core.queue import in_line, queue_from_text
+from jobcard.core.queue import in_line
 from jobcard.core.schedule import (
     LATE,
     MOST_LOOKED_AT,
     Progress,
     Timetable,
     from_text,
-    progress_from_text,
     progress_to_text,
     to_text,
 )
 from jobcard.core.unique import FOREVER
 from jobcard.engine.record import is_alive
+from jobcard.engine.small_records import ageing_of
 from jobcard.engine.store_clock import StoreClock
+from jobcard.engine.timetables import progress_of
 from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 log = logging.getLogger("jobcard.engine")
@@ -92,7 +93,7 @@ class Ticker:
         timetables = self._timetables()
         if not timetables:
             return Looked(0, math.inf)
-        progress = self._progress()
+        progress = progress_of(self._backend)
         wake = now + round(REST_SECONDS * clock.SECOND)
         made = 0
         for timetable in timetables:
@@ -100,7 +101,7 @@ class Ticker:
                 continue
             if self._clock.now() > now + BREATH:
                 # Those before it took their time: it shall neither be late by that nor pass for one that froze.
-                now, progress = self._clock.now(), self._progress()
+                now, progress = self._clock.now(), progress_of(self._backend)
             next_at = self._next_at(timetable)
             if next_at <= now:
                 try:
@@ -120,7 +121,7 @@ class Ticker:
 
         For tests, whose clock jumps; False: there is none.
         """
-        progress = self._progress()
+        progress = progress_of(self._backend)
         first: tuple[int, Timetable] | None = None
         for timetable in self._timetables():
             start = max(progress.get(timetable.name, Progress()).done, timetable.since)
@@ -251,23 +252,10 @@ class Ticker:
             log.warning("schedule %s: no job is registered here under the name %s", record.key, timetable.job.name)
         return timetable
 
-    def _progress(self) -> dict[str, Progress]:
-        records = self._backend.read_records(RecordKind.TICK)
-        return {record.key: progress_from_text(record.value, record.version) for record in records}
-
     def _known_ageing(self) -> Mapping[str, int]:
         if self._ageing is None:
-            self._ageing = dict(self._read_ageing())
+            self._ageing = ageing_of(self._backend.read_records(RecordKind.QUEUE))
         return self._ageing
-
-    def _read_ageing(self) -> Iterator[tuple[str, int]]:
-        for record in self._backend.read_records(RecordKind.QUEUE):
-            try:
-                queue, _declared = queue_from_text(record.key, record.value)
-            except CorruptRecordError:
-                continue  # whoever serves it says so
-            if queue.ageing is not None:
-                yield queue.name, clock.to_duration(queue.ageing)
 
     def _tell_refused(self, timetable: Timetable, error: Exception) -> None:
         text = to_text(timetable)

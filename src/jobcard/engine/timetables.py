@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from jobcard.backends.base import Backend, Record, RecordKind
-from jobcard.core.schedule import Timetable, declaration, from_text, renewed, to_text
+from jobcard.core.schedule import Progress, Timetable, declaration, from_text, progress_from_text, renewed, to_text
 from jobcard.engine.small_records import rewrite
 from jobcard.errors import CorruptRecordError
 
@@ -41,6 +41,12 @@ def write_timetable(backend: Backend, name: str, change: Callable[[Timetable | N
         return to_text(change(None if record is None else _understood(record), backend.facts().now))
 
     return from_text(name, rewrite(backend, RecordKind.SCHEDULE, name, changed))
+
+
+def progress_of(backend: Backend) -> dict[str, Progress]:
+    """How far each schedule is, by its name."""
+    records = backend.read_records(RecordKind.TICK)
+    return {record.key: progress_from_text(record.value, record.version) for record in records}
 
 
 def _understood(record: Record) -> Timetable | None:
