@@ -459,7 +459,7 @@ class TestEveryWayIn:
         (claim,) = hands.claim()
         hands.fail(claim)
         second = welcome.options(delay=60).enqueue("ann")
-        with pytest.raises(DuplicateJobError) as caught:
+        with pytest.raises(DuplicateJobError, match=f"^cannot retry: job {first.id} has a unique key") as caught:
             jobs.retry(first.id)
         assert (caught.value.job_id, caught.value.existing_id) == (first.id, second.id)
         assert jobs.retry_many(name="welcome") == 0 and first.refresh().state == "failed"
