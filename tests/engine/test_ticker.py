@@ -507,6 +507,9 @@ class TestOverlap:
         assert engine.look().made == 1
         beside.append(desk.jobs.schedules.run_now("beat"))
         assert {handle.refresh().schedule for handle in beside} == {"beat"}
+        for handle in beside:
+            job = handle.refresh()
+            assert job.scheduled_for == job.available_at
         assert desk.jobs.count(state="waiting").total == 4
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from jobcard.core import clock, ids
 from jobcard.core.states import JobState
+from jobcard.core.unique import tick_key
 
 Ref = int | str | bytes
 """What a store finds a claimed job by, fastest: a rowid, a number or the id. Opaque to everyone else."""
@@ -256,6 +257,10 @@ class Job:
 
     @property
     def scheduled_for(self) -> datetime:
-        """The tick a schedule made this job for; for other jobs when they are due."""
-        # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
-        return self.available_at if self.schedule is None else clock.to_datetime(ids.moment_of(self.id.bytes))
+        """The tick a schedule made this job for; for other jobs, those of `run_now` too, when they are due."""
+        if self.schedule is not None:
+            # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
+            tick = ids.moment_of(self.id.bytes)
+            if self.id.bytes == ids.tick_id(tick_key(self.schedule, tick), tick):
+                return clock.to_datetime(tick)
+        return self.available_at
