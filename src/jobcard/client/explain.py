@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobcard.client.parts import Parts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One cause why a job does not run, or that it runs or has ended.
 
