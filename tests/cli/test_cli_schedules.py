@@ -10,7 +10,7 @@ from answers import complaint, listed, succeeded
 from terminal import on_terminal
 
 from helpers.apps import App
-from jobcard import Jobcard, Queue
+from jobcard import Jobcard, Queue, Unique
 from jobcard.backends.base import RecordKind
 
 
@@ -96,6 +96,15 @@ def test_one_that_cannot_be_read(shop: App, store: Jobcard) -> None:
     assert "worn" not in succeeded(shop.jobcard("schedules", "list")).out
     assert "schedule worn cannot be read" in complaint(shop.jobcard("schedules", "pause", "worn"), 3)
     assert succeeded(shop.jobcard("schedules", "remove", "worn")).out == "removed worn\n"
+
+
+def test_a_job_is_shown_with_the_key_of_its_period(shop: App, store: Jobcard) -> None:
+    """As with its other keys: whoever wonders why there is no second one sees it."""
+    handle = store.enqueue("shop.welcome", ["ann"], unique=Unique(by="args", per="ever"))
+    job = json.loads(succeeded(shop.jobcard("jobs", "show", str(handle.id), "--json")).out)
+    assert job["once_key"].startswith("shop.welcome#") and job["unique_key"] is None
+    shown = succeeded(shop.jobcard("jobs", "show", str(handle.id))).out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("once_key")] == [job["once_key"]]
 
 
 def test_a_queue_that_cannot_be_read_is_mended_as_the_doctor_says(shop: App, store: Jobcard) -> None:

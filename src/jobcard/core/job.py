@@ -234,6 +234,9 @@ class Job:
     lease_until: datetime | None
     cancel_requested: bool
     unique_key: str | None
+    """No other living job has this key; None: it is not unique, or is so for a time, by `once_key`."""
+    once_key: str | None
+    """No other job gets this key while its time lasts, whatever becomes of this one; of a tick "#tick/…"."""
     limit_key: str | None
     """What it shares limits under: "name" or "name#digest", "#text" where a function gave the text; None: none."""
     batch_id: UUID | None
