@@ -101,15 +101,18 @@ class DuplicateJobError(JobcardError):
     """Another job already holds this id or unique key.
 
     job_id: the job that was refused. existing_id: the job that is already there. index: its place in the list given
-    to `enqueue_many`, whose other jobs are stored; else None.
+    to `enqueue_many`, whose other jobs are stored; else None. verb: the move of a stored job that was refused, such as
+    retry; None: an enqueue.
     """
 
     index: int | None = None
 
-    def __init__(self, job_id: UUID, existing_id: UUID, why: str) -> None:
+    def __init__(self, job_id: UUID, existing_id: UUID, why: str, verb: str | None = None) -> None:
         self.job_id = job_id
         self.existing_id = existing_id
-        super().__init__(f"job {job_id} was not stored: {why} (existing job: {existing_id})")
+        self.verb = verb
+        refused = f"job {job_id} was not stored: {why}" if verb is None else f"cannot {verb}: job {job_id} {why}"
+        super().__init__(f"{refused} (existing job: {existing_id})")
 
 
 class TransitionError(JobcardError):

@@ -10,7 +10,7 @@ from answers import complaint, listed, succeeded
 from terminal import on_terminal
 
 from helpers.apps import App
-from jobcard import Jobcard
+from jobcard import Jobcard, Queue, Unique
 from jobcard.backends.base import RecordKind
 
 
@@ -96,3 +96,24 @@ def test_one_that_cannot_be_read(shop: App, store: Jobcard) -> None:
     assert "worn" not in succeeded(shop.jobcard("schedules", "list")).out
     assert "schedule worn cannot be read" in complaint(shop.jobcard("schedules", "pause", "worn"), 3)
     assert succeeded(shop.jobcard("schedules", "remove", "worn")).out == "removed worn\n"
+
+
+def test_a_job_is_shown_with_the_key_of_its_period(shop: App, store: Jobcard) -> None:
+    """As with its other keys: whoever wonders why there is no second one sees it."""
+    handle = store.enqueue("shop.welcome", ["ann"], unique=Unique(by="args", per="ever"))
+    job = json.loads(succeeded(shop.jobcard("jobs", "show", str(handle.id), "--json")).out)
+    assert job["once_key"].startswith("shop.welcome#") and job["unique_key"] is None
+    shown = succeeded(shop.jobcard("jobs", "show", str(handle.id))).out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("once_key")] == [job["once_key"]]
+
+
+def test_a_queue_that_cannot_be_read_is_mended_as_the_doctor_says(shop: App, store: Jobcard) -> None:
+    """Its words can be run as they stand."""
+    with store.parts.connection as backend:
+        backend.write_record(RecordKind.QUEUE, "mail", "{")
+    told = json.loads(shop.jobcard("doctor", "--json").out)["findings"]
+    [finding] = [each for each in told if each["code"] == "queues.unreadable"]
+    said = finding["fix"].split("`")[1].split()
+    assert said[:4] == ["jobcard", "queues", "set", "mail"]
+    succeeded(shop.jobcard(*said[1:]))
+    assert store.queues.get("mail") == Queue("mail")

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobcard import CorruptRecordError, Engine, EngineJob, EngineNotFoundError, Jobcard, NotFoundError
+from jobcard import Engine, EngineJob, EngineNotFoundError, Jobcard, NotFoundError, ResultTimeoutError
 from jobcard.backends.base import RecordKind
+from jobcard.client.doctor import look_over
 from jobcard.core import clock
 
 BASE = {
@@ -62,11 +63,22 @@ class TestList:
     @pytest.mark.parametrize(
         "more", [{"jobs": 5}, {"jobs": [5]}, {"jobs": [[]]}, {"jobs": [[1, "x", "add", 0]]}, {"queues": None}]
     )
-    def test_a_damaged_record_is_told(self, jobs: Jobcard, more: dict[str, Any]) -> None:
-        """By the name of the engine."""
+    def test_a_damaged_record_hides_no_other(
+        self, jobs: Jobcard, more: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is left out, with its name in the log; whatever looks at engines goes on, and the doctor names it."""
+        write(jobs, "e6")
         write(jobs, "e7", **more)
-        with pytest.raises(CorruptRecordError, match="e7"):
-            jobs.engines.list()
+        assert [engine.id for engine in jobs.engines.list()] == ["e6"]
+        assert "the record of engine e7 cannot be read; it is left out of the list" in caplog.text
+        health = jobs.health()
+        assert (health.ok, health.engines) == (True, 1)
+        handle = jobs.enqueue("x")
+        assert jobs.explain(handle.id) == []
+        with pytest.raises(ResultTimeoutError, match="waits for its turn"):
+            handle.result(timeout=0.01)
+        found = [finding for finding in look_over(jobs.parts).findings if finding.code == "engines.unreadable"]
+        assert [finding.subject for finding in found] == ["e7"]
 
 
 class TestOrders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,7 @@ from jobcard import (
     StoreFullError,
     StoreMovedError,
     StoreUnavailableError,
+    Unique,
     UnknownJobError,
 )
 from jobcard.backends.base import Enqueued
@@ -347,6 +349,36 @@ class TestLostAnswers:
         handles = jobs.enqueue_many([add.call(n) for n in range(1500)])
         assert not any(handle.duplicate for handle in handles)
         assert jobs.count().total == 1501
+
+    @pytest.mark.parametrize("what", ["replaced", "deleted"])
+    def test_what_became_of_it_meanwhile_makes_it_no_duplicate(
+        self, jobs: Jobcard, flaky: Flaky, what: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody else has the id that was made for it: the try whose answer was lost has stored it."""
+        per = None if what == "replaced" else "ever"
+
+        @jobs.job(name="index", unique=Unique(by="page", per=per, on_conflict="replace"))
+        def index(page: str, version: int) -> None: ...
+
+        def others_do() -> None:
+            (stored,) = jobs.iterate()
+            if what == "replaced":
+                assert index.enqueue("home", 2).id == stored.id
+            else:
+                jobs.cancel(stored.id)
+                assert jobs.delete_finished(older_than=0) == 1
+
+        def others_go_on(_seconds: float) -> None:
+            with ThreadPoolExecutor(1) as other:  # this thread is in the middle of its call
+                other.submit(others_do).result()
+
+        flaky.failures = [("after", StoreUnavailableError("busy"))]
+        monkeypatch.setattr("jobcard.client.producer.time.sleep", others_go_on)
+        handle = index.enqueue("home", 1)
+        assert not handle.duplicate
+        assert [(job.id == handle.id, job.args) for job in jobs.iterate()] == (
+            [(True, ["home", 2])] if what == "replaced" else []
+        )
 
     def test_in_the_end_the_ids_are_told(
         self, jobs: Jobcard, add: Any, flaky: Flaky, monkeypatch: pytest.MonkeyPatch

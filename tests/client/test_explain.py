@@ -33,7 +33,7 @@ class TestWaiting:
         """None at all, none for this queue, none that claims: each says so."""
         handle = add.enqueue(1)
         (reason,) = jobs.explain(handle.id)
-        assert reason == Reason(code="no_engine", text=reason.text) and "no engine is alive" in reason.text
+        assert reason == Reason("no_engine", reason.text) and "no engine is alive" in reason.text
         write(jobs, "e1", queues=["mail"])
         (reason,) = jobs.explain(str(handle.id))
         assert reason.code == "no_engine" and "serves its queue 'default'" in reason.text

@@ -11,6 +11,7 @@ import pytest
 
 from jobcard import ConfigError, CorruptRecordError, InvalidJobError, Jobcard, Queue, QueueNotFoundError
 from jobcard.backends.base import RecordKind
+from jobcard.engine.routines import declare_queues
 
 
 def test_a_queue_is_made_changed_and_read(jobs: Jobcard) -> None:
@@ -134,19 +135,40 @@ def test_what_a_newer_version_wrote_is_read(jobs: Jobcard) -> None:
 @pytest.mark.parametrize(
     "text", ["{bad", "[]", "5", '{"concurrency":0}', '{"declared":5}', "null", pytest.param("[" * 10**5, id="deep")]
 )
-def test_a_damaged_record_is_told(jobs: Jobcard, text: str) -> None:
-    """It is an error of ours that names the record; its bytes are kept."""
+def test_a_damaged_record_hides_no_other(jobs: Jobcard, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Who asks for it is told by an error of ours; in lists it is left out; looking keeps its bytes."""
+    jobs.queues.create("good")
+    handle = jobs.enqueue("x", queue="mail")
     with jobs._parts.connection as store:
         store.write_record(RecordKind.QUEUE, "mail", text)
-        store.write_record(RecordKind.ENGINE, "e", text)
-    for call in (jobs.queues.list, lambda: jobs.queues.get("mail"), lambda: jobs.queues.pause("mail")):
-        with pytest.raises(CorruptRecordError, match="mail"):
-            call()
-    with pytest.raises(CorruptRecordError):
-        jobs.engines.list()
-    assert not jobs.health().ok
+    with pytest.raises(CorruptRecordError, match="mail"):
+        jobs.queues.get("mail")
+    assert jobs.queues.names() == ["good"]
+    assert "the record of queue mail cannot be read; it is left out of the list" in caplog.text
+    (reason,) = jobs.explain(handle.id)
+    assert reason.code == "no_engine" and "the record of its queue 'mail' cannot be read" in reason.text
     with jobs._parts.connection as store:
-        assert store.read_records(RecordKind.QUEUE)[0].value == text
+        assert {record.key: record.value for record in store.read_records(RecordKind.QUEUE)}["mail"] == text
+
+
+@pytest.mark.parametrize("text", ["{bad", '{"concurrency":0}', '{"concurrency":3,"declared":{"weight":0}}'])
+def test_a_damaged_record_is_mended_by_whoever_writes_it(jobs: Jobcard, text: str) -> None:
+    """An operator, by any change, or an engine of the code that declares the queue: the rest has its default."""
+
+    def damage() -> None:
+        with jobs._parts.connection as store:
+            store.write_record(RecordKind.QUEUE, "mail", text)
+
+    damage()
+    assert jobs.queues.update("mail", concurrency=7) == jobs.queues.get("mail") == Queue("mail", 7)
+    damage()
+    assert jobs.queues.pause("mail") == jobs.queues.get("mail") == Queue("mail", paused=True)
+    damage()
+    assert jobs.queues.create("mail", weight=2) == jobs.queues.get("mail") == Queue("mail", weight=2)
+    damage()
+    with jobs._parts.connection as store:
+        declare_queues(store, [Queue("mail", 4)])
+    assert jobs.queues.get("mail") == Queue("mail", 4)
 
 
 class TestHealth:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -260,3 +261,40 @@ def test_it_does_not_matter_from_where_one_counts(expression: str, zone: str, st
     middle = start + step
     behind = [tick for tick in from_start if tick > middle]
     assert list(ticks.several_after(middle, len(behind))) == behind
+
+
+class TestTheLastOnes:
+    @pytest.mark.parametrize("when", ["* * * * * *", "*/7 * * * *", "30 2 * * *", "@monthly", timedelta(seconds=90)])
+    @pytest.mark.parametrize("days", [0.01, 3, 70])
+    @pytest.mark.parametrize("count", [1, 5, 1_000])
+    def test_they_are_those_of_the_whole_list(self, when: str | timedelta, days: float, count: int) -> None:
+        """However dense the ticks are, and where clocks change between them."""
+        ticks = check_when(when, "Europe/Berlin" if isinstance(when, str) else "UTC")
+        end = at("2026-11-20T12:00:00")
+        start = end - round(days * clock.DAY)
+        if when == "* * * * * *" and days > 1:
+            every = list(range(end - (count - 1) * clock.SECOND, end + 1, clock.SECOND))
+        else:
+            every = list(takewhile(lambda tick: tick <= end, ticks.all_after(start)))
+        assert ticks.last_until(start, end, count) == every[-count:]
+
+    def test_those_before_them_are_not_walked(self) -> None:
+        """A month of seconds has two and a half million ticks."""
+        walked = 0
+
+        class Counted(Ticks):
+            def all_after(self, instant: int) -> Iterator[int]:
+                nonlocal walked
+                for tick in super().all_after(instant):
+                    walked += 1
+                    yield tick
+
+        end = at("2026-11-20T12:00:00")
+        assert Counted("* * * * * *").last_until(end - 31 * clock.DAY, end, 1_000)[0] == end - 999 * clock.SECOND
+        assert walked < 5_000
+
+    def test_none_is_none(self) -> None:
+        """Neither those at the start nor those behind the end."""
+        hour = at("2026-11-20T12:00:00")
+        assert check_when("@hourly").last_until(hour, hour + clock.HOUR - 1, 5) == []
+        assert check_when("@hourly").last_until(hour, hour + clock.HOUR, 5) == [hour + clock.HOUR]

@@ -191,6 +191,8 @@ class TestQueuesAndEngines:
         codes = [finding["code"] for finding in found if finding["severity"] == "error"]
         assert sorted(codes) == ["engines.unreadable", "queues.unreadable"]
         assert [finding for finding in found if finding["code"] == "rows.looked"]
+        [mail] = [finding for finding in found if finding["code"] == "queues.unreadable"]
+        assert "`jobcard queues set mail --concurrency 10`" in mail["fix"]
 
     def test_a_queue_that_no_engine_serves_then_an_engine_that_fell_silent(self, patient: Patient) -> None:
         """A live engine of other queues does not help; once it is killed it is told to be silent, and where."""

@@ -638,3 +638,23 @@ def test_until_empty_waits_for_what_only_a_limit_keeps(make: Callable[..., Jobca
     assert jobs.run(in_process=True, until_empty=True) == 0
     assert sorted(ran) == ["held", *["paced"] * 3, *["slow"] * 7]
     assert jobs.count()["completed"] == 14
+
+
+def test_until_empty_finds_them_behind_any_number_of_delayed_jobs(make: Callable[..., Jobcard]) -> None:
+    """Those that are due some day are newer, and a thousand of them fill a page."""
+    backend = SQLiteBackend(MEMORY)
+    jobs = make(None, backend=backend)
+    ran: list[int] = []
+
+    @jobs.job(name="note")
+    def note(number: int) -> None:
+        ran.append(number)
+
+    given: dict[str, Any] = {"kwargs": "{}", "limit_key": "k", "rate_count": 1, "rate_per": 300_000}
+    jobs.migrate()
+    backend.enqueue([new_job(name="note", args=f"[{number}]", **given) for number in range(2)])
+    for _ in range(2):
+        backend.enqueue([new_job(name="note", delay=3_600_000_000) for _ in range(1_000)])
+    assert jobs.run(in_process=True, until_empty=True) == 0
+    assert sorted(ran) == [0, 1]
+    assert jobs.count(state="waiting").total == 2_000

@@ -13,13 +13,15 @@ import pytest
 
 from helpers.tickers import FrozenStoreClock, race
 from jobcard import Jobcard
-from jobcard.backends.base import Backend, Filter, RecordKind
+from jobcard.backends.base import Backend, Enqueued, Filter, RecordKind
 from jobcard.backends.registry import open_backend
 from jobcard.core import clock, ids
 from jobcard.core.clock import FrozenClock
+from jobcard.core.job import NewJob
 from jobcard.core.schedule import LATE, Timetable
 from jobcard.engine import ticker
-from jobcard.engine.ticker import StoreClock, Ticker
+from jobcard.engine.store_clock import StoreClock
+from jobcard.engine.ticker import Ticker
 from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import StoreUnavailableError
 
@@ -192,6 +194,7 @@ class TestTicks:
         assert others.look().made == 1
         desk.advance(5)
         assert frozen.look().made == 0
+        desk.clock.advance(1)
         assert frozen.look().made == 0
         assert desk.made() == [5]
 
@@ -259,6 +262,24 @@ class _Fragile:
         return call
 
 
+class _Watched:
+    """A store whose steps at ticks are written down: how many jobs come at once, up to which second it is done."""
+
+    def __init__(self, store: Backend, steps: list[tuple[str, int]]) -> None:
+        self._store, self._steps = store, steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        self._steps.append(("jobs", len(jobs)))
+        return self._store.enqueue(jobs)
+
+    def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
+        self._steps.append(("done", json.loads(value)["done"] // clock.SECOND))
+        return self._store.write_record(kind, key, value, expect=expect)
+
+
 class TestMissed:
     @pytest.mark.parametrize(("missed", "made"), [("once", [30]), ("skip", []), (1, [30]), (3, [20, 25, 30])])
     def test_what_nobody_saw_to(self, missed: Any, made: list[int], desk: Desk) -> None:
@@ -271,6 +292,49 @@ class TestMissed:
         desk.advance(4)
         assert engine.look().made == 1
         assert desk.made() == [*made, 35]
+
+    def test_a_thousand_and_more_at_once(self, desk: Desk) -> None:
+        """They go to the store in steps it can take, and after each it is written how far the schedule is."""
+        desk.schedule(when=timedelta(seconds=1), missed=1_000, overlap="allow")
+        steps: list[tuple[str, int]] = []
+        engine = desk.engine(_Watched(desk.store, steps))
+        engine.look()
+        desk.clock.advance(1_500)
+        assert engine.look().made == 1_010
+        end = START // clock.SECOND + 1_500
+        assert steps == [("jobs", 1_000), ("done", end - 10), ("jobs", 10), ("done", end)]
+
+    def test_a_month_of_seconds(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """Of all that were missed only those are looked at that could be wanted."""
+        desk.schedule(when="* * * * * *", missed=3, overlap="allow", window=timedelta(days=31))
+        desk.clock.advance(31 * 86_400)
+        assert desk.engine().look().made == 3
+        assert "schedule.missed name=beat count=1997 or more" in caplog.text
+
+    def test_a_slow_look_does_not_make_the_next_ones_late(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each schedule is seen to by the time it then is; and what was too slow is seen to a little later."""
+        for name in ("a", "b"):
+            desk.schedule(name, overlap="allow")
+        engine = desk.engine(_Fragile(desk.store, "enqueue", meanwhile=lambda: desk.clock.advance(30)))
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 2
+
+        desk.advance(5)
+        true = Timetable.between
+
+        def between(self: Timetable, done: int, now: int) -> Sequence[int]:
+            desk.clock.advance(30)
+            return true(self, done, now)
+
+        monkeypatch.setattr(Timetable, "between", between)
+        monkeypatch.setattr(ticker.time, "monotonic", lambda: 0.0)
+        looked = engine.look()
+        assert looked.made == 0
+        assert -60 < looked.next_at <= 0.5
+        monkeypatch.setattr(Timetable, "between", true)
+        desk.clock.advance(1)
+        assert engine.look().made == 2
 
     def test_what_lies_behind_the_window_is_gone(self, desk: Desk) -> None:
         """An hour, unless the schedule says otherwise."""
@@ -341,6 +405,73 @@ class TestMissed:
         assert desk.engine(dead_owners=["killed"]).look().made == 1
 
 
+class TestAClockThatWasAhead:
+    """The store's clock was set forward by mistake, by days, and is right again."""
+
+    AHEAD = 3 * 86_400
+
+    def test_a_schedule_goes_on_at_once(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """For the engine that saw it, and for one that is started now; what was made is not made again."""
+        desk.schedule(overlap="allow", missed=100, window=timedelta(days=7))
+        engine = desk.engine()
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 1
+        desk.clock.step(self.AHEAD)
+        assert engine.look().made == 101  # those that were missed, and the one of this moment
+        desk.clock.step(-self.AHEAD)
+        made = desk.made()
+        for each in (engine, desk.engine()):
+            assert each.look().made == 0
+            desk.clock.advance(1)
+            assert each.look().made == 0
+        assert desk.made() == made
+        assert caplog.text.count("its ticks count from now on") == 1
+        desk.advance(5)
+        assert engine.look().made == 1
+        assert desk.made() == [5, 10, *made[1:]]
+        assert desk.jobs.schedules.get("beat").last_at == clock.to_datetime(START + 10 * clock.MINUTE)
+
+    def test_one_that_was_said_meanwhile(self, desk: Desk) -> None:
+        """Its ticks count from then on: that is, from now."""
+        desk.clock.step(self.AHEAD)
+        desk.schedule(overlap="allow")
+        desk.clock.step(-self.AHEAD)
+        engine = desk.engine()
+        engine.look()
+        desk.advance(1)
+        engine.look()
+        desk.advance(5)
+        assert engine.look().made == 1
+        assert desk.made() == [5]
+
+    def test_an_engine_that_was_started_meanwhile(self, desk: Desk) -> None:
+        """It was there from the first tick on."""
+        desk.schedule(when=timedelta(seconds=1), missed="skip", overlap="allow")
+        desk.clock.step(self.AHEAD)
+        engine = desk.engine()
+        engine.look()
+        desk.clock.step(-self.AHEAD)
+        for _ in range(2):
+            engine.look()
+            desk.clock.advance(1)
+        desk.clock.advance(3)
+        assert engine.look().made == 4
+
+    def test_a_little_is_nothing(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+        """Clocks are set by seconds every day, and what is done is done."""
+        desk.schedule(when=timedelta(seconds=1), overlap="allow")
+        engine = desk.engine()
+        engine.look()
+        desk.clock.advance(5)
+        assert engine.look().made == 5
+        desk.clock.step(-3)
+        for made in (0, 0, 0, 1):
+            desk.clock.advance(1)
+            assert engine.look().made == made
+        assert not caplog.records
+
+
 class TestOverlap:
     def test_a_tick_passes_while_the_job_before_lives(self, desk: Desk) -> None:
         """Waiting, at work, or to be tried again: any of them."""
@@ -376,6 +507,9 @@ class TestOverlap:
         assert engine.look().made == 1
         beside.append(desk.jobs.schedules.run_now("beat"))
         assert {handle.refresh().schedule for handle in beside} == {"beat"}
+        for handle in beside:
+            job = handle.refresh()
+            assert job.scheduled_for == job.available_at
         assert desk.jobs.count(state="waiting").total == 4
 
 
@@ -519,7 +653,7 @@ class TestStoreClock:
         here = {"monotonic": 50.0, "time": 5.0}
         monkeypatch.setattr(ticker.time, "monotonic", lambda: here["monotonic"])
         monkeypatch.setattr(ticker.time, "time", lambda: here["time"])
-        store_clock = StoreClock(desk.store)
+        store_clock = StoreClock(lambda: desk.store.facts().now)
         assert store_clock.now() == START
         desk.clock.advance(3_600)  # nobody here can know
         here["monotonic"] += 30

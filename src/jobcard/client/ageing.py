@@ -6,13 +6,14 @@ Which queues those are is read from the store now and then; what this applicatio
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jobcard.backends.base import RecordKind
-from jobcard.core import clock
-from jobcard.core.queue import in_line, queue_from_text, reconcile
-from jobcard.errors import CorruptRecordError, StoreError
+from jobcard.core.queue import in_line
+from jobcard.engine.small_records import ageing_of
+from jobcard.errors import StoreError
 
 if TYPE_CHECKING:
     from jobcard.backends.base import Backend
@@ -30,7 +31,7 @@ class Ageing:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._of: dict[str, int] = {}
+        self._of: Mapping[str, int] = {}
         self._look_at = 0.0
 
     def forget(self) -> None:
@@ -46,19 +47,8 @@ class Ageing:
         return [in_line(job, self._of) for job in jobs]
 
     def _look(self, store: Backend) -> None:
-        declared = {queue.name: queue for queue in self._connection.settings.queues}
-        found = dict(declared)
-        try:
-            for record in store.read_records(RecordKind.QUEUE):
-                try:
-                    stored, last = queue_from_text(record.key, record.value)
-                except CorruptRecordError:
-                    continue  # whoever serves this queue says so
-                mine = declared.get(record.key)
-                found[record.key] = stored if mine is None else reconcile(stored, last, mine)
-            self._of = {
-                name: clock.to_duration(queue.ageing) for name, queue in found.items() if queue.ageing is not None
-            }
-        except StoreError:
-            pass  # the enqueue itself will say so, if it lasts
+        declared = self._connection.settings.queues
+        # If the store fails, the enqueue itself will say so.
+        with suppress(StoreError):
+            self._of = ageing_of(store.read_records(RecordKind.QUEUE), declared)
         self._look_at = time.monotonic() + (KNOWN_SECONDS if self._of else NONE_KNOWN_SECONDS)

@@ -110,6 +110,9 @@ class Jobcard(Declares):
         `UnknownJobError` for a name that is not declared here, unless nothing is, or `strict=False`;
         `InvalidJobError` for a bad argument or option, `DuplicateJobError` when its id belongs to another job,
         `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
+
+        A job that is unique, and there is one: the handle of that one, whose `duplicate` is True; with `on_conflict`
+        "raise" a `DuplicateJobError`, with "ignore" None in place of a handle.
         """
         return self._parts.producer.enqueue_by_name(name, args, {} if kwargs is None else kwargs, strict, options)
 
@@ -119,6 +122,10 @@ class Jobcard(Declares):
         All are checked before the first is sent: a bad one raises with `.index`, and nothing is stored. Up to 1,000
         are stored all or nothing, more in steps of 1,000. `StoreFullError`: none is stored; `EnqueueUnknownError`:
         any of them may be, repeat with the ids it carries.
+
+        A job that is unique, and there is one, of these calls too: the handle of that one, whose `duplicate` is True;
+        with `on_conflict` "ignore" None in its place; with "raise" a `DuplicateJobError` with `.index`, after all
+        others are stored.
         """
         return self._parts.producer.enqueue_many(calls)
 
@@ -296,7 +303,10 @@ class Jobcard(Declares):
         return self._parts.moves.cancel(job_id)
 
     def retry(self, job_id: UUID | str) -> Job:
-        """Run a failed or canceled job again: due now, attempt 0, the same id; else `TransitionError`."""
+        """Run a failed or canceled job again: due now, attempt 0, the same id; else `TransitionError`.
+
+        `DuplicateJobError` when another job has its unique key by now.
+        """
         return self._parts.moves.retry(job_id)
 
     def run_now(self, job_id: UUID | str) -> Job:

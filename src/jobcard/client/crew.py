@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from jobcard.backends.base import Backend, Filter, Record, RecordKind
-from jobcard.client.live_engines import Engine, engine_from, is_alive
+from jobcard.backends.base import Backend, Filter, RecordKind
+from jobcard.client.live_engines import Engine, engine_from
 from jobcard.core import clock
 from jobcard.core.findings import Finding, error, note, ok, warning
-from jobcard.core.queue import queue_from_text
+from jobcard.core.queue import DEFAULT_CONCURRENCY, queue_from_text
 from jobcard.core.schedule import from_text
 from jobcard.core.states import JobState
+from jobcard.engine.record import is_alive
 from jobcard.errors import CorruptRecordError
 from jobcard.version import VERSION
 
@@ -36,7 +37,8 @@ def look(store: Backend, now: int, lease: float) -> Iterator[Finding]:
             else:
                 silent.append((engine, record.age / clock.SECOND))
         except CorruptRecordError as failure:
-            yield _unreadable("engines.unreadable", record, failure)
+            fix = "nothing: an engine that lives writes it anew at its next heartbeat, any other is forgotten in a day"
+            yield error("engines.unreadable", record.key, str(failure), fix)
     waiting = _waiting(store)
     yield _alive(alive, waiting)
     yield from (
@@ -57,11 +59,6 @@ def _waiting(store: Backend) -> dict[str, int]:
 
 def _jobs(number: int) -> str:
     return f"{number:,} job{'' if number == 1 else 's'}{' or more' if number >= _MOST_COUNTED else ''}"
-
-
-def _unreadable(code: str, record: Record, failure: CorruptRecordError) -> Finding:
-    fix = "write it anew: `jobcard queues set NAME` for a queue; an engine does it at its next heartbeat"
-    return error(code, record.key, str(failure), fix)
 
 
 def _cut(found: Sequence[Finding]) -> Iterator[Finding]:
@@ -120,7 +117,9 @@ def _queues(store: Backend, alive: Sequence[Engine], waiting: dict[str, int]) ->
         try:
             queue, _ = queue_from_text(record.key, record.value)
         except CorruptRecordError as failure:
-            yield _unreadable("queues.unreadable", record, failure)
+            said = f"write it anew: `jobcard queues set {record.key} --concurrency {DEFAULT_CONCURRENCY}`"
+            fix = f"{said}, or start an engine of the code that declares it"
+            yield error("queues.unreadable", record.key, str(failure), fix)
             continue
         if queue.paused and queue.name in waiting:
             text = f"it is paused, and {_jobs(waiting[queue.name])} wait in it"

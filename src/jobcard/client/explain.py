@@ -11,16 +11,17 @@ from uuid import UUID
 from jobcard.backends.base import Ended, Filter, RecordKind
 from jobcard.core import clock
 from jobcard.core.job import JobRow
-from jobcard.core.queue import Queue, queue_from_text
+from jobcard.core.queue import Queue
 from jobcard.core.rates import Rate, Use, is_put_off, rate_of
 from jobcard.core.states import AT_WORK, ENDED, Hold, JobState
+from jobcard.engine.small_records import find_record, understood_queue
 from jobcard.errors import JobNotFoundError, ResultTimeoutError
 
 if TYPE_CHECKING:
     from jobcard.client.parts import Parts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One cause why a job does not run, or that it runs or has ended.
 
@@ -87,7 +88,7 @@ class _Look:
     def __init__(self, parts: Parts, row: JobRow) -> None:
         self._parts = parts
         self._row = row
-        self._queue = _queue(parts, row.queue)
+        self._queue, self._is_readable = _queue(parts, row.queue)
         self._alive = parts.engines.list()
         serving = [engine for engine in self._alive if row.queue in engine.queues]
         self._working = [engine for engine in serving if not engine.quiet]
@@ -124,7 +125,12 @@ class _Look:
 
     def _of_the_engines(self) -> Iterator[Reason]:
         name = self._row.queue
-        if not self._alive:
+        if not self._is_readable:
+            text = (
+                f"the record of its queue {name!r} cannot be read, so no engine serves it; `jobcard doctor` knows more"
+            )
+            yield Reason(code="no_engine", text=text)
+        elif not self._alive:
             text = "no engine is alive for this store; start one with jobs.start() or jobs.run()"
             yield Reason(code="no_engine", text=text)
         elif not self._is_served:
@@ -200,8 +206,9 @@ def _those_with_its_key(row: JobRow) -> str:
     return f"the jobs {row.name}" if key == row.name else f"the jobs {row.name} with its key"
 
 
-def _queue(parts: Parts, name: str) -> Queue:
+def _queue(parts: Parts, name: str) -> tuple[Queue, bool]:
+    """The queue, and whether its record can be read if it has one."""
     with parts.connection as store:
-        records = store.read_records(RecordKind.QUEUE)
-    found = [queue_from_text(record.key, record.value)[0] for record in records if record.key == name]
-    return found[0] if found else Queue(name)
+        record = find_record(store, RecordKind.QUEUE, name)
+    found = None if record is None else understood_queue(record)[0]
+    return found or Queue(name), record is None or found is not None

@@ -67,6 +67,9 @@ class BoundJob(Generic[P, R]):
 
         `InvalidJobError` for arguments that do not fit, `DuplicateJobError` when its id belongs to another job,
         `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
+
+        A job that is unique, and there is one: the handle of that one, whose `duplicate` is True; with `on_conflict`
+        "raise" a `DuplicateJobError`, with "ignore" None in place of a handle.
         """
         return self.owner.parts.producer.enqueue(self, args, kwargs)
 
@@ -120,6 +123,9 @@ class JobFunction(Generic[P, R, Q, T]):
 
         `InvalidJobError` for arguments that do not fit, `DuplicateJobError` when its id belongs to another job,
         `StoreFullError`: not stored; `EnqueueUnknownError`: stored or not, repeat with the id it carries.
+
+        A job that is unique, and there is one: the handle of that one, whose `duplicate` is True; with `on_conflict`
+        "raise" a `DuplicateJobError`, with "ignore" None in place of a handle.
         """
         return self._bound.owner.parts.producer.enqueue(self._bound, args, kwargs)
 

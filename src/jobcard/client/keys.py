@@ -11,10 +11,10 @@ from jobcard.errors import InvalidJobError
 
 if TYPE_CHECKING:
     from jobcard.client.options import Template
-    from jobcard.client.store_clock import StoreClock
     from jobcard.core.codec import Codec
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import NewJob
+    from jobcard.engine.store_clock import StoreClock
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]

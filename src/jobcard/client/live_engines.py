@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +14,10 @@ from uuid import UUID
 from jobcard.backends.base import Record, RecordKind
 from jobcard.client.store import Connection
 from jobcard.core import clock
+from jobcard.engine.record import UNREADABLE, corrupt, is_alive
 from jobcard.errors import CorruptRecordError, EngineNotFoundError
 
-_BEATS = 3
-"""An engine that missed this many heartbeats is not listed any more."""
+_log = logging.getLogger("jobcard.client")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,21 @@ class Engines:
         self._connection = connection
 
     def list(self) -> builtins.list[Engine]:
-        """The engines whose last heartbeat is recent, by id."""
+        """The engines whose last heartbeat is recent, by id; one whose record cannot be read is left out.
+
+        A warning in the log tells of it.
+        """
         with self._connection as store:
             records = store.read_records(RecordKind.ENGINE)
             now = store.facts().now if records else 0
-        return [engine_from(record, now) for record in records if is_alive(record)]
+        found = []
+        for record in records:
+            try:
+                if is_alive(record):
+                    found.append(engine_from(record, now))
+            except CorruptRecordError as error:
+                _log.warning("%s; it is left out of the list", error)
+        return found
 
     def quiet(self, engine_id: str) -> None:
         """Let an engine claim nothing more and finish what it has; it stays. Within two seconds.
@@ -87,22 +98,11 @@ class Engines:
             store.write_record(RecordKind.ORDER, engine_id, json.dumps({"order": order}))
 
 
-# stored: {"pid", "keeper_pid", "host", "version", "started_at": microseconds, "heartbeat": seconds between
-#          two writings of this, "queues": [names], "workers": [pids],
-#          "quiet": bool, "app": text, "jobs": [[worker's pid, job's id, name, microseconds since 1970], …]}
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
-
-
-def is_alive(record: Record) -> bool:
-    """Whether an engine was heard of lately, by its record; `CorruptRecordError` when that cannot be read."""
-    try:
-        return record.age < _BEATS * clock.to_duration(json.loads(record.value)["heartbeat"])
-    except _UNREADABLE as error:
-        raise _corrupt(record) from error
-
-
 def engine_from(record: Record, now: int) -> Engine:
-    """What an engine told of itself, alive or not; `CorruptRecordError` when it cannot be read. now: the store's."""
+    """What an engine told of itself, alive or not; `CorruptRecordError` when it cannot be read.
+
+    now: the store's. `engine/record.py` says what it tells.
+    """
     try:
         document = json.loads(record.value)
         return Engine(
@@ -120,12 +120,8 @@ def engine_from(record: Record, now: int) -> Engine:
             app=document.get("app"),
             jobs=tuple(map(_job, document.get("jobs", ()))),
         )
-    except _UNREADABLE as error:
-        raise _corrupt(record) from error
-
-
-def _corrupt(record: Record) -> CorruptRecordError:
-    return CorruptRecordError(f"the record of engine {record.key} cannot be read")
+    except UNREADABLE as error:
+        raise corrupt(record) from error
 
 
 def _job(told: Sequence[Any]) -> EngineJob:

@@ -90,11 +90,18 @@ class Moves:
                 break
             # Only over the state that was read: between the two the job may have been claimed, or ended.
             exact = replace(change(row), sources=frozenset({state}))
-            with self._connection as store:
-                moved = store.apply_by_operator(wanted, exact)
+            moved = self._apply(wanted, verb, exact)
             if moved is not None:
                 return self._lookup.view(moved)
         raise TransitionError(verb, row.state, allowed, UUID(bytes=wanted))
+
+    def _apply(self, job_id: bytes, verb: str, change: Change) -> JobRow | None:
+        try:
+            with self._connection as store:
+                return store.apply_by_operator(job_id, change)
+        except DuplicateJobError as error:
+            why = "has a unique key, which another job has taken"
+            raise DuplicateJobError(error.job_id, error.existing_id, why, verb) from None
 
     def _move_many(
         self,

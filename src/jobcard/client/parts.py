@@ -17,10 +17,10 @@ from jobcard.client.queues import Queues
 from jobcard.client.schedules import Schedules
 from jobcard.client.started import Started
 from jobcard.client.store import Connection
-from jobcard.client.store_clock import StoreClock
 from jobcard.client.watcher import Watcher
 from jobcard.core.codec import Codec
 from jobcard.core.registry import Registry
+from jobcard.engine.store_clock import StoreClock
 
 if TYPE_CHECKING:
     from jobcard.client.threads import Threads
@@ -35,7 +35,7 @@ class Parts:
         self.connection = Connection()
         self.hooks = Hooks()
         self.ageing = Ageing(self.connection)
-        self.keys = Keys(self.codec, StoreClock(self.connection))
+        self.keys = Keys(self.codec, StoreClock(self.connection.time))
         self.lookup = Lookup(self.connection, self.codec)
         self.moves = Moves(self.connection, self.lookup)
         self.producer = Producer(self)

@@ -149,9 +149,13 @@ class Producer:
     ) -> JobHandle[Any]:
         """The handle of the job that stands for this call."""
         duplicate = False
-        if answer.fate is Fate.ID_TAKEN:
+        if template.id is None and answer.existing == new.id:
+            # Nobody else has an id that we made: then it is stored, by this call or by an earlier try whose answer was
+            # lost. By now that job may have been given other work, or be gone and have left its key.
+            pass
+        elif answer.fate is Fate.ID_TAKEN:
             raise _taken(new, answer, "its id belongs to a job with another name or other arguments")
-        if answer.fate is Fate.KEY_TAKEN:
+        elif answer.fate is Fate.KEY_TAKEN:
             on_conflict = "return" if template.unique is None else template.unique.on_conflict
             if on_conflict == "raise":
                 raise _taken(new, answer, f"the job {new.name} is unique, and there is one")
@@ -160,8 +164,7 @@ class Producer:
                 return cast(JobHandle[Any], None)
             duplicate = True
         elif answer.fate is Fate.REPEATED:
-            # Our own id cannot have been there: then it is a repeated call of ours whose first answer was lost.
-            duplicate = template.id is not None
+            duplicate = True
         return JobHandle(self._parts, answer.existing, definition, duplicate=duplicate)
 
     def new_follow_up(self, call: Call[Any], job_id: bytes, parent_id: bytes) -> NewJob:

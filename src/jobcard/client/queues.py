@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import getpass
+import logging
 import math
 import socket
 from collections.abc import Callable, Mapping
@@ -11,14 +12,15 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, TypedDict, Unpack
 
-from jobcard.backends.base import Record, RecordKind
+from jobcard.backends.base import Backend, Record, RecordKind
 from jobcard.client.ageing import Ageing
 from jobcard.client.store import Connection
-from jobcard.core import clock, limits
+from jobcard.core import clock
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text
 from jobcard.core.rates import RateLimit
 from jobcard.core.settings import check_names
-from jobcard.errors import ConfigError, QueueNotFoundError
+from jobcard.engine.small_records import find_record, rewrite, understood_queue
+from jobcard.errors import ConfigError, CorruptRecordError, QueueNotFoundError
 
 
 class QueueOptions(TypedDict, total=False):
@@ -32,6 +34,8 @@ class QueueOptions(TypedDict, total=False):
     ageing: float | timedelta | None
     paused: bool
 
+
+_log = logging.getLogger("jobcard.client")
 
 _OPTIONS = frozenset(QueueOptions.__annotations__)
 _FIELDS = tuple(field.name for field in fields(Queue) if field.compare)
@@ -48,23 +52,32 @@ class Queues:
     def create(self, name: str, **options: Unpack[QueueOptions]) -> Queue:
         """Make a queue, or make an existing one just so: what is not given has its default."""
         wanted = Queue(name, **_checked(options))
-        return self._write(name, lambda stored: self._stamped(stored, wanted, None))
+        return self._write(name, lambda stored: wanted, None)
 
     def get(self, name: str) -> Queue:
         """One queue; `QueueNotFoundError` when there is none of this name."""
-        found = self._find(name)
+        with self._connection as store:
+            found = find_record(store, RecordKind.QUEUE, name)
         if found is None:
             raise QueueNotFoundError(name)
         return queue_from_text(found.key, found.value)[0]
 
     def list(self, order_by: str = "name") -> builtins.list[Queue]:
-        """All queues, by a field of `Queue`; "-priority": highest first. Equal ones by name."""
+        """All queues, by a field of `Queue`; "-priority": highest first. Equal ones by name.
+
+        One whose record cannot be read is left out, with a warning in the log.
+        """
         field = order_by.removeprefix("-") if isinstance(order_by, str) else order_by
         if field not in _FIELDS:
             raise ConfigError(f"order_by must be one of {', '.join(_FIELDS)}, with a - for descending")
         with self._connection as store:
             records = store.read_records(RecordKind.QUEUE)
-        found = [queue_from_text(record.key, record.value)[0] for record in records]
+        found = []
+        for record in records:
+            try:
+                found.append(queue_from_text(record.key, record.value)[0])
+            except CorruptRecordError as error:
+                _log.warning("%s; it is left out of the list", error)
         found.sort(key=lambda queue: queue.name)
         return sorted(found, key=lambda queue: _to_compare(getattr(queue, field)), reverse=order_by.startswith("-"))
 
@@ -73,7 +86,10 @@ class Queues:
         return [queue.name for queue in self.list()]
 
     def update(self, name: str, **changes: Unpack[QueueOptions]) -> Queue:
-        """Change some of a queue's fields; `QueueNotFoundError` when there is none of this name."""
+        """Change some of a queue's fields; `QueueNotFoundError` when there is none of this name.
+
+        One whose record cannot be read is made anew: what is not given has its default.
+        """
         return self._update(name, changes, None)
 
     def _update(self, name: str, changes: Mapping[str, Any], by: str | None) -> Queue:
@@ -82,9 +98,9 @@ class Queues:
         def changed(stored: Queue | None) -> Queue:
             if stored is None:
                 raise QueueNotFoundError(name)
-            return self._stamped(stored, replace(stored, **checked), by)
+            return replace(stored, **checked)
 
-        return self._write(name, changed)
+        return self._write(name, changed, by)
 
     def pause(self, name: str, *, by: str | None = None) -> Queue:
         """Let engines take nothing more from a queue; what runs goes on.
@@ -99,33 +115,28 @@ class Queues:
         """Let engines take from a paused queue again."""
         return self.update(name, paused=False)
 
-    def _stamped(self, stored: Queue | None, wanted: Queue, by: str | None) -> Queue:
-        """The queue with who paused it and since when: the first who did, until somebody resumes it."""
-        if not wanted.paused:
-            return replace(wanted, paused_by=None, paused_since=None)
-        if stored is not None and stored.paused:
-            return replace(wanted, paused_by=stored.paused_by, paused_since=stored.paused_since)
+    def _write(self, name: str, change: Callable[[Queue | None], Queue], by: str | None) -> Queue:
         with self._connection as store:
-            now = clock.to_datetime(store.facts().now)
-        return replace(wanted, paused_by=by or _who(), paused_since=now)
 
-    def _find(self, name: str) -> Record | None:
-        with self._connection as store:
-            return next((record for record in store.read_records(RecordKind.QUEUE) if record.key == name), None)
+            def changed(record: Record | None) -> str:
+                stored, declared = (None, None) if record is None else understood_queue(record)
+                if record is not None and stored is None:
+                    _log.warning("the record of queue %s cannot be read: it is written anew", name)
+                    stored = Queue(name)
+                return queue_to_text(_stamped(store, stored, change(stored), by), declared=declared)
 
-    def _write(self, name: str, change: Callable[[Queue | None], Queue]) -> Queue:
-        while True:
-            record = self._find(name)
-            stored, declared = (None, None) if record is None else queue_from_text(record.key, record.value)
-            queue = change(stored)
-            text = queue_to_text(queue, declared=declared)
-            with self._connection as store:
-                # Only over what was read: somebody else may be changing another field.
-                version = 0 if record is None else record.version
-                written = store.write_record(RecordKind.QUEUE, limits.check_name(name, "queue"), text, expect=version)
-            if written:
-                self._ageing.forget()
-                return queue
+            text = rewrite(store, RecordKind.QUEUE, name, changed)
+        self._ageing.forget()
+        return queue_from_text(name, text)[0]
+
+
+def _stamped(store: Backend, stored: Queue | None, wanted: Queue, by: str | None) -> Queue:
+    """The queue with who paused it and since when: the first who did, until somebody resumes it."""
+    if not wanted.paused:
+        return replace(wanted, paused_by=None, paused_since=None)
+    if stored is not None and stored.paused:
+        return replace(wanted, paused_by=stored.paused_by, paused_since=stored.paused_since)
+    return replace(wanted, paused_by=by or _who(), paused_since=clock.to_datetime(store.facts().now))
 
 
 def _to_compare(value: Any) -> Any:

@@ -14,6 +14,7 @@ from jobcard.client.classes import JobClass
 from jobcard.client.functions import BoundJob, JobFunction
 from jobcard.client.handles import JobHandle
 from jobcard.core import clock, limits, naming
+from jobcard.engine.small_records import find_record
 from jobcard.errors import ConfigError, CorruptRecordError, ScheduleNotFoundError
 
 if TYPE_CHECKING:
@@ -259,16 +260,14 @@ def _anew(said: Timetable) -> Change:
 
 def _find(store: Backend, name: str) -> Timetable:
     from jobcard.core.schedule import from_text
-    from jobcard.engine.timetables import find_record
 
-    record = find_record(store, name)
+    record = find_record(store, RecordKind.SCHEDULE, name)
     if record is None:
         raise ScheduleNotFoundError(name)
     return from_text(record.key, record.value)
 
 
 def _progress_of(store: Backend) -> dict[str, Progress]:
-    from jobcard.core.schedule import progress_from_text
+    from jobcard.engine.timetables import progress_of  # only now: most processes have no schedule
 
-    records = store.read_records(RecordKind.TICK)
-    return {record.key: progress_from_text(record.value, record.version) for record in records}
+    return progress_of(store)

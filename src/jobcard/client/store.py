@@ -161,6 +161,11 @@ class Connection:
 
         return lend_again
 
+    def time(self) -> int:
+        """The store's time; it is asked."""
+        with self as store:
+            return store.facts().now
+
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
         _refuse_in_job("the schema cannot be changed")

@@ -17,12 +17,12 @@ from jobcard.client.lookup import Lookup
 from jobcard.client.pages import pages
 from jobcard.client.producer import Producer
 from jobcard.client.store import Connection
-from jobcard.client.store_clock import StoreClock
 from jobcard.client.trial import Ran, Trial
 from jobcard.client.watcher import Told, Watcher
 from jobcard.core import clock, context, limits
 from jobcard.core.job import Job, JobRow
 from jobcard.core.states import ENDED, JobState
+from jobcard.engine.store_clock import StoreClock
 from jobcard.errors import (
     ConfigError,
     InvalidJobError,
@@ -84,7 +84,7 @@ class Testing:
         parts.producer = _RunsAtOnce(parts, trial) if self._mode == "inline" else Producer(parts)
         parts.watcher = _LooksOnce(parts, trial)
         parts.is_tested = True
-        parts.keys.clock = StoreClock(parts.connection, stands_still=True)
+        parts.keys.clock = StoreClock(parts.connection.time, stands_still=True)
 
         def undo() -> None:
             parts.producer, parts.watcher, parts.is_tested, parts.keys.clock = before

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from jobcard.core import clock, ids
 from jobcard.core.states import JobState
+from jobcard.core.unique import tick_key
 
 Ref = int | str | bytes
 """What a store finds a claimed job by, fastest: a rowid, a number or the id. Opaque to everyone else."""
@@ -233,6 +234,9 @@ class Job:
     lease_until: datetime | None
     cancel_requested: bool
     unique_key: str | None
+    """No other living job has this key; None: it is not unique, or is so for a time, by `once_key`."""
+    once_key: str | None
+    """No other job gets this key while its time lasts, whatever becomes of this one; of a tick "#tick/…"."""
     limit_key: str | None
     """What it shares limits under: "name" or "name#digest", "#text" where a function gave the text; None: none."""
     batch_id: UUID | None
@@ -256,6 +260,10 @@ class Job:
 
     @property
     def scheduled_for(self) -> datetime:
-        """The tick a schedule made this job for; for other jobs when they are due."""
-        # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
-        return self.available_at if self.schedule is None else clock.to_datetime(ids.moment_of(self.id.bytes))
+        """The tick a schedule made this job for; for other jobs, those of `run_now` too, when they are due."""
+        if self.schedule is not None:
+            # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
+            tick = ids.moment_of(self.id.bytes)
+            if self.id.bytes == ids.tick_id(tick_key(self.schedule, tick), tick):
+                return clock.to_datetime(tick)
+        return self.available_at

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobcard.core import clock, ids, limits
@@ -32,6 +31,7 @@ LATE = 10 * clock.SECOND
 WINDOW = clock.HOUR
 LONGEST_WINDOW = 31 * clock.DAY
 MOST_MISSED = 1_000
+MOST_LOOKED_AT = 2 * MOST_MISSED
 _KEY_KEPT = clock.DAY
 """How much longer than its window a tick's once key is kept: no engine is frozen for so long between two calls."""
 
@@ -81,9 +81,12 @@ class Timetable:
     declared: str | None = None
 
     def between(self, done: int, now: int) -> Sequence[int]:
-        """The ticks behind `done` that are due, oldest first; those beyond the window are none any more."""
+        """The ticks behind `done` that are due, oldest first; those beyond the window are none any more.
+
+        Of more than `MOST_LOOKED_AT` the last ones: nobody wants more, and a month of seconds would take long.
+        """
         start = max(done, self.since, now - self.window - 1)
-        return [] if self.paused else list(takewhile(lambda tick: tick <= now, self.ticks.all_after(start)))
+        return [] if self.paused else self.ticks.last_until(start, now, MOST_LOOKED_AT)
 
     def made_up_for(self, missed: Sequence[int]) -> Sequence[int]:
         """Those of the missed ticks that become jobs after all."""

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
+from operator import ge
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -37,6 +39,7 @@ LONGEST = 200
 """Characters of an expression."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = clock.SECOND, 3_650 * clock.DAY
 _NEVER = "is never due"
+_FIRST_SPAN = clock.MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,19 @@ class Ticks:
     def several_after(self, instant: int, count: int) -> Sequence[int]:
         """The first `count` ticks behind this instant, fewer if there are no more."""
         return list(islice(self.all_after(instant), count))
+
+    def last_until(self, start: int, end: int, count: int) -> Sequence[int]:
+        """The last `count` ticks behind `start` and not behind `end`, oldest first; those before them cost nothing."""
+        first = self.after(start)
+        if first is None or first > end:
+            return []  # as a rule: one look is enough
+        found: list[int] = []
+        span, until = _FIRST_SPAN, end
+        while until > start and len(found) < count:
+            since = max(start, until - span)
+            found[:0] = takewhile(partial(ge, until), self.all_after(since))
+            until, span = since, 4 * span
+        return found[-count:]
 
 
 def check_when(value: object, zone: object = "UTC") -> Ticks:

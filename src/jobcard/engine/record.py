@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from jobcard.backends.base import Backend, RecordKind
-from jobcard.engine.dispatcher import Dispatcher
-from jobcard.errors import JobcardError
+from jobcard.backends.base import Backend, Record, RecordKind
+from jobcard.core import clock
+from jobcard.errors import CorruptRecordError, JobcardError
 from jobcard.version import VERSION
 
+if TYPE_CHECKING:
+    from jobcard.engine.dispatcher import Dispatcher
+
 JOBS_SHOWN = 50  # of those that run
+BEATS = 3
+"""An engine that missed this many heartbeats is gone."""
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What reading a record raises that is none."""
 
 
 def name_of(reference: dict[str, Any]) -> str:
@@ -33,7 +41,10 @@ def describe(
     workers: Sequence[int],
     pid_of: Callable[[int], int | None],
 ) -> dict[str, Any]:
-    """The record of the engine in this process. workers: their processes. pid_of: where the worker of a number runs."""
+    """The record of the engine in this process; an older engine has not all of it, a newer one may have more.
+
+    heartbeat: seconds between two writings of it. workers: their processes. pid_of: where the worker of a number runs.
+    """
     now = time.time()
     return {
         "pid": os.getpid(),
@@ -52,6 +63,19 @@ def describe(
             for worker, claim, ago in dispatcher.running(JOBS_SHOWN)
         ],
     }
+
+
+def is_alive(record: Record) -> bool:
+    """Whether an engine was heard of lately, by its record; `CorruptRecordError` when that cannot be read."""
+    try:
+        return record.age < BEATS * clock.to_duration(json.loads(record.value)["heartbeat"])
+    except UNREADABLE as error:
+        raise corrupt(record) from error
+
+
+def corrupt(record: Record) -> CorruptRecordError:
+    """What to raise for an engine's record that cannot be read."""
+    return CorruptRecordError(f"the record of engine {record.key} cannot be read")
 
 
 def remove(backend: Backend, owner: str) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
 from jobcard.core import clock, states
@@ -18,11 +19,13 @@ from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.rates import is_put_off
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
+from jobcard.engine.small_records import find_record, rewrite, understood_queue
 from jobcard.errors import CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
 
 PRUNE_AT_ONCE = 1_000
+LISTED_AT_ONCE = 1_000
 DEAD_ENGINE = clock.DAY
 
 
@@ -83,7 +86,7 @@ def _succeed(backend: Backend, owner: str, dead: Sequence[str]) -> None:
     """Who is known to be dead is not listed any more, and what it was told counts for us, who stand in its place."""
     for each in dead:
         backend.remove_record(RecordKind.ENGINE, each)
-        order = _record(backend.read_records(RecordKind.ORDER), each)
+        order = find_record(backend, RecordKind.ORDER, each)
         if order is not None:
             backend.write_record(RecordKind.ORDER, owner, order.value)
             backend.remove_record(RecordKind.ORDER, each)
@@ -116,15 +119,19 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
 def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
     """Whether there are jobs that are due and wait for nothing but a rate: of these queues, or of their key."""
     rated = {queue.name for queue in queues if queue.rate is not None}
-    waiting = backend.list(
-        Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues]), limit=1_000
-    )
-    return any((row.hold is None and row.queue in rated) or is_put_off(row) for row in waiting.rows)
+    where = Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues])
+    below: bytes | None = None
+    while True:
+        rows, below = backend.list(where, limit=LISTED_AT_ONCE, before_id=below)
+        if any((row.hold is None and row.queue in rated) or is_put_off(row) for row in rows):
+            return True
+        if below is None:
+            return False
 
 
 def read_order(backend: Backend, owner: str) -> str | None:
     """What an operator told this engine: quiet, work or stop; None: nothing."""
-    record = _record(backend.read_records(RecordKind.ORDER), owner)
+    record = find_record(backend, RecordKind.ORDER, owner)
     if record is None:
         return None
     try:
@@ -138,17 +145,13 @@ def read_order(backend: Backend, owner: str) -> str | None:
 def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:
     """Write what code says about its queues, where it says something new."""
     for queue in declared:
-        while True:
-            record = _record(backend.read_records(RecordKind.QUEUE), queue.name)
-            if record is None:
-                wanted, version = queue_to_text(queue, declared=queue), 0
-            else:
-                stored, last = queue_from_text(queue.name, record.value)
-                wanted, version = queue_to_text(reconcile(stored, last, queue), declared=queue), record.version
-                if wanted == record.value:
-                    break
-            if backend.write_record(RecordKind.QUEUE, queue.name, wanted, expect=version) is not None:
-                break
+        rewrite(backend, RecordKind.QUEUE, queue.name, partial(_declared, queue))
+
+
+def _declared(queue: Queue, record: Record | None) -> str:
+    stored, last = (None, None) if record is None else understood_queue(record)
+    # What cannot be read is written anew: code knows what it should be.
+    return queue_to_text(queue if stored is None else reconcile(stored, last, queue), declared=queue)
 
 
 def write_engine(backend: Backend, owner: str, about: dict[str, object]) -> None:
@@ -166,7 +169,3 @@ def clear_dead_engines(backend: Backend) -> None:
         # What nobody will obey any more, for example an order that came after the engine's end.
         if record.age > DEAD_ENGINE and record.key not in {engine.key for engine in engines}:
             backend.remove_record(RecordKind.ORDER, record.key)
-
-
-def _record(records: Sequence[Record], key: str) -> Record | None:
-    return next((record for record in records if record.key == key), None)

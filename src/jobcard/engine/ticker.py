@@ -8,68 +8,37 @@ for now and then and measured in between; this host's may be set as it likes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
-from jobcard.core import clock
-from jobcard.core.queue import in_line, queue_from_text
-from jobcard.core.schedule import LATE, Progress, Timetable, from_text, progress_from_text, progress_to_text, to_text
+from jobcard.core import clock, limits
+from jobcard.core.queue import in_line
+from jobcard.core.schedule import (
+    LATE,
+    MOST_LOOKED_AT,
+    Progress,
+    Timetable,
+    from_text,
+    progress_to_text,
+    to_text,
+)
 from jobcard.core.unique import FOREVER
+from jobcard.engine.record import is_alive
+from jobcard.engine.small_records import ageing_of
+from jobcard.engine.store_clock import StoreClock
+from jobcard.engine.timetables import progress_of
 from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 log = logging.getLogger("jobcard.engine")
 
-MEASURE_SECONDS = 60.0  # from one question for the store's time to the next
-MEASURE_LOOKS = 3  # the quickest answer of so many is believed …
-GOOD_TRIP_SECONDS = 0.01  # … or the first that is as quick as this
-JUMP_SECONDS = 0.05  # a host whose clocks differ by so much more than before slept, or was set: the store may be too
 REST_SECONDS = 60.0  # … between two looks, however far the next tick is
-BEATS = 3  # an engine that missed so many heartbeats is gone
-
-
-class StoreClock:
-    """The time by the store's clock, in microseconds."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._measured_at = -MEASURE_SECONDS
-        self._ahead = 0
-        """The store's clock, less this host's monotonic one."""
-        self._apart = 0.0
-        """This host's own two clocks, one less the other."""
-
-    def now(self) -> int:
-        """The store's time now."""
-        if time.monotonic() >= self._measured_at + MEASURE_SECONDS or self.is_doubtful():
-            self._measure()
-        return self._ahead + round(time.monotonic() * clock.SECOND)
-
-    def is_doubtful(self) -> bool:
-        """Whether this host slept, or its clock was set, since the store was asked."""
-        return abs(_apart() - self._apart) > JUMP_SECONDS
-
-    def _measure(self) -> None:
-        trip = math.inf
-        for _ in range(MEASURE_LOOKS):
-            began = time.monotonic()
-            now = self._backend.facts().now
-            ended = time.monotonic()
-            if ended - began < trip:
-                trip = ended - began
-                # As if the answer had taken the whole way: a tick may be a little late, but not early.
-                self._ahead = now - round(ended * clock.SECOND)
-            if trip < GOOD_TRIP_SECONDS:
-                break
-        self._measured_at, self._apart = ended, _apart()
-
-
-def _apart() -> float:
-    return time.time() - time.monotonic()
+AHEAD = clock.MINUTE  # a schedule that is seen to so far beyond now is so by mistake
+BREATH = clock.SECOND // 2  # what was read so long ago is read again; and the rest of who was too slow to act by it
 
 
 class Looked(NamedTuple):
@@ -95,10 +64,11 @@ class Ticker:
         self._names = names
         self._owner = owner
         self._dead_owners = frozenset(dead_owners)
-        self._clock = store_clock or StoreClock(backend)
+        self._clock = store_clock or StoreClock(lambda: backend.facts().now)
         self._here_since: int | None = None
-        self._read: dict[str, tuple[str, Timetable | None]] = {}
-        """By name: the text, and what it says; None: it cannot be read, which has been told."""
+        self._looked_at = 0
+        self._read: dict[str, tuple[Record, Timetable | None]] = {}
+        """By name: the record, and what it says; None: it cannot be read, which has been told."""
         self._looked: dict[str, tuple[Timetable, int]] = {}
         """By name: what was seen to, and when to see to it again."""
         self._refused: dict[str, str] = {}
@@ -116,17 +86,22 @@ class Ticker:
     def look(self) -> Looked:
         """See to every tick that is due; `StoreUnavailableError`: what is left is seen to next time."""
         now = self._clock.now()
-        if self._here_since is None:
-            self._here_since = now
+        if now < self._looked_at:
+            self._looked.clear()  # the clock was set back, and what was due by then is due again later
+        self._looked_at = now
+        self._here_since = now if self._here_since is None else min(self._here_since, now)
         timetables = self._timetables()
         if not timetables:
             return Looked(0, math.inf)
-        progress = self._progress()
+        progress = progress_of(self._backend)
         wake = now + round(REST_SECONDS * clock.SECOND)
         made = 0
         for timetable in timetables:
             if timetable.paused:
                 continue
+            if self._clock.now() > now + BREATH:
+                # Those before it took their time: it shall neither be late by that nor pass for one that froze.
+                now, progress = self._clock.now(), progress_of(self._backend)
             next_at = self._next_at(timetable)
             if next_at <= now:
                 try:
@@ -146,7 +121,7 @@ class Ticker:
 
         For tests, whose clock jumps; False: there is none.
         """
-        progress = self._progress()
+        progress = progress_of(self._backend)
         first: tuple[int, Timetable] | None = None
         for timetable in self._timetables():
             start = max(progress.get(timetable.name, Progress()).done, timetable.since)
@@ -173,6 +148,8 @@ class Ticker:
 
     def _see_to(self, timetable: Timetable, progress: Progress, now: int) -> tuple[int, int]:
         """Make what is due of it; how many jobs, and when to see to it again."""
+        if max(progress.done, timetable.since) > now + AHEAD and self._is_ahead(timetable, progress):
+            return 0, self._clock.now() + BREATH
         upcoming = self._upcoming(timetable, now)
         ticks = timetable.between(progress.done, now)
         if not ticks:
@@ -184,13 +161,29 @@ class Ticker:
             return 0, min(upcoming, missed[-1] + LATE)
         chosen = [*timetable.made_up_for(missed), *ticks[len(missed) :]]
         if len(chosen) < len(ticks):
-            log.warning("schedule.missed name=%s count=%d", timetable.name, len(ticks) - len(chosen))
-        if self._clock.now() > now + LATE:
-            return 0, now  # frozen since we read: others have gone on, and may have passed some of these over
-        return self._make(timetable, progress, chosen, ticks[-1]), upcoming
+            more = " or more" if len(ticks) == MOST_LOOKED_AT else ""
+            log.warning("schedule.missed name=%s count=%d%s", timetable.name, len(ticks) - len(chosen), more)
+        made = 0
+        for first in range(0, len(chosen), limits.BULK) or (0,):
+            if (late := self._clock.now()) > now + LATE:
+                # Frozen since we read: others have gone on, and may have passed some of these over.
+                return made, late + BREATH
+            chunk = chosen[first : first + limits.BULK]
+            done = chunk[-1] if first + limits.BULK < len(chosen) else ticks[-1]
+            count, moved = self._make(timetable, progress, chunk, done)
+            made += count
+            if moved is None:
+                break
+            progress = moved
+        return made, upcoming
 
-    def _make(self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int) -> int:
-        """Store the jobs of these ticks, then that all up to `done` is seen to."""
+    def _make(
+        self, timetable: Timetable, progress: Progress, ticks: Sequence[int], done: int
+    ) -> tuple[int, Progress | None]:
+        """Store the jobs of these ticks, then that all up to `done` is seen to; how many jobs, and how far it is now.
+
+        None: another engine was faster.
+        """
         last, count = progress.last, 0
         if ticks:
             ageing = self._known_ageing()
@@ -202,16 +195,39 @@ class Ticker:
                     last = tick
         moved = progress_to_text(Progress(done, last))
         # In vain if another engine was faster; a crash before it leaves the tick to others, who find its key taken.
-        self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
+        version = self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
         self._refused.pop(timetable.name, None)
-        return count
+        return count, None if version is None else Progress(done, last, version)
+
+    def _is_ahead(self, timetable: Timetable, progress: Progress) -> bool:
+        """Whether it is seen to up to a time that is yet to come: then its ticks count from now on.
+
+        The store's clock was ahead for a while: without this the schedule would be silent until it is there again. What
+        was made by that clock is not made a second time, for the ticks' keys are taken.
+        """
+        now = self._clock.measure()  # ours may be the one that is wrong
+        if max(progress.done, timetable.since) <= now + AHEAD:
+            return False
+        log.error(
+            "schedule %s is seen to up to a time beyond now: the store's clock was ahead; its ticks count from now on",
+            timetable.name,
+        )
+        # Each in vain if another engine, or whoever changes the schedule, was faster.
+        if progress.done > now:
+            last = progress.last if progress.last is None or progress.last <= now else None
+            moved = progress_to_text(Progress(now, last))
+            self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
+        if timetable.since > now:
+            record, _ = self._read[timetable.name]
+            text = to_text(replace(timetable, since=now))
+            self._backend.write_record(RecordKind.SCHEDULE, timetable.name, text, expect=record.version)
+        return True
 
     def _others_are_there(self) -> bool:
         """Whether another engine lives, as far as its record says."""
         mine = {self._owner, *self._dead_owners}
         return any(
-            record.key not in mine and record.age < BEATS * _heartbeat_of(record)
-            for record in self._backend.read_records(RecordKind.ENGINE)
+            record.key not in mine and _is_alive(record) for record in self._backend.read_records(RecordKind.ENGINE)
         )
 
     # -------------------------------------------------------------- what the store has
@@ -221,10 +237,9 @@ class Ticker:
         before, self._read = self._read, {}
         for record in self._backend.read_records(RecordKind.SCHEDULE):
             known = before.get(record.key)
-            if known is None or known[0] != record.value:
-                known = record.value, self._understood(record)
-            self._read[record.key] = known
-        return [timetable for _text, timetable in self._read.values() if timetable is not None]
+            said = known[1] if known is not None and known[0].value == record.value else self._understood(record)
+            self._read[record.key] = record, said
+        return [timetable for _record, timetable in self._read.values() if timetable is not None]
 
     def _understood(self, record: Record) -> Timetable | None:
         try:
@@ -237,23 +252,10 @@ class Ticker:
             log.warning("schedule %s: no job is registered here under the name %s", record.key, timetable.job.name)
         return timetable
 
-    def _progress(self) -> dict[str, Progress]:
-        records = self._backend.read_records(RecordKind.TICK)
-        return {record.key: progress_from_text(record.value, record.version) for record in records}
-
     def _known_ageing(self) -> Mapping[str, int]:
         if self._ageing is None:
-            self._ageing = dict(self._read_ageing())
+            self._ageing = ageing_of(self._backend.read_records(RecordKind.QUEUE))
         return self._ageing
-
-    def _read_ageing(self) -> Iterator[tuple[str, int]]:
-        for record in self._backend.read_records(RecordKind.QUEUE):
-            try:
-                queue, _declared = queue_from_text(record.key, record.value)
-            except CorruptRecordError:
-                continue  # whoever serves it says so
-            if queue.ageing is not None:
-                yield queue.name, clock.to_duration(queue.ageing)
 
     def _tell_refused(self, timetable: Timetable, error: Exception) -> None:
         text = to_text(timetable)
@@ -262,8 +264,8 @@ class Ticker:
             log.error("schedule %s: its tick became no job: %s", timetable.name, error)
 
 
-def _heartbeat_of(record: Record) -> int:
+def _is_alive(record: Record) -> bool:
     try:
-        return clock.to_duration(json.loads(record.value)["heartbeat"])
-    except (ValueError, TypeError, KeyError):
-        return 0  # what cannot be read is not waited for
+        return is_alive(record)
+    except CorruptRecordError:
+        return False  # what cannot be read is not waited for

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from jobcard.backends.base import Backend, Record, RecordKind
-from jobcard.core.schedule import Timetable, declaration, from_text, renewed, to_text
+from jobcard.core.schedule import Progress, Timetable, declaration, from_text, progress_from_text, renewed, to_text
+from jobcard.engine.small_records import rewrite
 from jobcard.errors import CorruptRecordError
 
 
@@ -35,21 +36,17 @@ def _declared(timetable: Timetable, said: str, stored: Timetable | None, now: in
 
 def write_timetable(backend: Backend, name: str, change: Callable[[Timetable | None, int], Timetable]) -> Timetable:
     """Make of a stored timetable (None: there is none that can be read) what `change` does, given the store's time."""
-    while True:
-        record = find_record(backend, name)
-        wanted = change(None if record is None else _understood(record), backend.facts().now)
-        text = to_text(wanted)
-        if record is not None and record.value == text:
-            return wanted
-        # Only over what was read: somebody else may be changing something else of it.
-        version = 0 if record is None else record.version
-        if backend.write_record(RecordKind.SCHEDULE, name, text, expect=version) is not None:
-            return wanted
+
+    def changed(record: Record | None) -> str:
+        return to_text(change(None if record is None else _understood(record), backend.facts().now))
+
+    return from_text(name, rewrite(backend, RecordKind.SCHEDULE, name, changed))
 
 
-def find_record(backend: Backend, name: str) -> Record | None:
-    """The record of a schedule's timetable, or None."""
-    return next((record for record in backend.read_records(RecordKind.SCHEDULE) if record.key == name), None)
+def progress_of(backend: Backend) -> dict[str, Progress]:
+    """How far each schedule is, by its name."""
+    records = backend.read_records(RecordKind.TICK)
+    return {record.key: progress_from_text(record.value, record.version) for record in records}
 
 
 def _understood(record: Record) -> Timetable | None:
