@@ -61,7 +61,7 @@ def keyed(store: RedisBackend, count: int, key: str = "k", **given: Any) -> list
 
 LINE = """
 local uses, answers = {}, {}
-for key, use in pairs(input[3]) do uses[key] = { at_work = use[1], starts = use[2], entered = 0, kept_out = 0 } end
+for key, use in pairs(input[3]) do uses[key] = { at_work = use[1], starts = use[2], entered = 0, kept_out = use[3] } end
 for place, job in ipairs(input[2]) do
   local use = uses[job[1]] or { at_work = 0, starts = {}, entered = 0, kept_out = 0 }
   uses[job[1]] = use
@@ -77,7 +77,10 @@ def admit_in_lua(store: RedisBackend, line: list[Limited], use: Mapping[str, Use
     parts = "".join(scripts._read("lua", f"{part}.lua") for part in ("release", "admission"))
     script = scripts._script(parts + LINE)
     jobs = [[job.limit_key, job.key_limit or False, list(job.rate) if job.rate else False] for job in line]
-    known = {key: [used.at_work, [[slot, n, 1 << 52] for slot, n in used.starts.slots]] for key, used in use.items()}
+    known = {
+        key: [used.at_work, [[slot, n, 1 << 52] for slot, n in used.starts.slots], used.kept_out]
+        for key, used in use.items()
+    }
     answers = scripts.run(store._client, script, store._keys.all, pack([now, jobs, known]))
     return [rates.Admission(bool(may), int(again)) for may, again in answers]
 
@@ -96,7 +99,7 @@ def a_line(chance: random.Random) -> tuple[list[Limited], dict[str, Use], int]:
         for rate in of_time:
             for _ in range(chance.randrange(5)):
                 slots[rate.slot_at(now) - chance.randrange(-1, 24)] = chance.randrange(1, 4)
-        use[key] = Use(chance.randrange(4), Starts(sorted(slots.items())))
+        use[key] = Use(chance.randrange(4), Starts(sorted(slots.items())), chance.choice([0, 0, 7, 40]))
     return line, use, now
 
 
@@ -345,12 +348,14 @@ def _user(admin: Any, url: str, role: Role) -> RedisBackend:
 
 
 def test_a_row_from_before_limits_is_read(store: RedisBackend) -> None:
-    """It lacks four fields: no limits; a script that moves it writes them all."""
-    old, bound = factory.enqueue(store), factory.enqueue(store, limit_key="k")
+    """It lacks five fields: no limits, and its order tells its offset; a script that moves it writes them all."""
+    old, bound = factory.enqueue(store, order_offset=-7), factory.enqueue(store, limit_key="k")
     for job_id in (old, bound):
         live = unpack(store._client.hget(store._keys.live, job_id.hex()))
-        store._client.hset(store._keys.live, job_id.hex(), pack(live[:-4]))
+        store._client.hset(store._keys.live, job_id.hex(), pack(live[:-5]))
+    assert (factory.row_of(store, old).order_offset, factory.row_of(store, bound).order_offset) == (-7, 0)
     first, second = take(store)
+    assert (first.order_offset, second.order_offset) == (-7, 0)
     assert (first.limit_key, first.key_limit, first.rate_count, first.rate_per) == (None,) * 4
     assert (second.limit_key, second.key_limit, second.rate_count, second.rate_per) == ("k", None, None, None)
     assert factory.complete(store, [first, second]) == []
