@@ -257,6 +257,27 @@ def test_nothing_is_kept_for_ever(store: RedisBackend, clock: FrozenClock) -> No
     assert store._client.exists(once, starts, store._keys.all[-1]) == 0
 
 
+def test_jobs_put_off_are_counted_until_their_turn(store: RedisBackend, clock: FrozenClock) -> None:
+    """By the key's own index: not others that are delayed, none that is back in line, snoozed or canceled."""
+    jobs = keyed(store, 6, key_limit=None, rate_count=1, rate_per=10_000_000)
+    keyed(store, 2, delay=3_600_000_000)
+    assert len(take(store)) == 1
+
+    def put_off() -> int:
+        return store.usage([], ["k"])[1]["k"].kept_out
+
+    assert put_off() == 5 == store._client.zcard(store._keys.keyed_due)
+    store.apply_by_operator(jobs[5], states.cancel_waiting(reason="canceled"))
+    store.apply_by_operator(jobs[4], states.snooze_waiting(factory.row_of(store, jobs[4]), delay=1))
+    assert put_off() == 3
+    clock.advance(11)
+    assert len(take(store)) == 1
+    assert put_off() == 3  # the first of them started, the snoozed one joined them
+    clock.advance(600)
+    assert put_off() == 0 < store._client.zcard(store._keys.keyed_due)
+    take(store)
+
+
 # ------------------------------------------------------------------ who hears of it, who may
 
 
@@ -326,6 +347,7 @@ def test_a_producer_may_replace_and_a_viewer_may_ask() -> None:
         assert take(engine) == [] and factory.row_of(producer, held).hold == "limit"
         assert producer.enqueue([factory.new_job(unique_key="u", replaces=True)]) == [Enqueued(Fate.REPLACED, held)]
         assert [claim.id for claim in take(engine)] == [held]
+        _replaced_job_lets_in_the_next(engine, producer)
         assert viewer.usage(["default"], ["k"])[1]["k"].at_work == 1
         assert producer.enqueue([factory.new_job(once_key="o", once_until=1 << 52)])[0].fate is Fate.STORED
         producer.close()
@@ -334,6 +356,25 @@ def test_a_producer_may_replace_and_a_viewer_may_ask() -> None:
         engine.close()
         admin.close()
         server.close()
+
+
+def _replaced_job_lets_in_the_next(engine: RedisBackend, producer: RedisBackend) -> None:
+    """Past one that cannot be read, which the producer may not set aside, and leaves to the engine."""
+    keyed(engine, 1, "p")
+    [claim] = take(engine)
+    [let_in] = keyed(engine, 1, "p", unique_key="v")
+    torn, next_ = keyed(engine, 2, "p")
+    assert take(engine) == []
+    engine.exchange("engine", completions=factory.completions_of([claim]), freed=["p"])
+    assert factory.row_of(engine, let_in).hold is None
+    engine._client.hset(engine._keys.live, torn.hex(), b"\xc1 torn")
+    new = factory.new_job(unique_key="v", delay=3_600_000_000, replaces=True)
+    assert producer.enqueue([new]) == [Enqueued(Fate.REPLACED, let_in)]
+    assert factory.row_of(engine, next_).hold is None
+    assert engine._client.smembers(engine._keys.broken) == set()
+    engine.let_in(10)
+    assert engine._client.smembers(engine._keys.broken) == {torn.hex().encode()}
+    assert [claim.id for claim in take(engine)] == [next_]
 
 
 def _user(admin: Any, url: str, role: Role) -> RedisBackend:

@@ -97,6 +97,7 @@ class Keys:
     records: str
     meta: str
     keyed_work: str
+    keyed_due: str
     starts: str
 
     def ended(self, state: str) -> tuple[str, str]:
