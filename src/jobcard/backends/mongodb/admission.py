@@ -16,7 +16,7 @@ from jobcard.backends.mongodb import permits
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.permits import Permits
 from jobcard.core import rates
-from jobcard.core.rates import Admission, Limited, QueueLimit, Rate, Use
+from jobcard.core.rates import Admission, Limited, QueueLimit, Rate, Starts, Use
 from jobcard.core.states import Hold
 
 _TRIES = 10
@@ -39,9 +39,8 @@ _HELD: Document = {"state": "waiting", "hold": Hold.LIMIT.value}
 _WAITS: Document = {"state": "waiting", "hold": {"$in": [None, Hold.LIMIT.value]}}
 # As the index has them: by key, then in the order of the line.
 _ORDER = {"rank": 1, "order_at": 1, "_id": 1}
-FIELDS = dict.fromkeys(
-    ("queue", "line", "limited", "claim_token", "key_limit", "rate_count", "rate_per", "rank", "order_at"), True
-)
+_NUMBERS = ("claim_token", "attempt", "version", "rank", "order_at")
+FIELDS = dict.fromkeys(("state", "queue", "limited", "key_limit", "rate_count", "rate_per", *_NUMBERS), True)
 
 
 class Candidate(NamedTuple):
@@ -64,15 +63,16 @@ class Candidate(NamedTuple):
 
 def to_candidate(document: Document) -> Candidate | None:
     """A candidate from `FIELDS` of its document; None: it is not as jobcard writes them."""
-    rank, order_at, token = (document.get(name) for name in ("rank", "order_at", "claim_token"))
+    numbers = [number for name in _NUMBERS if isinstance(number := document.get(name), int)]
     count, per, most = (document.get(name) for name in ("rate_count", "rate_per", "key_limit"))
     queue, key = document.get("queue"), document.get("limited")
-    if not (isinstance(rank, int) and isinstance(order_at, int) and isinstance(token, int) and isinstance(queue, str)):
+    if document.get("state") != "waiting" or not isinstance(queue, str) or len(numbers) < len(_NUMBERS):
         return None
     if not all(one is None or isinstance(one, int) for one in (count, per, most)):
         return None
+    token, _attempt, _version, rank, order_at = map(int, numbers)
     rate = None if count is None or per is None else Rate(int(count), int(per))
-    return Candidate(int(rank), int(order_at), document["_id"], int(token) + 1, queue, key, most, rate)
+    return Candidate(rank, order_at, document["_id"], token + 1, queue, key, most, rate)
 
 
 def first_of_keys(store: Store, wanted: Mapping[tuple[str, str], int]) -> list[Candidate]:
@@ -116,9 +116,18 @@ class Verdicts:
 
 
 def reserve(
-    store: Store, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], *, now: int, lease: int
+    store: Store,
+    line: Sequence[Candidate],
+    limits: Mapping[str, QueueLimit],
+    most: Mapping[tuple[str, str], int],
+    *,
+    now: int,
+    lease: int,
 ) -> Verdicts:
-    """Give those of a line permits that its limits let start. limits: of queues; each job brings those of its key."""
+    """Give those of a line permits that its limits let start. limits: of queues; each job brings those of its key.
+
+    most: how many of a (key, queue) at most.
+    """
     verdicts = Verdicts(until=now + min(lease, permits.PENDING))
     by = ObjectId()
     left = list(line)
@@ -129,7 +138,7 @@ def reserve(
             raised = {(entry["ref"], entry["token"]) for entry in found.lapsed}
             left = [one._replace(token=one.token + 1) if (one.ref, one.token) in raised else one for one in left]
             continue
-        entered = _decide(store, found, left, limits, verdicts)
+        entered = _decide(store, found, left, limits, most, verdicts)
         for one in entered:
             for name, rate in _limits_of(one, limits):
                 found.by_name[name].add(one.ref, one.token, rate, now=now, until=verdicts.until, by=by)
@@ -160,31 +169,54 @@ def _read(store: Store, line: Sequence[Candidate], limits: Mapping[str, QueueLim
 
 
 def _decide(
-    store: Store, found: Permits, line: Sequence[Candidate], limits: Mapping[str, QueueLimit], verdicts: Verdicts
+    store: Store,
+    found: Permits,
+    line: Sequence[Candidate],
+    limits: Mapping[str, QueueLimit],
+    most: Mapping[tuple[str, str], int],
+    verdicts: Verdicts,
 ) -> list[Candidate]:
     """Who of a line may start; of the others it is noted why not."""
     now = found.now
+    line = [one for one in line if one.ref not in found.busy]  # those another is just claiming
+    use = _use_of_keys(store, found, line, verdicts)
+    rooms = {name: limit.room(found.use(rates.of_queue(name)), now) for name, limit in _of(line, limits).items()}
     taken: Counter[str] = Counter()
-    may = []
+    of_key: Counter[tuple[str, str]] = Counter()
+    entered = []
     for one in line:
-        if one.ref in found.busy:
-            continue  # another is just claiming it
-        if (limit := limits.get(one.queue)) is not None:
-            room = limit.room(found.use(rates.of_queue(one.queue)), now)
-            if room is not None and taken[one.queue] >= room:
-                verdicts.full.add(one.queue)
+        room = rooms.get(one.queue)
+        if room is not None and taken[one.queue] >= room:
+            verdicts.full.add(one.queue)
+            continue
+        if (key := one.limit_key) is not None:
+            if of_key[key, one.queue] >= most[key, one.queue]:
                 continue
-            taken[one.queue] += 1
-        may.append(one)
-    keyed = [one for one in may if one.limit_key is not None]
-    answers = rates.admit([one.limited for one in keyed], _use_of_keys(store, found, keyed, verdicts), now)
-    kept_out = {one.ref: answer for one, answer in zip(keyed, answers, strict=True) if not answer.enters}
-    verdicts.kept_out += [(one, kept_out[one.ref]) for one in keyed if one.ref in kept_out]
-    return [one for one in may if one.ref not in kept_out]
+            [answer] = rates.admit([one.limited], use, now)
+            use[key] = _with_one_more(use[key], answer, one.rate, now)
+            if not answer.enters:
+                verdicts.kept_out.append((one, answer))
+                continue
+            of_key[key, one.queue] += 1
+        taken[one.queue] += 1
+        entered.append(one)
+    return entered
 
 
-def _use_of_keys(store: Store, found: Permits, keyed: Sequence[Candidate], verdicts: Verdicts) -> Mapping[str, Use]:
+def _of(line: Sequence[Candidate], limits: Mapping[str, QueueLimit]) -> Mapping[str, QueueLimit]:
+    return {one.queue: limits[one.queue] for one in line if one.queue in limits}
+
+
+def _with_one_more(use: Use, answer: Admission, rate: Rate | None, now: int) -> Use:
+    if not answer.enters:
+        return use._replace(kept_out=use.kept_out + (answer.hold is Hold.DELAY))
+    starts = use.starts if rate is None else Starts([*use.starts.slots, (rate.slot_at(now), 1)])
+    return Use(use.at_work + 1, starts, use.kept_out)
+
+
+def _use_of_keys(store: Store, found: Permits, line: Sequence[Candidate], verdicts: Verdicts) -> dict[str, Use]:
     """How far the limits of the keys of a line are used; asked whom a rate has put off where it will again."""
+    keyed = [one for one in line if one.limit_key is not None]
     number = Counter(one.limited.limit_key for one in keyed)
     use = {key: found.use(rates.of_key(key)) for key in number}
     spent = set()
