@@ -224,7 +224,7 @@ def keys_with_room(connection: Connection, sql: Mapping[str, str], after: str) -
             if len(keys) == _KEYS_AT_ONCE:
                 return keys, key
             key, at_work = found, _at_work(connection, sql, found)
-        if limit is None or at_work < limit:
+        if (limit is None or at_work < limit) and _next_in(connection, sql, key, queue, at_work):
             keys.append(key)
             queue = _BEHIND_ALL
         held = _next_held(connection, sql, key, queue)
