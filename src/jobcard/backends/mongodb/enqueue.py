@@ -137,12 +137,17 @@ def _losers(store: Store, keyed: Sequence[NewJob], documents: Mapping[bytes, Doc
         holder = loads.find_holder(store, job.unique_key, job.once_key)
         if holder is None:  # it has ended since: the key is free again
             fates[job.id] = _store_again(store, job)
-        elif holder["_id"] == job.id and once.has_taken(store, documents[job.id]):  # let in, and gone already
+        elif holder["_id"] == job.id and (_is_in(holder) or once.has_taken(store, documents[job.id])):
+            # Let in since we looked, or gone already; else its once key is that of an earlier job of this id.
             fates[job.id] = Enqueued(Fate.STORED, job.id)
         else:
             replaced = holder.get("replaced_by") == job.id
             fates[job.id] = Enqueued(Fate.REPLACED if replaced else Fate.KEY_TAKEN, holder["_id"])
     return fates
+
+
+def _is_in(holder: Document) -> bool:
+    return "state" in holder and holder["state"] != LOADING
 
 
 def _store_again(store: Store, job: NewJob) -> Enqueued:
