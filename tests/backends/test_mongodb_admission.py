@@ -16,6 +16,7 @@ from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Completions, Enqueued, Exchanged, Fate, Filter, Outcome, Want
 from jobcard.backends.mongodb import MongoBackend, admission, loads, permits
+from jobcard.backends.mongodb import claim as claims_of
 from jobcard.backends.mongodb.claim import Claim
 from jobcard.backends.mongodb.connection import COLLECTIONS
 from jobcard.backends.mongodb.rows import LOADING
@@ -163,6 +164,93 @@ def test_producers_that_race_for_two_keys_take_both_or_none(open_store: Open, cl
         other = next(job.once_key for job in jobs if job.once_key != winner.once_key)
         assert stores[0].enqueue([once(clock, str(other))])[0].fate is Fate.STORED
     nothing_is_half_in(stores[0])
+
+
+def leave_committed(store: MongoBackend, job: NewJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer that dies right after its commit: the job is loading, and whoever sees it has to let it in."""
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loads, "let_in", dies)
+        with pytest.raises(KeyboardInterrupt):
+            store.enqueue([job])
+
+
+@pytest.mark.parametrize("finisher", ["producer", "sweeper"])
+def test_who_finishes_a_job_too_late_keeps_no_once_key(
+    finisher: str, open_store: Open, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another has turned the job away, and who had its unique key has ended: the late one's once key is free again."""
+    store, other = open_store(), open_store()
+    holder = factory.enqueue(store, unique_key="u")
+    job = once(clock, "o", unique_key="u")
+    if finisher == "sweeper":
+        leave_committed(store, job, monkeypatch)
+    real = loads._let_in_keyed
+
+    def late(*given: Any) -> None:
+        monkeypatch.setattr(loads, "_let_in_keyed", real)
+        sweep(other)
+        assert factory.complete(other, take(other, want()).claimed) == []
+        real(*given)
+
+    monkeypatch.setattr(loads, "_let_in_keyed", late)
+    if finisher == "sweeper":
+        sweep(store)
+        assert store._store.once.count_documents({}) == 0
+    assert store.enqueue([job]) == [Enqueued(Fate.STORED, job.id)]
+    assert {row.id: row.state for row in store.get([holder, job.id])} == {holder: "completed", job.id: "waiting"}
+    rival = once(clock, "o")
+    assert store.enqueue([rival]) == [Enqueued(Fate.KEY_TAKEN, job.id)]
+    nothing_is_half_in(store)
+
+
+def test_a_late_finisher_takes_no_key_from_a_job_that_came_and_went(
+    open_store: Open, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another has let the job in, it ran and was deleted: its once key stays taken until its time."""
+    store, other = open_store(), open_store()
+    job = once(clock, "o", unique_key="u")
+    leave_committed(store, job, monkeypatch)
+    real = loads._let_in_keyed
+
+    def late(*given: Any) -> None:
+        monkeypatch.setattr(loads, "_let_in_keyed", real)
+        sweep(other)
+        assert factory.complete(other, take(other, want()).claimed) == []
+        assert other.delete([job.id]) == 1
+        real(*given)
+
+    monkeypatch.setattr(loads, "_let_in_keyed", late)
+    sweep(store)
+    assert store.get([job.id]) == []
+    for again in (job, once(clock, "o")):
+        assert store.enqueue([again]) == [Enqueued(Fate.KEY_TAKEN, job.id)]
+
+
+def test_an_old_replacement_is_not_played_over_a_newer_one(
+    open_store: Open, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was about to finish a replacement comes after another finished it and a newer one was stored: that stays."""
+    store, other = open_store(), open_store()
+    holder = factory.enqueue(store, unique_key="u", args="[0]")
+    leave_committed(store, once(clock, "o", unique_key="u", args="[1]", replaces=True), monkeypatch)
+    real, seen = loads.replace, []
+
+    def late(*given: Any) -> bool:
+        monkeypatch.setattr(loads, "replace", real)
+        sweep(other)
+        seen.append(factory.row_of(other, holder).args)
+        newer = factory.new_job(unique_key="u", args="[2]", replaces=True)
+        assert other.enqueue([newer]) == [Enqueued(Fate.REPLACED, holder)]
+        return real(*given)
+
+    monkeypatch.setattr(loads, "replace", late)
+    sweep(store)
+    assert [*seen, factory.row_of(store, holder).args] == ["[1]", "[2]"]
+    nothing_is_half_in(store)
 
 
 # ------------------------------------------------------------------ limits
@@ -345,6 +433,47 @@ def test_what_a_key_holds_goes_before_what_came_later(open_store: Open) -> None:
     assert [claim.id for claim in take(store, want()).claimed] == [second]
     assert take(store, want()).claimed == []
     assert factory.row_of(store, third).hold == "limit"
+
+
+def test_who_has_room_by_its_own_limit_is_not_held_with_others(open_store: Open) -> None:
+    """Of a key those are held whose limit is reached, and those seen with them whose limit is no larger."""
+    store = open_store()
+    keyed(store, 1, "k", limit=1)
+    take(store, want())
+    narrow = keyed(store, 2, "k", limit=1)
+    [wide] = keyed(store, 1, "k", limit=2)
+    free = factory.enqueue(store, limit_key="k")
+    assert [claim.id for claim in take(store, want(1)).claimed] == [wide]
+    assert [factory.row_of(store, job).hold for job in (*narrow, free)] == ["limit", "limit", None]
+    assert [claim.id for claim in take(store, want(1)).claimed] == [free]
+
+
+def test_an_exchange_that_stops_behind_full_keys_asks_to_go_on(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has looked far enough, `next_due` is 0, and the next ones come to those behind."""
+    monkeypatch.setattr(claims_of, "_LOOKS", 2)
+    store = open_store()
+    keyed(store, 1, "k", limit=1)
+    take(store, want())
+    keyed(store, 100, "k", limit=1)
+    behind = factory.enqueue(store)
+    answers = [take(store, want(2))]
+    while not answers[-1].claimed:
+        assert answers[-1].next_due == 0
+        answers.append(take(store, want(2)))
+    assert len(answers) > 1 and [claim.id for claim in answers[-1].claimed] == [behind]
+
+
+def test_migration_2_gives_every_job_its_order_offset(open_store: Open) -> None:
+    """What an older jobcard stored has the offset that its order shows, before the migration and after it."""
+    store = open_store()
+    job = factory.enqueue(store, order_offset=-7)
+    jobs = store._store.jobs
+    assert jobs.update_one({}, {"$unset": {"order_offset": True}}).modified_count == 1
+    assert factory.row_of(store, job).order_offset == -7
+    assert store.rollback() == 2 and store.migrate() == [2]
+    assert [one["order_offset"] for one in jobs.find()] == [-7]
 
 
 def test_limits_of_no_use_any_more_are_forgotten(open_store: Open, clock: FrozenClock) -> None:

@@ -61,7 +61,7 @@ def keyed(store: RedisBackend, count: int, key: str = "k", **given: Any) -> list
 
 LINE = """
 local uses, answers = {}, {}
-for key, use in pairs(input[3]) do uses[key] = { at_work = use[1], starts = use[2], entered = 0, kept_out = 0 } end
+for key, use in pairs(input[3]) do uses[key] = { at_work = use[1], starts = use[2], entered = 0, kept_out = use[3] } end
 for place, job in ipairs(input[2]) do
   local use = uses[job[1]] or { at_work = 0, starts = {}, entered = 0, kept_out = 0 }
   uses[job[1]] = use
@@ -77,7 +77,10 @@ def admit_in_lua(store: RedisBackend, line: list[Limited], use: Mapping[str, Use
     parts = "".join(scripts._read("lua", f"{part}.lua") for part in ("release", "admission"))
     script = scripts._script(parts + LINE)
     jobs = [[job.limit_key, job.key_limit or False, list(job.rate) if job.rate else False] for job in line]
-    known = {key: [used.at_work, [[slot, n, 1 << 52] for slot, n in used.starts.slots]] for key, used in use.items()}
+    known = {
+        key: [used.at_work, [[slot, n, 1 << 52] for slot, n in used.starts.slots], used.kept_out]
+        for key, used in use.items()
+    }
     answers = scripts.run(store._client, script, store._keys.all, pack([now, jobs, known]))
     return [rates.Admission(bool(may), int(again)) for may, again in answers]
 
@@ -96,7 +99,7 @@ def a_line(chance: random.Random) -> tuple[list[Limited], dict[str, Use], int]:
         for rate in of_time:
             for _ in range(chance.randrange(5)):
                 slots[rate.slot_at(now) - chance.randrange(-1, 24)] = chance.randrange(1, 4)
-        use[key] = Use(chance.randrange(4), Starts(sorted(slots.items())))
+        use[key] = Use(chance.randrange(4), Starts(sorted(slots.items())), chance.choice([0, 0, 7, 40]))
     return line, use, now
 
 
@@ -254,6 +257,27 @@ def test_nothing_is_kept_for_ever(store: RedisBackend, clock: FrozenClock) -> No
     assert store._client.exists(once, starts, store._keys.all[-1]) == 0
 
 
+def test_jobs_put_off_are_counted_until_their_turn(store: RedisBackend, clock: FrozenClock) -> None:
+    """By the key's own index: not others that are delayed, none that is back in line, snoozed or canceled."""
+    jobs = keyed(store, 6, key_limit=None, rate_count=1, rate_per=10_000_000)
+    keyed(store, 2, delay=3_600_000_000)
+    assert len(take(store)) == 1
+
+    def put_off() -> int:
+        return store.usage([], ["k"])[1]["k"].kept_out
+
+    assert put_off() == 5 == store._client.zcard(store._keys.keyed_due)
+    store.apply_by_operator(jobs[5], states.cancel_waiting(reason="canceled"))
+    store.apply_by_operator(jobs[4], states.snooze_waiting(factory.row_of(store, jobs[4]), delay=1))
+    assert put_off() == 3
+    clock.advance(11)
+    assert len(take(store)) == 1
+    assert put_off() == 3  # the first of them started, the snoozed one joined them
+    clock.advance(600)
+    assert put_off() == 0 < store._client.zcard(store._keys.keyed_due)
+    take(store)
+
+
 # ------------------------------------------------------------------ who hears of it, who may
 
 
@@ -323,6 +347,7 @@ def test_a_producer_may_replace_and_a_viewer_may_ask() -> None:
         assert take(engine) == [] and factory.row_of(producer, held).hold == "limit"
         assert producer.enqueue([factory.new_job(unique_key="u", replaces=True)]) == [Enqueued(Fate.REPLACED, held)]
         assert [claim.id for claim in take(engine)] == [held]
+        _replaced_job_lets_in_the_next(engine, producer)
         assert viewer.usage(["default"], ["k"])[1]["k"].at_work == 1
         assert producer.enqueue([factory.new_job(once_key="o", once_until=1 << 52)])[0].fate is Fate.STORED
         producer.close()
@@ -331,6 +356,25 @@ def test_a_producer_may_replace_and_a_viewer_may_ask() -> None:
         engine.close()
         admin.close()
         server.close()
+
+
+def _replaced_job_lets_in_the_next(engine: RedisBackend, producer: RedisBackend) -> None:
+    """Past one that cannot be read, which the producer may not set aside, and leaves to the engine."""
+    keyed(engine, 1, "p")
+    [claim] = take(engine)
+    [let_in] = keyed(engine, 1, "p", unique_key="v")
+    torn, next_ = keyed(engine, 2, "p")
+    assert take(engine) == []
+    engine.exchange("engine", completions=factory.completions_of([claim]), freed=["p"])
+    assert factory.row_of(engine, let_in).hold is None
+    engine._client.hset(engine._keys.live, torn.hex(), b"\xc1 torn")
+    new = factory.new_job(unique_key="v", delay=3_600_000_000, replaces=True)
+    assert producer.enqueue([new]) == [Enqueued(Fate.REPLACED, let_in)]
+    assert factory.row_of(engine, next_).hold is None
+    assert engine._client.smembers(engine._keys.broken) == set()
+    engine.let_in(10)
+    assert engine._client.smembers(engine._keys.broken) == {torn.hex().encode()}
+    assert [claim.id for claim in take(engine)] == [next_]
 
 
 def _user(admin: Any, url: str, role: Role) -> RedisBackend:
@@ -345,12 +389,14 @@ def _user(admin: Any, url: str, role: Role) -> RedisBackend:
 
 
 def test_a_row_from_before_limits_is_read(store: RedisBackend) -> None:
-    """It lacks four fields: no limits; a script that moves it writes them all."""
-    old, bound = factory.enqueue(store), factory.enqueue(store, limit_key="k")
+    """It lacks five fields: no limits, and its order tells its offset; a script that moves it writes them all."""
+    old, bound = factory.enqueue(store, order_offset=-7), factory.enqueue(store, limit_key="k")
     for job_id in (old, bound):
         live = unpack(store._client.hget(store._keys.live, job_id.hex()))
-        store._client.hset(store._keys.live, job_id.hex(), pack(live[:-4]))
+        store._client.hset(store._keys.live, job_id.hex(), pack(live[:-5]))
+    assert (factory.row_of(store, old).order_offset, factory.row_of(store, bound).order_offset) == (-7, 0)
     first, second = take(store)
+    assert (first.order_offset, second.order_offset) == (-7, 0)
     assert (first.limit_key, first.key_limit, first.rate_count, first.rate_per) == (None,) * 4
     assert (second.limit_key, second.key_limit, second.rate_count, second.rate_per) == ("k", None, None, None)
     assert factory.complete(store, [first, second]) == []

@@ -279,13 +279,17 @@ def test_keys_and_limits_need_no_more_rights(site: Site) -> None:
     assert [each.fate for each in producer.enqueue(jobs)] == fates
     again = jobs[1]._replace(replaces=True)
     assert [each.fate for each in producer.enqueue([again])] == [Fate.REPLACED]
-    factory.enqueue_several(producer, 3, limit_key="k", key_limit=1)
+    second = factory.enqueue(producer, unique_key="v", limit_key="k", key_limit=1)
+    third, _ = factory.enqueue_several(producer, 2, limit_key="k", key_limit=1)
     want = Want([("default", 9)], 9, {"default": QueueLimit(5, None)})
     [claim] = engine.exchange("engine", want=want, lease=60_000_000).claimed
     assert claim.id == jobs[0].id
     assert engine.usage(["default"], ["k"])[1]["k"].at_work == 1
     factory.complete(engine, claim)
     assert engine.let_in(10) == 1
+    new = factory.new_job(unique_key="v", replaces=True)
+    assert [(each.fate, each.existing) for each in producer.enqueue([new])] == [(Fate.REPLACED, second)]
+    assert factory.row_of(engine, third).hold is None
     assert engine.prune(states=["completed"], finished_before=soon, age=None, limit=10) == 1
     with site.client(Role.VIEWER) as viewer:
         assert viewer.count().total == 3

@@ -58,7 +58,7 @@ from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.rates import Use
-from jobcard.core.states import ENDED, Change
+from jobcard.core.states import ENDED, Change, JobState
 from jobcard.errors import ConfigError, DuplicateJobError, StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
@@ -189,7 +189,12 @@ class MongoBackend:
                     continue  # it has ended since: the key is free again
                 existing = UUID(bytes=holder["_id"])
                 raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key") from error
-            return None if found is None else to_job(found)
+            if found is None:
+                return None
+            if JobState.WAITING in change.sources and found.get("limit_key") is not None:
+                # Those behind it in line may have one before them less.
+                admission.let_in(store, [found["limit_key"]], records.now(store))
+            return to_job(found)
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:

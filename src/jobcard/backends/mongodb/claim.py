@@ -167,6 +167,9 @@ class Claim:
             self._is_spread = self._is_spread or not kept_out
             self._window *= _FURTHER if kept_out else 2
             seen = look(self._store, self._owner, self.wants())
+        else:
+            if kept_out:
+                self.free_at = first.now  # there may be others behind them
         places = {queue: place for place, queue in reversed(list(enumerate(self._queues)))}
         claimed.sort(key=lambda claim: (places[claim.queue], *place_in_line(claim)))
         return claimed
@@ -184,7 +187,7 @@ class Claim:
 
     def _claim(self, ids: list[bytes], seen: Look) -> tuple[list[Claimed], bool]:
         """Claim what may be claimed of these; whether limits kept some of them out."""
-        mark = ObjectId()
+        mark, chosen = ObjectId(), set(ids)
         which: Document = {"_id": {"$in": ids}, **_CLAIMABLE, "limited": None}
         if self._limits:
             which["queue"] = {"$nin": sorted(self._limits)}
@@ -195,8 +198,10 @@ class Claim:
             number += self._update(self._permitted(verdicts), mark, hold="$$REMOVE")
             ids = sorted({*ids, *refs})
         taken = self._read_back(ids, mark) if number else []
-        self._stand_back(verdicts, {claim.ref for claim in taken}, seen)
-        return taken, bool(verdicts.kept_out)
+        # What its key holds already was kept out before, and makes way for nobody.
+        kept_out = any(one.ref in chosen for one, _ in verdicts.kept_out)
+        self._stand_back(verdicts, {claim.ref for claim in taken}, seen, is_over=not kept_out)
+        return taken, kept_out
 
     def _update(self, which: Document, mark: ObjectId, **more: Expression) -> int:
         now = self._store.now
@@ -224,15 +229,16 @@ class Claim:
         keys = Counter((one.limit_key, one.queue) for one in found if one.limit_key is not None)
         if keys:
             # In the order of their keys, wherever we have drawn them: what a key holds may have to go first.
-            line += admission.first_of_keys(self._store, keys)
-        candidates = {one.ref for one in line}
-        if stuck := [one["_id"] for one in standing if one["_id"] not in candidates]:
-            sound = {one.ref for one in found}
-            self._pull_out(stuck, [ref for ref in stuck if ref not in sound])
+            of_keys = {one.ref: one for one in found if one.limit_key is not None}
+            of_keys |= {one.ref: one for one in admission.first_of_keys(self._store, keys)}
+            line += of_keys.values()
+        sound = {one.ref for one in found}
+        if stuck := [one["_id"] for one in standing if one["_id"] not in sound]:
+            self._pull_out(stuck)
         if not line:
             return Verdicts()
         line.sort(key=lambda one: (self._queues.index(one.queue), one))
-        return admission.reserve(self._store, line, self._limits, now=seen.now, lease=self._lease)
+        return admission.reserve(self._store, line, self._limits, keys, now=seen.now, lease=self._lease)
 
     def _permitted(self, verdicts: Verdicts) -> Document:
         """What jobs must be like to be claimed by their permits."""
@@ -244,15 +250,15 @@ class Claim:
         in_time = {"$lt": [self._store.now, verdicts.until]}
         return {"_id": {"$in": refs}, **_MAY_BE_HELD, "$expr": {"$and": [is_same, in_time]}}
 
-    def _stand_back(self, verdicts: Verdicts, taken: set[Ref], seen: Look) -> None:
-        """Put out of the line what limits kept out, and ask no more of queues that are full."""
+    def _stand_back(self, verdicts: Verdicts, taken: set[Ref], seen: Look, *, is_over: bool) -> None:
+        """Put out of the line what limits kept out, and ask no more of queues that are full, if nobody made way."""
         if verdicts.kept_out:
             admission.keep_out(self._store, verdicts.kept_out, [seat.ref for seat in seen.seats], seen.now)
         for queue in verdicts.full:
             free_at = verdicts.free_at.get(queue, 0)
             if free_at > seen.now:
                 self.free_at = min(free_at, self.free_at or free_at)
-            if not verdicts.kept_out:
+            if is_over:
                 self._left[self._queues.index(queue)] = 0
         # Their permits are of no use: somebody else may be waiting for them.
         missed = {one.limit_key for one in verdicts.enter if one.ref not in taken and one.limit_key is not None}
@@ -276,11 +282,10 @@ class Claim:
         self._total -= len(claims)
         return claims
 
-    def _pull_out(self, ids: list[bytes], unsound: list[bytes]) -> None:
+    def _pull_out(self, ids: list[bytes]) -> None:
         """Take what stands in line and can never be claimed out of it."""
-        never = {"$or": [{"$nor": [_CLAIMABLE]}, {"_id": {"$in": unsound}}]}
         update = [{"$set": {"hold": Hold.BROKEN.value, "line": "$$REMOVE"}}]
-        which = {"_id": {"$in": ids}, **IN_LINE, **never}
+        which = {"_id": {"$in": ids}, **IN_LINE}
         if number := self._store.jobs.update_many(which, update, hint=BY_ID).modified_count:
             _log.error("%d jobs cannot be read: taken out of the line, their fields kept", number)
 

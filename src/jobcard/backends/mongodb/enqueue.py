@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from jobcard.backends.base import Enqueued, Fate, RecordKind
-from jobcard.backends.mongodb import loads
+from jobcard.backends.mongodb import loads, once
 from jobcard.backends.mongodb.connection import Document, Store
 from jobcard.backends.mongodb.records import STORE, name_of, open_queues
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, check_writable, enter, to_document
@@ -87,7 +87,7 @@ def _store_several(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
         documents.setdefault(job.id, to_document(job, place))
     there = _commit(store, documents)
     keyed = [job for job in jobs if has_key(job) and job.id not in there]
-    holders = _losers(store, keyed)
+    holders = _losers(store, keyed, documents)
     answers = []
     seen: set[bytes] = set()
     for job in jobs:
@@ -124,7 +124,7 @@ def _commit(store: Store, documents: dict[bytes, Document]) -> dict[bytes, Docum
     raise StoreUnavailableError("the jobs were given up as abandoned again and again while they were stored")
 
 
-def _losers(store: Store, keyed: Sequence[NewJob]) -> dict[bytes, Enqueued]:
+def _losers(store: Store, keyed: Sequence[NewJob], documents: Mapping[bytes, Document]) -> dict[bytes, Enqueued]:
     """The fates of those jobs of a load that were not let in, as their key was taken."""
     if not keyed:
         return {}
@@ -137,12 +137,17 @@ def _losers(store: Store, keyed: Sequence[NewJob]) -> dict[bytes, Enqueued]:
         holder = loads.find_holder(store, job.unique_key, job.once_key)
         if holder is None:  # it has ended since: the key is free again
             fates[job.id] = _store_again(store, job)
-        elif holder["_id"] == job.id:  # it was let in, and is gone already
+        elif holder["_id"] == job.id and (_is_in(holder) or once.has_taken(store, documents[job.id])):
+            # Let in since we looked, or gone already; else its once key is that of an earlier job of this id.
             fates[job.id] = Enqueued(Fate.STORED, job.id)
         else:
             replaced = holder.get("replaced_by") == job.id
             fates[job.id] = Enqueued(Fate.REPLACED if replaced else Fate.KEY_TAKEN, holder["_id"])
     return fates
+
+
+def _is_in(holder: Document) -> bool:
+    return "state" in holder and holder["state"] != LOADING
 
 
 def _store_again(store: Store, job: NewJob) -> Enqueued:

@@ -17,7 +17,7 @@ _MAKES = ("createCollection", "createIndex", "dropCollection", "dropIndex", "lis
 RIGHTS: Mapping[Role, Mapping[str, Sequence[str]]] = {
     Role.ENGINE: {**dict.fromkeys(COLLECTIONS, _ALL), "jobs": (*_ALL, "changeStream")},
     # Storing several jobs at once is a few writes: the jobs, a record that commits them, and their state.
-    Role.PRODUCER: {"jobs": _ADDS, "loads": _ALL, "records": _ADDS, "once": _ALL},
+    Role.PRODUCER: {"jobs": _ADDS, "loads": _ALL, "records": _ADDS, "once": _ALL, "limits": _FINDS},
     Role.VIEWER: dict.fromkeys(COLLECTIONS, _FINDS),
     Role.MIGRATION: dict.fromkeys(COLLECTIONS, (*_ALL, *_MAKES)),
 }

@@ -22,14 +22,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bson.objectid import ObjectId
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from jobcard.backends.mongodb import once
+from jobcard.backends.mongodb import admission, once, records
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED
-from jobcard.backends.mongodb.records import open_queues
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter, take_over
 from jobcard.core.job import NewJob
 from jobcard.core.states import Hold
@@ -41,6 +41,8 @@ ABANDONED = 60.0
 """Seconds for which a load must have been seen without its commit before it is given up."""
 
 _KEYS = ("unique_key", "once_key")
+_MAY_ENTER: Document = {"state": LOADING, "load.0": {"$exists": True}}
+"""What a job is like that is loading, and was not dropped by one who may remove nothing."""
 
 _OF_ENQUEUE = b"E"
 _OF_CHANGE = b"C"
@@ -129,8 +131,7 @@ def _standing(store: Store, documents: Sequence[Document]) -> dict[bytes, Docume
 
 
 def _join(store: Store, load: bytes, job_id: bytes) -> bool:
-    still_loading = {"_id": job_id, "state": LOADING, "load.0": {"$exists": True}}
-    return store.jobs.update_one(still_loading, {"$addToSet": {"load": load}}).matched_count > 0
+    return store.jobs.update_one({"_id": job_id, **_MAY_ENTER}, {"$addToSet": {"load": load}}).matched_count > 0
 
 
 # ------------------------------------------------------------------ committing
@@ -182,7 +183,7 @@ def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None
     theirs = {"load": {"$in": list(loads)}, "state": LOADING}
     if queues is None:
         queues = store.jobs.distinct("queue", theirs)
-    open_queues(store, queues)
+    records.open_queues(store, queues)
     # With a key one by one: each takes its own, or is dropped. In the order in which they were given.
     if keyed:
         wanted = {**theirs, "$or": [{"unique_key": {"$exists": True}}, {"once_key": {"$exists": True}}]}
@@ -196,13 +197,26 @@ def _let_in_keyed(store: Store, jobs: Sequence[Document]) -> None:
     # One with both keys takes both or none, so all behind it wait for what becomes of it.
     parts = [[job] for job in jobs] if both else [[job for job in jobs if key in job] for key in _KEYS]
     for part in filter(None, parts):
-        refused = _without_once_key(store, part)
-        refused |= _enter(store, [job for job in part if job["_id"] not in refused])
-        if refused:
-            _turn_away(store, [job for job in part if job["_id"] in refused])
+        by = ObjectId()
+        refused = _without_once_key(store, part, by)
+        entering = [job for job in part if job["_id"] not in refused]
+        late, were_there = _enter(store, entering)
+        losers = [job for job in part if job["_id"] in refused | late]
+        if losers and _turn_away(store, losers):
+            once.give_back(store, losers)
+        elif losers or not were_there:
+            once.give_back(store, _not_in(store, part), by)
 
 
-def _without_once_key(store: Store, jobs: Sequence[Document]) -> set[bytes]:
+def _not_in(store: Store, jobs: Sequence[Document]) -> list[Document]:
+    """Those of some jobs with once keys that others have let in no more."""
+    keyed = [job for job in jobs if "once_key" in job]
+    which = {"_id": {"$in": [job["_id"] for job in keyed]}, "state": {"$ne": LOADING}}
+    there = {one["_id"] for one in store.jobs.find(which, {"_id": True})} if keyed else set()
+    return [job for job in keyed if job["_id"] not in there]
+
+
+def _without_once_key(store: Store, jobs: Sequence[Document], by: ObjectId) -> set[bytes]:
     """Take the once keys of jobs; the ids of those that do not get theirs."""
     wanting = [job for job in jobs if "once_key" in job]
     if not wanting:
@@ -210,71 +224,96 @@ def _without_once_key(store: Store, jobs: Sequence[Document]) -> set[bytes]:
     # A job whose other key is taken must not take this one.
     taken = {job["_id"] for job in wanting if "unique_key" in job and find_by_unique_key(store, job["unique_key"])}
     wanting = [job for job in wanting if job["_id"] not in taken]
-    return taken | ({job["_id"] for job in wanting} - once.take(store, wanting) if wanting else set())
+    return taken | ({job["_id"] for job in wanting} - once.take(store, wanting, by) if wanting else set())
 
 
-def _enter(store: Store, jobs: Sequence[Document]) -> set[bytes]:
-    """Let jobs in, each by itself, in their order; the ids of those whose unique key was taken."""
+def _enter(store: Store, jobs: Sequence[Document]) -> tuple[set[bytes], bool]:
+    """Let jobs in, each by itself, in their order; the ids of those whose unique key was taken, and whether all others
+    were there still and not in yet.
+    """
     if not jobs:
-        return set()
+        return set(), True
     update = enter(store.now)
+    writes = [UpdateOne({"_id": job["_id"], **_MAY_ENTER}, update) for job in jobs]
     try:
-        store.jobs.bulk_write([UpdateOne({"_id": job["_id"], "state": LOADING}, update) for job in jobs], ordered=False)
+        return set(), store.jobs.bulk_write(writes, ordered=False).matched_count == len(jobs)
     except BulkWriteError as error:
         problems = error.details.get("writeErrors", [])
         if error.details.get("writeConcernErrors") or any(problem["code"] != DUPLICATE for problem in problems):
             raise
-        refused = [jobs[problem["index"]] for problem in problems]
-        for job in refused:
-            if "once_key" in job:
-                once.give_back(store, job)
-        return {job["_id"] for job in refused}
-    return set()
+        refused = {jobs[problem["index"]]["_id"] for problem in problems}
+        return refused, error.details["nMatched"] == len(jobs) - len(refused)
 
 
-def _turn_away(store: Store, jobs: Sequence[Document]) -> None:
-    """Remove jobs whose key is taken; first, what replaces says so to the job that has it."""
+def _turn_away(store: Store, jobs: Sequence[Document]) -> bool:
+    """Remove jobs whose key is taken; first, what replaces says so to the job that has it. Whether none came in."""
     for job in jobs:
         if "replaces" in job["born"]:
-            whole = store.jobs.find_one({"_id": job["_id"], "state": LOADING})
-            holder = find_holder(store, job.get("unique_key"), job.get("once_key"))
-            if whole is not None and holder is not None:
-                replace(store, holder["_id"], whole)
-    _remove(store, [job["_id"] for job in jobs])
+            _replace_holder(store, job)
+    return _remove(store, [job["_id"] for job in jobs])
+
+
+def _replace_holder(store: Store, job: Document) -> None:
+    """Write a job over the one that has its key, if that waits, and if nobody else who finishes its load has."""
+    for _ in range(_TRIES):
+        # In this order, and only over what was read: when another has done it, and a newer job is written over the
+        # same one, either that has changed since, or the older job is gone.
+        holder = find_holder(store, job.get("unique_key"), job.get("once_key"))
+        whole = store.jobs.find_one({"_id": job["_id"], **_MAY_ENTER})
+        if whole is None or holder is None or holder.get("state") != "waiting":
+            return
+        if holder.get("replaced_by") == job["_id"] or replace(store, holder["_id"], whole, holder["version"]):
+            return
+
+
+_OF_HOLDER = dict.fromkeys(("replaced_by", "state", "version"), True)
 
 
 def find_by_unique_key(store: Store, unique_key: str) -> Document | None:
-    """The living job that has a unique key: its id, and whose content it took over."""
-    return store.jobs.find_one({"key": unique_key}, {"replaced_by": True})
+    """The living job that has a unique key: its id, how it stands, and whose content it took over."""
+    return store.jobs.find_one({"key": unique_key}, _OF_HOLDER)
 
 
 def find_holder(store: Store, unique_key: str | None, once_key: str | None) -> Document | None:
-    """The job that has one of two keys: its id, and whose content it took over; None: both are free."""
+    """The job that has one of two keys, as `find_by_unique_key` has it; None: both are free."""
     if unique_key is not None and (found := find_by_unique_key(store, unique_key)) is not None:
         return found
     if once_key is None:
         return None
-    for job_id in once.find_holders(store, [once_key]).values():
+    for holder in once.find_holders(store, [once_key]).values():
+        job_id = holder["job_id"]
         # Its record stays when it goes.
-        return store.jobs.find_one({"_id": job_id}, {"replaced_by": True}) or {"_id": job_id}
+        return store.jobs.find_one({"_id": job_id}, _OF_HOLDER) or {"_id": job_id}
     return None
 
 
-def replace(store: Store, job_id: bytes, document: Document) -> bool:
-    """Write the content of a job that is not in over one that waits; False: it waits no more."""
-    waits = {"_id": job_id, "state": "waiting", "hold": {"$ne": Hold.BROKEN.value}}
-    return store.jobs.update_one(waits, take_over(document, store.now)).matched_count > 0
+def replace(store: Store, job_id: bytes, document: Document, version: int | None = None) -> bool:
+    """Write the content of a job that is not in over one that waits; False: it waits no more.
+
+    version: only if it is as it was then.
+    """
+    waits: Document = {"_id": job_id, "state": "waiting", "hold": {"$ne": Hold.BROKEN.value}}
+    if version is not None:
+        waits["version"] = version
+    before = store.jobs.find_one_and_update(waits, take_over(document, store.now), {"limited": True})
+    if before is not None and "limited" in before:
+        admission.let_in(store, [before["limited"]], records.now(store))
+    return before is not None
 
 
-def _remove(store: Store, job_ids: Sequence[bytes]) -> None:
-    """Remove jobs that lost their key while they were loading; who may not leaves them to the next sweep."""
-    theirs = {"_id": {"$in": list(job_ids)}, "state": LOADING}
+def _remove(store: Store, job_ids: Sequence[bytes]) -> bool:
+    """Remove jobs that lost their key while they were loading; who may not leaves them to the next sweep.
+
+    Whether all were loading still: so none of them came in, or ever will.
+    """
+    theirs = {"_id": {"$in": list(job_ids)}, **_MAY_ENTER}
     try:
-        store.jobs.delete_many(theirs, hint=BY_ID)
+        number = store.jobs.delete_many(theirs, hint=BY_ID).deleted_count
     except OperationFailure as error:
         if error.code != NOT_ALLOWED:
             raise
-        store.jobs.update_many(theirs, {"$set": {"load": []}}, hint=BY_ID)
+        number = store.jobs.update_many(theirs, {"$set": {"load": []}}, hint=BY_ID).matched_count
+    return number == len(job_ids)
 
 
 def forget(store: Store, load: bytes) -> None:

@@ -61,7 +61,7 @@ class Permit:
         if rate is not None:
             slot = rate.slot_at(now)
             self.starts[slot] += 1
-            self.ends[slot] = max(self.ends.get(slot, 0), (slot + rates.SLOTS + 1) * rate.slot)
+            self.ends[slot] = max(self.ends.get(slot, 0), rate.lapses(slot))
         self.pending.append({"ref": ref, "token": token, "until": until, "by": by, "slot": slot})
 
     def take_back(self, entry: Document) -> None:

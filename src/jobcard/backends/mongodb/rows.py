@@ -21,6 +21,7 @@ from typing import Any
 
 import bson
 from bson.int64 import Int64
+from bson.objectid import ObjectId
 
 from jobcard.backends.mongodb.connection import Document, Expression
 from jobcard.core.job import Claimed, JobRow, NewJob
@@ -56,7 +57,7 @@ def to_document(job: NewJob, place: int = 0) -> Document:
         document["limited"] = job.limit_key
     document["born"] = {"delay": job.delay, "at": job.at, "offset": job.order_offset, "place": place}
     if job.once_key is not None:
-        document["born"]["until"] = job.once_until
+        document["born"] |= {"until": job.once_until, "mark": ObjectId()}
     if job.replaces:
         document["born"]["replaces"] = True
     return document
@@ -71,6 +72,7 @@ def enter(now: Expression) -> list[Document]:
             "$set": {
                 "state": "waiting",
                 "order_at": {"$add": ["$available_at", "$born.offset"]},
+                "order_offset": "$born.offset",
                 "hold": {"$cond": [due, "$$REMOVE", "delay"]},
                 "line": {"$cond": [due, "$queue", "$$REMOVE"]},
                 "key": {"$ifNull": ["$unique_key", "$$REMOVE"]},
@@ -97,6 +99,7 @@ def take_over(document: Document, now: Expression) -> list[Document]:
         {
             "$set": {
                 "order_at": {"$add": ["$available_at", "$born.offset"]},
+                "order_offset": "$born.offset",
                 "hold": {"$cond": [due, "$$REMOVE", "delay"]},
                 "line": {"$cond": [due, "$queue", "$$REMOVE"]},
                 "version": {"$add": ["$version", 1]},
@@ -122,8 +125,8 @@ def _labels(tags: str | None) -> list[str]:
 # ------------------------------------------------------------------ from the store
 
 _WHOLE = {
-    "priority", "rank", "order_at", "attempt", "max_attempts", "crashes", "max_crashes", "interrupts", "available_at",
-    "created_at", "claim_token", "version", "token",
+    "priority", "rank", "order_at", "order_offset", "attempt", "max_attempts", "crashes", "max_crashes", "interrupts",
+    "available_at", "created_at", "claim_token", "version", "token",
 }  # fmt: skip
 _WHOLE_OR_NONE = {
     "timeout", "keep", "claimed_at", "started_at", "finished_at", "expires_at", "lease_until", "key_limit",
@@ -163,8 +166,18 @@ def _values(document: Document, kinds: tuple[tuple[str, type, bool], ...]) -> It
             yield int(value)
         elif value is None and not needed:
             yield None
+        elif value is None and name == "order_offset":
+            yield _offset_of(document)
         else:
             raise CorruptRecordError(f"job {_shown(document)} holds {name} of the wrong kind")
+
+
+def _offset_of(document: Document) -> int:
+    """What an older jobcard has not written: no rate of a key has ever put off what it stored."""
+    order_at, available_at = document.get("order_at"), document.get("available_at")
+    if not (isinstance(order_at, int) and isinstance(available_at, int)):
+        raise CorruptRecordError(f"job {_shown(document)} holds no order")
+    return order_at - available_at
 
 
 def _shown(document: Document) -> str:

@@ -31,9 +31,9 @@ def usage(
     )
 
 
-def _use(found: tuple[int, bytes | None]) -> Use:
-    at_work, starts = found
-    return Use(at_work, Starts([(slot, used) for slot, used, *_ in unpack(starts)] if starts else []))
+def _use(found: tuple[int, bytes | None, int]) -> Use:
+    at_work, starts, kept_out = found
+    return Use(at_work, Starts([(slot, used) for slot, used, *_ in unpack(starts)] if starts else []), kept_out)
 
 
 def to_array(limit: QueueLimit) -> list[object]:

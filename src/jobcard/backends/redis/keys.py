@@ -15,9 +15,10 @@
     {prefix}:expires  sorted   by expires_at: those with a `keep`
     {prefix}:unique   hash     unique key → id, while that job lives
     {prefix}:once     hash     once key → id and until when, packed
-    {prefix}:keyed_line   sorted   limit key, rank, order, id: in line, of those with a limit key
+    {prefix}:keyed_line   sorted   limit key, queue, rank, order, id: in line, of those with a limit key
     {prefix}:keyed_work   sorted   limit key, id: claimed and running, of those with a limit key
-    {prefix}:keyed_held   sorted   limit key, rank, order, id: held by `limit`, in claim order
+    {prefix}:keyed_due    sorted   limit key, available_at, id: put off by the rate of their limit key
+    {prefix}:keyed_held   sorted   limit key, queue, rank, order, id: held by `limit`, in claim order
     {prefix}:starts   hash     queue or limit key → starts that its rate counts, packed
     {prefix}:lapses   sorted   by the instant from which nobody asks for them: once keys, names of `starts`
     {prefix}:ids      sorted   every id
@@ -62,6 +63,7 @@ NAMES = (
     "once",
     "keyed_line",
     "keyed_work",
+    "keyed_due",
     "keyed_held",
     "starts",
     "lapses",
@@ -95,6 +97,7 @@ class Keys:
     records: str
     meta: str
     keyed_work: str
+    keyed_due: str
     starts: str
 
     def ended(self, state: str) -> tuple[str, str]:

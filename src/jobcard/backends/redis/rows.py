@@ -5,7 +5,8 @@
     job     what `enqueue` and follow-ups hand to a script, see `new_job`
 
 Both arrays grow at their end only: engines of an older and a newer jobcard may work on one store at the same time.
-What an older one wrote lacks the last fields, and they are None; what a newer one added is carried along unread.
+What an older one wrote lacks the last fields: its order offset is what its order shows, the others are None. What a
+newer one added is carried along unread.
 
 Lua has no integer above 2^53: instants in microseconds and tokens stay far below.
 """
@@ -68,6 +69,7 @@ LIVE = (
     "key_limit",
     "rate_count",
     "rate_per",
+    "order_offset",
 )
 PLACE = {field: place for place, field in enumerate(LIVE, 1)}
 """Where a field stands in the array, counted as Lua counts."""
@@ -160,6 +162,9 @@ def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:
         if fields[field] is not None:
             fields[field] = bytes.fromhex(fields[field])
     fields["id"] = bytes.fromhex(ref)
+    order_at, available_at = fields["order_at"], fields["available_at"]
+    if fields["order_offset"] is None and type(order_at) is int and type(available_at) is int:
+        fields["order_offset"] = order_at - available_at
     return fields
 
 
@@ -170,8 +175,8 @@ def to_job(ref: str, live: bytes | None, card: bytes | None) -> JobRow:
 
 
 def _checked(row: JobRow) -> JobRow:
-    whole = (row.attempt, row.claim_token, row.created_at, row.available_at, row.max_attempts, row.version)
-    if not all(type(value) is int for value in whole) or not isinstance(row.args, str):
+    whole = (row.attempt, row.claim_token, row.created_at, row.available_at, row.order_offset, row.max_attempts)
+    if not all(type(value) is int for value in (*whole, row.version)) or not isinstance(row.args, str):
         raise CorruptRecordError(f"job {row.id.hex()} holds a value of the wrong kind")
     return row
 
@@ -183,6 +188,7 @@ _CLAIMED = tuple(
 
 
 _HEX = tuple(Claimed._fields.index(name) for name in sorted(_IDS))
+_ORDER_OFFSET = Claimed._fields.index("order_offset")
 _CHECKPOINT = Claimed._fields.index("checkpoint")
 _LIMIT_KEY = Claimed._fields.index("limit_key")
 _LIMITS = slice(_LIMIT_KEY, _LIMIT_KEY + 4)  # the key, its limit, the two of its rate
@@ -203,6 +209,8 @@ def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
         for place in _HEX:
             if values[place] is not None:
                 values[place] = bytes.fromhex(values[place])
+        if type(values[_ORDER_OFFSET]) is not int:
+            values[_ORDER_OFFSET] = moving[PLACE["order_at"] - 1] - moving[PLACE["available_at"] - 1]
         if values[_CHECKPOINT] is False:
             values[_CHECKPOINT] = None
         if values[_LIMIT_KEY] is False:

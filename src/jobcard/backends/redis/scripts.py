@@ -14,7 +14,7 @@ from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rows import LIVE
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT
-from jobcard.core.rates import SLOTS
+from jobcard.core.rates import MOST_KEPT_OUT, SLOTS
 
 MOST_JOBS = 200
 """Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
@@ -27,15 +27,16 @@ _BOUNDS = {
     "RELEASED_AT_ONCE": min(RELEASED_AT_ONCE, MOST_JOBS),
     "MOST_JOBS": MOST_JOBS,
     "KEPT_OUT_AT_ONCE": KEPT_OUT_AT_ONCE,
+    "MOST_KEPT_OUT": MOST_KEPT_OUT,
     "SLOTS": SLOTS,
 }
 """What scripts are told of how much is kept and done, by their own names for it."""
 _PARTS = {
-    "enqueue": ("add", "enqueue"),
-    "exchange": ("add", "release", "complete", "apply", "admission", "claim", "exchange"),
+    "enqueue": ("release", "admission", "add", "enqueue"),
+    "exchange": ("release", "admission", "add", "complete", "apply", "claim", "exchange"),
     "let_in": ("release", "admission", "let_in"),
     "usage": ("release", "admission", "usage"),
-    "apply_by_operator": ("apply", "apply_by_operator"),
+    "apply_by_operator": ("release", "admission", "apply", "apply_by_operator"),
     "delete_jobs": ("delete", "delete_jobs"),
     "prune": ("delete", "prune"),
 }

@@ -6,29 +6,23 @@
 -- may_replace   whether a job may take the place of the waiting one that has its key
 -- returns [[fate, id of the job that is there], …]
 
--- Who has one of these keys, if that is another job.
-local function holder_of(id, unique_key, once_key)
+-- Who has one of these keys.
+local function holder_of(unique_key, once_key)
   local holder = unique_key and redis.call('HGET', K_unique, unique_key)
   if holder or not once_key then return holder end
   local taken = redis.call('HGET', K_once, once_key)
   taken = taken and cmsgpack.unpack(taken)
-  return taken and taken[1] ~= id and taken[2] > now and taken[1]
+  return taken and taken[2] > now and taken[1]
 end
 
 -- What is to be done, where and when.
 local function fill(live, job)
   local due = job[7] or now + job[6]
   live[QUEUE], live[RANK], live[NAME], live[KEEP] = job[3], job[4], job[10], job[8]
-  live[ORDER_AT], live[AVAILABLE_AT] = due + job[5], due
+  live[ORDER_AT], live[AVAILABLE_AT], live[ORDER_OFFSET] = due + job[5], due, job[5]
   live[HOLD] = due > now and 'delay' or false
   live[LIMIT_KEY], live[KEY_LIMIT] = job[11] or false, job[12] or false
   live[RATE_COUNT], live[RATE_PER] = job[13] or false, job[14] or false
-end
-
--- Without ZREM, which would let a producer end jobs: what is taken out of an index is marked first.
-local function take_out(key, member)
-  redis.call('ZADD', key, -1, member)
-  redis.call('ZREMRANGEBYSCORE', key, -1, -1)
 end
 
 local function replace(id, job, card)
@@ -36,7 +30,7 @@ local function replace(id, job, card)
   if not live or live[STATE] ~= 'waiting' or live[HOLD] == 'broken' or redis.call('HEXISTS', K_card, id) == 0 then
     return false
   end
-  local key, member, _, second, keyed_member = places(id, live)
+  local limit_key, key, member, _, second, keyed_member = live[LIMIT_KEY], places(id, live)
   if key then take_out(key, member) end
   if second then take_out(second, keyed_member) end
   count(live[QUEUE], 'waiting', -1)
@@ -47,6 +41,7 @@ local function replace(id, job, card)
   live[VERSION] = live[VERSION] + 1
   redis.call('HSET', K_card, id, card)
   enter(id, live)
+  if limit_key then admission().let_in(limit_key, MOST_JOBS) end
   return true
 end
 
@@ -56,7 +51,7 @@ local function add(jobs, first, may_replace)
     local id, digest, queue, key, once_key = job[1], job[2], job[3], job[9], job[15]
     local card = ARGV[first + place - 1]
     local there = redis.call('HGET', K_card, id)
-    local holder = not there and (key or once_key) and holder_of(id, key, once_key)
+    local holder = not there and (key or once_key) and holder_of(key, once_key)
     local fate
     if there then
       fate = string.sub(there, 1, 32) == digest and 'repeated' or 'id_taken'

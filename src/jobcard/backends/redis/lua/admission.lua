@@ -61,7 +61,7 @@ local function new_admission()
   end
 
   -- Whether a job may start, and if not when it may come again; 0: when another one with its key has left.
-  -- use    {at_work, starts, entered = how many before it in this line may, kept_out = how many its rate keeps out}
+  -- use    {at_work, starts, entered = how many before it in this line may, kept_out = how many its rate keeps out already}
   local function admit(key_limit, rate, use)
     if key_limit and use.at_work + use.entered >= key_limit then return false, 0 end
     if rate and room(use.starts, rate) <= use.entered then
@@ -98,16 +98,25 @@ local function new_admission()
   local function of_queue(queue) return 'queue/' .. queue end
   local function of_key(key) return 'key/' .. key end
 
-  -- All members of a limit key in an index.
-  local function from_to(key) return '[' .. keyed(key), '(' .. keyed(key) .. string.rep('\255', 13) end
-  local function number_of(index, key) return redis.call('ZLEXCOUNT', index, from_to(key)) end
-  local function key_at_work(key) return number_of(K_keyed_work, key) end
+  -- All members of a limit key in an index; or those of one queue, where it is named in them.
+  local function from_to(key, queue)
+    local first = keyed(key)
+    if not queue then return '[' .. first, '(' .. first .. '\255' end
+    return '[' .. first .. queue .. NUL, '(' .. first .. queue .. '\1'
+  end
+  local function key_at_work(key) return redis.call('ZLEXCOUNT', K_keyed_work, from_to(key)) end
+
+  -- How many jobs of a key its rate has put off beyond now.
+  local function put_off(key)
+    local beyond = '[' .. keyed(key) .. struct.pack('>I8', now + 1)
+    return math.min(MOST_KEPT_OUT, redis.call('ZLEXCOUNT', K_keyed_due, beyond, select(2, from_to(key))))
+  end
 
   local uses = {}
   local function use_of(key)
     if not uses[key] then
       uses[key] = { at_work = key_at_work(key), starts = read_starts(of_key(key)),
-                    entered = 0, kept_out = 0, started = {} }
+                    entered = 0, kept_out = put_off(key), started = {} }
     end
     return uses[key]
   end
@@ -155,29 +164,33 @@ local function new_admission()
   -- ------------------------------------------------------------------ coming in
 
   -- Looks whether the first members of a key in an index are there still, and takes out those that are not: what could
-  -- not be read left no trace of its key, and an older jobcard does not know of these indexes. How many are left.
-  local function look_again(index, key, is_there)
-    local from, to = from_to(key)
+  -- not be read left no trace of its key, and an older jobcard does not know of these indexes.
+  local function look_again(index, key, from, to, is_there)
     for _, member in ipairs(redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, 100)) do
       local live = read_live(string.sub(member, -32))
-      if not live or live[LIMIT_KEY] ~= key or not is_there(live) then redis.call('ZREM', index, member) end
+      if not live or live[LIMIT_KEY] ~= key or not is_there(live) then take_out(index, member) end
     end
-    return number_of(index, key)
   end
   local function works(live) return is_at_work(live[STATE]) end
   local function stands(live) return live[STATE] == 'waiting' and not live[HOLD] end
 
-  -- Whether a key lets this one in: with it are at work and in line before it fewer than its limit.
-  local function has_room(key, limit, member)
+  -- Whether a key lets this one in: at work with it, and before it in the line of its queue, are fewer than its limit.
+  local function has_room(live, member)
+    local key, limit = live[LIMIT_KEY], live[KEY_LIMIT]
     if not limit then return true end
-    local from = from_to(key)
-    local function before() return redis.call('ZLEXCOUNT', K_keyed_line, from, '(' .. member) end
-    if key_at_work(key) + before() < limit then return true end
-    look_again(K_keyed_line, key, stands)
-    return look_again(K_keyed_work, key, works) + before() < limit
+    local from, to = from_to(key, live[QUEUE])
+    local function leaves_room()
+      return key_at_work(key) + redis.call('ZLEXCOUNT', K_keyed_line, from, '(' .. member) < limit
+    end
+    if leaves_room() then return true end
+    look_again(K_keyed_line, key, from, to, stands)
+    from, to = from_to(key)
+    look_again(K_keyed_work, key, from, to, works)
+    return leaves_room()
   end
 
-  -- Puts the first jobs that a key holds back in line, as many as it has room for and `most`; how many.
+  -- Puts the first jobs that a key holds back in line, of each queue as many as it has room for, and in all `most`; how
+  -- many.
   local function let_in(key, most)
     local number, from, to = 0, from_to(key)
     while number < most do
@@ -185,16 +198,22 @@ local function new_admission()
       if not member then break end
       local id = string.sub(member, -32)
       local live = read_live(id)
-      if live and live[LIMIT_KEY] == key and live[STATE] == 'waiting' and live[HOLD] == 'limit' then
-        if not has_room(key, live[KEY_LIMIT], member) then break end
-        leave(id, live)
-        live[HOLD], live[VERSION] = false, live[VERSION] + 1
-        enter(id, live)
-        came_in[id] = true
-        number = number + 1
+      if live and live[LIMIT_KEY] == key and live[STATE] == 'waiting' and live[HOLD] == 'limit'
+        and member == keyed_place(id, live) then
+        if has_room(live, member) then
+          count(live[QUEUE], 'waiting', -1)
+          take_out(K_keyed_held, member)
+          live[HOLD], live[VERSION] = false, live[VERSION] + 1
+          enter(id, live)
+          came_in[id] = true
+          number = number + 1
+        else
+          from = select(2, from_to(key, live[QUEUE]))
+        end
+      elseif not live and type(redis.pcall('SADD', K_broken, id)) == 'table' then
+        from = '(' .. member  -- a producer may not set it aside: it stays for whoever may
       else
-        if not live then quarantine(id) end
-        redis.call('ZREM', K_keyed_held, member)
+        take_out(K_keyed_held, member)
       end
     end
     return number
@@ -202,7 +221,7 @@ local function new_admission()
 
   return { admit = admit, enters = enters, count_started = count_started, room_in_queue = room_in_queue,
            count_of_queue = count_of_queue, let_in = let_in, from_to = from_to, queue_at_work = queue_at_work,
-           key_at_work = key_at_work, of_queue = of_queue, of_key = of_key }
+           key_at_work = key_at_work, put_off = put_off, of_queue = of_queue, of_key = of_key }
 end
 
 local made = nil

@@ -13,7 +13,11 @@ if live[UNIQUE_KEY] and ENDED[live[STATE]] and not ENDED[change[2]] then
   local holder = redis.call('HGET', K_unique, live[UNIQUE_KEY])
   if holder and holder ~= id then return { holder } end
 end
+local limit_key = live[STATE] == 'waiting' and live[LIMIT_KEY]
 apply(id, live, change)
+local answer = { redis.call('HGET', K_live, id), redis.call('HGET', K_card, id) }
+-- Those behind it in line have one before them less.
+if limit_key then admission().let_in(limit_key, MOST_JOBS) end
 write_counts()
 ring()
-return { redis.call('HGET', K_live, id), redis.call('HGET', K_card, id) }
+return answer

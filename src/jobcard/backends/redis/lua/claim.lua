@@ -22,7 +22,7 @@ local function claim(owner, lease, wants, total, limits)
       local members = redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, look)
       if #members == 0 then break end
       local ids, lives, leases, held, last = {}, {}, {}, {}, #members
-      local keyed_line, keyed_work, keyed_held, due = {}, {}, {}, {}
+      local keyed_line, keyed_work, keyed_held, keyed_due, due = {}, {}, {}, {}, {}
       for place, member in ipairs(members) do ids[place] = string.sub(member, -32) end
       local texts, cards = redis.call('HMGET', K_live, unpack(ids)), redis.call('HMGET', K_card, unpack(ids))
       for place, id in ipairs(ids) do
@@ -33,7 +33,7 @@ local function claim(owner, lease, wants, total, limits)
         local live = unpack_live(texts[place])
         local key = live and live[LIMIT_KEY]
         if key then
-          keyed_line[#keyed_line + 1] = keyed(key) .. order(live) .. id
+          keyed_line[#keyed_line + 1] = keyed_place(id, live)
           came_in[id] = nil
         end
         if live and type(live[CLAIM_TOKEN]) == 'number' and type(live[ATTEMPT]) == 'number'
@@ -56,9 +56,12 @@ local function claim(owner, lease, wants, total, limits)
           elseif again > 0 then
             live[HOLD], live[AVAILABLE_AT] = 'delay', again
             due[#due + 1], due[#due + 2] = again, id
+            if is_put_off(live) then
+              keyed_due[#keyed_due + 1], keyed_due[#keyed_due + 2] = 0, put_off_place(id, live)
+            end
           else
             live[HOLD] = 'limit'
-            keyed_held[#keyed_held + 1], keyed_held[#keyed_held + 2] = 0, keyed(key) .. order(live) .. id
+            keyed_held[#keyed_held + 1], keyed_held[#keyed_held + 2] = 0, keyed_place(id, live)
           end
           local text = cmsgpack.pack(live)
           lives[#lives + 1], lives[#lives + 2] = id, text
@@ -77,6 +80,7 @@ local function claim(owner, lease, wants, total, limits)
       if #keyed_work > 0 then redis.call('ZADD', K_keyed_work, unpack(keyed_work)) end
       if #keyed_held > 0 then redis.call('ZADD', K_keyed_held, unpack(keyed_held)) end
       if #due > 0 then redis.call('ZADD', K_due, unpack(due)) end
+      if #keyed_due > 0 then redis.call('ZADD', K_keyed_due, unpack(keyed_due)) end
       -- Who looks at few may have to look often.
       look = math.max(most, math.min(2 * look, MOST_JOBS))
     end

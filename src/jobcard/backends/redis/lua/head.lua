@@ -61,19 +61,35 @@ local function order(live)
   return struct.pack('>I4I8', live[RANK] + 2147483648, live[ORDER_AT] + 4503599627370496)
 end
 local function keyed(key) return struct.pack('>I4', #key) .. key end
+-- Where a job with a limit key stands among those of its queue; and where among those that its rate has put off.
+local function keyed_place(id, live) return keyed(live[LIMIT_KEY]) .. live[QUEUE] .. NUL .. order(live) .. id end
+local function put_off_place(id, live) return keyed(live[LIMIT_KEY]) .. struct.pack('>I8', live[AVAILABLE_AT]) .. id end
+-- As `is_put_off` in core/rates.py.
+local function is_put_off(live)
+  return live[LIMIT_KEY] and live[ORDER_OFFSET] and live[AVAILABLE_AT] + live[ORDER_OFFSET] > live[ORDER_AT]
+end
 
--- The sorted set that a waiting job is in: key, member, score; and a second key and member, of those with a limit key.
+-- The sorted set that a waiting job is in: key, member, score; and a second key and member, of some with a limit key.
 -- None of those that are broken, which are in a plain set.
 local function places(id, live)
   local hold, key = live[HOLD], live[LIMIT_KEY]
   if not hold then
     local member = live[QUEUE] .. NUL .. order(live) .. id
-    if key then return K_line, member, 0, K_keyed_line, keyed(key) .. order(live) .. id end
+    if key then return K_line, member, 0, K_keyed_line, keyed_place(id, live) end
     return K_line, member, 0
   end
-  if hold == 'delay' then return K_due, id, live[AVAILABLE_AT] end
-  if hold == 'limit' and key then return K_keyed_held, keyed(key) .. order(live) .. id, 0 end
+  if hold == 'delay' then
+    if is_put_off(live) then return K_due, id, live[AVAILABLE_AT], K_keyed_due, put_off_place(id, live) end
+    return K_due, id, live[AVAILABLE_AT]
+  end
+  if hold == 'limit' and key then return K_keyed_held, keyed_place(id, live), 0 end
   if hold == 'parked' then return K_parked, live[NAME] .. NUL .. id, 0 end
+end
+
+-- Without ZREM, which would let a producer end jobs: what is taken out of an index is marked first.
+local function take_out(key, member)
+  redis.call('ZADD', key, -1, member)
+  redis.call('ZREMRANGEBYSCORE', key, -1, -1)
 end
 
 local function is_at_work(state) return state == 'claimed' or state == 'running' end

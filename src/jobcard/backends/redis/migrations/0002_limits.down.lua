@@ -11,6 +11,6 @@ for _, member in ipairs(redis.call('ZRANGE', K_keyed_held, 0, -1)) do
   end
 end
 write_counts()
-for _, key in ipairs({ K_once, K_keyed_line, K_keyed_work, K_keyed_held, K_starts, K_lapses }) do
+for _, key in ipairs({ K_once, K_keyed_line, K_keyed_work, K_keyed_due, K_keyed_held, K_starts, K_lapses }) do
   redis.call('UNLINK', key)
 end
