@@ -20,7 +20,15 @@ def claim(**changes: object) -> Claimed:
     """A job claimed for its second try of five, due since 100, ordered 7 before that."""
     plain: dict[str, object] = dict.fromkeys(Claimed._fields)
     plain |= {"ref": 1, "token": 3, "state": "claimed", "id": bytes(16), "queue": "default", "name": "job"}
-    plain |= {"args": "[]", "kwargs": "{}", "priority": 0, "rank": 0, "order_at": 93, "available_at": 100}
+    plain |= {
+        "args": "[]",
+        "kwargs": "{}",
+        "priority": 0,
+        "rank": 0,
+        "order_at": 93,
+        "order_offset": -7,
+        "available_at": 100,
+    }
     plain |= {"attempt": 2, "max_attempts": 5, "crashes": 0, "max_crashes": 3, "interrupts": 0, "backoff": ""}
     return Claimed(**{**plain, **changes})  # type: ignore[arg-type]
 
@@ -28,7 +36,14 @@ def claim(**changes: object) -> Claimed:
 def row(**changes: object) -> JobRow:
     """A job as an operator finds it."""
     plain: dict[str, object] = dict.fromkeys(JobRow._fields)
-    plain |= {"id": bytes(16), "state": "waiting", "order_at": 93, "available_at": 100, "attempt": 2}
+    plain |= {
+        "id": bytes(16),
+        "state": "waiting",
+        "order_at": 93,
+        "order_offset": -7,
+        "available_at": 100,
+        "attempt": 2,
+    }
     return JobRow(**{**plain, **changes})  # type: ignore[arg-type]
 
 
@@ -363,7 +378,7 @@ def test_a_job_at_work_is_asked_to_stop() -> None:
 
 def test_an_operators_retry_starts_over() -> None:
     """Attempt, crashes and interrupts begin anew; result, reason and stamps are cleared; the errors stay."""
-    change = states.retry_ended(row(state="failed", order_at=93, available_at=100))
+    change = states.retry_ended(row(state="failed", order_at=200, available_at=300))
     assert {change.sets[field] for field in ("attempt", "crashes", "interrupts")} == {0}
     cleared = ("result", "reason", "error_kind", "progress", "claimed_at", "started_at", "finished_at", "expires_at")
     assert all(change.sets[field] is None for field in cleared)

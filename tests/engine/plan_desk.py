@@ -38,6 +38,7 @@ def claimed(**given: Any) -> Claimed:
         "priority": 0,
         "rank": 0,
         "order_at": 0,
+        "order_offset": 0,
         "attempt": 1,
         "max_attempts": 5,
         "crashes": 0,

@@ -19,7 +19,7 @@ from jobcard.workers.messages import Inbox
 from jobcard.workers.pipes import Pipes
 
 CLAIM = (
-    *(b"ref", 1, "claimed", bytes(16), "default", "noop", None, "[]", "{}", 0, 0, 0, 1, 5, 0, 3, 0, "", None),
+    *(b"ref", 1, "claimed", bytes(16), "default", "noop", None, "[]", "{}", 0, 0, 0, 0, 1, 5, 0, 3, 0, "", None),
     *(0, 0, 0, "engine", *[None] * 10),
 )
 

@@ -63,7 +63,10 @@ class Fate(StrEnum):
     ID_TAKEN = "id_taken"
     """The same id with other content was there: nothing stored."""
     KEY_TAKEN = "key_taken"
-    """Another job has the same unique key and lives, or the same once key and its time is not over: nothing stored."""
+    """Another job has the same unique key and lives, or the same once key and its time is not over: nothing stored.
+
+    A once key whose own job is gone before its time names that job still, also to the same id.
+    """
     REPLACED = "replaced"
     """Another job has the key, was waiting, and is to do now what this one was to: its id, this one's content."""
 
@@ -158,8 +161,9 @@ class Exchanged(NamedTuple):
     settings: int
     """Rises with every change of a queue, schedule or order record."""
     next_due: int | None
-    """Microseconds until the next delayed job is due (0: more are due than one call releases), or until the rate of a
-    wanted queue with jobs in line lets one more start; None: neither."""
+    """Microseconds until the next delayed job is due (0: more are due than one call releases, or there is more to look
+    at behind jobs whose keys are full), or until the rate of a wanted queue with jobs in line lets one more start;
+    None: neither."""
 
 
 class Held(NamedTuple):
@@ -338,10 +342,13 @@ class Backend(Protocol):
         another fate does not stop the others. A sealed store: `StoreMovedError`, checked in the same step.
 
         Keys are kept by the store itself: of many at once with one key exactly one is stored, and the others are told
-        its id, those of the same call too. A once key is a record of its own, which no prune takes before its time.
+        its id, those of the same call too. A once key is a record of its own, which no prune takes before its time: it
+        guards against its own job too. A repeat is found by its id while that job is there, and is `REPEATED`; when it
+        was deleted, the same id again is `KEY_TAKEN`, and `existing` is that id.
         A job that `replaces` writes itself over the waiting job that has its key, which then is as new but for its
         id, `created_at`, token, both keys and what is recorded of its tries: no attempt or crash is counted, nobody
-        asks to cancel it, it has no progress and no checkpoint. Where that job is not waiting it is `KEY_TAKEN`.
+        asks to cancel it, it has no progress and no checkpoint. Where that job is not waiting it is `KEY_TAKEN`. If it
+        stood in line with a limit key, the next ones of that key come in, in the same step, as by `exchange`.
         """
         ...
 
@@ -359,13 +366,18 @@ class Backend(Protocol):
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, for `lease` microseconds.
 
-        freed: the limit keys of the jobs that leave work by these completions and outcomes. After them, of the jobs
-        that stand in line or are held by `limit` with such a key, the first ones are in line, as many as the key now
-        has room for: none of them waits behind a later one. Where this exchange does not claim those that it puts
-        back in line, a store that can wakes whoever waits for jobs.
+        freed: the limit keys of the jobs that leave work by these completions and outcomes. After them the first jobs
+        held by `limit` with such a key are in line. In each queue for itself those with the key that stand in line or
+        are held are gone through in claim order: a held one comes in if fewer stand before it than its own limit
+        leaves beside those at work with the key in all queues (without a limit: always), and the first one that may
+        not ends the walk. So a job in a queue that nobody serves holds up nobody of another queue; where too many come
+        in, the claim decides. A store may let in a thousand of a queue at a time. Where this exchange does not claim
+        those that it puts back in line, a store that can wakes whoever waits for jobs.
         No claim exceeds a limit, whatever other engines do at the same time. A job whose key is at its limit is put
         under the hold `limit` instead of being claimed; one whose key's rate is used up under `delay` until it has
-        room, its place in line kept. Either way it has spent nothing, and those behind it are claimed in its stead.
+        room, behind those that the rate put off before, its `order_at` kept. Either way it has spent nothing, and
+        those behind it are claimed in its stead. How far one exchange looks past them is bounded: where it stops for
+        that, `next_due` is 0, or 10 milliseconds while it waits for others.
 
         One bad outcome never takes others with it. A completion or outcome whose token matches but whose
         state moved on was ours before: `MINE`. A job that ends gets `expires_at` = now + its `keep`, if it
@@ -399,7 +411,8 @@ class Backend(Protocol):
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many.
 
-        `exchange` does so for the keys that it frees; this is asked now and then, and mends what a death left.
+        `exchange` does so for the keys that it frees; this is asked now and then, and mends what a death left. It
+        holds up nobody while it looks: only keys with room are written.
         """
         ...
 
@@ -412,7 +425,8 @@ class Backend(Protocol):
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; None: no such job, or its state does not allow it.
 
-        The row as it is after the change. `DuplicateJobError` when a living job holds its unique key.
+        The row as it is after the change. `DuplicateJobError` when a living job holds its unique key. Whatever becomes
+        of a waiting job with a limit key, the next ones of its key come in, in the same step, as by `exchange`.
         """
         ...
 

@@ -93,6 +93,7 @@ def check_an_order_offset_moves_the_place_and_not_the_time(backend: Backend, clo
     for offset in (micros(-50), 0, micros(50)):
         row = factory.row_of(backend, factory.enqueue(backend, order_offset=offset))
         assert (row.available_at, row.order_at, row.hold) == (clock.now(), clock.now() + offset, None)
+        assert row.order_offset == offset
 
 
 def check_the_same_job_again_is_stored_once(backend: Backend, clock: FrozenClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 from jobcard.backends.base import NO_COMPLETIONS, Backend, Completions, Filter, Want
@@ -10,8 +11,8 @@ from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once
 from jobcard.core import states
-from jobcard.core.job import Claimed
-from jobcard.core.rates import QueueLimit, Rate
+from jobcard.core.job import Claimed, JobRow
+from jobcard.core.rates import QueueLimit, Rate, is_put_off
 
 
 def want(count: int = 10, *, queue: str = "default", at_once: int | None = None, rate: Rate | None = None) -> Want:
@@ -244,6 +245,65 @@ def check_an_operator_may_end_what_a_key_holds(backend: Backend) -> None:
     assert [next_.id for next_ in take(backend, want(), done=factory.completions_of([claim]), freed=("k",))] == [third]
 
 
+def check_a_queue_that_nobody_serves_holds_up_no_other(backend: Backend) -> None:
+    """A job in line or held in one queue keeps none of its key in another from coming in, by ends and by `let_in`."""
+    keyed(backend, 1, queue="served")
+    claims = take(backend, want(queue="served"))
+    keyed(backend, 1, queue="paused")
+    second, third = keyed(backend, 2, queue="served")
+    assert take(backend, want(queue="served")) == []
+    claims = take(backend, want(queue="served"), done=factory.completions_of(claims), freed=("k",))
+    assert [claim.id for claim in claims] == [second]
+    assert take(backend, want(queue="paused")) == []  # held there too
+    factory.complete(backend, claims)
+    assert backend.let_in(100) > 0
+    assert [claim.id for claim in take(backend, want(queue="served"))] == [third]
+
+
+def check_who_was_let_in_and_does_not_start_lets_in_the_next(harness: Harness) -> None:
+    """A job that came in and is canceled, put off or replaced by something else gives its place on at once."""
+    backend = harness.ready()
+    cancel = states.cancel_waiting(reason="canceled")
+    ways: dict[str, Callable[[bytes], object]] = {
+        "cancel": lambda job: backend.apply_by_operator(job, cancel),
+        "snooze": lambda job: backend.apply_by_operator(
+            job, states.snooze_waiting(factory.row_of(backend, job), delay=micros(60))
+        ),
+        "replace": lambda job: backend.enqueue([factory.new_job(unique_key="u", queue="other", replaces=True)]),
+    }
+    for name, way in ways.items():
+        keyed(backend, 1, key=name, queue=name)
+        claims = take(backend, want(queue=name))
+        [second] = keyed(backend, 1, key=name, queue=name, unique_key="u" if name == "replace" else None)
+        [third] = keyed(backend, 1, key=name, queue=name)
+        assert take(backend, want(queue=name)) == []
+        backend.exchange("engine", completions=factory.completions_of(claims), freed=[name])
+        assert factory.row_of(backend, second).hold is None, name
+        assert factory.row_of(backend, third).hold == "limit", name
+        way(second)
+        assert [claim.id for claim in take(backend, want(queue=name))] == [third], name
+
+
+def check_each_held_job_comes_in_by_its_own_limit(backend: Backend) -> None:
+    """One without a limit may always; one with a narrow limit keeps those behind it, until it has left."""
+    hold = states.Change(
+        verb="hold", sources=states.WAITING, target=states.JobState.WAITING, sets={"hold": states.Hold.LIMIT}
+    )
+    [first] = keyed(backend, 1, limit=5)
+    assert [claim.id for claim in take(backend, want())] == [first]
+    [narrow] = keyed(backend, 1, limit=1)
+    [wide] = keyed(backend, 1, limit=5)
+    for job in (narrow, wide):
+        backend.apply_by_operator(job, hold)
+    assert backend.let_in(100) == 0
+    backend.apply_by_operator(narrow, states.cancel_waiting(reason="canceled"))
+    assert [claim.id for claim in take(backend, want())] == [wide]
+    free = factory.enqueue(backend, limit_key="k")
+    backend.apply_by_operator(free, hold)
+    backend.let_in(100)
+    assert [claim.id for claim in take(backend, want())] == [free]
+
+
 def check_racing_engines_stay_below_a_keys_limit(harness: Harness) -> None:
     """Four engines at once, ten keys with limit one: never two of a key at work, all done, each key in its order."""
     backends = [harness.ready() for _ in range(4)]
@@ -294,6 +354,49 @@ def check_a_keys_rate_counts_starts_in_every_window(harness: Harness) -> None:
         harness.advance(0.6)
         ran += [claim.id for claim in take(backend, want(20))]
     assert ran == [*jobs[:4], free, *jobs[4:]]
+
+
+def check_jobs_put_off_by_a_rate_are_spread(harness: Harness) -> None:
+    """No more jobs of a key come back at one moment than its rate may start, also when later ones join them."""
+    backend = harness.ready()
+    given = {"limit_key": "k", "rate_count": 2, "rate_per": micros(1)}
+    first = factory.enqueue_several(backend, 12, **given)
+    assert [claim.id for claim in take(backend, want(3))] == first[:2]
+    while any(row.hold is None for row in _waiting(backend, first)):
+        assert take(backend, want(3)) == []
+    harness.advance(0.1)
+    later = factory.enqueue_several(backend, 5, **given)
+    while any(row.hold is None for row in _waiting(backend, later)):
+        assert take(backend, want(3)) == []
+    turns = [Counter(row.available_at for row in _waiting(backend, jobs)) for jobs in (first, later)]
+    assert max((turns[0] + turns[1]).values()) == 2
+    assert max(turns[0]) <= min(turns[1])
+
+
+def _waiting(backend: Backend, jobs: list[bytes]) -> list[JobRow]:
+    return [row for row in backend.get(jobs) if row.state == "waiting"]
+
+
+def check_a_job_that_was_put_off_is_retried_like_any_other(harness: Harness) -> None:
+    """How long a rate has put a job off moves it neither forward nor back when it is tried again, nor when snoozed."""
+    backend = harness.ready()
+    given = {"limit_key": "k", "rate_count": 1, "rate_per": micros(60), "order_offset": -micros(7)}
+    first, second = factory.enqueue_several(backend, 2, **given)
+    assert [claim.id for claim in take(backend, want())] == [first]
+    row = factory.row_of(backend, second)
+    assert is_put_off(row) and row.order_offset == -micros(7)
+    snoozed = backend.apply_by_operator(second, states.snooze_waiting(row, delay=micros(90)))
+    assert snoozed is not None and not is_put_off(snoozed)
+    assert snoozed.available_at - snoozed.order_at == micros(7)
+    backend.apply_by_operator(second, states.run_now(row))
+    assert take(backend, want()) == []
+    assert is_put_off(factory.row_of(backend, second))
+    harness.advance(200)
+    [claim] = take(backend, want())
+    again = states.retry(claim, reason="error", delay=0, error=factory.ERROR, kind="X")
+    assert factory.settle(backend, claim, again) == []
+    row = factory.row_of(backend, second)
+    assert (row.available_at, row.order_at) == (harness.clock.now(), harness.clock.now() - micros(7))
 
 
 def check_how_far_limits_are_used(backend: Backend) -> None:

@@ -46,6 +46,22 @@ def check_a_once_key_is_free_after_its_time(harness: Harness) -> None:
         harness.advance(11)
 
 
+def check_a_once_key_guards_against_its_own_job(harness: Harness) -> None:
+    """A job that ran and is deleted is not stored again by a late repeat, as long as its once key's time runs."""
+    backend = harness.ready()
+    job = once(harness)
+    assert [answer.fate for answer in backend.enqueue([job])] == [Fate.STORED]
+    factory.complete(backend, factory.claim_one(backend))
+    assert backend.enqueue([job]) == [Enqueued(Fate.REPEATED, job.id)]
+    assert backend.delete([job.id]) == 1
+    assert backend.enqueue([job]) == [Enqueued(Fate.KEY_TAKEN, job.id)]
+    assert backend.enqueue([job._replace(replaces=True)]) == [Enqueued(Fate.KEY_TAKEN, job.id)]
+    assert backend.get([job.id]) == []
+    harness.advance(3600)
+    later = job._replace(once_until=harness.clock.now() + micros(3600))
+    assert backend.enqueue([later]) == [Enqueued(Fate.STORED, job.id)]
+
+
 def check_the_same_id_again_is_repeated_whatever_its_once_key(harness: Harness) -> None:
     """Repeating an enqueue whose answer was lost stores nothing and is no conflict with itself."""
     backend = harness.ready()

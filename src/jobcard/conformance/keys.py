@@ -1,10 +1,13 @@
-"""What a model store remembers beside its jobs: who has which once key, and the starts that rates count."""
+"""What a model store knows of keys: who has which once key, the starts that rates count, who of a limit key is next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from jobcard.core.rates import SLOTS, Rate, Starts
+from jobcard.conformance.rules import claim_order, is_at_work
+from jobcard.core.job import JobRow
+from jobcard.core.rates import MOST_KEPT_OUT, Rate, Starts, is_put_off
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Counted:
         if number > 0:
             slot = rate.slot_at(now)
             used, _until = self.slots.get((name, slot), (0, 0))
-            self.slots[name, slot] = (used + number, (slot + SLOTS + 1) * rate.slot)
+            self.slots[name, slot] = (used + number, rate.lapses(slot))
 
     def of(self, name: str) -> Starts:
         """The starts of a queue or key."""
@@ -53,3 +56,30 @@ class Counted:
         for what in over:
             del self.slots[what]
         return max(over.values(), default=0)
+
+
+def put_off(rows: Sequence[JobRow], key: str, now: int) -> int:
+    """How many jobs the rate of a limit key has put off whose turn is still to come."""
+    mine = [row for row in rows if row.limit_key == key and is_put_off(row)]
+    return min(MOST_KEPT_OUT, sum(row.available_at > now for row in mine))
+
+
+def next_of_key(rows: Sequence[JobRow], key: str) -> list[JobRow]:
+    """The jobs held by a limit key that come in now, of each queue the first ones."""
+    mine = [row for row in rows if row.limit_key == key]
+    at_work = sum(map(is_at_work, mine))
+    waiting = [row for row in mine if row.state == "waiting" and row.hold in (None, "limit")]
+    return [
+        row
+        for queue in sorted({row.queue for row in waiting})
+        for row in _first_of([row for row in waiting if row.queue == queue], at_work)
+    ]
+
+
+def _first_of(waiting: Sequence[JobRow], at_work: int) -> Iterator[JobRow]:
+    # Each by its own limit; the first one that may not come in keeps those behind it where they are.
+    for place, row in enumerate(sorted(waiting, key=claim_order)):
+        if row.hold == "limit":
+            if row.key_limit is not None and at_work + place >= row.key_limit:
+                return
+            yield row

@@ -40,7 +40,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pages import end_of
-from jobcard.conformance.keys import Counted, OnceKeys
+from jobcard.conformance.keys import Counted, OnceKeys, next_of_key, put_off
 from jobcard.conformance.rules import (
     allows,
     can_be_stored,
@@ -53,7 +53,6 @@ from jobcard.conformance.rules import (
     is_ended,
     kept_lines,
     latest_stamp,
-    limited_of,
     matches,
     may_be_pruned,
     may_be_replaced,
@@ -155,6 +154,7 @@ class ModelBackend:
             return answer
         self._put(replaced(there, job, now))
         self._open_queue(job.queue, now)
+        self._let_in_behind(there)
         return Enqueued(Fate.REPLACED, there.id)
 
     def _store_one(self, job: NewJob, now: int) -> Enqueued:
@@ -165,8 +165,8 @@ class ModelBackend:
         if holder is not None:
             return Enqueued(Fate.KEY_TAKEN, holder.id)
         if job.once_key is not None and job.once_until is not None:
-            first = self.store.once.holder_of(job.once_key, now) or job.id
-            if first != job.id:
+            first = self.store.once.holder_of(job.once_key, now)
+            if first is not None:
                 return Enqueued(Fate.KEY_TAKEN, first)
             self.store.once.take(job.once_key, job.id, job.once_until)
         self.store.rows[job.id] = row_of(job, now)
@@ -304,8 +304,9 @@ class ModelBackend:
 
     def _may_start(self, row: JobRow, now: int) -> bool:
         """Whether the limits of its key let the job start: then it is counted, else put under a hold."""
-        limited = limited_of(row)
-        [answer] = rates.admit([limited], {limited.limit_key: self._use_of_key(limited.limit_key)}, now)
+        limited = rates.limits_of(row)
+        use = self._use_of_key(limited.limit_key)
+        [answer] = rates.admit([limited], {limited.limit_key: use}, now)
         if answer.until:
             self.store.paced.add(row.id)
             self._put(row._replace(hold="delay", available_at=answer.until))
@@ -332,22 +333,20 @@ class ModelBackend:
 
     def _use_of_key(self, key: str) -> Use:
         at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
-        return Use(at_work, self.store.starts.of(rates.of_key(key)))
+        kept_out = put_off(self._rows(), key, self.store.clock.now())
+        return Use(at_work, self.store.starts.of(rates.of_key(key)), kept_out)
 
     def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
-        """See to it that the first jobs with these keys stand in line, as many as there is room for."""
-        number = 0
-        for key in sorted(keys):
-            mine = sorted((row for row in self._rows() if row.limit_key == key), key=claim_order)
-            limits = [row.key_limit for row in mine if row.hold == "limit"]
-            if limits and limits[0] is not None:
-                room = limits[0] - sum(map(is_at_work, mine))
-                first = [row for row in mine if row.hold == "limit" or self._is_claimable(row)][: max(0, room)]
-                held = [row for row in first if row.hold == "limit"][: most - number]
-                for row in held:
-                    self._put(row._replace(hold=None))
-                number += len(held)
-        return number
+        """See to it that of each queue the first jobs with these keys stand in line, as many as there is room for."""
+        held = [row for key in sorted(keys) for row in next_of_key(self._rows(), key)][:most]
+        for row in held:
+            self._put(row._replace(hold=None))
+        return len(held)
+
+    def _let_in_behind(self, row: JobRow) -> None:
+        """A job that waited, perhaps in line, may stand there no more: the next ones with its key come in."""
+        if row.limit_key is not None and row.state == "waiting":
+            self._let_in({row.limit_key})
 
     def _is_claimable(self, row: JobRow) -> bool:
         return row.state == "waiting" and row.hold is None
@@ -430,7 +429,9 @@ class ModelBackend:
                 holder = self._holder_of(row.unique_key)
                 if holder is not None:
                     raise DuplicateJobError(UUID(bytes=row.id), UUID(bytes=holder.id), "its unique key is taken")
-            return self._apply(row, change, now)
+            after = self._apply(row, change, now)
+            self._let_in_behind(row)
+            return after
 
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         with self._step() as now:

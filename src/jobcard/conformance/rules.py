@@ -9,7 +9,7 @@ from uuid import UUID
 
 from jobcard.backends.base import Filter
 from jobcard.core.job import LAST_LINES, LINES_TEXT, Claimed, JobRow, LogLine, NewJob
-from jobcard.core.rates import Limited, Rate, Use
+from jobcard.core.rates import Use, limits_of
 from jobcard.core.states import ALIVE, AT_WORK, ENDED, After, Change, Hold, JobState, Now
 
 
@@ -80,16 +80,9 @@ def replaced(row: JobRow, job: NewJob, now: int) -> JobRow:
     return row_of(job, now)._replace(**{name: getattr(row, name) for name in kept})
 
 
-def limited_of(row: JobRow) -> Limited:
-    """The job as the limits of its key see it."""
-    assert row.limit_key is not None
-    rate = None if row.rate_count is None or row.rate_per is None else Rate(row.rate_count, row.rate_per)
-    return Limited(row.limit_key, row.key_limit, rate)
-
-
 def may_be_set_aside(row: JobRow, use: Use, now: int) -> bool:
     """Whether the limits of its key explain the hold that the job is under, as far as they are used now."""
-    limited = limited_of(row)
+    limited = limits_of(row)
     if row.hold == "limit":
         return limited.key_limit is not None and use.at_work >= limited.key_limit
     rate = limited.rate

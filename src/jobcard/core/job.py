@@ -36,7 +36,7 @@ class NewJob(NamedTuple):
     priority: int
     rank: int
     order_offset: int
-    """`order_at` = `available_at` + this; 0 unless the queue has ageing."""
+    """`order_at` = `available_at` + this, also when the job comes back later; 0 unless the queue has ageing."""
     delay: int
     """Due this long after the store's now; ignored when `at` is given."""
     at: int | None
@@ -79,6 +79,7 @@ class JobRow(NamedTuple):
     priority: int
     rank: int
     order_at: int
+    order_offset: int
     hold: str | None
     state: str
     attempt: int
@@ -136,6 +137,7 @@ class Claimed(NamedTuple):
     priority: int
     rank: int
     order_at: int
+    order_offset: int
     attempt: int
     max_attempts: int
     crashes: int

@@ -15,6 +15,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from jobcard.core import clock, limits
+from jobcard.core.job import Claimed, JobRow
+from jobcard.core.states import Hold
 from jobcard.errors import ConfigError
 
 SLOTS = 20
@@ -68,6 +70,10 @@ class Rate(NamedTuple):
         """The oldest slot that counts; those below may be forgotten."""
         return self.slot_at(now) - SLOTS
 
+    def lapses(self, slot: int) -> int:
+        """The instant from which the starts of a slot count no more."""
+        return (slot + SLOTS + 1) * self.slot
+
 
 class Starts(NamedTuple):
     """The starts that a store has counted under one rate: (slot, how many), by slot."""
@@ -87,7 +93,7 @@ class Starts(NamedTuple):
         for slot, used in counting:
             over -= used
             if over <= 0:
-                return (slot + SLOTS + 1) * rate.slot
+                return rate.lapses(slot)
         return now
 
     def _counting(self, rate: Rate, now: int) -> list[tuple[int, int]]:
@@ -99,11 +105,19 @@ class Starts(NamedTuple):
 NO_STARTS = Starts(())
 
 
+MOST_KEPT_OUT = 10_000
+"""Jobs that wait for the rate of one key are counted up to here; more of them share the last turns."""
+
+
 class Use(NamedTuple):
-    """How far the limits of one queue or key are used. at_work: its jobs that are claimed or running."""
+    """How far the limits of one queue or key are used. at_work: its jobs that are claimed or running.
+
+    kept_out: of a key, its jobs that its rate has put off and whose turn is still to come; `MOST_KEPT_OUT` at most.
+    """
 
     at_work: int
     starts: Starts = NO_STARTS
+    kept_out: int = 0
 
 
 class QueueLimit(NamedTuple):
@@ -130,6 +144,25 @@ class Limited(NamedTuple):
     rate: Rate | None
 
 
+def rate_of(job: Claimed | JobRow) -> Rate | None:
+    """How many jobs with its key may start in a window of time, as the job says; None: nothing bounds it."""
+    if job.rate_count is None or job.rate_per is None:
+        return None
+    return Rate(job.rate_count, job.rate_per)
+
+
+def limits_of(job: Claimed | JobRow) -> Limited:
+    """A job that has a limit key, as its limits see it."""
+    assert job.limit_key is not None
+    return Limited(job.limit_key, job.key_limit, rate_of(job))
+
+
+def is_put_off(row: JobRow) -> bool:
+    """Whether a waiting job was due before, and the rate of its key has put it off."""
+    # That moves when it is due and leaves its place in line.
+    return row.hold == Hold.DELAY and row.available_at + row.order_offset > row.order_at
+
+
 def of_queue(name: str) -> str:
     """What the starts of a queue are counted under."""
     return f"queue/{name}"
@@ -146,6 +179,13 @@ class Admission(NamedTuple):
     enters: bool
     until: int = 0
 
+    @property
+    def hold(self) -> Hold | None:
+        """What the job waits under; None: it enters."""
+        if self.enters:
+            return None
+        return Hold.DELAY if self.until else Hold.LIMIT
+
 
 ENTERS = Admission(True)
 WAITS = Admission(False)
@@ -154,7 +194,8 @@ WAITS = Admission(False)
 def admit(line: Iterable[Limited], use: Mapping[str, Use], now: int) -> list[Admission]:
     """Who of these, in the order of the line, may start; one answer each.
 
-    Those that a rate keeps out are spread over the next windows, so that they do not all come back at once.
+    Those that a rate keeps out are spread over the next windows, behind those it kept out before, so that they do not
+    all come back at once.
     """
     entered: dict[str, int] = {}
     kept_out: dict[str, int] = {}
@@ -166,7 +207,7 @@ def admit(line: Iterable[Limited], use: Mapping[str, Use], now: int) -> list[Adm
         if job.key_limit is not None and used.at_work + new >= job.key_limit:
             answers.append(WAITS)
         elif job.rate is not None and used.starts.room(job.rate, now) - new <= 0:
-            place = kept_out.get(key, 0)
+            place = kept_out.get(key, used.kept_out)
             kept_out[key] = place + 1
             answers.append(Admission(False, _turn(job.rate, used.starts, new, place, now)))
         else:

@@ -186,7 +186,7 @@ def _back(
     """Back to waiting: after `delay`, or where it was in line when that is None."""
     sets: dict[str, object] = {**_LET_GO, "claimed_at": None, "started_at": None, **counters}
     if delay is not None:
-        sets |= _due_after(delay, order_offset=claim.order_at - claim.available_at)
+        sets |= _due_after(delay, order_offset=claim.order_offset)
     if kind is not None:
         sets["error_kind"] = kind
     return Change(
@@ -367,7 +367,7 @@ def retry_ended(row: JobRow) -> Change:
         sets={
             **_LET_GO,
             "cancel_requested": None,
-            **_due_after(0, order_offset=row.order_at - row.available_at),
+            **_due_after(0, order_offset=row.order_offset),
             "attempt": 0,
             "crashes": 0,
             "interrupts": 0,
@@ -395,7 +395,7 @@ def snooze_waiting(row: JobRow, *, delay: int) -> Change:
 
 
 def _moved(row: JobRow, verb: str, *, delay: int) -> Change:
-    sets = _due_after(delay, order_offset=row.order_at - row.available_at)
+    sets = _due_after(delay, order_offset=row.order_offset)
     if row.hold not in (None, Hold.DELAY, Hold.LIMIT):
         del sets["hold"]  # whatever else it waits for, it goes on waiting for that
     return Change(verb=verb, sources=WAITING, target=JobState.WAITING, sets=sets, takes=True)

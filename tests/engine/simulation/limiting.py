@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from jobcard.conformance.rules import is_at_work, limited_of
+from jobcard.conformance.rules import is_at_work
 from jobcard.core import clock, rates
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue
@@ -84,5 +84,5 @@ class LimitsJudge:
         if row.limit_key is None:
             return True
         use = {row.limit_key: self.backend._use_of_key(row.limit_key)}
-        [answer] = rates.admit([limited_of(row)], use, self.clock.now())
+        [answer] = rates.admit([rates.limits_of(row)], use, self.clock.now())
         return answer.enters
