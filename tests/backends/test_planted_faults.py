@@ -150,6 +150,12 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     ),
     limiting.LetsNobodyIn: ("check_every_way_out_of_work_makes_room", "check_what_a_death_left_is_let_in"),
     limiting.LetsEverybodyIn: ("check_what_a_death_left_is_let_in",),
+    limiting.RanksAllQueuesTogether: ("check_a_queue_that_nobody_serves_holds_up_no_other",),
+    limiting.LetsInByTheFirstOnesLimit: ("check_each_held_job_comes_in_by_its_own_limit",),
+    limiting.KeepsThePlaceOfWhoLeftTheLine: ("check_who_was_let_in_and_does_not_start_lets_in_the_next",),
+    limiting.PutsAllOffToOneMoment: ("check_jobs_put_off_by_a_rate_are_spread",),
+    limiting.TakesAPutOffForAnOffset: ("check_a_job_that_was_put_off_is_retried_like_any_other",),
+    limiting.GivesOnceKeysToTheirOwnJobAgain: ("check_a_once_key_guards_against_its_own_job",),
     limiting.ForgetsPlaceInLine: ("check_a_key_is_never_above_its_limit",),
     limiting.StopsAtTheFirstItKeepsOut: ("check_a_key_is_never_above_its_limit",),
     limiting.FreesOnceKeysWithTheirJobs: ("check_a_once_key_outlives_its_job",),
@@ -172,6 +178,8 @@ ONLY_BY_CHECKS = {
     following.RescuesUpToTheFirstGap,
     following.TakesWhatItCannotRead,
     following.SetsAsideWithTheOldToken,
+    limiting.PutsAllOffToOneMoment,  # whose turn is when is the store's
+    limiting.GivesOnceKeysToTheirOwnJobAgain,
 }
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.

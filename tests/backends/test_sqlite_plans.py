@@ -36,6 +36,12 @@ class TestPlans:
             ("chart_finished", 4, "jobs_finished"),
             ("find_unique_key", 1, "jobs_unique"),
             ("find_id", 1, "jobs_id"),
+            ("find_limit_key", 1, "jobs_id"),
+            ("key_at_work", 1, "jobs_limited (state=? AND hold=? AND limit_key=?)"),
+            ("put_off", 3, "jobs_limited (state=? AND hold=? AND limit_key=?)"),
+            ("next_held", 2, "jobs_limited (state=? AND hold=? AND (limit_key,queue)>(?,?))"),
+            ("look", 2, "jobs_claim"),
+            ("queue_at_work", 1, "jobs_held"),
         ],
     )
     def test_each_statement_walks_its_index(self, store: SQLiteBackend, name: str, values: int, index: str) -> None:
@@ -45,10 +51,20 @@ class TestPlans:
         assert "SCAN jobcard" not in plan
         assert "ORDER BY" not in plan
 
-    @pytest.mark.parametrize("name", ["complete", "renew"])
-    def test_a_holders_write_goes_by_number(self, store: SQLiteBackend, name: str) -> None:
-        """Settling and renewing look a job up by its number and nothing else."""
-        assert self.plan(store, store._sql[name], 5) == "SEARCH jobcard_jobs USING INTEGER PRIMARY KEY (rowid=?)"
+    def test_those_who_wait_with_a_key_are_found_in_order(self, store: SQLiteBackend) -> None:
+        """Two short walks, one for those in line and one for those held; only what they found is sorted."""
+        plan = self.plan(store, store._sql["waiting_with_key"], 3)
+        walk = "SEARCH jobcard_jobs USING INDEX jobcard_jobs_limited (state=? AND hold=? AND limit_key=? AND queue=?)"
+        assert plan.count(walk) == 2
+        assert plan.count("ORDER BY") == 1
+        assert "SCAN jobcard" not in plan
+
+    @pytest.mark.parametrize(
+        ("name", "values"), [("complete", 5), ("renew", 5), ("let_in", 1), ("keep_out", 4), ("hold_back", 3)]
+    )
+    def test_a_holders_write_goes_by_number(self, store: SQLiteBackend, name: str, values: int) -> None:
+        """Settling and renewing look a job up by its number and nothing else, and so do holds of a limit."""
+        assert self.plan(store, store._sql[name], values) == "SEARCH jobcard_jobs USING INTEGER PRIMARY KEY (rowid=?)"
 
     @pytest.mark.parametrize("part", [part for _, part in lookup._PARTS])
     def test_counts_walk_indexes(self, store: SQLiteBackend, part: str) -> None:

@@ -6,7 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcard.core.rates import ENTERS, SLOTS, WAITS, Admission, Limited, QueueLimit, Rate, RateLimit, Starts, Use, admit
+from jobcard.core.job import JobRow
+from jobcard.core.rates import (
+    ENTERS,
+    SLOTS,
+    WAITS,
+    Admission,
+    Limited,
+    QueueLimit,
+    Rate,
+    RateLimit,
+    Starts,
+    Use,
+    admit,
+    is_put_off,
+    limits_of,
+    rate_of,
+)
+from jobcard.core.states import Hold
 from jobcard.errors import ConfigError
 
 SECOND = 1_000_000
@@ -87,6 +104,40 @@ def test_a_crowd_that_a_rate_keeps_out_is_spread_over_windows() -> None:
     assert [turns.count(turn) for turn in sorted(set(turns))] == [10, 10, 5]
     assert min(b - a for a, b in zip(sorted(set(turns)), sorted(set(turns))[1:], strict=False)) > SECOND
     assert isinstance(answers[0], Admission) and SLOTS > 1
+
+
+def test_those_kept_out_before_come_first() -> None:
+    """Whoever a later look keeps out comes behind them, and fills up the window that they left unfilled."""
+    first = admit([Limited("k", None, TEN)] * 22, {"k": Use(0, at(NOW, 10))}, NOW)
+    again = admit([Limited("k", None, TEN)] * 12, {"k": Use(0, at(NOW, 10), kept_out=22)}, NOW)
+    turns = [answer.until for answer in (*first, *again)]
+    assert turns == sorted(turns)
+    assert [turns.count(turn) for turn in sorted(set(turns))] == [10, 10, 10, 4]
+
+
+def test_what_an_answer_puts_a_job_under() -> None:
+    """Nothing if it enters; a rate has it come back by itself, a full key when another has left."""
+    assert (ENTERS.hold, WAITS.hold, Admission(False, NOW).hold) == (None, Hold.LIMIT, Hold.DELAY)
+
+
+def test_starts_count_until_their_slot_lapses() -> None:
+    """Up to that instant they are in the way, and from then on they are not."""
+    lapses = TEN.lapses(TEN.slot_at(NOW))
+    assert (at(NOW, 10).room(TEN, lapses - 1), at(NOW, 10).room(TEN, lapses)) == (0, 10)
+    assert at(NOW, 10).free_at(TEN, NOW) == lapses
+
+
+def test_a_job_is_put_off_that_was_due_by_its_order() -> None:
+    """A rate moves the time alone; whoever asked for a delay moved both, and an offset is no delay."""
+    plain = dict.fromkeys(JobRow._fields)
+    given = {"hold": "delay", "limit_key": "k", "rate_count": 10, "rate_per": SECOND}
+    for offset in (0, -7, 7):
+        delayed = JobRow(**{**plain, **given, "available_at": 100, "order_at": 100 + offset, "order_offset": offset})  # type: ignore[arg-type]
+        assert not is_put_off(delayed)
+        assert is_put_off(delayed._replace(available_at=101))
+        assert not is_put_off(delayed._replace(available_at=101, hold=None))
+        assert limits_of(delayed) == Limited("k", None, TEN)
+        assert rate_of(delayed._replace(rate_count=None)) is None
 
 
 @pytest.mark.parametrize(("count", "per"), [(0, 1), (1, 0), (True, 1), (1, 32 * 86_400), ("3", 1)])

@@ -12,7 +12,7 @@ from jobcard.backends.base import Ended, Filter, RecordKind
 from jobcard.core import clock
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue, queue_from_text
-from jobcard.core.rates import Rate, Use
+from jobcard.core.rates import Rate, Use, is_put_off, rate_of
 from jobcard.core.states import AT_WORK, ENDED, Hold, JobState
 from jobcard.errors import JobNotFoundError, ResultTimeoutError
 
@@ -107,19 +107,13 @@ class _Look:
         row = self._row
         if row.hold == Hold.DELAY:
             due = clock.to_datetime(row.available_at)
-            if self._is_kept_out():
-                yield _rate_limit(_rate_of(row), _those_with_its_key(row), due)
+            if rate_of(row) is not None and is_put_off(row):
+                yield _rate_limit(rate_of(row), _those_with_its_key(row), due)
             else:
                 yield Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
         elif row.hold not in (None, Hold.LIMIT):
             code, text = _HELD[Hold(row.hold)]
             yield Reason(code=code, text=text)
-
-    def _is_kept_out(self) -> bool:
-        """Whether its time was put off by the rate of its key, which leaves its place in line as it was."""
-        row, ageing = self._row, self._queue.ageing
-        offset = 0 if ageing is None else -row.priority * clock.to_duration(ageing)
-        return _rate_of(row) is not None and row.order_at - offset < row.available_at
 
     def _of_the_pause(self) -> Iterator[Reason]:
         queue = self._queue
@@ -170,7 +164,7 @@ class _Look:
             if use.at_work < row.key_limit:
                 text = f"it had to wait for another of {_those_with_its_key(row)}, and is about to come back in line"
             yield self._held_by(where, use.at_work, "key_limit", text)
-        rate = _rate_of(row)
+        rate = rate_of(row)
         if rate is not None and use.starts.room(rate, now) <= 0:
             yield _rate_limit(rate, _those_with_its_key(row), clock.to_datetime(use.starts.free_at(rate, now)))
 
@@ -191,10 +185,6 @@ class _Look:
             more = f" and {number - len(holders)} more" if number > len(holders) else ""
             text += f": {', '.join(map(str, holders))}{more}"
         return Reason(code=code, text=text, jobs=holders)
-
-
-def _rate_of(row: JobRow) -> Rate | None:
-    return None if row.rate_count is None or row.rate_per is None else Rate(row.rate_count, row.rate_per)
 
 
 def _rate_limit(rate: Rate | None, whose: str, until: datetime) -> Reason:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jobcard.core import clock, limits
-from jobcard.core.job import Claimed, JobRow
+from jobcard.core.job import JobRow
 from jobcard.core.states import Hold
 from jobcard.errors import ConfigError
 
@@ -144,14 +144,27 @@ class Limited(NamedTuple):
     rate: Rate | None
 
 
-def rate_of(job: Claimed | JobRow) -> Rate | None:
+class Bound(Protocol):
+    """A record of a job, whichever, that tells the limits of its key."""
+
+    @property
+    def limit_key(self) -> str | None: ...
+    @property
+    def key_limit(self) -> int | None: ...
+    @property
+    def rate_count(self) -> int | None: ...
+    @property
+    def rate_per(self) -> int | None: ...
+
+
+def rate_of(job: Bound) -> Rate | None:
     """How many jobs with its key may start in a window of time, as the job says; None: nothing bounds it."""
     if job.rate_count is None or job.rate_per is None:
         return None
     return Rate(job.rate_count, job.rate_per)
 
 
-def limits_of(job: Claimed | JobRow) -> Limited:
+def limits_of(job: Bound) -> Limited:
     """A job that has a limit key, as its limits see it."""
     assert job.limit_key is not None
     return Limited(job.limit_key, job.key_limit, rate_of(job))

@@ -15,6 +15,7 @@ from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
+from jobcard.core.rates import is_put_off
 from jobcard.core.settings import Settings
 from jobcard.engine.outcomes import error_of_lost_engine
 from jobcard.errors import CorruptRecordError
@@ -115,16 +116,10 @@ def read_queues(backend: Backend, only: frozenset[str] | None) -> list[Queue]:
 def kept_by_rates(backend: Backend, queues: Sequence[Queue]) -> bool:
     """Whether there are jobs that are due and wait for nothing but a rate: of these queues, or of their key."""
     rated = {queue.name for queue in queues if queue.rate is not None}
-    now = backend.facts().now
     waiting = backend.list(
         Filter(states=(states.JobState.WAITING,), queues=[queue.name for queue in queues]), limit=1_000
     )
-    return any(
-        # A key's rate leaves the place in line, which is that of a job that is due.
-        (row.hold is None and row.queue in rated)
-        or (row.hold == states.Hold.DELAY and row.rate_count is not None and row.order_at <= now)
-        for row in waiting.rows
-    )
+    return any((row.hold is None and row.queue in rated) or is_put_off(row) for row in waiting.rows)
 
 
 def read_order(backend: Backend, owner: str) -> str | None:

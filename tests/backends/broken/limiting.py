@@ -4,8 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from jobcard.backends.base import NOTHING, Exchanged, Want
+from jobcard.conformance.keys import next_of_key
 from jobcard.conformance.model import ModelBackend
-from jobcard.conformance.rules import is_at_work
+from jobcard.conformance.rules import claim_order, is_at_work
 from jobcard.core.job import JobRow, NewJob
 from jobcard.core.rates import NO_STARTS, Use
 
@@ -44,10 +45,52 @@ class LetsEverybodyIn(ModelBackend):
     """When a key has room again, all that it held are put in line, where each claim puts them back."""
 
     def _let_in(self, keys: Collection[str], most: int = 0) -> int:
-        held = [row for row in self._rows() if row.hold == "limit" and row.limit_key in keys]
-        for row in held:
-            self._put(row._replace(hold=None))
-        return len(held)
+        return _put_in_line(self, [row.id for row in self._rows() if row.hold == "limit" and row.limit_key in keys])
+
+
+class RanksAllQueuesTogether(ModelBackend):
+    """A job in a queue that nobody serves keeps those behind it in other queues from coming in."""
+
+    def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
+        rows = [row._replace(queue="any") for row in self._rows()]
+        return _put_in_line(self, [row.id for key in sorted(keys) for row in next_of_key(rows, key)][:most])
+
+
+class LetsInByTheFirstOnesLimit(ModelBackend):
+    """The limit of the first job that is held counts for all behind it; where it has none, nobody comes in."""
+
+    def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
+        ids = []
+        for key in sorted(keys):
+            held = [row for row in self._rows() if row.limit_key == key and row.hold == "limit"]
+            if held and (limit := min(held, key=claim_order).key_limit) is not None:
+                rows = [row._replace(key_limit=limit) for row in self._rows()]
+                ids += [row.id for row in next_of_key(rows, key)]
+        return _put_in_line(self, ids[:most])
+
+
+class KeepsThePlaceOfWhoLeftTheLine(ModelBackend):
+    """Where a job that had come in is canceled, put off or replaced, the next one waits for a sweep."""
+
+    def _let_in_behind(self, row: JobRow) -> None:
+        pass
+
+
+class PutsAllOffToOneMoment(ModelBackend):
+    """Every look gives the jobs that a rate keeps out the first turns again."""
+
+    def _use_of_key(self, key: str) -> Use:
+        return super()._use_of_key(key)._replace(kept_out=0)
+
+
+class TakesAPutOffForAnOffset(ModelBackend):
+    """How long a rate has put a job off moves its order for good."""
+
+    def _may_start(self, row: JobRow, now: int) -> bool:
+        enters = super()._may_start(row, now)
+        after = self.store.rows[row.id]
+        self.store.rows[row.id] = after._replace(order_offset=after.order_at - after.available_at)
+        return enters
 
 
 class ForgetsPlaceInLine(ModelBackend):
@@ -89,6 +132,20 @@ class FreesOnceKeysWithTheirJobs(ModelBackend):
         return super()._remove(rows)
 
 
+class GivesOnceKeysToTheirOwnJobAgain(ModelBackend):
+    """A job that is gone is stored again by a late repeat, though the time of its once key is not over."""
+
+    def _store_one(self, job: NewJob, now: int) -> Any:
+        taken = self.store.once.taken
+        if (
+            job.id not in self.store.rows
+            and job.once_key is not None
+            and taken.get(job.once_key, (b"", 0))[0] == job.id
+        ):
+            del taken[job.once_key]
+        return super()._store_one(job, now)
+
+
 class TakesOnceKeysForNobody(ModelBackend):
     """A job that is not stored, for its unique key, takes its once key all the same."""
 
@@ -127,3 +184,9 @@ class KeepsTheAttemptsOfWhatWasReplaced(ModelBackend):
         if answer.fate == "replaced" and there is not None:
             self._put(self.store.rows[there.id]._replace(attempt=there.attempt, checkpoint=there.checkpoint))
         return answer
+
+
+def _put_in_line(backend: ModelBackend, ids: Sequence[bytes]) -> int:
+    for job_id in ids:
+        backend._put(backend.store.rows[job_id]._replace(hold=None))
+    return len(ids)

@@ -49,13 +49,10 @@ from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
 from jobcard.core.rates import Use
-from jobcard.core.states import Change
+from jobcard.core.states import Change, JobState
 from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
 
 _TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
-
-_KEYS_AT_ONCE = 200
-"""So many limit keys are looked at in one transaction."""
 
 _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""
@@ -137,7 +134,7 @@ class SQLiteBackend:
         if not jobs:
             return []
         with self._write() as connection:
-            answers = storing.enqueue(connection, self._sql, jobs, self._clock.now())
+            answers = storing.enqueue(connection, self._sql, jobs, self._clock)
         self._ring()
         return answers
 
@@ -160,7 +157,7 @@ class SQLiteBackend:
                 connection,
                 self._sql,
                 owner=owner,
-                now=self._clock.now(),
+                clock=self._clock,
                 completions=completions,
                 outcomes=tuple(outcomes),
                 want=want,
@@ -177,10 +174,10 @@ class SQLiteBackend:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
         if not held:
             return []
-        now = self._clock.now()
         sql = self._sql["renew"]
-        rows = [(now + lease, ref, token, owner, now) for ref, token in held]
         with self._write(first=True) as connection, connection.transaction():
+            now = self._clock.now()
+            rows = [(now + lease, ref, token, owner, now) for ref, token in held]
             if connection.change_many(sql, rows) == len(rows):
                 return []
             # Again one by one: what was renewed just now is renewed again, what was lost stays so.
@@ -196,22 +193,22 @@ class SQLiteBackend:
             found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
         if broken and not self._options.readonly:
             with self._write(first=True) as connection, connection.transaction():
+                now = self._clock.now()
                 connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
         return found
 
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, after = 0, ""
-        with self._write() as connection:
-            while number < limit:
-                keys = [key for (key,) in connection.execute(self._sql["held_keys"], (after, _KEYS_AT_ONCE))]
-                if keys:
-                    with connection.transaction():
-                        number += admission.let_in(connection, self._sql, keys)
-                    after = keys[-1]
-                if len(keys) < _KEYS_AT_ONCE:
-                    break
+        self._refuse_readonly()
+        number = 0
+        after: str | None = ""
+        while number < limit and after is not None:
+            with self._read() as connection:
+                keys, after = admission.keys_with_room(connection, self._sql, after)
+            if keys:
+                with self._write() as connection, connection.transaction():
+                    number += admission.let_in(connection, self._sql, keys, most=limit - number)
         if number:
             self._ring()
         return number
@@ -219,8 +216,8 @@ class SQLiteBackend:
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        now = self._clock.now()
         with self._write() as connection, connection.transaction():
+            now = self._clock.now()
             number = connection.change_many(self._sql["unpark"], [(name, now) for name in names])
         if number:
             self._ring()
@@ -231,19 +228,23 @@ class SQLiteBackend:
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        now = self._clock.now()
-        sql, values = changes.bind(self._sql["apply_by_operator"], change, now)
         with self._write() as connection, connection.transaction():
+            now = self._clock.now()
+            sql, values = changes.bind(self._sql["apply_by_operator"], change, now)
             try:
                 rows = connection.execute(sql, (*values, job_id))
             except UniqueKeyError as error:
                 raise self._duplicate(connection, job_id) from error
-            for ref, *_ in rows:
-                keep_records(connection, self._sql, ref, change, now)
-        if not rows:
-            return None
+            if not rows:
+                return None
+            ref, *columns = rows[0]
+            row = to_job(columns)
+            keep_records(connection, self._sql, ref, change, now)
+            if row.limit_key is not None and JobState.WAITING in change.sources:
+                # It may have stood in line, and stands there no more: the next one comes in.
+                admission.let_in(connection, self._sql, {row.limit_key})
         self._ring()
-        return to_job(rows[0][1:])
+        return row
 
     def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError:
         [row] = connection.execute(self._sql["get"], (job_id,))
@@ -253,9 +254,9 @@ class SQLiteBackend:
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        now = self._clock.now()
         refs: dict[int, None] = {}
         with self._write() as connection, connection.transaction():
+            now = self._clock.now()
             for state in map(str, states):
                 looks: list[tuple[str, tuple[object, ...]]] = []
                 if finished_before is not None:
@@ -365,11 +366,9 @@ class SQLiteBackend:
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        values: tuple[object, ...] = (kind.value, key, value, self._clock.now())
         name = "put_record" if expect is None else "replace_record" if expect else "add_record"
-        if expect:
-            values = (*values, expect)
         with self._write() as connection, connection.transaction():
+            values: tuple[object, ...] = (kind.value, key, value, self._clock.now(), *([expect] if expect else ()))
             written = connection.execute(self._sql[name], values)
             if written and kind in SETTINGS:
                 connection.execute(self._sql["raise_settings"])

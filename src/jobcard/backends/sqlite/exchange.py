@@ -11,11 +11,18 @@ from jobcard.backends.sqlite import admission, changes, storing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import place_in_line, to_claimed
 from jobcard.core import rates
+from jobcard.core.clock import Clock
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
 from jobcard.core.states import AT_WORK, Change, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, JobcardError
 
 _log = logging.getLogger("jobcard.store")
+
+_FAR = 500
+"""So far one look behind jobs whose keys are full reaches at most."""
+
+_LOOKS = 16
+"""So many such looks one exchange takes at a queue; the next exchange goes on."""
 
 
 class _CountMismatchError(JobcardError):
@@ -31,7 +38,7 @@ class Exchange:
         sql: Mapping[str, str],
         *,
         owner: str,
-        now: int,
+        clock: Clock,
         completions: Completions,
         outcomes: tuple[Outcome, ...],
         want: Want,
@@ -41,13 +48,16 @@ class Exchange:
         self._connection = connection
         self._sql = sql
         self._owner = owner
-        self._now = now
+        self._clock = clock
+        self._now = clock.now()
         self._completions = completions
         self._outcomes = outcomes
         self._want = want
         self._lease = lease
         self._freed = freed
         self._free_at: int | None = None
+        self._passed = 0
+        self._has_more = False
         self._refusals: list[Refusal] = []
         self.has_news = False
         """Jobs came in line, or a place for them is free: whoever waits for jobs wants to know."""
@@ -68,6 +78,8 @@ class Exchange:
             self.has_news = False
             try:
                 with self._connection.transaction():
+                    # Others may have held the lock for long: what is stored from here on comes after what they stored.
+                    self._now = self._clock.now()
                     self._connection.execute(self._sql["release"], (self._now,))
                     if self._completions.refs:
                         complete()
@@ -124,6 +136,8 @@ class Exchange:
         settings, due = self._news()
         if self._free_at is not None:
             due = self._free_at if due is None else min(due, self._free_at)
+        if self._has_more:
+            due = self._now
         return Exchanged(
             claimed=claimed,
             refusals=self._refusals,
@@ -185,22 +199,23 @@ class Exchange:
     def _claim(self) -> list[Claimed]:
         claimed: list[Claimed] = []
         self._free_at = None
+        self._passed = 0
+        self._has_more = False
+        gate = admission.Gate(self._connection, self._sql, self._now)
         for queue, most in self._want.queues:
             number = min(most, self._want.total - len(claimed))
             if number > 0:
-                claimed += self._claim_from(queue, number)
+                claimed += self._claim_from(queue, number, gate)
         return claimed
 
-    def _claim_from(self, queue: str, most: int) -> list[Claimed]:
-        claimed: list[Claimed] = []
-        number = room = self._room_in(queue, most)
-        while number > 0:
-            values = (self._owner, self._now, self._now + self._lease, queue, number)
-            taken = list(map(to_claimed, self._connection.execute(self._sql["claim"], values)))
-            taken.sort(key=place_in_line)
-            claimed += admission.sift(self._connection, self._sql, taken, self._now)
-            # In the stead of those whose keys are at their limit come those behind them.
-            number = room - len(claimed) if len(taken) == number else 0
+    def _claim_from(self, queue: str, most: int, gate: admission.Gate) -> list[Claimed]:
+        room = self._room_in(queue, most)
+        taken = self._take(queue, room)
+        claimed = taken
+        if any(claim.limit_key is not None for claim in taken):
+            claimed = gate.sift(taken)
+            if len(claimed) < len(taken) == room:
+                claimed += self._claim_behind(queue, room - len(claimed), gate)
         limit = self._want.limits.get(queue)
         if limit is not None and limit.rate is not None:
             name = rates.of_queue(queue)
@@ -208,12 +223,34 @@ class Exchange:
             self._room_in(queue, most)
         return claimed
 
+    def _claim_behind(self, queue: str, room: int, gate: admission.Gate) -> list[Claimed]:
+        """In the stead of jobs whose keys are at their limit come those behind them, as far as one exchange looks."""
+        claimed: list[Claimed] = []
+        far = room
+        for _ in range(_LOOKS):
+            far = min(_FAR, 4 * far)
+            self._passed += far
+            number, passed = gate.look(queue, room - len(claimed), far)
+            claimed += self._take(queue, number)
+            if len(claimed) == room or passed < far:
+                return claimed
+        self._has_more = True
+        return claimed
+
+    def _take(self, queue: str, number: int) -> list[Claimed]:
+        """Claim the first jobs of a queue's line, in its order."""
+        if number <= 0:
+            return []
+        values = (self._owner, self._now, self._now + self._lease, queue, number)
+        return sorted(map(to_claimed, self._connection.execute(self._sql["claim"], values)), key=place_in_line)
+
     def _quarantine(self) -> bool:
         """Take the unreadable jobs at the head of the line out of it; False: there was none."""
         found = False
         with self._connection.transaction():
             for queue, most in self._want.queues:
-                number = min(most, self._want.total)
+                # Rolled back: those that it had passed stand in line again.
+                number = self._passed + min(most, self._want.total)
                 for (ref,) in self._connection.execute(self._sql["candidates"], (queue, max(0, number))):
                     try:
                         self._connection.execute(self._sql["get_ref"], (ref,))

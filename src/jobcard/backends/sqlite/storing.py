@@ -5,38 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobcard.backends.base import Enqueued, Fate
+from jobcard.backends.sqlite import admission
 from jobcard.backends.sqlite.connection import Connection
+from jobcard.core.clock import Clock
 from jobcard.core.job import NewJob
 from jobcard.errors import StoreMovedError
 
 
-def enqueue(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
+def enqueue(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock) -> list[Enqueued]:
     """Store these jobs in one transaction; one answer each, in order."""
     # Where keys may collide, one by one at once; else all in one go, and again if one was there already.
     if len(jobs) > 1 and not any(map(_has_key, jobs)):
-        answers = _enqueue_all(connection, sql, jobs, now)
+        answers = _enqueue_all(connection, sql, jobs, clock)
         if answers is not None:
             return answers
-    return _enqueue_singly(connection, sql, jobs, now)
+    return _enqueue_singly(connection, sql, jobs, clock)
 
 
 def _enqueue_all(
-    connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int
+    connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock
 ) -> list[Enqueued] | None:
     stored = Fate.STORED
-    end = (now,)
     try:
         with connection.transaction():
+            now = clock.now()
             _open_line(connection, sql, jobs, now)
-            if connection.change_many(sql["enqueue"], [job + end for job in jobs]) != len(jobs):
+            if connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) != len(jobs):
                 raise _TakenError
     except _TakenError:
         return None
     return [Enqueued(stored, job.id) for job in jobs]
 
 
-def _enqueue_singly(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> list[Enqueued]:
+def _enqueue_singly(
+    connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock
+) -> list[Enqueued]:
     with connection.transaction():
+        now = clock.now()
         _open_line(connection, sql, jobs, now)
         return [_enqueue_one(connection, sql, job, now) for job in jobs]
 
@@ -45,9 +50,18 @@ def _enqueue_one(connection: Connection, sql: Mapping[str, str], job: NewJob, no
     if _store(connection, sql, job, now):
         return Enqueued(Fate.STORED, job.id)
     taken = _find_taken(connection, sql, job)
-    if taken.fate is Fate.KEY_TAKEN and job.replaces and connection.change(sql["replace"], (*job, now, taken.existing)):
+    if taken.fate is Fate.KEY_TAKEN and job.replaces and _replace(connection, sql, job, taken.existing, now):
         return Enqueued(Fate.REPLACED, taken.existing)
     return taken
+
+
+def _replace(connection: Connection, sql: Mapping[str, str], job: NewJob, existing: bytes, now: int) -> bool:
+    """Whether the job took the place of this one, which waited; perhaps in line with a limit key, for the next one."""
+    left = {key for (key,) in connection.execute(sql["find_limit_key"], (existing,)) if key is not None}
+    if not connection.change(sql["replace"], (*job, now, existing)):
+        return False
+    admission.let_in(connection, sql, left)
+    return True
 
 
 def _store(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> bool:

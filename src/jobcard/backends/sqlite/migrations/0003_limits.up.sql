@@ -6,8 +6,13 @@ alter table {prefix}jobs add column key_limit integer;
 alter table {prefix}jobs add column rate_count integer;
 alter table {prefix}jobs add column rate_per integer;
 
--- Living jobs with a limit key: those at work are counted, those held by it stand in claim order.
-create index {prefix}jobs_limited on {prefix}jobs (limit_key, state, hold, rank, order_at, id)
+-- How far its order is from its time, for a rate moves the time alone.
+alter table {prefix}jobs add column order_offset integer not null default 0;
+update {prefix}jobs set order_offset = order_at - available_at where order_at <> available_at;
+
+-- Living jobs with a limit key: those at work are counted, those that wait stand in claim order, and from one key that
+-- holds jobs back the next one is found at once. SQLite takes it only where a statement says its whole condition.
+create index {prefix}jobs_limited on {prefix}jobs (state, hold, limit_key, queue, rank, order_at, id)
     where limit_key is not null and state in ('waiting', 'claimed', 'running');
 
 -- Keys that stay taken until an instant, whatever becomes of their jobs.

@@ -3,13 +3,14 @@
 -- ?1..?29 are the fields of NewJob in order (?9 order_offset, ?10 delay, ?11 at, ?18..?20 once and replaces); ?30 is now.
 insert into {prefix}jobs (
     id, queue, name, init, args, kwargs, priority, rank,
-    available_at, order_at, hold, created_at,
+    available_at, order_at, order_offset, hold, created_at,
     max_attempts, max_crashes, backoff, timeout, keep,
     unique_key, once_key, limit_key, key_limit, rate_count, rate_per, batch_id, parent_id, schedule_id, tags, meta
 ) values (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
     coalesce(?11, ?30 + ?10),
     coalesce(?11, ?30 + ?10) + ?9,
+    ?9,
     case when coalesce(?11, ?30 + ?10) > ?30 then 'delay' end,
     ?30,
     ?12, ?13, ?14, ?15, ?16,

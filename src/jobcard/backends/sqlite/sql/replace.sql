@@ -4,6 +4,7 @@
 update {prefix}jobs
    set queue = ?2, name = ?3, init = ?4, args = ?5, kwargs = ?6, priority = ?7, rank = ?8,
        available_at = coalesce(?11, ?30 + ?10), order_at = coalesce(?11, ?30 + ?10) + ?9,
+       order_offset = ?9,
        hold = case when coalesce(?11, ?30 + ?10) > ?30 then 'delay' end,
        max_attempts = ?12, max_crashes = ?13, backoff = ?14, timeout = ?15, keep = ?16,
        limit_key = ?21, key_limit = ?22, rate_count = ?23, rate_per = ?24,
