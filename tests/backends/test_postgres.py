@@ -461,7 +461,7 @@ class TestPlans:
             ("held_keys", {"jobs_limited"}),
             ("lock_key_of", {"jobs_id"}),
             ("find_once_keys", {"once_pkey", "jobs_id"}),
-            ("replace", {"jobs_id"}),
+            ("replace", {"jobs_id", "jobs_pkey"}),
             ("forget_once", {"once_pkey", "once_until"}),
             ("forget_starts", {"starts_until"}),
         ],
