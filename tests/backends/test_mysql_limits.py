@@ -122,7 +122,7 @@ def test_the_turn_of_a_key_is_waited_for(url: str, store: MySQLBackend, direct: 
 
 
 def test_a_turn_out_of_order_is_not_waited_for(store: MySQLBackend, direct: Any) -> None:
-    """Who has a turn waits for none below it: those jobs stay in line, and the engine is told to come again at once."""
+    """Who has a turn waits for none below it: those jobs stay in line, and the engine is told to come again soon."""
     by_turn = sorted((f"key-{number}" for number in range(9)), key=lambda key: turn_of(rates.of_key(key)))
     low, high = by_turn[0], by_turn[-1]
     [job] = keyed(store, key=low)
@@ -130,7 +130,8 @@ def test_a_turn_out_of_order_is_not_waited_for(store: MySQLBackend, direct: Any)
     run(direct, "begin")
     run(direct, f"select * from {store._prefix}turns where place = {turn_of(rates.of_key(low))} for update")
     answer = store.exchange("engine", want=want(9), lease=LEASE, freed=[high])
-    assert ([found.id for found in answer.claimed], answer.next_due) == ([free], 0)
+    # Not at once: it would ask without a pause until the other one is done.
+    assert ([found.id for found in answer.claimed], answer.next_due) == ([free], 10_000)
     row = factory.row_of(store, job)
     assert (row.state, row.hold, row.version) == ("waiting", None, 1)
     run(direct, "rollback")
@@ -150,6 +151,18 @@ def test_letting_due_jobs_in_locks_no_job_that_a_limit_holds(store: MySQLBackend
 
 
 # ------------------------------------------------------------------ order
+
+
+def test_who_comes_in_is_found_however_far_behind(store: MySQLBackend, direct: Any) -> None:
+    """Each by its own limit: behind one that leaves room for few may stand many that need none, and in other queues."""
+    first = keyed(store, limit=2)
+    free = [job for _ in range(3) for job in keyed(store, 100, limit=1_000)]
+    other = keyed(store, 3, limit=1_000, queue="other")
+    run(direct, f"update {store._prefix}jobs set hold = 'limit'")
+    assert store.let_in(1_000) == len(first + free + other)
+    run(direct, f"update {store._prefix}jobs set hold = 'limit' where hold is null and queue = 'default'")
+    run(direct, f"update {store._prefix}jobs set key_limit = null where id = x'{first[0].hex()}'")
+    assert store.let_in(1_000) == len(first + free)
 
 
 def test_a_held_job_comes_before_one_that_came_later(store: MySQLBackend) -> None:
@@ -286,7 +299,7 @@ def test_a_migration_that_was_killed_at_its_end_goes_on(store: MySQLBackend, dir
         run(direct, f"update {store._prefix}meta set number = 1 where name = 'schema'")
         assert store.migrate() == [2]
     assert len(run(direct, f"select place from {store._prefix}turns")) == TURNS
-    keyed(store, 2)
+    keyed(store, 2, order_offset=-5)
     held = claim(store)
     assert store.rollback() == 2
     run(direct, f"update {store._prefix}meta set number = 2 where name = 'schema'")
@@ -295,7 +308,8 @@ def test_a_migration_that_was_killed_at_its_end_goes_on(store: MySQLBackend, dir
     assert run(direct, f"select count(*) from {store._prefix}jobs where hold is null and state = 'waiting'") == ((1,),)
     assert store.migrate() == [2]
     factory.complete(store, held)
-    assert len(claim(store)) == 1
+    # What ageing made of its place is known from where it stands.
+    assert [job.order_offset for job in claim(store)] == [-5]
 
 
 def test_a_producer_takes_once_keys_and_replaces_nothing(url: str, store: MySQLBackend, direct: Any) -> None:

@@ -51,7 +51,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, postgres_store: PostgresBackend) -> li
     def note(take: Callable[..., T]) -> Callable[..., T]:
         def noted(self: Connection, steps: list[Step], *rest: object) -> T:
             trip = [names.get(step.sql, step.sql.split()[0]) for step in steps]
-            if trip != ["notify"]:  # that of a job stored a moment ago
+            if trip not in (["notify"], ["select"]):  # for a job stored a moment ago, maybe on a new connection
                 trips.append(trip)
             return take(self, steps, *rest)
 
@@ -425,7 +425,7 @@ class TestOnceKeys:
 class TestSchema:
     def test_jobs_stay_when_limits_come_and_go(self, postgres_store: PostgresBackend) -> None:
         """One version back and up again: jobs that a limit held are in line, and everything works."""
-        first, second = factory.enqueue_several(postgres_store, 2, **ONE)
+        first, second = factory.enqueue_several(postgres_store, 2, order_offset=-5, **ONE)
         assert len(exchange(postgres_store).claimed) == 1
         assert factory.row_of(postgres_store, second).hold == "limit"
         assert postgres_store.rollback() == 2
@@ -433,13 +433,14 @@ class TestSchema:
         assert postgres_store.migrate() == [2]
         row = factory.row_of(postgres_store, second)
         assert (row.state, row.hold, row.limit_key, row.key_limit) == ("waiting", None, "k", None)
+        assert row.order_offset == -5  # known from where it stands
         assert [claim.id for claim in exchange(postgres_store).claimed] == [second]
         assert factory.row_of(postgres_store, first).state == "claimed"
 
     def test_a_producer_may_take_keys_and_replace_and_no_more(
         self, postgres_store: PostgresBackend, postgres_url: str
     ) -> None:
-        """With the printed rights: once keys and replacing are part of an enqueue; ends, claims and let-ins are not."""
+        """With the printed rights: once keys and replacing are part of an enqueue; ends and claims are not."""
         user = f"producer_{secrets.token_hex(4)}"
         parts = urlsplit(postgres_url)
         url = parts._replace(netloc=f"{user}:p@{parts.hostname}:{parts.port}").geturl()
@@ -454,6 +455,12 @@ class TestSchema:
                 new = factory.new_job(once_key="o", once_until=1 << 60, args="[2]", replaces=True)
                 assert producer.enqueue([new])[0].fate is Fate.REPLACED
                 assert factory.row_of(producer, job.id).args == "[2]"
+                second, third = [factory.enqueue(postgres_store, unique_key=key, **ONE) for key in "ab"]
+                raw(postgres_store, "update {prefix}jobs set hold = 'limit' where unique_key = 'b'")
+                # Whoever stood behind it comes in.
+                moved = factory.new_job(unique_key="a", queue="other", replaces=True)
+                assert producer.enqueue([moved]) == [(Fate.REPLACED, second)]
+                assert factory.row_of(producer, third).hold is None
                 factory.enqueue_several(postgres_store, 2, **ONE)
                 claims = exchange(postgres_store).claimed
                 forbidden: list[Callable[[], object]] = [
@@ -509,8 +516,9 @@ def busy_store(postgres_urls: tuple[str, str]) -> Iterator[PostgresBackend]:
         ("queue_use", {"jobs_held", "starts_live"}),
         ("key_use", {"jobs_limited", "starts_live"}),
         ("behind", {"jobs_pkey", "jobs_limited"}),
-        ("let_in", {"jobs_limited", "jobs_pkey"}),
+        ("let_in", {"jobs_limited", "jobs_pkey", "jobs_id"}),
         ("held_keys", {"jobs_limited"}),
+        ("lock_key_of", {"jobs_id"}),
         ("in_line", {"jobs_claim"}),
         ("find_once_keys", {"once_pkey", "jobs_id"}),
         ("forget_once", {"once_pkey", "once_until"}),

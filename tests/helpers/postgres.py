@@ -86,7 +86,7 @@ def plan_of(store: PostgresBackend, text: str) -> str:
         "keys": no_text, "names": no_text,
         "state": "failed", "before": 0, "age": None, "keep": 20, "characters": 9, "first": 0, "end": 1, "step": 1,
         "touched_since": 0, "queue": "x", "ref": 1, "keyed": False, "holds": no_text, "untils": nothing,
-        "slots": nothing, "used": nothing, "behind": "", "holder": Id(bytes(16)),
+        "slots": nothing, "used": nothing, "key": "", "prefix": "", "holder": Id(bytes(16)),
     }  # fmt: skip
     if "new_job" in text:
         values |= {name: column(name, ()) for name in NewJob._fields}

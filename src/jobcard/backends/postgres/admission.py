@@ -16,16 +16,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from jobcard.backends.base import Want
 from jobcard.backends.postgres.connection import Row, Step
-from jobcard.backends.postgres.values import Numbers, Texts
+from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
 from jobcard.core import rates
 from jobcard.core.job import Claimed, Ref
-from jobcard.core.rates import Admission, Limited, QueueLimit, Rate, Starts, Use
-from jobcard.core.states import Hold
+from jobcard.core.rates import Admission, QueueLimit, Rate, Starts, Use
 
 Sql = Mapping[str, str]
 
 _ROUNDS = 16
-_MOST = 1_000
+_MOST = 500
 """So many rounds an exchange looks behind those that their keys keep out, and so many jobs a round."""
 
 _SOON = 10_000
@@ -53,7 +52,13 @@ def let_in(sql: Sql, keys: Collection[str], limit: int = ALL) -> list[Step]:
     if not keys:
         return []
     locked = lock(sql, [rates.of_key(key) for key in keys])
-    return [*locked, Step(sql["let_in"], {"keys": Texts(sorted(keys)), "limit": limit})]
+    return [*locked, Step(sql["let_in"], {"keys": Texts(sorted(keys)), "ids": Ids(()), "limit": limit})]
+
+
+def let_in_after(sql: Sql, job_id: bytes) -> list[Step]:
+    """The steps that do so for the key of a job that was just changed, if it has one."""
+    lock_it = Step(sql["lock_key_of"], {"prefix": rates.of_key(""), "id": Id(job_id)})
+    return [lock_it, Step(sql["let_in"], {"keys": Texts(()), "ids": Ids([job_id]), "limit": ALL})]
 
 
 def use_of_queues(sql: Sql, queues: Sequence[str], now: int | None) -> Step:
@@ -69,7 +74,10 @@ def use_of_keys(sql: Sql, keys: Sequence[str], now: int | None) -> Step:
 
 def to_uses(rows: Sequence[Row]) -> dict[str, Use]:
     """What those steps answer, by name."""
-    return {name: Use(at_work, Starts(list(zip(slots, used, strict=True)))) for name, at_work, slots, used, _ in rows}
+    return {
+        name: Use(at_work, Starts(list(zip(slots, used, strict=True))), *kept_out)
+        for name, at_work, slots, used, *kept_out, _ in rows
+    }
 
 
 def in_line(sql: Sql, queues: Collection[str]) -> Step:
@@ -218,7 +226,7 @@ class Entrance:
         self._passed_keys |= new.keys() - self._locked
         self._now = uses[0][-1]
         use = {key: use._replace(at_work=use.at_work - new[key]) for key, use in to_uses(uses).items()}
-        answers = rates.admit(map(_limits_of, limited), use, self._now)
+        answers = rates.admit(map(rates.limits_of, limited), use, self._now)
         return {claim.ref: answer for claim, answer in zip(limited, answers, strict=True)}, {ref for (ref,) in behind}
 
     def _leave(self, claims: Sequence[Claimed]) -> list[Step]:
@@ -230,7 +238,7 @@ class Entrance:
             return []
         values = {
             "refs": Numbers(claim.ref for claim, _ in kept_out),  # type: ignore[misc]
-            "holds": Texts((Hold.DELAY if answer.until else Hold.LIMIT).value for _, answer in kept_out),
+            "holds": Texts(str(answer.hold) for _, answer in kept_out),
             "untils": Numbers(answer.until or None for _, answer in kept_out),
         }
         return [Step(self._sql["keep_out"], values)]
@@ -242,7 +250,7 @@ class Entrance:
             for name, rate in self._rates_of(claim):
                 slot = rate.slot_at(self._now)
                 counted[name, slot] += 1
-                until[name, slot] = max(until.get((name, slot), 0), (slot + rates.SLOTS + 1) * rate.slot)
+                until[name, slot] = max(until.get((name, slot), 0), rate.lapses(slot))
         if not counted:
             return []
         ordered = sorted(counted)
@@ -255,9 +263,9 @@ class Entrance:
         return [Step(self._sql["count_starts"], values)]
 
     def _rates_of(self, claim: Claimed) -> Iterator[tuple[str, Rate]]:
-        key, queue = _limits_of(claim), self._limits.get(claim.queue)
-        if claim.limit_key is not None and key.rate is not None:
-            yield rates.of_key(key.limit_key), key.rate
+        rate, queue = rates.rate_of(claim), self._limits.get(claim.queue)
+        if claim.limit_key is not None and rate is not None:
+            yield rates.of_key(claim.limit_key), rate
         if queue is not None and queue.rate is not None:
             yield rates.of_queue(claim.queue), queue.rate
 
@@ -284,9 +292,3 @@ class Entrance:
             return self._now
         use = _after(self._uses[queue], limit, self._claimed, queue, self._now)
         return use.starts.free_at(limit.rate, self._now)
-
-
-def _limits_of(claim: Claimed) -> Limited:
-    rated = claim.rate_count is not None and claim.rate_per is not None
-    rate = Rate(claim.rate_count, claim.rate_per) if rated else None  # type: ignore[arg-type]
-    return Limited(str(claim.limit_key), claim.key_limit, rate)

@@ -60,7 +60,7 @@ _SCHEMA_PATIENCE = 60.0
 """Seconds: another process may be in the middle of the same migration."""
 
 _KEYS_AT_ONCE = 200
-"""So many limit keys are looked at in one transaction."""
+"""So many limit keys are looked at in one transaction, each in one queue."""
 
 _verb = Verb()
 
@@ -186,17 +186,17 @@ class PostgresBackend:
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, last = 0, ""
+        number, last = 0, ("", "")
         with self._pool.use() as connection:
             while number < limit:
-                values = {"behind": last, "limit": _KEYS_AT_ONCE}
-                keys = [key for (key,) in connection.execute(self._sql["held_keys"], values)]
-                if keys:
+                values = {"key": last[0], "queue": last[1], "limit": _KEYS_AT_ONCE}
+                held = connection.execute(self._sql["held_keys"], values)
+                if keys := {key for key, _, has_room in held if has_room}:
                     [[let_in]] = connection.run(admission.let_in(self._sql, keys, limit - number))[-1]
                     number += let_in
-                    last = keys[-1]
-                if len(keys) < _KEYS_AT_ONCE:
+                if len(held) < _KEYS_AT_ONCE:
                     break
+                last = held[-1][:2]
         if number:
             self._ring()
         return number
@@ -216,14 +216,16 @@ class PostgresBackend:
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
         step = changes.apply_by_operator(self._sql, change, job_id, self._now())
+        # A job that stood in line may have stood before others of its key.
+        steps = [step, *admission.let_in_after(self._sql, job_id)]
         with self._pool.use() as connection:
             try:
-                rows = connection.run([step])[0]
+                rows = connection.run(steps)[0]
             except UniqueKeyError as error:
                 duplicate = self._duplicate(connection, job_id)
                 if duplicate is None:
                     # Whoever held the key has ended since.
-                    rows = connection.run([step])[0]
+                    rows = connection.run(steps)[0]
                 else:
                     raise duplicate from error
             if rows and (change.error is not None or change.lines):

@@ -17,9 +17,9 @@ _ALL = "select, insert, update, delete, truncate"
 # What an enqueue that replaces writes over. Not a job's state, who holds it, its token, its result or its keys.
 _CONTENT = ", ".join(
     (
-        "queue", "name", "init", "args", "kwargs", "priority", "rank", "available_at", "order_at", "hold",
-        "max_attempts", "max_crashes", "backoff", "timeout", "keep", "limit_key", "key_limit", "rate_count", "rate_per",
-        "batch_id", "parent_id", "schedule_id", "tags", "meta", "version",
+        "queue", "name", "init", "args", "kwargs", "priority", "rank", "available_at", "order_at", "order_offset",
+        "hold", "max_attempts", "max_crashes", "backoff", "timeout", "keep", "limit_key", "key_limit", "rate_count",
+        "rate_per", "batch_id", "parent_id", "schedule_id", "tags", "meta", "version",
         "attempt", "crashes", "interrupts", "cancel_requested", "error_kind", "progress", "checkpoint",
     )
 )  # fmt: skip

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
-from jobcard.backends.postgres.connection import Connection, Step
+from jobcard.backends.postgres import admission
+from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import columns_of
 from jobcard.backends.postgres.values import Id, Ids, Texts
 from jobcard.core.job import NewJob
@@ -147,14 +148,13 @@ class Enqueue:
         if not places:
             return []
         jobs = [self._jobs[place] for place in places]
-        steps = [
-            Step(self._sql["find_ids"], {"ids": Ids(job.id for job in jobs)}),
-            Step(self._sql["find_unique_keys"], {"keys": Texts({job.unique_key for job in jobs} - {None})}),
-        ]
+        steps = [Step(self._sql["find_unique_keys"], {"keys": Texts({job.unique_key for job in jobs} - {None})})]
         if takes_once(jobs):
             keys = Texts({job.once_key for job in jobs} - {None})
             steps.append(Step(self._sql["find_once_keys"], {"keys": keys, "now": self._now}))
-        found, unique, *once = self._connection.run(steps)
+        # Last: a key may be the job's own, and then it is a repeat as long as the job is there.
+        steps.append(Step(self._sql["find_ids"], {"ids": Ids(job.id for job in jobs)}))
+        unique, *once, found = self._connection.run(steps)
         there = {job_id: content for job_id, *content in found}
         by_unique: dict[str | None, _Holder] = {key: _Holder(*holder) for key, *holder in unique}
         by_once: dict[str | None, _Holder] = {key: _Holder(*holder) for rows in once for key, *holder in rows}
@@ -184,12 +184,21 @@ class Enqueue:
             columns = columns_of([self._jobs[place]])
             steps.append(Step(self._sql["replace"], {**columns, "holder": Id(holder), "now": self._now}))
         again = []
-        for (place, holder), rows in zip(ordered, self._connection.run(steps), strict=True):
+        for (place, holder), rows in zip(ordered, self._connection.again(lambda: self._write_over(steps)), strict=True):
             if rows:
                 self._answers[place] = Enqueued(Fate.REPLACED, holder)
             else:
                 again.append(place)
         return again
+
+    def _write_over(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Replace jobs, and let those in that stood behind them; the rows of each."""
+        with self._connection.transaction():
+            answers = self._connection.ask_all(steps)
+            left = {key for rows in answers for _, key in rows if key is not None}
+            if left:
+                self._connection.ask_all(admission.let_in(self._sql, left))
+        return answers
 
 
 class _Holder(NamedTuple):

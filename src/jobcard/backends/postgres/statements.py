@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, JOB_COLUMNS, NEW_JOB_COLUMNS, NEW_JOB_VALUES
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
+from jobcard.core.rates import MOST_KEPT_OUT
 
 # The store's time: the server's, read when the statement runs; in tests whatever they say it is.
 _NOW = "coalesce(%(now)s::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint)"
@@ -53,5 +54,6 @@ def _fill(tables: Tables, parts: Mapping[str, str], text: str) -> str:
         .replace("{new_job_columns}", NEW_JOB_COLUMNS)
         .replace("{new_job_values}", NEW_JOB_VALUES)
         .replace("{released_at_once}", str(RELEASED_AT_ONCE))
+        .replace("{most_kept_out}", str(MOST_KEPT_OUT))
         .replace("{now}", _NOW)
     )

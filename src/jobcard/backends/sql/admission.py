@@ -4,28 +4,34 @@ Whoever decides about a limited queue or key has its turn until the transaction 
 snapshot, which every statement has at `read committed`. Turns are rows to lock, some hundred that all names share by
 their hash. They are waited for in ascending order; one that would be out of order is taken if it is free, and if not,
 the jobs of that key stay in line for the next exchange. So nobody waits in a ring: beyond that, who has a turn waits
-for an operator's single row at most, and operators take no turns.
+for an operator's single row at most, and who has such a row waits for no turn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.statements import Statements, rows_of
 from jobcard.backends.sql.values import or_nothing, own
 from jobcard.core import rates
 from jobcard.core.job import Claimed
-from jobcard.core.rates import NO_STARTS, Limited, QueueLimit, Rate, Starts, Use
+from jobcard.core.rates import MOST_KEPT_OUT, NO_STARTS, QueueLimit, Rate, Starts, Use
+from jobcard.errors import StoreUnavailableError
 
 TURNS = 512
 """So many rows has the table of turns."""
 
 _MOST_LET_IN = 1_000
-"""So many jobs of one key come in at once where its limit is none."""
+"""So many jobs of one key come in at once in a queue where its limit is none."""
+
+_NO_LIMIT = 1 << 62
 
 
 def turn_of(name: str) -> int:
@@ -44,12 +50,18 @@ def usage(
     steps = [_queues_at_work(sql, queues), _starts(sql, names, now)]
     if keys:
         steps.append(_keys_at_work(sql, keys, ""))
+        steps += _kept_out(sql, keys, now)
     in_queues, starts, *of_keys = connection.run(steps)
     started = _by_name(starts)
     at_work: dict[str, int] = dict(in_queues)
+    kept_out = _by_key(keys, of_keys[1:])
     return (
         {queue: Use(at_work.get(queue, 0), started.get(rates.of_queue(queue), NO_STARTS)) for queue in queues},
-        {key: Use(number, started.get(rates.of_key(key), NO_STARTS)) for rows in of_keys for key, number, _ in rows},
+        {
+            key: Use(number, started.get(rates.of_key(key), NO_STARTS), kept_out[key])
+            for rows in of_keys[:1]
+            for key, number, _ in rows
+        },
     )
 
 
@@ -70,6 +82,15 @@ def _starts(sql: Statements, names: Sequence[str], now: int | None) -> Step:
     return Step(sql["starts"], {"names": or_nothing(names), "now": now})
 
 
+def _kept_out(sql: Statements, keys: Sequence[str], now: int | None) -> list[Step]:
+    asked = {"most": MOST_KEPT_OUT, "now": now}
+    return [Step(sql["kept_out"], {"key": key, "name": rates.of_key(key), **asked}) for key in keys]
+
+
+def _by_key(keys: Sequence[str], answers: Sequence[Rows]) -> dict[str, int]:
+    return {key: only_row(rows)[0] for key, rows in zip(keys, answers, strict=True)}
+
+
 def _by_name(rows: Rows) -> dict[str, Starts]:
     found: dict[str, list[tuple[int, int]]] = {}
     for name, slot, used in rows:
@@ -80,30 +101,96 @@ def _by_name(rows: Rows) -> dict[str, Starts]:
 # ------------------------------------------------------------------ those who come in
 
 
-def held_keys(connection: Connection, sql: Statements, after: str) -> list[str]:
-    """The next limit keys that hold jobs, behind one of them; none: that was the last."""
-    return [key for (key,) in connection.execute(sql["held_keys"], {"after": after, "most": _MOST_LET_IN})]
+Place = tuple[str, str]
+"""A limit key, and a queue in which it holds jobs."""
+
+NO_PLACE: Place = ("", "")
+"""Before all others."""
 
 
-def keys_with_room(connection: Connection, sql: Statements, keys: Sequence[str]) -> list[str]:
+def held_keys(connection: Connection, sql: Statements, after: Place) -> list[Place]:
+    """The next limit keys that hold jobs, in each queue, behind one of them; none: that was the last."""
+    key, queue = after
+    return [*connection.execute(sql["held_keys"], {"key": key, "queue": queue, "most": _MOST_LET_IN})]
+
+
+def keys_with_room(connection: Connection, sql: Statements, places: Sequence[Place]) -> list[str]:
     """Those of some keys that hold jobs though not as many are at work as might be; a look without turns."""
-    return list(_rooms(connection.execute(*_held_by(sql, keys))))
+    wanted: dict[str, object] = {}
+    for number, (key, queue) in enumerate(places):
+        wanted |= {f"key_{number}": key, f"queue_{number}": queue}
+    rows = [f"select %(key_{number})s as name, %(queue_{number})s as queue" for number in range(len(places))]
+    text = sql["with_room"].replace("{wanted}", " union all ".join(rows))
+    return sorted(key for (key,) in connection.execute(text, {**wanted, "none": _NO_LIMIT}))
 
 
-def let_in(connection: Connection, sql: Statements, keys: Sequence[str], most: int) -> list[int]:
-    """Put jobs held by these keys back in line, as many as each has room for, in one transaction; their refs."""
-    gate = Gate(connection, sql, None)
-    return gate.open({}, sorted(keys), most=most)
+def let_in(connection: Connection, sql: Statements, keys: Collection[str], most: int = _MOST_LET_IN) -> int:
+    """Put jobs held by these keys back in line, as many as each has room for, in one transaction; how many."""
+
+    def work() -> int:
+        with connection.transaction():
+            refs = Gate(connection, sql, None).open({}, keys, most=most)
+            if refs:
+                connection.commit(Step(sql["raise_rings"]))
+        return len(refs)
+
+    return connection.again(work)
+
+
+def let_in_after(connection: Connection, sql: Statements, keys: Collection[str]) -> None:
+    """Let in those who stood behind a job that an operator, or a producer, has just moved.
+
+    In a transaction of its own: who has a job's row must not wait for a turn. What has been stored stays so when this
+    fails, and a `let_in` of an engine mends it.
+    """
+    if keys:
+        with contextlib.suppress(StoreUnavailableError):
+            let_in(connection, sql, keys)
 
 
 def _held_by(sql: Statements, keys: Sequence[str]) -> Step:
     return _of_keys(sql["held_by_keys"], keys)
 
 
-def _rooms(rows: Rows) -> dict[str, int]:
-    """How many jobs each key has room for, of those that hold any."""
-    rooms = {key: most - at_work if most >= 0 else _MOST_LET_IN for key, most, at_work in rows if most is not None}
-    return {key: min(room, _MOST_LET_IN) for key, room in rooms.items() if room > 0}
+class Held(NamedTuple):
+    """A limit key in one of the queues in which it holds jobs. at_work: in all queues."""
+
+    key: str
+    at_work: int
+    queue: str
+    first_limit: int | None
+    """What the first job brings that is held there; None: no limit."""
+
+    @property
+    def room(self) -> int:
+        """How many come in, as far as the first one's limit says."""
+        return _MOST_LET_IN if self.first_limit is None else min(self.first_limit - self.at_work, _MOST_LET_IN)
+
+    def looks(self, sql: Statements, most: int) -> list[Step]:
+        """The steps that find the first so many jobs in line, and of those held."""
+        asked = {"key": self.key, "queue": self.queue, "most": most}
+        return [Step(sql["first_in_line"], asked), Step(sql["first_held"], asked)]
+
+    def next_one(self, sql: Statements) -> Step:
+        """The step that finds the next queue."""
+        return Step(sql["next_held"], {"key": self.key, "queue": self.queue})
+
+
+def who_comes_in(in_line: Sequence[Row], held: Sequence[Row], at_work: int, most: int) -> tuple[list[int], bool]:
+    """Of the first jobs held in a queue the refs of those that come in, each by its own limit, in order.
+
+    most: so many of each kind were asked for. False: who comes behind them has not been seen, and might come in too.
+    """
+    refs: list[int] = []
+    for *place, ref, limit in held:
+        before = bisect_left(in_line, tuple(place))
+        if limit is not None:
+            if before + len(refs) >= limit - at_work:
+                return refs, True
+            if before == most:
+                return refs, False
+        refs.append(ref)
+    return refs, len(held) < most
 
 
 # ------------------------------------------------------------------ one exchange
@@ -160,7 +247,7 @@ class Gate:
             started = _by_name(answers[1])
             for queue in limits:
                 self._queues[queue] = Use(at_work.get(queue, 0), started.get(rates.of_queue(queue), NO_STARTS))
-        return self._let_in(_rooms(answers[-1]), most) if freed else []
+        return self._let_in([Held(*row) for row in answers[-1] if row[2] is not None], most) if freed else []
 
     def _turn_steps(self, names: Iterable[str]) -> list[Step]:
         wanted = sorted({turn_of(name) for name in names} - self._turns)
@@ -174,22 +261,34 @@ class Gate:
     def _moment(self) -> Step:
         return Step(self._sql["moment"], {"now": self._clock})
 
-    def _let_in(self, rooms: Mapping[str, int], most: int) -> list[int]:
-        if not rooms:
-            return []
-        steps = []
-        for key, room in rooms.items():
-            asked = {"key": key, "most": room}
-            steps += [Step(self._sql["first_in_line"], asked), Step(self._sql["first_held"], asked)]
-        answers = iter(self._connection.run(steps))
+    def _let_in(self, lines: Sequence[Held], most: int) -> list[int]:
+        """Let in the first ones of each line by itself, and so in every further queue in which its key holds jobs."""
         refs: list[int] = []
-        for room, in_line, held in zip(rooms.values(), answers, answers, strict=True):
-            # Those in line take up room only for those behind them: each key keeps its order.
-            first = sorted([*in_line, *held])[:room]
-            refs += [n for _, _, _, *at_end in first for n in at_end]
+        while lines:
+            roomy = [line for line in lines if line.room > 0]
+            # One more than there is room for, so that all are seen who may come in, as a rule.
+            looks = [step for line in roomy for step in line.looks(self._sql, line.room + 1)]
+            answers = self._connection.run([*(line.next_one(self._sql) for line in lines), *looks])
+            found = iter(answers[len(lines) :])
+            for line, in_line, held in zip(roomy, found, found, strict=True):
+                refs += self._who_comes_in(line, in_line, held)
+            lines = [
+                line._replace(queue=queue, first_limit=limit)
+                for line, rows in zip(lines, answers, strict=False)
+                for queue, limit in rows
+            ]
         refs = refs[:most]
         if refs:
             self._connection.run([Step(self._sql["let_in"], {"refs": sorted(refs)})])
+        return refs
+
+    def _who_comes_in(self, line: Held, in_line: Rows, held: Rows) -> list[int]:
+        most = line.room + 1
+        refs, all_seen = who_comes_in(in_line, held, line.at_work, most)
+        while not all_seen and most < _MOST_LET_IN:
+            most = min(4 * most, _MOST_LET_IN)
+            in_line, held = self._connection.run(line.looks(self._sql, most))
+            refs, all_seen = who_comes_in(in_line, held, line.at_work, most)
         return refs
 
     # -- queues
@@ -217,7 +316,7 @@ class Gate:
         line = [job for job in met if job.limit_key in self._keys]
         answers = {
             job.ref: answer
-            for job, answer in zip(line, rates.admit(map(_limits_of, line), self._keys, self._now), strict=True)
+            for job, answer in zip(line, rates.admit(map(rates.limits_of, line), self._keys, self._now), strict=True)
         }
         sifted = Sifted()
         for job in met:
@@ -232,9 +331,11 @@ class Gate:
                 sifted.put_off[job.ref] = answer.until  # type: ignore[index]
             else:
                 sifted.held.append(job.ref)  # type: ignore[arg-type]
-        entered = Counter((job.limit_key, _rate_of(job)) for job in sifted.entered if job.limit_key is not None)
-        for (key, rate), number in entered.items():
-            self._keys[str(key)] = self._enter(self._keys[str(key)], rates.of_key(str(key)), rate, number)
+        entered = Counter(rates.limits_of(job)._replace(key_limit=None) for job in sifted.entered if job.limit_key)
+        for (key, _, rate), number in entered.items():
+            self._keys[key] = self._enter(self._keys[key], rates.of_key(key), rate, number)
+        for key, number in Counter(str(job.limit_key) for job in line if job.ref in sifted.put_off).items():
+            self._keys[key] = self._keys[key]._replace(kept_out=self._keys[key].kept_out + number)
         return sifted
 
     def _learn(self, queue: str, met: Sequence[Claimed]) -> None:
@@ -243,22 +344,25 @@ class Gate:
         if not new:
             return
         keys = sorted(new)
-        rated = sorted({rates.of_key(job.limit_key) for job in met if job.limit_key in new and job.rate_count})
+        rated = sorted({job.limit_key for job in met if job.limit_key in new and rates.rate_of(job) is not None})
         steps = [
             *self._turn_steps(map(rates.of_key, keys)),
             self._moment(),
             _keys_at_work(self._sql, keys, queue),
-            *([_starts(self._sql, rated, self._clock)] if rated else ()),
+            *_kept_out(self._sql, rated, self._clock),
+            *([_starts(self._sql, [*map(rates.of_key, rated)], self._clock)] if rated else ()),
         ]
-        turns, moment, at_work, *starts = self._connection.run(steps)
+        turns, moment, at_work, *counts = self._connection.run(steps)
         self._take_turns(turns, moment)
-        started = _by_name(starts[0]) if starts else {}
+        kept_out = _by_key(rated, counts[: len(rated)])
+        started = _by_name(counts[-1]) if rated else {}
         mine = {job.ref for job in met}
         for key, number, first in at_work:
             if turn_of(rates.of_key(key)) in self._turns:
                 # In front of ours in this line, and not met: somebody has it locked, and will claim it at his turn.
                 ahead = first is not None and first not in mine
-                self._keys[key] = Use(number + ahead, started.get(rates.of_key(key), NO_STARTS))
+                starts_of_key = started.get(rates.of_key(key), NO_STARTS)
+                self._keys[key] = Use(number + ahead, starts_of_key, kept_out.get(key, 0))
 
     # -- counting
 
@@ -267,20 +371,10 @@ class Gate:
             return use._replace(at_work=use.at_work + number)
         slot = rate.slot_at(self._now)
         counted, until = self._counted.get((name, slot), (0, 0))
-        self._counted[name, slot] = (counted + number, max(until, (slot + rates.SLOTS + 1) * rate.slot))
+        self._counted[name, slot] = (counted + number, max(until, rate.lapses(slot)))
         return Use(use.at_work + number, Starts([*use.starts.slots, (slot, number)]))
 
     def closing(self) -> list[Step]:
         """The steps that keep what was counted."""
         rows = [(name, slot, number, until) for (name, slot), (number, until) in sorted(self._counted.items())]
         return [Step(self._sql["count_starts"], {"rows": rows})] if rows else []
-
-
-def _limits_of(job: Claimed) -> Limited:
-    return Limited(str(job.limit_key), job.key_limit, _rate_of(job))
-
-
-def _rate_of(job: Claimed) -> Rate | None:
-    if job.rate_count is None or job.rate_per is None:
-        return None
-    return Rate(job.rate_count, job.rate_per)

@@ -213,22 +213,14 @@ class SQLBackend:
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, after = 0, ""
+        number, after = 0, admission.NO_PLACE
         with self._pool.use() as connection:
-            while number < limit and (keys := admission.held_keys(connection, self._sql, after)):
-                after = keys[-1]
-                if roomy := admission.keys_with_room(connection, self._sql, keys):
+            while number < limit and (held := admission.held_keys(connection, self._sql, after)):
+                after = held[-1]
+                if roomy := admission.keys_with_room(connection, self._sql, held):
                     most = limit - number  # each lets in one at least
-                    work = functools.partial(self._let_in, connection, roomy[:most], most)
-                    number += connection.again(work)
+                    number += admission.let_in(connection, self._sql, roomy[:most], most)
         return number
-
-    def _let_in(self, connection: Connection, keys: Sequence[str], most: int) -> int:
-        with connection.transaction():
-            refs = admission.let_in(connection, self._sql, keys, most)
-            if refs:
-                connection.commit(Step(self._sql["raise_rings"]))
-        return len(refs)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
@@ -253,13 +245,17 @@ class SQLBackend:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
         with self._pool.use() as connection:
             try:
-                return connection.again(lambda: self._apply(connection, job_id, change))
+                row = connection.again(lambda: self._apply(connection, job_id, change))
             except UniqueKeyError as error:
                 duplicate = self._duplicate(connection, job_id)
                 if duplicate is not None:
                     raise duplicate from error
-            # Whoever held the key has ended since.
-            return connection.again(lambda: self._apply(connection, job_id, change))
+                # Whoever held the key has ended since.
+                row = connection.again(lambda: self._apply(connection, job_id, change))
+            if row is not None and row.limit_key is not None:
+                # It may have stood in line before others of its key.
+                admission.let_in_after(connection, self._sql, [row.limit_key])
+        return row
 
     def _apply(self, connection: Connection, job_id: bytes, change: Change) -> JobRow | None:
         sql = self._sql

@@ -16,8 +16,12 @@ from jobcard.core.rates import QueueLimit
 
 _log = logging.getLogger("jobcard.store")
 
-_ROUNDS, _GROWTH, _MOST_MET = 8, 4, 500
-"""So often a line is looked at behind those who were kept out, each time at more jobs: so many times, up to so many."""
+_ROUNDS, _GROWTH, _MOST_MET = 16, 4, 500
+"""So often one exchange looks at a line, each time at more jobs behind those who were kept out: so many times as many,
+up to so many."""
+
+_SOON = 10_000
+"""Microseconds until an exchange may look again at jobs about whose keys another one is deciding."""
 
 
 class Claims:
@@ -40,7 +44,8 @@ class Claims:
         self._steps: list[Step] = []
         self._let_in: list[int] = []
         self._waits: dict[str, int] = {}
-        self._has_more = False
+        self._looks_left = _ROUNDS
+        self._again_in: int | None = None
         self.claimed: list[Claimed] = []
 
     def open(self, freed: Collection[str]) -> None:
@@ -69,7 +74,7 @@ class Claims:
         if number <= 0:
             return
         most = number
-        for _ in range(_ROUNDS):
+        while True:
             if rows is None:
                 rows = self._run(self.look(queue, most))
             if rows.unreadable:
@@ -88,10 +93,14 @@ class Claims:
             if number <= 0 or (len(met) < most and not left):
                 return
             if left:
-                break
+                self._again_in = _SOON if self._again_in is None else self._again_in
+                return
+            if not self._looks_left:
+                # The rest is for an exchange of its own.
+                self._again_in = 0
+                return
+            self._looks_left -= 1
             rows, most = None, min(most * _GROWTH, _MOST_MET)
-        # Somebody else is deciding about a key, or very many were kept out: again at once, in an exchange of its own.
-        self._has_more = True
 
     def _run(self, step: Step) -> Rows:
         steps, self._steps = [*self._steps, step], []
@@ -124,10 +133,9 @@ class Claims:
 
     def due_in(self, in_line: Sequence[Rows]) -> int | None:
         """In how many microseconds an exchange may claim what this one could not; None: it left nobody in line."""
-        if self._has_more:
-            return 0
         queues = [queue for rows in in_line[-1:] for (queue,) in rows] if self._waits else []
-        return min((self._waits[queue] for queue in queues), default=None)
+        times = [self._waits[queue] for queue in queues]
+        return min(times if self._again_in is None else [*times, self._again_in], default=None)
 
 
 def limits_of(want: Want) -> Mapping[str, QueueLimit]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
+from jobcard.backends.sql import admission
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.rows import new_row, replacing
@@ -25,12 +27,16 @@ class _MovedOnError(JobcardError):
 def enqueue(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None) -> list[Enqueued]:
     """Store these jobs in one transaction; one answer each, in order."""
     taken: dict[int, Enqueued] = {}
+    left: set[str] = set()
     for _ in range(_ROUNDS):
         try:
-            return connection.again(partial(_store, connection, sql, jobs, taken, now))
+            answers = connection.again(partial(_store, connection, sql, jobs, taken, now))
         except (UniqueKeyError, _MovedOnError):
             # Undone: none is stored. Whose id or key is taken is found out, and the others are stored again.
-            taken = _find_taken(connection, sql, jobs, now)
+            taken, left = _find_taken(connection, sql, jobs, now)
+        else:
+            admission.let_in_after(connection, sql, left)
+            return answers
     raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
 
@@ -61,8 +67,7 @@ def _take_once(sql: Statements, jobs: Collection[NewJob], now: int, how: str) ->
     rows = sorted((job.once_key, job.id, job.once_until) for job in jobs if job.once_key is not None)
     if not rows:
         return []
-    values = {"keys": [key for key, *_ in rows], "proofs": [(key, job_id) for key, job_id, _ in rows], "now": now}
-    return [Step(sql["free_once"], values), Step(sql[how], {"rows": rows})]
+    return [Step(sql["free_once"], {"keys": [key for key, *_ in rows], "now": now}), Step(sql[how], {"rows": rows})]
 
 
 def _replace(
@@ -108,10 +113,10 @@ def follow(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now:
 def follow_once(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int) -> None:
     """Store jobs with once keys after the change they follow; one whose once key is taken is passed over too."""
     keys = sorted({job.once_key for job in jobs if job.once_key is not None})
-    *_, found = connection.run(
-        [*_take_once(sql, jobs, now, "follow_once"), Step(sql["find_once"], {"keys": keys, "now": now})]
-    )
-    holders = {key: job_id for key, job_id, _ in found}
+    look = Step(sql["find_once"], {"keys": keys, "now": now})
+    before, *_, after = connection.run([look, *_take_once(sql, jobs, now, "follow_once"), look])
+    taken = {key for key, *_ in before}
+    holders = {key: job_id for key, job_id, *_ in after if key not in taken}
     ours = [job for job in jobs if holders.get(job.once_key) == job.id]
     if ours:
         proofs = [(job.once_key, job.id) for job in ours]
@@ -126,34 +131,48 @@ def _pieces(connection: Connection, jobs: Sequence[NewJob], now: int) -> Sequenc
 
 def _find_taken(
     connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None
-) -> dict[int, Enqueued]:
-    """What becomes of the jobs whose id or key is taken, by their place; also by another of this very call."""
+) -> tuple[dict[int, Enqueued], set[str]]:
+    """What becomes of the jobs whose id or key is taken, by their place; also by another of this very call.
+
+    And the limit keys with which those stand in line that are to be replaced.
+    """
     unique_keys = [job.unique_key for job in jobs if job.unique_key is not None]
     once_keys = [job.once_key for job in jobs if job.once_key is not None]
-    found, by_unique_key, by_once_key = connection.run(
+    by_unique_key, by_once_key, found = connection.run(
         [
-            Step(sql["find_ids"], {"ids": or_nothing([job.id for job in jobs])}),
             Step(sql["find_unique_keys"], {"keys": or_nothing(unique_keys)}),
             Step(sql["find_once"], {"keys": or_nothing(once_keys), "now": now}),
+            # Last: a key may be the job's own, and then it is a repeat as long as the job is there.
+            Step(sql["find_ids"], {"ids": or_nothing([job.id for job in jobs])}),
         ]
     )
     there: dict[bytes, list[object]] = {job_id: content for job_id, *content in found}
-    # Each with whether it waits.
-    unique: dict[str | None, tuple[bytes, int]] = {key: (job_id, waits) for key, job_id, waits in by_unique_key}
-    once: dict[str | None, tuple[bytes, int]] = {key: (job_id, waits) for key, job_id, waits in by_once_key}
+    unique: dict[str | None, _Holder] = {key: _Holder(*holder) for key, *holder in by_unique_key}
+    once: dict[str | None, _Holder] = {key: _Holder(*holder) for key, *holder in by_once_key}
     taken = {}
+    left = set()
     for place, job in enumerate(jobs):
         content: list[object] = [job.name, job.init, job.args, job.kwargs]
         holder = unique.get(job.unique_key) or once.get(job.once_key)
         if job.id in there:
             taken[place] = Enqueued(Fate.REPEATED if there[job.id] == content else Fate.ID_TAKEN, job.id)
-        elif holder is not None and holder[0] != job.id:
-            existing, waits = holder
-            taken[place] = Enqueued(Fate.REPLACED if waits and job.replaces else Fate.KEY_TAKEN, existing)
-        else:
+        elif holder is None:
             there[job.id] = content
             if job.unique_key is not None:
-                unique[job.unique_key] = (job.id, 1)
+                unique[job.unique_key] = _Holder(job.id)
             if job.once_key is not None:
-                once[job.once_key] = (job.id, 1)
-    return taken
+                once[job.once_key] = _Holder(job.id)
+        elif holder.waits and job.replaces:
+            taken[place] = Enqueued(Fate.REPLACED, holder.id)
+            left.add(holder.limit_key)
+        else:
+            taken[place] = Enqueued(Fate.KEY_TAKEN, holder.id)
+    return taken, {key for key in left if key is not None}
+
+
+class _Holder(NamedTuple):
+    """Who has a key. waits: what it is to do may be replaced. limit_key: the one with which it stands in line."""
+
+    id: bytes
+    waits: int = 1
+    limit_key: str | None = None

@@ -33,7 +33,7 @@ to_claimed = Claimed._make
 place_in_line = attrgetter("rank", "order_at", "id")
 """The sort key of one queue's jobs."""
 
-_NOT_STORED = ("order_offset", "delay", "at", "once_until", "replaces")
+_NOT_STORED = ("delay", "at", "once_until", "replaces")
 _GIVEN = tuple(name for name in NewJob._fields if name not in _NOT_STORED)
 _NEW = (*_GIVEN, "available_at", "order_at", "hold", "created_at")
 NEW_COLUMNS = ", ".join(map(_quoted, _NEW))

@@ -5,6 +5,7 @@ update {prefix}jobs set hold = null, version = version + 1 where state = 'waitin
 alter table {prefix}jobs
     drop index by_limit,
     drop column keyed,
+    drop column order_offset,
     drop column rate_per,
     drop column rate_count,
     drop column key_limit,

@@ -1,6 +1,7 @@
--- Once keys, limits of keys, the starts that rates count, and the turns of those who decide about a limit.
+-- Once keys, limits of keys, the starts that rates count, the turns of those who decide about a limit, and how far a
+-- job's place in line is from when it is due.
 -- Safe from two processes at once: run under a lock of the server's by name. Each statement may be run again; of the
--- last one, which is done whole or not at all, the server then says so, and that is taken for well.
+-- change of the table, which is done whole or not at all, the server then says so, and that is taken for well.
 
 -- Keys that stay taken until an instant, whatever becomes of their jobs.
 create table if not exists {prefix}once (
@@ -33,9 +34,13 @@ alter table {prefix}jobs
     add column key_limit bigint,
     add column rate_count bigint,
     add column rate_per bigint,
+    add column order_offset bigint not null default 0,
     add column keyed varchar(4) as (
         case when limit_key is null then null when state in ('claimed', 'running') then 'work'
-             when state = 'waiting' and hold is null then 'line'
-             when state = 'waiting' and hold = 'limit' then 'held' end
+             when state <> 'waiting' then null when hold is null then 'line'
+             when hold = 'limit' then 'held' when hold = 'delay' then 'late' end
     ) stored,
-    add index by_limit (keyed, limit_key, `rank`, order_at, id);
+    add index by_limit (keyed, limit_key, queue, `rank`, order_at, id);
+
+-- Only jobs of queues with ageing have one.
+update {prefix}jobs set order_offset = order_at - available_at where order_at <> available_at;

@@ -5,6 +5,7 @@ drop table {prefix}starts;
 drop table {prefix}once;
 drop index {prefix}jobs_keyed;
 drop index {prefix}jobs_limited;
+alter table {prefix}jobs drop column order_offset;
 alter table {prefix}jobs drop column rate_per;
 alter table {prefix}jobs drop column rate_count;
 alter table {prefix}jobs drop column key_limit;

@@ -1,4 +1,4 @@
--- Once keys, limits of keys and the starts that rates count.
+-- Once keys, limits of keys, the starts that rates count, and how far a job's place in line is from when it is due.
 -- Safe from two processes at once: run in one transaction under a lock of its own, which looks at the version again.
 alter table {prefix}jobs drop constraint {bare}jobs_hold_check;
 alter table {prefix}jobs add constraint {bare}jobs_hold_check
@@ -8,9 +8,14 @@ alter table {prefix}jobs add column once_key text collate "C";
 alter table {prefix}jobs add column key_limit bigint;
 alter table {prefix}jobs add column rate_count bigint;
 alter table {prefix}jobs add column rate_per bigint;
+alter table {prefix}jobs add column order_offset bigint not null default 0;
 
--- Living jobs with a limit key: those at work are counted, those in line and those held stand in claim order.
-create index {bare}jobs_limited on {prefix}jobs (state, hold, limit_key, rank, order_at, id)
+-- Only jobs of queues with ageing have one.
+update {prefix}jobs set order_offset = order_at - available_at where order_at <> available_at;
+
+-- Living jobs with a limit key: those at work and those put off are counted, those in line and those held stand in
+-- claim order, each queue by itself.
+create index {bare}jobs_limited on {prefix}jobs (state, hold, limit_key, queue, rank, order_at, id)
     where limit_key >= '' and state in ('waiting', 'claimed', 'running');
 
 -- Jobs with a limit key that stand in line, by queue; read in every exchange.

@@ -14,13 +14,13 @@ told as (
 stored as (
     insert into {prefix}jobs (
         id, queue, name, init, args, kwargs, priority, rank,
-        available_at, order_at, hold, created_at,
+        available_at, order_at, order_offset, hold, created_at,
         max_attempts, max_crashes, backoff, timeout, keep,
         unique_key, once_key, limit_key, key_limit, rate_count, rate_per,
         batch_id, parent_id, schedule_id, tags, meta
     )
     select id, queue, name, init, args, kwargs, priority, rank,
-           due, due + order_offset, case when due > now then 'delay' end, now,
+           due, due + order_offset, order_offset, case when due > now then 'delay' end, now,
            max_attempts, max_crashes, backoff, timeout, keep,
            unique_key, once_key, limit_key, key_limit, rate_count, rate_per,
            batch_id, parent_id, schedule_id, tags, new_jobs.meta

@@ -1,5 +1,5 @@
 -- Takes the once keys of the jobs that were stored; part of the statements that store jobs.
--- Safe at once with others: whoever takes these keys has their locks, so one that is there is over, or the job's own.
+-- Safe at once with others: whoever takes these keys has their locks, so one that is there is over.
 , taken as (
     insert into {prefix}once (key, job_id, until)
     select once_key, id, once_until from new_jobs

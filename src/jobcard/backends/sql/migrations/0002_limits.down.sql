@@ -5,6 +5,7 @@ drop table if exists {prefix}starts;
 drop table if exists {prefix}once;
 update {prefix}jobs set hold = null, version = version + 1 where state = 'waiting' and hold = 'limit';
 alter table {prefix}jobs drop column if exists keyed;
+alter table {prefix}jobs drop column if exists order_offset;
 alter table {prefix}jobs drop column if exists rate_per;
 alter table {prefix}jobs drop column if exists rate_count;
 alter table {prefix}jobs drop column if exists key_limit;

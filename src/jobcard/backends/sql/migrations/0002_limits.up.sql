@@ -1,4 +1,5 @@
--- Once keys, limits of keys, the starts that rates count, and the turns of those who decide about a limit.
+-- Once keys, limits of keys, the starts that rates count, the turns of those who decide about a limit, and how far a
+-- job's place in line is from when it is due.
 -- Safe from two processes at once: run under a lock of the store's. Each statement may be run again.
 
 -- Keys that stay taken until an instant, whatever becomes of their jobs.
@@ -33,11 +34,15 @@ alter table {prefix}jobs add column if not exists once_key {word};
 alter table {prefix}jobs add column if not exists key_limit bigint;
 alter table {prefix}jobs add column if not exists rate_count bigint;
 alter table {prefix}jobs add column if not exists rate_per bigint;
+alter table {prefix}jobs add column if not exists order_offset bigint default 0 not null;
+
+update {prefix}jobs set order_offset = order_at - available_at where order_at <> available_at;
 
 -- What a living job with a limit key is to it; null for all others, so that a look along the index walks none of them.
 alter table {prefix}jobs add column if not exists keyed {word} generated always as (
     case when limit_key is null then null when state in ('claimed', 'running') then 'work'
-         when state = 'waiting' and hold is null then 'line' when state = 'waiting' and hold = 'limit' then 'held' end
+         when state <> 'waiting' then null when hold is null then 'line'
+         when hold = 'limit' then 'held' when hold = 'delay' then 'late' end
 ) stored;
 
-create index if not exists {prefix}by_limit on {prefix}jobs (keyed, limit_key, "rank", order_at, id);
+create index if not exists {prefix}by_limit on {prefix}jobs (keyed, limit_key, queue, "rank", order_at, id);
