@@ -178,6 +178,7 @@ ONLY_BY_CHECKS = {
     following.RescuesUpToTheFirstGap,
     following.TakesWhatItCannotRead,
     following.SetsAsideWithTheOldToken,
+    limiting.LetsInByTheFirstOnesLimit,  # two limits of one key, the wider behind, and room for it alone: too rare
     limiting.PutsAllOffToOneMoment,  # whose turn is when is the store's
     limiting.GivesOnceKeysToTheirOwnJobAgain,
 }
