@@ -144,7 +144,8 @@ def test_letting_due_jobs_in_locks_no_job_that_a_limit_holds(store: MySQLBackend
     claim(store)
     factory.enqueue(store, delay=10**9)
     with store._pool.use() as ours, ours.transaction():
-        ours.execute(store._sql["due"], {"now": None})
+        refs = [n for (n,) in ours.execute(store._sql["due"], {"now": None})] or [0]
+        ours.execute(store._sql["lock_due"], {"refs": refs, "now": None})
         locked = f"select n from {store._prefix}jobs where state = 'waiting' order by n for update skip locked"
         assert len(run(direct, locked)) == 2
         run(direct, "commit")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
-from jobcard.backends.sql.statements import Statements, rows_of
+from jobcard.backends.sql.statements import Statements, pairs_of, rows_of
 from jobcard.backends.sql.values import or_nothing, own
 from jobcard.core import rates
 from jobcard.core.job import Claimed
@@ -118,9 +118,8 @@ def keys_with_room(connection: Connection, sql: Statements, places: Sequence[Pla
     """Those of some keys that hold jobs though not as many are at work as might be; a look without turns."""
     wanted: dict[str, object] = {}
     for number, (key, queue) in enumerate(places):
-        wanted |= {f"key_{number}": key, f"queue_{number}": queue}
-    rows = [f"select %(key_{number})s as name, %(queue_{number})s as queue" for number in range(len(places))]
-    text = sql["with_room"].replace("{wanted}", " union all ".join(rows))
+        wanted |= {f"name_{number}": key, f"queue_{number}": queue}
+    text = sql["with_room"].replace("{wanted}", pairs_of(len(places), "name", "queue"))
     return sorted(key for (key,) in connection.execute(text, {**wanted, "none": _NO_LIMIT}))
 
 

@@ -141,7 +141,7 @@ class Exchange:
             if sum(counts[: len(completing)]) != len(self._completions.refs):
                 raise _CountMismatchError
             if due:
-                self._connection.run([self._release(due)])
+                self._release(due)
             found = {alone[0]: answers[-1]} if alone and not due else {}
             return self._claim_and_end(claims, found)
 
@@ -183,7 +183,7 @@ class Exchange:
             sealed, known = (answers.pop(0), answers.pop(0)) if followers else (Rows(), Rows())
             ledger.learn(answers)
             if due:
-                connection.run([self._release(due)])
+                self._release(due)
             standing: dict[Ref, Standing] = {n: Standing(*how) for n, *how in locked}
             books = _Books(connection, self._sql, standing, ledger, sealed, known, only_row(moment)[0])
             if alone:
@@ -256,8 +256,10 @@ class Exchange:
     def _due(self) -> Step:
         return Step(self._sql["due"], self._now)
 
-    def _release(self, due: Rows) -> Step:
-        return Step(self._sql["release"], {"refs": sorted(n for (n,) in due)})
+    def _release(self, due: Rows) -> None:
+        [locked] = self._connection.run([Step(self._sql["lock_due"], {"refs": sorted(n for (n,) in due), **self._now})])
+        if locked:
+            self._connection.run([Step(self._sql["release"], {"refs": [n for (n,) in locked]})])
 
 
 class _Books:

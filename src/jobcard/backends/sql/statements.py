@@ -72,3 +72,10 @@ def statements(dialect: Dialect, prefix: str) -> Statements:
 def rows_of(names: Iterable[str], column: str) -> str:
     """A table of one column: a row for each of these names, with the place of its value."""
     return " union all ".join(f"select %({name})s as {column}" for name in names)
+
+
+def pairs_of(number: int, first: str, second: str) -> str:
+    """A table of two columns: so many rows, with the places of their values, `first_0`, `second_0`, `first_1`, …"""
+    return " union all ".join(
+        f"select %({first}_{row})s as {first}, %({second}_{row})s as {second}" for row in range(number)
+    )

@@ -1,7 +1,7 @@
--- Some of the delayed jobs that are due, locked.
--- Safe at once with others: a job somebody else is letting in is passed over.
+-- Some of the delayed jobs that are due.
+-- A look without locks: along a range a server may lock the next entry too, which is the first job that a limit holds
+-- back. Whoever lets them in locks them by their numbers.
 select n from {prefix}jobs{along by_hold}
  where held = 'delay' and available_at <= {now}
  order by available_at
  limit {released_at_once}
-   for update skip locked
