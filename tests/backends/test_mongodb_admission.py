@@ -230,6 +230,15 @@ def test_a_late_finisher_takes_no_key_from_a_job_that_came_and_went(
         assert store.enqueue([again]) == [Enqueued(Fate.KEY_TAKEN, job.id)]
 
 
+def test_each_of_several_replacements_in_one_call_is_told_so(open_store: Open) -> None:
+    """One after the other they write themselves over the job that waits, and the last one stays."""
+    store = open_store()
+    holder = factory.enqueue(store, unique_key="u")
+    jobs = [factory.new_job(unique_key="u", replaces=True, args=f"[{number}]") for number in range(3)]
+    assert store.enqueue(jobs) == [Enqueued(Fate.REPLACED, holder)] * 3
+    assert factory.row_of(store, holder).args == "[2]"
+
+
 def test_an_old_replacement_is_not_played_over_a_newer_one(
     open_store: Open, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

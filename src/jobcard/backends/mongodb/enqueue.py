@@ -131,7 +131,7 @@ def _losers(store: Store, keyed: Sequence[NewJob], documents: Mapping[bytes, Doc
     ids = [job.id for job in keyed]
     stored = {one["_id"] for one in store.jobs.find({"_id": {"$in": ids}, "state": {"$ne": LOADING}}, {"_id": True})}
     fates: dict[bytes, Enqueued] = {}
-    for job in keyed:
+    for place, job in enumerate(keyed):
         if job.id in stored or job.id in fates:
             continue
         holder = loads.find_holder(store, job.unique_key, job.once_key)
@@ -141,7 +141,8 @@ def _losers(store: Store, keyed: Sequence[NewJob], documents: Mapping[bytes, Doc
             # Let in since we looked, or gone already; else its once key is that of an earlier job of this id.
             fates[job.id] = Enqueued(Fate.STORED, job.id)
         else:
-            replaced = holder.get("replaced_by") == job.id
+            # Its own content, or that of one behind it in this call, which has come over its own.
+            replaced = job.replaces and holder.get("replaced_by") in ids[place:]
             fates[job.id] = Enqueued(Fate.REPLACED if replaced else Fate.KEY_TAKEN, holder["_id"])
     return fates
 
