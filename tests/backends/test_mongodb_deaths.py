@@ -19,6 +19,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, MongoDB, MongoDBStandalone, _free_port, using
+from helpers.servers.common import freeze
 from helpers.waiting import wait_until
 from jobcard.backends.base import Completions, Fate, Filter, Outcome, Want
 from jobcard.backends.mongodb import MongoBackend, loads
@@ -306,13 +307,19 @@ class OwnServer:
         except PyMongoError:
             return False
 
-    def signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It hangs: connections are taken and nothing is said."""
+        assert self._process is not None
+        freeze(self._process)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self._process is not None:
-            self.signal(signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
             self._process = None
 
@@ -395,11 +402,10 @@ def test_a_server_that_hangs_is_given_up_in_time(own_server: OwnServer) -> None:
     store = MongoBackend(own_server.url, socket_timeout=1)
     store.migrate()
     factory.enqueue(store)
-    own_server.signal(signal.SIGSTOP)
-    for call in (lambda: factory.enqueue(store), lambda: claim(store, 1), store.tally):
-        with pytest.raises(StoreUnavailableError):
-            call()
-    own_server.signal(signal.SIGCONT)
+    with own_server.frozen():
+        for call in (lambda: factory.enqueue(store), lambda: claim(store, 1), store.tally):
+            with pytest.raises(StoreUnavailableError):
+                call()
 
     def is_back() -> bool:
         try:

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pymysql
@@ -20,8 +22,9 @@ from helpers.servers import _free_port
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
-from jobcard.backends.mysql import MySQLBackend, connection, errors
+from jobcard.backends.mysql import MySQLBackend, checkup, connection, drivers, errors
 from jobcard.backends.mysql.dialect import MYSQL
+from jobcard.backends.mysql.options import read_options
 from jobcard.backends.registry import open_backend
 from jobcard.backends.sql.schema import Schema
 from jobcard.backends.sql.statements import statements
@@ -647,6 +650,16 @@ def test_without_a_driver_the_extra_is_named() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert "ConfigError" in ran.stdout and "jobcard[mysql]" in ran.stdout and "pymysql" in ran.stdout
+
+
+def test_the_drivers_version_is_told_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mysqlclient's module does not say its version, and an engine looks at it before it starts."""
+    told = checkup.driver(read_options("mysql://localhost/test?driver=pymysql", {}))
+    assert told.subject == f"PyMySQL {metadata.version('PyMySQL')}"
+    monkeypatch.setattr(drivers, "mysqldb", ModuleType("MySQLdb"))
+    monkeypatch.setattr(checkup.metadata, "version", {"mysqlclient": "2.2.4"}.__getitem__)
+    told = checkup.driver(read_options("mysql://localhost/test?driver=mysqlclient", {}))
+    assert (told.subject, told.severity) == ("mysqlclient 2.2.4", "ok")
 
 
 # ------------------------------------------------------------------ bounded work

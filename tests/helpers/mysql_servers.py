@@ -13,6 +13,7 @@ from typing import Any
 import pymysql
 
 from helpers.servers import KINDS, _free_port, _wait_until_up
+from helpers.servers.common import freeze
 from jobcard.backends.url import parse
 
 
@@ -60,7 +61,7 @@ class OwnServer:
     def stopped(self) -> Iterator[None]:
         """It hangs: connections are taken and nothing is said."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process)
         try:
             yield
         finally:

@@ -131,6 +131,12 @@ def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
 # ------------------------------------------------------------------ small things
 
 
+def freeze(process: subprocess.Popen[bytes]) -> None:
+    """SIGSTOP to a server of ours; returns when all its threads stand still, which is not at once."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[IO[str]]:
     while True:

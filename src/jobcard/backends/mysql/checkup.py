@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 
 from jobcard.backends.mysql.connection import OLDEST_MARIADB, OLDEST_MYSQL, Connection
 from jobcard.backends.mysql.drivers import chosen
@@ -24,10 +25,11 @@ _HOW = "`set global {}`, and the same in the server's configuration file"
 
 def driver(options: Options) -> Finding:
     """The driver's version."""
-    name, module = chosen(options)
+    name, _ = chosen(options)
     shown, oldest = _OLDEST_DRIVERS[name]
+    # By the package's own record: mysqlclient's module does not say.
     return findings.version(
-        "versions.driver", shown, str(module.__version__), oldest, "pip install --upgrade 'jobcard[mysql]'"
+        "versions.driver", shown, metadata.version(shown), oldest, "pip install --upgrade 'jobcard[mysql]'"
     )
 
 
