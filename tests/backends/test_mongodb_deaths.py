@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, MongoDB, MongoDBStandalone, _free_port, using
-from helpers.servers.common import freeze
+from helpers.servers.common import frozen
 from helpers.waiting import wait_until
 from jobcard.backends.base import Completions, Fate, Filter, Outcome, Want
 from jobcard.backends.mongodb import MongoBackend, loads
@@ -307,15 +307,9 @@ class OwnServer:
         except PyMongoError:
             return False
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
         """It hangs: connections are taken and nothing is said."""
-        assert self._process is not None
-        freeze(self._process)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return frozen(self._process)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -6,14 +6,13 @@ import contextlib
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
 from helpers.servers import KINDS, _free_port, _wait_until_up
-from helpers.servers.common import freeze
+from helpers.servers.common import frozen
 from jobcard.backends.url import parse
 
 
@@ -57,15 +56,9 @@ class OwnServer:
             self._process.wait()
             self._process = None
 
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
+    def stopped(self) -> contextlib.AbstractContextManager[None]:
         """It hangs: connections are taken and nothing is said."""
-        assert self._process is not None
-        freeze(self._process)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return frozen(self._process)
 
     def run(self, statement: str) -> None:
         """Past the store."""

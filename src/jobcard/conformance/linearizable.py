@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobcard.backends.base import Verdict
-from jobcard.conformance.rules import allows, changed, claimed_of, has_lapsed, is_at_work
+from jobcard.conformance.rules import allows, changed, claimed_of, has_lapsed, is_at_work, taken
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.states import Change
 
@@ -76,14 +76,7 @@ def claim(owner: str, lease: int, now: int) -> Step:
     def step(row: JobRow) -> tuple[object, JobRow]:
         if row.state != "waiting" or row.hold is not None:
             return None, row
-        after = row._replace(
-            state="claimed",
-            attempt=row.attempt + 1,
-            claim_token=row.claim_token + 1,
-            claimed_at=now,
-            claimed_by=owner,
-            lease_until=now + lease,
-        )
+        after = taken(row, owner, lease, now)
         return without_ref(claimed_of(after)), after
 
     return step

@@ -59,6 +59,7 @@ from jobcard.conformance.rules import (
     replaced,
     row_of,
     same_content,
+    taken,
 )
 from jobcard.core import findings, rates
 from jobcard.core.clock import Clock
@@ -352,16 +353,7 @@ class ModelBackend:
         return row.state == "waiting" and row.hold is None
 
     def _take(self, row: JobRow, owner: str, lease: int, now: int) -> JobRow:
-        return self._put(
-            row._replace(
-                state="claimed",
-                attempt=row.attempt + 1,
-                claim_token=row.claim_token + 1,
-                claimed_at=now,
-                claimed_by=owner,
-                lease_until=now + lease,
-            )
-        )
+        return self._put(taken(row, owner, lease, now))
 
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
         with self._step() as now:

@@ -145,6 +145,18 @@ def kept_lines(lines: Sequence[LogLine]) -> list[LogLine]:
     return list(lines[first:])
 
 
+def taken(row: JobRow, owner: str, lease: int, now: int) -> JobRow:
+    """A job in line, claimed for `lease` microseconds."""
+    return row._replace(
+        state="claimed",
+        attempt=row.attempt + 1,
+        claim_token=row.claim_token + 1,
+        claimed_at=now,
+        claimed_by=owner,
+        lease_until=now + lease,
+    )
+
+
 def claimed_of(row: JobRow) -> Claimed:
     """What an engine gets of a job at work."""
     given = {name: value for name, value in row._asdict().items() if name in Claimed._fields}

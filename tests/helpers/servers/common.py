@@ -131,10 +131,17 @@ def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
 # ------------------------------------------------------------------ small things
 
 
-def freeze(process: subprocess.Popen[bytes]) -> None:
-    """SIGSTOP to a server of ours; returns when all its threads stand still, which is not at once."""
+@contextlib.contextmanager
+def frozen(process: subprocess.Popen[bytes] | None) -> Iterator[None]:
+    """A server of ours hangs: connections are taken and nothing is said."""
+    assert process is not None
     process.send_signal(signal.SIGSTOP)
+    # Not at once do all its threads stand still.
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
