@@ -17,7 +17,7 @@ _READS = (
     "zscore", "zcount", "zrange", "zrangebyscore", "zrangebylex", "zrevrangebylex", "zlexcount",
 )  # fmt: skip
 _ADDS = ("hset", "hsetnx", "hincrby", "zadd", "zremrangebyscore", "publish")
-_TAKES = ("hdel", "zrem", "sadd", "srem", "unlink")
+_TAKES = ("hdel", "zrem", "zremrangebylex", "sadd", "srem", "unlink")
 _ON_A_CLUSTER = ("cluster|slots",)
 _WAITS = ("wait",)
 

@@ -6,8 +6,7 @@
     {prefix}:due      sorted   by available_at: held by `delay`
     {prefix}:parked   sorted   name, id: held by `parked`
     {prefix}:broken   set      held by `broken`, and unreadable jobs, taken out of every other index
-    {prefix}:held     sorted   owner, id: claimed and running
-    {prefix}:leases   sorted   by lease_until: claimed and running
+    {prefix}:leases   sorted   by lease_until: owner, id; claimed and running
     {prefix}:cancels  hash     owner, id → why: at work and asked to stop
     {prefix}:alive    sorted   by created_at: not ended
     {prefix}:completed, failed, canceled    sorted   by finished_at: ended, without a `keep` of their own
@@ -42,7 +41,6 @@ NAMES = (
     "due",
     "parked",
     "broken",
-    "held",
     "leases",
     "cancels",
     "alive",
@@ -86,7 +84,6 @@ class Keys:
     due: str
     parked: str
     broken: str
-    held: str
     leases: str
     alive: str
     expires: str

@@ -79,7 +79,7 @@ def _few(client: Any, keys: Keys, where: Filter) -> list[str] | None:
     pipe.reset()
     for key, first in sources:
         pipe.zrangebyscore(key, first, "+inf")
-    return sorted({ref.decode() for found in pipe.execute() for ref in found}, reverse=True)
+    return sorted({member[-32:].decode() for found in pipe.execute() for member in found}, reverse=True)
 
 
 def _fits(row: JobRow, where: Filter) -> bool:
@@ -188,7 +188,7 @@ def chart(client: Any, keys: Keys, *, first: int, step: int, buckets: int) -> Se
         for place in range(buckets):
             if number := next(answers):
                 slices[place][state] = slices[place].get(state, 0) + number
-    for row in _readable(client, keys, [ref.decode() for ref in at_work]):
+    for row in _readable(client, keys, [member[-32:].decode() for member in at_work]):
         # Counted among the living at its creation; it belongs where it was claimed or started.
         _move(slices, "waiting", row.created_at, -1, first, step)
         _move(slices, row.state, row.started_at or row.claimed_at or row.created_at, 1, first, step)

@@ -39,6 +39,7 @@ _TRIALS = {
     "ZREVRANGEBYLEX": ("meta", "'+'", "'-'"),
     "ZLEXCOUNT": ("meta", "'-'", "'+'"),
     "ZREMRANGEBYSCORE": ("meta", "1", "0"),
+    "ZREMRANGEBYLEX": ("meta", "'(-'", "'(-'"),
     "SADD": ("meta", "'trial'"),
     "SREM": ("meta", "'trial'"),
     "UNLINK": ("trial",),

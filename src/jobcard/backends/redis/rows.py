@@ -14,6 +14,7 @@ Lua has no integer above 2^53: instants in microseconds and tokens stay far belo
 from __future__ import annotations
 
 import hashlib
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -181,12 +182,11 @@ def _checked(row: JobRow) -> JobRow:
     return row
 
 
-_CLAIMED = tuple(
-    (LIVE.index(name), True) if name in LIVE else (CARD.index(name), False) if name in CARD else (-1, True)
-    for name in Claimed._fields
-)
-
-
+_PARTS = ("id", *LIVE, *CARD)
+_AS_STORED = {"ref": "id", "token": "claim_token"}
+_claimed_of = itemgetter(*(_PARTS.index(_AS_STORED.get(name, name)) for name in Claimed._fields))
+"""The fields of a claim out of those of its job, without a dict in between: this is the hot path."""
+_ID = Claimed._fields.index("id")
 _HEX = tuple(Claimed._fields.index(name) for name in sorted(_IDS))
 _ORDER_OFFSET = Claimed._fields.index("order_offset")
 _CHECKPOINT = Claimed._fields.index("checkpoint")
@@ -196,16 +196,13 @@ _UNLIMITED = (None, None, None, None)
 
 
 def to_claimed(ref: str, live: bytes, card: bytes | None) -> Claimed:
-    """A claim from its two parts: the hot path, so without a dict in between."""
+    """A claim from its two parts."""
     if card is None:
         raise CorruptRecordError(f"a part of job {ref} is missing")
     moving, fixed = _array(ref, live, LIVE), _array(ref, memoryview(card)[DIGEST:], CARD)
     try:
-        values: list[Any] = [
-            ref if place < 0 else moving[place] if in_live else fixed[place] for place, in_live in _CLAIMED
-        ]
-        values[1] = moving[PLACE["claim_token"] - 1]
-        values[3] = bytes.fromhex(ref)
+        values = list(_claimed_of([ref, *moving[: len(LIVE)], *fixed]))
+        values[_ID] = bytes.fromhex(ref)
         for place in _HEX:
             if values[place] is not None:
                 values[place] = bytes.fromhex(values[place])

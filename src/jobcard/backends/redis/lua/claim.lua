@@ -12,6 +12,7 @@ end
 
 local function claim(owner, lease, wants, total, limits)
   local claimed, kept_out, free = {}, 0, false
+  local mine, until_then = owner .. NUL, number(now + lease)
   for _, want in ipairs(wants) do
     local queue, limit, before = want[1], limits[want[1]], #claimed
     local from, to = '[' .. queue .. NUL, '(' .. queue .. '\1'
@@ -21,7 +22,7 @@ local function claim(owner, lease, wants, total, limits)
     while most > 0 and kept_out < KEPT_OUT_AT_ONCE do
       local members = redis.call('ZRANGEBYLEX', K_line, from, to, 'LIMIT', 0, look)
       if #members == 0 then break end
-      local ids, lives, leases, held, last = {}, {}, {}, {}, #members
+      local ids, lives, leases, last = {}, {}, {}, #members
       local keyed_line, keyed_work, keyed_held, keyed_due, due = {}, {}, {}, {}, {}
       for place, member in ipairs(members) do ids[place] = string.sub(member, -32) end
       local texts, cards = redis.call('HMGET', K_live, unpack(ids)), redis.call('HMGET', K_card, unpack(ids))
@@ -44,14 +45,11 @@ local function claim(owner, lease, wants, total, limits)
           if may then
             live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
             live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
-            leases[#leases + 1], leases[#leases + 2] = now + lease, id
-            held[#held + 1], held[#held + 2] = 0, owner .. NUL .. id
-            if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = 0, keyed(key) .. id end
+            leases[#leases + 1], leases[#leases + 2] = until_then, mine .. id
+            if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = '0', keyed(key) .. id end
             if live[CANCEL_REQUESTED] then
-              redis.call('HSET', K_cancels, owner .. NUL .. id, live[CANCEL_REQUESTED])
+              redis.call('HSET', K_cancels, mine .. id, live[CANCEL_REQUESTED])
             end
-            count(queue, 'waiting', -1)
-            count(queue, 'claimed', 1)
             most = most - 1
           elseif again > 0 then
             live[HOLD], live[AVAILABLE_AT] = 'delay', again
@@ -70,12 +68,11 @@ local function claim(owner, lease, wants, total, limits)
           quarantine(id)
         end
       end
-      redis.call('ZREM', K_line, unpack(members, 1, last))
+      if last > 0 then redis.call('ZREMRANGEBYLEX', K_line, '[' .. members[1], '[' .. members[last]) end
       if #lives > 0 then redis.call('HSET', K_live, unpack(lives)) end
-      if #leases > 0 then
-        redis.call('ZADD', K_leases, unpack(leases))
-        redis.call('ZADD', K_held, unpack(held))
-      end
+      if #leases > 0 then redis.call('ZADD', K_leases, unpack(leases)) end
+      count(queue, 'waiting', -#leases / 2)
+      count(queue, 'claimed', #leases / 2)
       if #keyed_line > 0 then redis.call('ZREM', K_keyed_line, unpack(keyed_line)) end
       if #keyed_work > 0 then redis.call('ZADD', K_keyed_work, unpack(keyed_work)) end
       if #keyed_held > 0 then redis.call('ZADD', K_keyed_held, unpack(keyed_held)) end

@@ -16,7 +16,7 @@ local function complete(columns, refusals)
   if #ids == 0 then return end
   local texts = redis.call('HMGET', K_live, unpack(ids))
   local lives, plain, kept, done, members, keyed_members = {}, {}, {}, {}, {}, {}
-  local settled = {}
+  local settled, stamp = {}, number(now)
   for place, id in ipairs(ids) do
     local live = unpack_live(texts[place])
     local token = columns[2][place]
@@ -36,9 +36,9 @@ local function complete(columns, refusals)
       if live[KEEP] then
         live[EXPIRES_AT] = now + live[KEEP]
         redis.call('ZADD', K_expires, live[EXPIRES_AT], id)
-        kept[#kept + 1], kept[#kept + 2] = now, id
+        kept[#kept + 1], kept[#kept + 2] = stamp, id
       else
-        plain[#plain + 1], plain[#plain + 2] = now, id
+        plain[#plain + 1], plain[#plain + 2] = stamp, id
       end
       lives[#lives + 1], lives[#lives + 2] = id, cmsgpack.pack(live)
     else
@@ -47,8 +47,7 @@ local function complete(columns, refusals)
   end
   if #done == 0 then return end
   redis.call('HSET', K_live, unpack(lives))
-  redis.call('ZREM', K_leases, unpack(done))
-  redis.call('ZREM', K_held, unpack(members))
+  redis.call('ZREM', K_leases, unpack(members))
   if #keyed_members > 0 then redis.call('ZREM', K_keyed_work, unpack(keyed_members)) end
   redis.call('ZREM', K_alive, unpack(done))
   if #plain > 0 then redis.call('ZADD', K_completed, unpack(plain)) end

@@ -11,15 +11,18 @@ local function take(id)
     found[#found + 1] = id
   end
 end
-for _, owner in ipairs(input[2]) do
-  local first = '(' .. owner .. NUL .. after
-  if after == '' then first = '[' .. owner .. NUL end
-  for _, member in ipairs(redis.call('ZRANGEBYLEX', K_held, first, '(' .. owner .. '\1', 'LIMIT', 0, input[4])) do
-    take(string.sub(member, -32))
+local owners = {}
+for _, owner in ipairs(input[2]) do owners[owner] = true end
+if next(owners) then
+  -- All that are at work: few beside those that are not, and asked for when an engine is gone.
+  for _, member in ipairs(redis.call('ZRANGE', K_leases, 0, -1)) do
+    if owners[string.sub(member, 1, -34)] then take(string.sub(member, -32)) end
   end
 end
 if input[3] then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', K_leases, '-inf', now)) do take(id) end
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', K_leases, '-inf', number(now))) do
+    take(string.sub(member, -32))
+  end
 end
 table.sort(found)
 local most = {}

@@ -13,6 +13,8 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local NUL = '\0'
+-- As text once: a command would write it out anew wherever it stands, which costs as much as a look into a hash.
+local function number(value) return string.format('%.0f', value) end
 
 -- To be called before anything is written: refuses a store that is not there, and one that has no memory left.
 local function begin()
@@ -106,8 +108,7 @@ local function leave(id, live)
     if second then redis.call('ZREM', second, keyed_member) end
     if live[HOLD] == 'broken' then redis.call('SREM', K_broken, id) end
   elseif is_at_work(state) then
-    redis.call('ZREM', K_leases, id)
-    redis.call('ZREM', K_held, live[CLAIMED_BY] .. NUL .. id)
+    redis.call('ZREM', K_leases, live[CLAIMED_BY] .. NUL .. id)
     if live[LIMIT_KEY] then redis.call('ZREM', K_keyed_work, keyed(live[LIMIT_KEY]) .. id) end
     if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
   else
@@ -132,8 +133,7 @@ local function enter(id, live)
     redis.call('ZADD', K_alive, live[CREATED_AT], id)
     if live[UNIQUE_KEY] then redis.call('HSET', K_unique, live[UNIQUE_KEY], id) end
     if is_at_work(state) then
-      redis.call('ZADD', K_leases, live[LEASE_UNTIL], id)
-      redis.call('ZADD', K_held, 0, live[CLAIMED_BY] .. NUL .. id)
+      redis.call('ZADD', K_leases, live[LEASE_UNTIL], live[CLAIMED_BY] .. NUL .. id)
       if live[LIMIT_KEY] then redis.call('ZADD', K_keyed_work, 0, keyed(live[LIMIT_KEY]) .. id) end
       if live[CANCEL_REQUESTED] then
         redis.call('HSET', K_cancels, live[CLAIMED_BY] .. NUL .. id, live[CANCEL_REQUESTED])

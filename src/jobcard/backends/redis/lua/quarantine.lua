@@ -23,12 +23,23 @@ local function take(id, live)
   enter(id, live)
 end
 
+local leased
+-- Whether a lease goes on, by the index: of an unreadable job nothing else says so.
+local function is_leased(id)
+  if not leased then
+    leased = {}
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', K_leases, '(' .. number(now), '+inf')) do
+      leased[string.sub(member, -32)] = true
+    end
+  end
+  return leased[id]
+end
+
 -- Where not even that can be read: out of every index that may name it.
 local function forget(id)
   redis.call('SADD', K_broken, id)
-  redis.call('ZREM', K_leases, id)
-  for _, member in ipairs(redis.call('ZRANGE', K_held, 0, -1)) do
-    if string.sub(member, -32) == id then redis.call('ZREM', K_held, member) end
+  for _, member in ipairs(redis.call('ZRANGE', K_leases, 0, -1)) do
+    if string.sub(member, -32) == id then redis.call('ZREM', K_leases, member) end
   end
 end
 
@@ -40,7 +51,7 @@ local function count_at_work_anew()
     local queue, state = string.match(counts[place], '^(.*)%z(.*)$')
     if is_at_work(state) then count(queue, state, -counts[place + 1]) end
   end
-  for _, member in ipairs(redis.call('ZRANGE', K_held, 0, -1)) do
+  for _, member in ipairs(redis.call('ZRANGE', K_leases, 0, -1)) do
     local live = read_live(string.sub(member, -32))
     if live and is_at_work(live[STATE]) then count(live[QUEUE], live[STATE], 1) end
   end
@@ -49,8 +60,7 @@ end
 local forgotten = false
 for _, id in ipairs(input[2]) do
   local live = read_live(id)
-  local lease = tonumber(redis.call('ZSCORE', K_leases, id) or 0)
-  if not only_lapsed or lease <= now then
+  if not only_lapsed or not is_leased(id) then
     if is_held(live) then
       take(id, live)
       taken = taken + 1

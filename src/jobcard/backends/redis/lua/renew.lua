@@ -13,7 +13,7 @@ for place, id in ipairs(input[4]) do
     and live[LEASE_UNTIL] > now then
     live[LEASE_UNTIL] = now + input[3]
     write_live(id, live)
-    redis.call('ZADD', K_leases, live[LEASE_UNTIL], id)
+    redis.call('ZADD', K_leases, live[LEASE_UNTIL], live[CLAIMED_BY] .. NUL .. id)
   else
     gone[#gone + 1] = id
   end
