@@ -30,6 +30,8 @@ class MongoDB(Server):
             self._program(), "--dbpath", str(folder / "data"), "--port", str(port), "--bind_ip", "127.0.0.1",
             "--nounixsocket", "--wiredTigerCacheSizeGB", str(self.cache_gigabytes), *of_a_set,
             "--setParameter", "diagnosticDataCollectionEnabled=false",
+            # What a test drops is else kept for five minutes, with its files open, until there are too many of them.
+            "--setParameter", "minSnapshotHistoryWindowInSeconds=0",
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0",
         ]  # fmt: skip
 
