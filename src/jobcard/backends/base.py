@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from jobcard.core.findings import Finding
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import QueueLimit, Use
 from jobcard.core.states import Change
 
@@ -239,9 +239,11 @@ class RecordKind(StrEnum):
     ENGINE = "engine"
     ORDER = "order"
     """What an operator told an engine, by the engine's id."""
+    MOVE = "move"
+    """That jobs are on their way from or into this store, and how far they are."""
 
 
-SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE, RecordKind.ORDER})
+SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE, RecordKind.ORDER, RecordKind.MOVE})
 """Writing one of these raises `Exchanged.settings`, so that running engines read them again."""
 
 
@@ -270,6 +272,8 @@ class Facts:
     now: int
     problems: Sequence[str] = ()
     """Those findings of `examine` that weaken durability, in words."""
+    seal: str | None = None
+    """The word it was sealed with; None: it is in use."""
 
 
 class Tally(NamedTuple):
@@ -503,6 +507,53 @@ class Backend(Protocol):
 
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
+        ...
+
+    # -- moving
+
+    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+        """Write up to 1,000 jobs as they are, each in place of the one with its id; the ids of those not written.
+
+        Row, tries and log lines become exactly these, token and version included; what was there of the job is gone.
+        All or nothing but for those not written: a living job whose unique key another living job has, here or among
+        `jobs`. Once keys are not looked at: they are records of their own. Queues unknown so far get a record; nobody
+        is woken. Whoever puts sees to it that no engine is at work on these jobs.
+        """
+        ...
+
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id, above `after`; also of one that cannot be read, with version -1.
+
+        Every change of a job but a renewal raises its version, so who knows the version knows whether it has changed.
+        Fewer than `limit`: that was the end.
+        """
+        ...
+
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key, above `after`. Fewer than `limit`: that was the end."""
+        ...
+
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write up to 1,000 once keys as they are, in place of those that are there."""
+        ...
+
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete up to 1,000 jobs in whatever state they are, and all that belongs to them; how many were there.
+
+        Their once keys stay. For whoever puts jobs, to take back what has gone from where they come from.
+        """
+        ...
+
+    def seal(self, word: str | None) -> None:
+        """Close this store to every writer, or with None open it again.
+
+        A barrier that the store itself keeps up, also against code that knows nothing of it: when this returns, every
+        transaction that was open has ended and each later write of jobs, tries, lines, once keys and records by anyone
+        raises `StoreMovedError` and changes nothing: `enqueue`, `exchange` (whatever it brings or wants), `renew`,
+        changes by operators, `prune`, `put`, records. Reading goes on. `Facts.seal` is the word. Sealing a sealed store
+        changes the word; migrations, `truncate` and `seal` itself are not stopped. It waits for writers that are open,
+        for as long as the store's patience; then `StoreUnavailableError`, and nothing is sealed.
+        """
         ...
 
     # -- itself

@@ -190,6 +190,22 @@ LINES_TEXT = 64 << 10
 """Of a job's log lines the last 1,000 are kept, and no more characters than this (a store may keep somewhat more)."""
 
 
+class WholeJob(NamedTuple):
+    """Everything a store keeps about one job: what is copied, backed up and restored. Both lists oldest first."""
+
+    row: JobRow
+    attempts: Sequence[Attempt]
+    lines: Sequence[LogLine]
+
+
+class OnceKey(NamedTuple):
+    """A once key in force: no job but this one gets it until `until`, whatever became of that one."""
+
+    key: str
+    job_id: bytes
+    until: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a job says it is. value: 0..1. text: its own words. at: when it said so."""
