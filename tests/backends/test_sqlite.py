@@ -275,7 +275,7 @@ class TestRows:
 
     def test_a_sealed_store_takes_no_jobs(self, store: SQLiteBackend) -> None:
         """After the seal is set no job slips in, and nothing of the call is stored."""
-        raw(store, "update jobcard_meta set value = 'elsewhere' where key = 'seal'")
+        store.seal("elsewhere")
         with pytest.raises(StoreMovedError):
             factory.enqueue(store, queue="new")
         assert store.tally().counts["waiting"] == 0
@@ -304,13 +304,16 @@ class TestRows:
         store.close()
 
     def test_nothing_follows_in_a_sealed_store(self, store: SQLiteBackend) -> None:
-        """Follow-ups would be lost with it: an exchange that brings some stores nothing; any other goes on."""
+        """An exchange stores nothing of what it brings, with follow-ups or without; opened again, all goes on."""
         claims = [factory.claimed_job(store) for _ in range(2)]
-        raw(store, "update jobcard_meta set value = 'elsewhere' where key = 'seal'")
+        store.seal("elsewhere")
         brings = Outcome(claims[0].ref, claims[0].token, states.complete("1"), [factory.new_job()])
         with pytest.raises(StoreMovedError):
             store.exchange("engine", completions=factory.completions_of(claims[1:]), outcomes=[brings])
+        with pytest.raises(StoreMovedError):
+            factory.complete(store, claims)
         assert (store.tally().counts["waiting"], store.tally().counts["claimed"]) == (0, 2)
+        store.seal(None)
         assert factory.complete(store, claims) == []
 
     @pytest.mark.parametrize("library", LIBRARIES)

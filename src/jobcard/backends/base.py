@@ -511,7 +511,7 @@ class Backend(Protocol):
 
     # -- moving
 
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write up to 1,000 jobs as they are, each in place of the one with its id; the ids of those not written.
 
         Row, tries and log lines become exactly these, token and version included; what was there of the job is gone.
