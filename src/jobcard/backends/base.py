@@ -49,6 +49,8 @@ class Capabilities:
     """Engines on several machines may use it."""
     survives_process: bool = True
     """False: the jobs live in this process's memory only, so no other process may run them."""
+    readonly: bool = False
+    """Opened to look only: every verb that may write is a `ConfigError`."""
 
 
 # ------------------------------------------------------------------ enqueue

@@ -50,7 +50,7 @@ from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weakn
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change, JobState
-from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError, StoreMovedError
+from jobcard.errors import DuplicateJobError, SchemaVersionError, StoreMovedError
 
 _TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
 
@@ -93,6 +93,7 @@ class SQLiteBackend:
             one_commit_exchange=True,
             shared_by_hosts=False,
             survives_process=not in_memory,
+            readonly=self._options.readonly,
         )
 
     def __repr__(self) -> str:
@@ -191,7 +192,7 @@ class SQLiteBackend:
         with self._writer.use(first=True) as connection:
             looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
             found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
-        if broken and not self._options.readonly:
+        if broken:
             # Of a sealed store it can still be looked up, and nothing more.
             with suppress(StoreMovedError), self._change(first=True) as connection:
                 now = self._clock.now()
@@ -201,7 +202,6 @@ class SQLiteBackend:
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        self._refuse_readonly()
         number = 0
         after: str | None = ""
         while number < limit and after is not None:
@@ -519,7 +519,6 @@ class SQLiteBackend:
 
     @contextmanager
     def _write(self, *, first: bool = False) -> Iterator[Connection]:
-        self._refuse_readonly()
         with self._writer.use(first=first) as connection:
             yield connection
 
@@ -534,7 +533,6 @@ class SQLiteBackend:
     @contextmanager
     def _rebuild(self) -> Iterator[Connection]:
         """A connection for the schema, patient even where an engine wants quick answers."""
-        self._refuse_readonly()
         if self._memory_name:
             with self._writer.use(create=True) as connection:
                 yield connection
@@ -545,10 +543,6 @@ class SQLiteBackend:
                 yield connection
         finally:
             pool.close()
-
-    def _refuse_readonly(self) -> None:
-        if self._options.readonly:
-            raise ConfigError(f"the SQLite file {self._path!r} is open with readonly=1: nothing can be changed")
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
