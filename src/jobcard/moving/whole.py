@@ -28,7 +28,7 @@ EVERY = Filter()
 
 def newest_first(store: Backend, where: Filter = EVERY) -> Iterator[list[WholeJob]]:
     """All jobs that fit, page by page; what cannot be read is left out, and a page may be empty."""
-    size = _first_size()
+    size = first_size()
     page = store.list(where, limit=size)
     while True:
         yield with_history(store, page.rows)
@@ -78,7 +78,8 @@ def _by_job(found: Sequence[Any]) -> dict[bytes, list[Any]]:
     return sorted_out
 
 
-def _first_size() -> int:
+def first_size() -> int:
+    """How many jobs to read at first."""
     return PAGE // 10  # nothing is known yet of how large jobs are
 
 
