@@ -75,8 +75,8 @@ ROOMS = {
         "engine workers backends.base backends.registry backends.ready backends.url core errors version", "msgspec"
     ),
     "client": room(
-        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
-        " version"
+        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core "
+        "errors version"
     ),
     "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
@@ -84,8 +84,8 @@ ROOMS = {
     "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
-        "client moving engine engine.keeper workers backends.base backends.registry backends.roles backends.url core errors "
-        "version",
+        "client moving engine engine.keeper workers backends.base backends.registry backends.roles backends.url core "
+        "errors version",
         "click rich",
     ),
 }
