@@ -151,7 +151,7 @@ def test_killed_in_each_step(two: Two, lab: MovingLab, seed: int) -> None:
         deaths.append((step, calls))
         if step in ("mark", "settings", "passes"):
             moving.feed(BETWEEN)
-    code, said = moving.run("none", 0)
+    code, _ = moving.run("none", 0)
     assert code == 0
     moving.feed(BETWEEN)
     with closing(open_backend(two.target.url)) as target, closing(open_backend(two.source.url)) as source:
