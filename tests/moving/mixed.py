@@ -27,7 +27,7 @@ PAIRS = [
     pytest.param(pair, id="-".join(pair), marks=[] if pair == ("sqlite", "sqlite") else [pytest.mark.slow])
     for pair in [("sqlite", "sqlite"), *permutations(KINDS, 2)]
 ]
-APPS = Path(__file__).with_name("apps")
+APPS = Path(__file__).resolve().parents[1] / "checker" / "apps"
 
 _ids = IdSource()
 
@@ -45,7 +45,7 @@ class Two:
         return ["copy", "--from", self.source.url, "--to", self.target.url]
 
     def mover(self, step: str, calls: int, *more: str) -> list[str]:
-        """A copy that is killed, as a command line; see `apps/mover.py`."""
+        """A copy that is killed, as a command line; see `checker/apps/mover.py`."""
         return [sys.executable, "-m", "mover", self.source.url, self.target.url, step, str(calls), *more]
 
     def killed_after(self, step: str, calls: int) -> int:
@@ -54,7 +54,7 @@ class Two:
 
 
 def environment() -> dict[str, str]:
-    """For processes of `apps`."""
+    """For such a process."""
     return {**os.environ, "PYTHONPATH": str(APPS)}
 
 
