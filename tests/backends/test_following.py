@@ -8,20 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.stores import in_fork
+from helpers.stores import in_fork, raw
 from helpers.waiting import wait_until
 from jobcard.backends import following as module
 from jobcard.backends.asynchronous import VERBS
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Waker, Want
 from jobcard.backends.following import FollowingBackend, following
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import BackendSuite, Harness, factory
-from jobcard.conformance.model import ModelBackend, ModelStore, open_model, spoil_in_model
+from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance import BackendSuite, Crowd, Harness, factory
+from jobcard.conformance.drawing import SHORT
+from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core import move, states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed, Ref
@@ -133,21 +136,35 @@ def state_of(backend: Backend, claim: Claimed) -> str:
     return factory.row_of(backend, claim.id).state
 
 
+def spoil(store: Backend, job_id: bytes) -> None:
+    """Arguments that are no text."""
+    assert isinstance(store, SQLiteBackend)
+    raw(store, "update jobcard_jobs set args = cast(x'22ff22' as text) where id = ?", job_id)
+
+
 # ------------------------------------------------------------------ while nothing moves
 
 
 class TestFollowing(BackendSuite):
     """As long as nothing moves, whoever could follow is a store like any other: the public suite says so."""
 
+    histories = SHORT
+    crowd = Crowd(histories=3)
+
     @pytest.fixture
-    def harness(self) -> Iterator[Harness]:
-        harness = Harness(lambda clock: open_model(ModelStore(clock)), through=self._may_follow, spoil=spoil_in_model)
+    def harness(self, tmp_path: Path) -> Iterator[Harness]:
+        numbers = count()
+
+        def new_store(clock: FrozenClock) -> Callable[[], Backend]:
+            path = tmp_path / f"{next(numbers)}.db"
+            return lambda: SQLiteBackend(path, clock=clock, synchronous="normal")
+
+        def may_follow(backend: Backend) -> Backend:
+            return following(backend, SQLiteBackend(tmp_path / "target.db"))
+
+        harness = Harness(new_store, through=may_follow, spoil=spoil)
         yield harness
         harness.close()
-
-    @staticmethod
-    def _may_follow(backend: Backend) -> Backend:
-        return following(backend, ModelBackend(ModelStore(FrozenClock())))
 
 
 class TestWhatTwoStoresCan:
