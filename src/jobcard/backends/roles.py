@@ -24,9 +24,9 @@ _VERBS = {
     Role.PRODUCER: ("enqueue",),
     Role.VIEWER: (
         "check_schema", "get", "attempts", "log_lines", "ended", "list", "count", "count_over_time", "tally",
-        "usage", "read_records", "facts",
+        "usage", "read_records", "versions", "once_keys", "facts",
     ),
-    Role.MIGRATION: ("migrate", "rollback"),
+    Role.MIGRATION: ("migrate", "rollback", "seal"),
 }  # fmt: skip
 
 
