@@ -503,6 +503,7 @@ def waiting_for(connect: Connect, store: PostgresBackend, name: str, many: int =
         return bool(number == many)
 
     wait_until(waiters, f"{many} that wait for {name}")
+    look.close()
 
 
 def write_to(connection: psycopg.Connection[Any], store: PostgresBackend, name: str) -> None:
@@ -617,9 +618,14 @@ class TestWriters:
         impatient.seal(None)
         factory.enqueue(store)
         assert barred(store) == set() and not nothing_is_left(store)
+        write_to(writer := connect(), store, "starts")
+        with pytest.raises(StoreUnavailableError):
+            beside(opened, store, patience=0.3).seal("elsewhere")
+        assert (store.facts().seal, barred(store)) == (None, set())
+        writer.rollback()
         reader.rollback()
         impatient.seal("elsewhere")
-        assert is_closed(store)
+        assert is_closed(store) and barred(store) == {*BARRED}
         impatient.seal(None)
         assert nothing_is_left(store)
 

@@ -61,14 +61,16 @@ class Barrier:
 
     def _lower(self) -> None:
         until = time.monotonic() + self._patience
-        barred = {place for (place,) in self._connection.execute(self._sql["barred"], {"tables": self._tables()})}
+        names = Texts(f"{self._qualified}{table}" for table in BARRED)
+        raised = dict(self._connection.execute(self._sql["barred"], {"tables": names}))
         for place, table in reversed([*enumerate(BARRED, 1)]):
-            steps = [self._step("lower_barrier", table)] if place in barred else []
+            # Only where it is raised nobody can be writing, who would have to be waited for.
+            steps = [self._step("lower_barrier", table)] if raised.get(place) else []
             if table == "jobs":
                 steps.append(self._say(None))
             if steps:
                 self._commit(table, steps, until)
-        if barred:
+        if raised:
             # It is open by now. What cannot be cleaned away at once costs nobody anything.
             with contextlib.suppress(StoreError):
                 self._at_most(_MOMENT, [self._step("clear_barrier", "")])
@@ -106,9 +108,6 @@ class Barrier:
 
     def _say(self, word: str | None) -> Step:
         return Step(self._sql["set_seal"], {"word": word}, prepare=False)
-
-    def _tables(self) -> Texts:
-        return Texts(f"{self._qualified}{name}" for name in BARRED)
 
 
 def _in_words(process: int | None, user: str | None, application: str | None, seconds: int | None) -> str:
