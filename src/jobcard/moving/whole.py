@@ -28,7 +28,7 @@ EVERY = Filter()
 
 def newest_first(store: Backend, where: Filter = EVERY) -> Iterator[list[WholeJob]]:
     """All jobs that fit, page by page; what cannot be read is left out, and a page may be empty."""
-    size = _first_size()
+    size = first_size()
     page = store.list(where, limit=size)
     while True:
         yield with_history(store, page.rows)
@@ -78,14 +78,20 @@ def _by_job(found: Sequence[Any]) -> dict[bytes, list[Any]]:
     return sorted_out
 
 
-def _first_size() -> int:
+def first_size() -> int:
+    """How many jobs to read at first."""
     return PAGE // 10  # nothing is known yet of how large jobs are
 
 
 def next_size(size: int, rows: Sequence[JobRow]) -> int:
     """How many jobs to read next, after a page of this size had these rows."""
-    text = sum(len(row.args) + len(row.kwargs) + len(row.result or "") + len(row.checkpoint or "") for row in rows)
+    text = sum(map(text_of, rows))
     return max(1, min(PAGE, 10 * size, PAGE_TEXT * max(1, len(rows)) // max(1, text)))
+
+
+def text_of(row: JobRow) -> int:
+    """How much there is of a job: the characters of what may be long."""
+    return len(row.args) + len(row.kwargs) + len(row.result or "") + len(row.checkpoint or "")
 
 
 def once_keys(store: Backend) -> Iterator[Sequence[OnceKey]]:
