@@ -77,6 +77,8 @@ class Commands(click.Group):
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
+        "backup": "jobcard.cli.backup:backup",
+        "restore": "jobcard.cli.backup:restore",
         "grants": "jobcard.cli.grants:grants",
         "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",

@@ -162,9 +162,9 @@ def restore(store: Backend, path: Path, *, merge: bool = False, tell: Tell = _un
         return _restore_jobs(store, file, tell)
 
 
-def check(path: Path) -> tuple[Header, EndLine]:
+def check(path: Any) -> tuple[Header, EndLine]:
     """Read a backup whole; what it says of itself. `BackupError` when it is damaged."""
-    with Reader(path) as file:
+    with Reader(path_from(path)) as file:
         return file.check()
 
 
