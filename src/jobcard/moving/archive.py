@@ -257,13 +257,17 @@ class Reader:
 
     def _lines(self) -> Iterator[bytes]:
         """The lines as they were before compression; behind the last one the checksum has been compared."""
-        rest = b""
+        begun: list[bytes] = []  # of a line whose end is not there yet
         for plain in self._plain():
-            *whole, rest = (rest + plain).split(b"\n")
-            if len(rest) >= MAX_LINE:
+            first, *others = plain.split(b"\n")
+            begun.append(first)
+            if sum(map(len, begun)) >= MAX_LINE:
                 raise self._damaged("a line is too long")
-            yield from whole
-        if rest:
+            if others:
+                yield b"".join(begun)
+                yield from others[:-1]
+                begun = others[-1:]
+        if any(begun):
             raise self._damaged("its last line has no end")
 
     def _plain(self) -> Iterator[bytes]:
