@@ -70,8 +70,10 @@ ROOMS = {
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
     "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
     "engine.notify": room(),
-    # From one store into another, or into a file: it knows whole jobs, and no driver.
-    "moving": room("engine backends.base backends.registry core errors version", "msgspec"),
+    # From one store into another, and into files.
+    "moving": room(
+        "engine workers backends.base backends.registry backends.ready backends.url core errors version", "msgspec"
+    ),
     "client": room(
         "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core "
         "errors version"
