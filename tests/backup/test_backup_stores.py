@@ -138,9 +138,8 @@ class TestMerge:
             lambda store: factory.enqueue(store),
             lambda store: store.put_once_keys([OnceKey("k", factory.new_id(), FAR * 10)]),
             lambda store: store.write_record(RecordKind.SCHEDULE, "nightly", "{}"),
-            lambda store: store.write_record(RecordKind.QUEUE, "mail", "{}"),
         ],
-        ids=["a job", "a once key", "a schedule", "a queue"],
+        ids=["a job", "a once key", "a schedule"],
     )
     def test_a_store_that_has_something_is_refused(
         self, bring: Callable[[Backend], object], full: SQLiteBackend, empty: SQLiteBackend, backup_file: Path
@@ -153,6 +152,13 @@ class TestMerge:
         assert everything(empty) == before
         restore(empty, backup_file, merge=True)
         assert set(everything(empty)["jobs"]) >= set(everything(full)["jobs"])
+
+    def test_an_empty_store_takes_over_the_queues(self, empty: SQLiteBackend, backup_file: Path) -> None:
+        """Queues that an engine has made at its start are no reason to refuse; they become those of the backup."""
+        empty.write_record(RecordKind.QUEUE, "mail", '{"concurrency":1}')
+        restore(empty, backup_file)
+        found = {record.key: record.value for record in empty.read_records(RecordKind.QUEUE)}
+        assert found["mail"] == '{"concurrency":3,"paused":true}'
 
     def test_what_is_there_stays(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """A job that has gone on since, a changed queue, a key taken anew: the backup changes none of them."""

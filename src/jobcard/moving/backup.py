@@ -19,7 +19,8 @@ from jobcard.errors import ConfigError
 from jobcard.moving.archive import VERSION, EndLine, Header, OnceLine, Reader, RecordLine, Writer, is_backup
 from jobcard.moving.fresh_file import fresh_file
 from jobcard.moving.oldest_first import OldestFirst
-from jobcard.moving.whole import PAGE, PAGE_TEXT, RECORDS, PlainJob, from_plain, once_keys, records, text_of, to_plain
+from jobcard.moving.stores import is_empty
+from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, records, text_of, to_plain
 from jobcard.version import VERSION as MADE_BY
 
 _log = logging.getLogger("jobcard.moving")
@@ -158,7 +159,7 @@ def restore(store: Backend, path: Path, *, merge: bool = False, tell: Tell = _un
         file.check()
         if not merge:
             _refuse_unless_empty(store)
-        _restore_settings(store, file)
+        _restore_settings(store, file, merge=merge)
         return _restore_jobs(store, file, tell)
 
 
@@ -169,18 +170,14 @@ def check(path: Any) -> tuple[Header, EndLine]:
 
 
 def _refuse_unless_empty(store: Backend) -> None:
-    found = "jobs" if store.versions(after=None, limit=1) else "once keys" if next(once_keys(store), None) else None
-    found = found or next((f"a {kind}" for kind in RECORDS if store.read_records(kind)), None)
-    if found is not None:
-        raise ConfigError(f"the store is not empty, it has {found}: say merge to leave what it has and add the rest")
+    if not is_empty(store) or next(once_keys(store), None):
+        raise ConfigError("the store is not empty, it has jobs, schedules or keys: say merge to leave them as they are")
 
 
-def _restore_settings(store: Backend, file: Reader) -> None:
-    present = {kind: {record.key for record in store.read_records(kind)} for kind in RECORDS}
+def _restore_settings(store: Backend, file: Reader, *, merge: bool) -> None:
     for line in file:
-        if isinstance(line, RecordLine) and line.key not in present[RecordKind(line.kind)]:
-            # Only if it is absent: it may have come into being just now.
-            store.write_record(RecordKind(line.kind), line.key, line.value, expect=0)
+        if isinstance(line, RecordLine):
+            store.write_record(RecordKind(line.kind), line.key, line.value, expect=0 if merge else None)
     # Before the jobs: whoever enqueues while they come must find the keys taken.
     taken = {key.key for page in once_keys(store) for key in page}
     new = (line.whole() for line in file if isinstance(line, OnceLine) and line.key not in taken)

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from jobcard.backends.base import Backend
 from jobcard.core.job import JobRow, WholeJob
+from jobcard.moving.pages import UNREADABLE
 from jobcard.moving.whole import PAGE, first_size, next_size, read
 
-UNREADABLE = -1
-"""The version of a job that cannot be read."""
 _MOMENT = 6  # bytes of an id
 _LAST_LOOKS = 100
 """So often the newest jobs are looked at, while they end as fast as they come."""
