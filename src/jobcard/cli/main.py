@@ -79,6 +79,8 @@ class Commands(click.Group):
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
         "copy": "jobcard.cli.copy:copy",
+        "backup": "jobcard.cli.backup:backup",
+        "restore": "jobcard.cli.backup:restore",
         "grants": "jobcard.cli.grants:grants",
         "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",

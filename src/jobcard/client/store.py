@@ -123,6 +123,11 @@ class Connection:
         """Lends the store to one thread whatever its schema and its settings, to be looked over."""
         return _Alone(self)
 
+    def direct(self) -> AbstractContextManager[Backend]:
+        """Lends the store itself inside a job too, where its engine stands in between else: for very much data."""
+        inside = context.inside_worker
+        return self if inside is None or inside.backend is None else _Alone(self)
+
     def _open(self) -> Backend:
         if self._closed:
             raise ConfigError("this Jobcard is closed")
@@ -177,7 +182,7 @@ class Connection:
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             applied = backend.migrate()
             self._ready = backend
@@ -185,14 +190,14 @@ class Connection:
 
     def rollback(self) -> int | None:
         """Take the newest migration back; its version, None when there is none."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             self._ready = None
             return backend.rollback()
 
     def truncate(self) -> None:
         """Delete every job, queue and record."""
-        _refuse_in_job("the store cannot be emptied")
+        refuse_in_job("the store cannot be emptied")
         with self as store:
             store.truncate()
 
@@ -244,7 +249,8 @@ class _Alone:
         _leave()
 
 
-def _refuse_in_job(what: str) -> None:
+def refuse_in_job(what: str) -> None:
+    """`ConfigError` inside a job. what: what cannot be done there."""
     if context.inside_worker is not None:
         raise ConfigError(f"{what} from inside a job: do it in a process of its own")
 
