@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobcard.backends.base import Backend
+from jobcard.backends.ready import refuse_to_look_only
 from jobcard.core import context
 from jobcard.errors import ConfigError
 
@@ -130,6 +131,7 @@ class Started:
                     "this store lives in this process's memory only, and an engine is another process: use "
                     "jobs.running(in_process=True)"
                 )
+            refuse_to_look_only(store)
             return store.facts().identity
 
     def _is_ready(self, keeper: int) -> bool:

@@ -43,6 +43,7 @@ class JobcardOptions(TypedDict, total=False):
     keep_failed: float | timedelta
     migrate: bool
     strict_durability: bool
+    readonly: bool
 
 
 _ids = IdSource()  # one for the process, so that ids rise whichever client makes them
@@ -141,9 +142,12 @@ class Connection:
 
         if self._backend is None:
             settings = self.settings
-            self._backend = open_backend(
+            backend = open_backend(
                 settings.url, settings.config, backend=self.own_backend, moving_to=settings.moving_to
             )
+            if self._given.get("readonly") and not backend.capabilities.readonly:
+                raise ConfigError("readonly=True: this store was made without it, and the client cannot add it")
+            self._backend = backend
         return self._backend
 
     def lend_instead(self, backend: Backend) -> Callable[[], None]:
@@ -273,9 +277,12 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
     for name, kind in (("queues", Queue), ("imports", str)):
         if name in given:
             plain[name] = _all_of(given[name], kind, name)
-    for name in ("migrate", "strict_durability"):
+    for name in ("migrate", "strict_durability", "readonly"):
         if not isinstance(given.get(name, False), bool):
             raise ConfigError(f"{name} must be True or False, not {type(given[name]).__name__}")
+    if plain.pop("readonly", False):
+        # Every store has this option, so it has a name here as well.
+        plain["config"] = {**(plain.get("config") or {}), "readonly": True}
     return plain
 
 

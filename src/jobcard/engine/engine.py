@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobcard.backends.base import Backend
-from jobcard.backends.ready import make_ready, warn_of_open_door
+from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.backends.registry import open_backend
 from jobcard.core import schedule
 from jobcard.core.queue import Queue, queue_from_plain
@@ -155,6 +155,7 @@ class Engine:
         try:
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
+            refuse_to_look_only(backend)
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))

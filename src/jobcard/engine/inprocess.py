@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, Want
-from jobcard.backends.ready import make_ready, warn_of_open_door
+from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.core import context
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
@@ -107,6 +107,7 @@ class InProcessEngine:
     def _prepare(self) -> None:
         settings = self._settings
         try:
+            refuse_to_look_only(self._backend)
             make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(self._backend, list(declared.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -78,6 +79,7 @@ class MongoBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
+        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
         self._shown = mask(url)
         self._connections = Connections(parsed, self._options, clock)
         self._sweeper = loads.Sweeper()
