@@ -2,7 +2,7 @@
 
     target   mark ─► settings ─► passes ─► seal ─► rest ─► latest ─► verify ─► open ─► opened
              └───── may be given up ──────┘└───── may be taken back ───────────────┘└─ the jobs live here now
-    source   "source", for as long as it is one; once it is sealed, its seal says so too
+    source   mark, for as long as it is one; once it is sealed, its seal names the move too
 
 The target's record alone says how far a move is: the source cannot be written once it is sealed. Until it says
 `opened`, whoever would run jobs of the target waits; a plain copy closes its target in the same way while it lasts.
@@ -18,8 +18,12 @@ from typing import Any
 
 from jobcard.errors import CorruptRecordError
 
-KEY = "move"
-"""The key of the one record of its kind that a store has."""
+KEY = "target"
+"""The key of the record by which the target of a live move says how far that is."""
+SOURCE_KEY = "source"
+"""… of the one by which its source says that it is one."""
+COPY_KEY = "copy"
+"""… of the one that closes the target of a plain copy while it lasts."""
 
 _SEALED = "moved:"
 
@@ -46,6 +50,7 @@ class Phase(StrEnum):
     """How far a move is, by the step that is under way; of a plain copy there is only `copy`."""
 
     COPY = "copy"
+    MARK = "mark"
     SETTINGS = "settings"
     PASSES = "passes"
     SEAL = "seal"
@@ -59,7 +64,7 @@ class Phase(StrEnum):
     """It is being given up: what the target was given is deleted."""
 
 
-BEFORE_THE_SEAL = frozenset({Phase.SETTINGS, Phase.PASSES})
+BEFORE_THE_SEAL = frozenset({Phase.MARK, Phase.SETTINGS, Phase.PASSES})
 """Where a live move may be given up: the source has never stopped to be the one."""
 SEALED = frozenset({Phase.SEAL, Phase.REST, Phase.LATEST, Phase.VERIFY, Phase.OPEN})
 """Where it may be taken back: the source may be sealed, and nobody has worked in the target."""
@@ -69,8 +74,8 @@ SEALED = frozenset({Phase.SEAL, Phase.REST, Phase.LATEST, Phase.VERIFY, Phase.OP
 class Move:
     """One move, as one of its two stores has it.
 
-    other: the identity of the other store; an address is never kept. host, pid, runner: who is at it, the last of them
-    another text for each process. beat: rises with each sign of life, so that no two records are the same.
+    other: the identity of the other store; an address is never kept. host, process: who is at it, "PID-STARTTIME".
+    beat: rises with each sign of life, so that no two texts of one process are the same.
     """
 
     id: str
@@ -79,9 +84,15 @@ class Move:
     phase: Phase
     other: str
     host: str = ""
-    pid: int = 0
-    runner: str = ""
+    process: str = ""
     beat: int = 0
+
+    @property
+    def key(self) -> str:
+        """The key of its record."""
+        if self.role is Role.SOURCE:
+            return SOURCE_KEY
+        return KEY if self.kind is Kind.LIVE else COPY_KEY
 
     @property
     def closes(self) -> bool:
@@ -129,7 +140,7 @@ def closes(text: str) -> bool:
 
 
 def has_arrived(text: str | None, seal: str | None) -> bool:
-    """Whether what a sealed store had lives in the store with this record (None: it has none), which is open.
+    """Whether what a sealed store had lives in the store with this record (None: no `KEY` is there), which is open.
 
     seal: the word of the sealed store. A store that the move did not lead to is never taken for the target.
     """

@@ -39,6 +39,7 @@ from jobcard.workers.pool import Pool
 log = logging.getLogger("jobcard.engine")
 
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
+CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 FIRST_WORKER = 0
 GOODBYE_SECONDS = 0.5
 
@@ -87,6 +88,8 @@ class Engine:
                 return exits.OK
             self._settings = self._settle_settings(hello["settings"])
             backend = self._open_store(self._settings, hello.get("schedules", ()))
+            if backend is None:
+                return exits.OK
         except Fatal as error:
             self.tell_keeper(fatal=str(error), code=error.code)
             return error.code
@@ -145,7 +148,8 @@ class Engine:
         except ConfigError as error:
             raise Fatal(exits.USAGE, str(error)) from error
 
-    def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend:
+    def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend | None:
+        """The store, ready for this engine; None: told to stop while it waited for that."""
         try:
             backend = open_backend(
                 settings.url or "", settings.config, moving_to=settings.moving_to, patience=BUSY_SECONDS
@@ -157,6 +161,8 @@ class Engine:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
             refuse_to_look_only(backend)
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
+            if not routines.wait_until_open(backend, self._rest):
+                return None
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
             declare_schedules(backend, [schedule.from_text(name, text) for name, text in schedules])
@@ -203,6 +209,12 @@ class Engine:
         )
 
     # -------------------------------------------------------------- hearing
+
+    def _rest(self) -> bool:
+        """Hear what there is to hear for a moment; False: told to stop."""
+        self._select(CLOSED_SECONDS)
+        self.tell_keeper(alive=True)
+        return not (self._signals or self._keeper_gone)
 
     def _select(self, timeout: float | None) -> None:
         for key, _events in self._selector.select(timeout):

@@ -34,6 +34,7 @@ from jobcard.workers.threads_pool import ThreadsPool
 log = logging.getLogger("jobcard.engine")
 
 START_SECONDS = 60.0
+CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 
 
 class InProcessEngine:
@@ -109,6 +110,7 @@ class InProcessEngine:
         try:
             refuse_to_look_only(self._backend)
             make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
+            routines.wait_until_open(self._backend, _rest)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(self._backend, list(declared.values()))
             declare_schedules(self._backend, self._app.parts.schedules.declared)
@@ -237,3 +239,8 @@ class _Watched:
         if not answer.claimed:
             self._heard(want.total > 0 and answer.next_due != 0)
         return answer
+
+
+def _rest() -> bool:
+    time.sleep(CLOSED_SECONDS)
+    return True
