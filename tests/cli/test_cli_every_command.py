@@ -86,6 +86,7 @@ CASES = {
     "stats": Case("stats", "canceled", table=True),
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
+    "copy": Case("copy --to sqlite:///other.db", "verified: all 4 jobs are in the target"),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
     "doctor": Case("doctor", "store.identity"),
     "bench": Case("bench --jobs 20", "pickup_p99_ms"),

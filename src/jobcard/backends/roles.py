@@ -17,16 +17,16 @@ class Role(StrEnum):
     VIEWER = "viewer"
     """Reads: lists, counts, figures, a dashboard that only shows; writes nothing."""
     MIGRATION = "migration"
-    """Makes, changes and drops the tables, and all the rest; for the time of a deployment."""
+    """Makes, changes and drops the tables, seals a store, and all the rest; for the time of a deployment or a move."""
 
 
 _VERBS = {
     Role.PRODUCER: ("enqueue",),
     Role.VIEWER: (
         "check_schema", "get", "attempts", "log_lines", "ended", "list", "count", "count_over_time", "tally",
-        "usage", "read_records", "facts",
+        "usage", "read_records", "versions", "once_keys", "facts",
     ),
-    Role.MIGRATION: ("migrate", "rollback"),
+    Role.MIGRATION: ("migrate", "rollback", "seal"),
 }  # fmt: skip
 
 

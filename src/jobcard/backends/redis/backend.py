@@ -6,6 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +71,7 @@ class RedisBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
+        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
         self._shown = mask(url)
         self._clock = clock
         self._connections = Connections(parsed, self._options)
