@@ -1,6 +1,6 @@
 """How fast one store is copied into another, and how much memory that takes.
 
-    python bench/copy.py --to postgresql://… [--jobs 100000]
+    python bench/copying.py --to postgresql://… [--jobs 100000]
 
 The source is a SQLite file of its own with so many jobs (nine of ten ended, with results; some with errors and log
 lines), the target a prefix of its own where `--to` is, deleted afterwards. Prints one line of JSON: jobs a second
