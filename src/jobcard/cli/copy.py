@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  jobcard copy --from sqlite:///jobs.db --to postgresql://db.example/shop --dry-run
-  jobcard copy --from sqlite:///jobs.db --to postgresql://db.example/shop --live
-  jobcard copy --from sqlite:///jobs.db --to postgresql://db.example/shop --live --rollback
+  jobcard copy --from sqlite:///jobs.db --to postgresql://h/shop --dry-run
+  jobcard copy --from sqlite:///jobs.db --to postgresql://h/shop --live
+  jobcard copy --from sqlite:///jobs.db --to postgresql://h/shop --rollback
 
 \b
 Killed at any moment, the same command goes on from there. Exit code 0: the
