@@ -1,4 +1,4 @@
-"""A load that is moved into another store while it goes on, its command killed in every step on the way.
+"""A load that is moved into another store while it goes on, the command killed in every step, and engines with it.
 
     python -m checker.moved --from sqlite --to postgres --seed 7
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from checker.figures import FAULTS, Figures
+from checker.history import process_name
 from checker.lab import Lab
 from checker.load import SOUND
 from checker.red import keep
@@ -35,9 +36,9 @@ from jobcard.core.states import ALIVE
 from jobcard.errors import StoreUnavailableError
 from jobcard.moving import live
 
-JOBS = 2_500
+JOBS = 800
 STEPS = [str(step) for step in live.STEPS]
-BETWEEN = 150
+BETWEEN = 100
 """Jobs that are stored between two deaths of the command, as long as the source takes any."""
 WAITING = 60
 """So many wait at any time, for engines to be at work on."""
@@ -96,6 +97,13 @@ class Moving:
         assert process.returncode in (0, -signal.SIGKILL), errors
         return process.returncode, json.loads(out) if out else {}
 
+    def kill_an_engine(self, chance: random.Random) -> None:
+        """SIGKILL one; its keeper starts another, whatever the stores say by then."""
+        tree = chance.choice(self._scene.trees())
+        engine = tree.find_engine()
+        if engine is not None:
+            self._scene.signal(process_name(engine), signal.SIGKILL)
+
     def end(self, target: Backend) -> Figures:
         """Drain, stop, judge what the target has."""
         self._scene.crowd.stop()
@@ -152,6 +160,7 @@ def run(kinds: tuple[str, str], folder: Path, *, seed: int, jobs: int = JOBS, de
                 died[step] = chance.choice(CALLS)
                 code, _ = moving.run(step, died[step])
                 assert code == -signal.SIGKILL, f"{step} was over before it was killed"
+                moving.kill_an_engine(chance)
                 if step in BEFORE_THE_SEAL:
                     moving.feed(BETWEEN)
             code, said = moving.run("none", 0)

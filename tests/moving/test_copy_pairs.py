@@ -29,7 +29,7 @@ def ticks_in(store: Backend) -> set[bytes]:
     return {job.row.id for job in everything(store) if job.row.schedule_id == EVERY_SECOND}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("two", PAIRS, indirect=True)
 def test_everything_is_the_same_and_goes_on(two: Two, source: Backend, target: Backend) -> None:
     """Rows, tries, lines, once keys, queues and schedules are equal; schedules tick on, and unique keys still hold."""
