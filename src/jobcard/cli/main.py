@@ -80,6 +80,7 @@ class Commands(click.Group):
         "rollback": "jobcard.cli.schema:rollback",
         "copy": "jobcard.cli.copy:copy",
         "grants": "jobcard.cli.grants:grants",
+        "rekey": "jobcard.cli.rekey:rekey",
         "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
