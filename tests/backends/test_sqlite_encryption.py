@@ -124,10 +124,9 @@ class TestFile:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 class TestEncryptedSQLite(BackendSuite):
     """An encrypted file keeps every promise of the default store."""
-
-    histories = 10
 
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Iterator[Harness]:
@@ -135,7 +134,8 @@ class TestEncryptedSQLite(BackendSuite):
 
         def new_store(clock: FrozenClock) -> Callable[[], Backend]:
             path = tmp_path / f"{next(numbers)}.db"
-            return lambda: SQLiteBackend(path, clock=clock, encryption_key=KEY)
+            # Nobody cuts the power here.
+            return lambda: SQLiteBackend(path, clock=clock, encryption_key=KEY, synchronous="normal")
 
         harness = Harness(new_store, spoil=spoil)
         yield harness

@@ -58,10 +58,10 @@ def scheduled(app: App) -> dict[str, str]:
 
 
 def locked(app: App) -> dict[str, str]:
-    # Variables that every process has serve as keys as well as any.
+    # Variables that every process has, in a pipe and on a terminal, serve as keys as well as any.
     for file in app.directory.glob("locked.db*"):
         file.unlink()
-    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["HOME"])
+    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["PATH"])
     store.migrate()
     store.close()
     return {}
@@ -100,7 +100,7 @@ CASES = {
     "copy": Case("copy --to sqlite:///other.db", "verified: all 4 jobs are in the target"),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
     "rekey": Case(
-        "rekey --url sqlite:///locked.db?encryption_key_env=HOME --new-key-env PYTHONUTF8",
+        "rekey --url sqlite:///locked.db?encryption_key_env=PATH --new-key-env PYTHONUTF8",
         "with the new key",
         prepare=locked,
     ),
