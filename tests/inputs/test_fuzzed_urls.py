@@ -108,6 +108,7 @@ def open_and_close(url: str) -> str:
 @example(f"postgresql://app:{SECRET}@h/db?p%61ss=1&prefix")
 @example(f"postgresql://h/db?p%61ssword={SECRET}&prefix")
 @example(f"mysql://h/db?port=x&password={SECRET}")
+@example(f"mariadb://?:{SECRET}@localhost?password={SECRET}")
 def test_any_text_is_a_store_or_a_config_error(dialled: list[str], url: str) -> None:
     """Whatever stands in the URL: no other exception, no connection, no file, and no password."""
     assert SECRET not in open_and_close(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -88,7 +89,9 @@ def check_names(given: dict[str, Any], known: Collection[str], what: str) -> Non
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.6)
-            raise ConfigError(f"{what} has no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            # What does not look like a name may be a login that stands where it should not.
+            shown = repr(name) if re.fullmatch(r"[\w-]*", name) else "of such a name"
+            raise ConfigError(f"{what} has no option {shown}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def settings_from(**given: Any) -> Settings:
