@@ -429,7 +429,7 @@ class PostgresBackend:
             contextlib.closing(self._new_pool(2)) as pool,
             pool.use() as guard,
             pool.use() as connection,
-            self._schema.alone(guard),
+            self._schema.alone(guard, patience=patience),
         ):
             Barrier(connection, self._sql, self._tables.qualified, patience=patience).seal(word)
 
