@@ -390,6 +390,7 @@ def test_migrations_and_whoever_empties_the_store_are_not_stopped(store: MySQLBa
     assert store.rollback() is not None
     assert store.migrate()
     assert store.facts().seal == "elsewhere"
+    assert triggers(direct, store) == 3 * len(CLOSED)  # tables that were made anew among them
     store.truncate()
     assert sum(store.tally().counts.values()) == 0
     with pytest.raises(StoreMovedError):
