@@ -47,7 +47,8 @@ ROOMS = {
     "backends": room(),
     "backends.base": room("core errors"),
     "backends.url": room("errors"),
-    "backends.registry": room("backends.base backends.url core errors"),
+    "backends.registry": room("backends.base backends.following backends.url core errors"),
+    "backends.following": room("backends.asynchronous backends.base core errors"),
     "backends.asynchronous": room("backends.base core errors"),
     "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
@@ -70,9 +71,13 @@ ROOMS = {
     "engine": room("workers backends.base backends.registry backends.ready core errors version"),
     "engine.keeper": room("workers.death engine.exits engine.notify engine.shares"),
     "engine.notify": room(),
+    # From one store into another, and into files.
+    "moving": room(
+        "engine workers backends.base backends.registry backends.ready backends.url core errors version", "msgspec"
+    ),
     "client": room(
-        "engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core errors"
-        " version"
+        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core "
+        "errors version"
     ),
     "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
@@ -80,8 +85,8 @@ ROOMS = {
     "pytest_plugin": room("client testing", "pytest"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
-        "client engine engine.keeper workers backends.base backends.registry backends.roles backends.url core errors "
-        "version",
+        "client moving engine engine.keeper workers backends.base backends.registry backends.roles backends.url core "
+        "errors version",
         "click rich",
     ),
 }

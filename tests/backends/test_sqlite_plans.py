@@ -42,6 +42,7 @@ class TestPlans:
             ("next_held", 2, "jobs_limited (state=? AND hold=? AND (limit_key,queue)>(?,?))"),
             ("look", 2, "jobs_claim"),
             ("queue_at_work", 1, "jobs_held"),
+            ("versions", 2, "jobs_id"),
         ],
     )
     def test_each_statement_walks_its_index(self, store: SQLiteBackend, name: str, values: int, index: str) -> None:

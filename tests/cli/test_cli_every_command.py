@@ -56,6 +56,12 @@ def scheduled(app: App) -> dict[str, str]:
     return {}
 
 
+def backed_up(app: App) -> dict[str, str]:
+    with Jobcard(f"sqlite:///{app.directory}/jobcard.db") as jobs:
+        jobs.backup(app.directory / "shop.jobcard")
+    return {}
+
+
 CASES = {
     "init": Case("init --url sqlite:///jobcard.db --app shop", "wrote [tool.jobcard]"),
     "start": Case("start shop --max-concurrent-jobs 1", "ready", until="ready", json_is=None),
@@ -86,6 +92,9 @@ CASES = {
     "stats": Case("stats", "canceled", table=True),
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
+    "copy": Case("copy --to sqlite:///other.db", "verified: all 4 jobs are in the target"),
+    "backup": Case("backup new.jobcard", "4 jobs backed up"),
+    "restore": Case("restore --url sqlite:///o.db shop.jobcard --yes", "4 jobs restored", prepare=backed_up),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
     "doctor": Case("doctor", "store.identity"),
     "bench": Case("bench --jobs 20", "pickup_p99_ms"),

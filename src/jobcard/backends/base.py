@@ -49,6 +49,8 @@ class Capabilities:
     """Engines on several machines may use it."""
     survives_process: bool = True
     """False: the jobs live in this process's memory only, so no other process may run them."""
+    readonly: bool = False
+    """Opened to look only: every verb that may write is a `ConfigError`."""
 
 
 # ------------------------------------------------------------------ enqueue
@@ -511,7 +513,7 @@ class Backend(Protocol):
 
     # -- moving
 
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write up to 1,000 jobs as they are, each in place of the one with its id; the ids of those not written.
 
         Row, tries and log lines become exactly these, token and version included; what was there of the job is gone.

@@ -14,14 +14,21 @@ _log = logging.getLogger("jobcard.store")
 def make_ready(backend: Backend, *, migrate: bool, strict_durability: bool) -> None:
     """Migrate the store, or check that it is; with `strict_durability` refuse one that may lose what it confirmed.
 
-    `SchemaVersionError` when the schema does not fit, `ConfigError` naming what makes the store unsafe.
+    One that is open to look only is checked, whatever `migrate` says. `SchemaVersionError` when the schema does not
+    fit, `ConfigError` naming what makes the store unsafe.
     """
-    if migrate:
+    if migrate and not backend.capabilities.readonly:
         backend.migrate()
     else:
         backend.check_schema()
     if strict_durability and (problems := backend.facts().problems):
         raise ConfigError(f"strict_durability: {'; '.join(problems)}")
+
+
+def refuse_to_look_only(backend: Backend) -> None:
+    """`ConfigError` for a store that is open with readonly=1: an engine could change nothing in it."""
+    if backend.capabilities.readonly:
+        raise ConfigError("this store is open with readonly=1, and an engine changes it: start it without")
 
 
 def warn_of_open_door(backend: Backend) -> None:

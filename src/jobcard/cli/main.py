@@ -51,6 +51,7 @@ Examples:
   jobcard jobs list --state failed
   jobcard jobs show ID                         one job, its errors and what it printed
   jobcard stats --json
+  jobcard copy --from URL --to URL --live      move to another store while engines work
   jobcard doctor                               does this store keep what is promised?
   jobcard demo                                 see it work, in a few seconds
 
@@ -77,6 +78,9 @@ class Commands(click.Group):
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",
+        "copy": "jobcard.cli.copy:copy",
+        "backup": "jobcard.cli.backup:backup",
+        "restore": "jobcard.cli.backup:restore",
         "grants": "jobcard.cli.grants:grants",
         "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",

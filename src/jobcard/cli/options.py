@@ -38,9 +38,12 @@ def common(url_help: str = URL_HELP) -> Callable[[F], F]:
     return decorate
 
 
-def url_option(url_help: str) -> Callable[[F], F]:
-    """`--url`, with a warning on standard error when it holds a password: a command line is for everybody to read."""
-    return click.option("--url", metavar="URL", callback=_warn_of_password, help=url_help)
+def url_option(url_help: str, *names: str) -> Callable[[F], F]:
+    """`--url`, or one of another name, with a warning on standard error when it holds a password.
+
+    A command line is for everybody to read.
+    """
+    return click.option(*(names or ("--url",)), metavar="URL", callback=_warn_of_password, help=url_help)
 
 
 def _warn_of_password(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -49,9 +52,11 @@ def _warn_of_password(ctx: click.Context, parameter: click.Parameter, value: str
 
         # `doctor` has a finding for it.
         if has_password(value) and ctx.info_name != "doctor":
+            option = parameter.opts[0]
+            variable = "$JOBCARD_MOVING_TO" if option == "--to" else "$JOBCARD_URL"
             output.note(
-                "warning: the password in --url can be read by every user of this machine while this runs: "
-                "put the URL into $JOBCARD_URL, and leave --url out"
+                f"warning: the password in {option} can be read by every user of this machine while this runs: "
+                f"put the URL into {variable}, and leave {option} out"
             )
     return value
 

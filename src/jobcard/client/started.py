@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobcard.backends.base import Backend
+from jobcard.backends.ready import refuse_to_look_only
 from jobcard.core import context
 from jobcard.errors import ConfigError
 
@@ -130,6 +131,7 @@ class Started:
                     "this store lives in this process's memory only, and an engine is another process: use "
                     "jobs.running(in_process=True)"
                 )
+            refuse_to_look_only(store)
             return store.facts().identity
 
     def _is_ready(self, keeper: int) -> bool:
@@ -156,7 +158,9 @@ class Started:
             if not store.capabilities.survives_process or (given is not None and not isinstance(given, (str, type))):
                 return store, False
         settings = connection.settings
-        return open_backend(settings.url, settings.config, backend=given, patience=BUSY_SECONDS), True
+        moving_to = settings.moving_to
+        opened = open_backend(settings.url, settings.config, backend=given, moving_to=moving_to, patience=BUSY_SECONDS)
+        return opened, True
 
 
 def _place(identity: str, reference: AppReference) -> Place | None:

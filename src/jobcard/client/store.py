@@ -25,6 +25,7 @@ class JobcardOptions(TypedDict, total=False):
 
     backend: str | type | Backend | None
     config: Mapping[str, Any] | None
+    moving_to: str | None
     queues: Iterable[Queue]
     imports: Iterable[str]
     max_concurrent_jobs: int
@@ -42,6 +43,7 @@ class JobcardOptions(TypedDict, total=False):
     keep_failed: float | timedelta
     migrate: bool
     strict_durability: bool
+    readonly: bool
 
 
 _ids = IdSource()  # one for the process, so that ids rise whichever client makes them
@@ -84,6 +86,8 @@ class Connection:
                 return settings  # another store is used for a while, and ours not settled by that
             if settings.url is None and self.own_backend is None:
                 settings = replace(settings, url=sources.find_url())
+            if settings.moving_to is None:
+                settings = replace(settings, moving_to=sources.find_moving_to())
             self._settled = settings
         return self._settled
 
@@ -98,9 +102,9 @@ class Connection:
         given: str | type | Backend | None = self._given.get("backend")
         return given
 
-    def use(self, url: str | None, config: dict[str, Any] | None) -> None:
-        """Open this store and no other, whatever the application says: in a worker, the one its engine works on."""
-        self._settled = replace(self.settings, url=url, config=config)
+    def use(self, **store: Any) -> None:
+        """Open this store (`url`, `config`, `moving_to`), whatever the application says: in a worker, its engine's."""
+        self._settled = replace(self.settings, **store)
 
     # -- the store
 
@@ -118,6 +122,11 @@ class Connection:
     def as_it_is(self) -> AbstractContextManager[Backend]:
         """Lends the store to one thread whatever its schema and its settings, to be looked over."""
         return _Alone(self)
+
+    def direct(self) -> AbstractContextManager[Backend]:
+        """Lends the store itself inside a job too, where its engine stands in between else: for very much data."""
+        inside = context.inside_worker
+        return self if inside is None or inside.backend is None else _Alone(self)
 
     def _open(self) -> Backend:
         if self._closed:
@@ -138,7 +147,12 @@ class Connection:
 
         if self._backend is None:
             settings = self.settings
-            self._backend = open_backend(settings.url, settings.config, backend=self.own_backend)
+            backend = open_backend(
+                settings.url, settings.config, backend=self.own_backend, moving_to=settings.moving_to
+            )
+            if self._given.get("readonly") and not backend.capabilities.readonly:
+                raise ConfigError("readonly=True: this store was made without it, and the client cannot add it")
+            self._backend = backend
         return self._backend
 
     def lend_instead(self, backend: Backend) -> Callable[[], None]:
@@ -168,7 +182,7 @@ class Connection:
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             applied = backend.migrate()
             self._ready = backend
@@ -176,14 +190,14 @@ class Connection:
 
     def rollback(self) -> int | None:
         """Take the newest migration back; its version, None when there is none."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             self._ready = None
             return backend.rollback()
 
     def truncate(self) -> None:
         """Delete every job, queue and record."""
-        _refuse_in_job("the store cannot be emptied")
+        refuse_in_job("the store cannot be emptied")
         with self as store:
             store.truncate()
 
@@ -235,7 +249,8 @@ class _Alone:
         _leave()
 
 
-def _refuse_in_job(what: str) -> None:
+def refuse_in_job(what: str) -> None:
+    """`ConfigError` inside a job. what: what cannot be done there."""
     if context.inside_worker is not None:
         raise ConfigError(f"{what} from inside a job: do it in a process of its own")
 
@@ -255,9 +270,11 @@ def _leave() -> None:
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     """The settings in the types `Settings` keeps."""
-    url, config = given.get("url"), given.get("config")
+    url, config, moving_to = given.get("url"), given.get("config"), given.get("moving_to")
     if url is not None and not isinstance(url, str):
         raise ConfigError(f"the store URL must be text, not {type(url).__name__}")
+    if not isinstance(moving_to, (str, type(None))):
+        raise ConfigError(f"moving_to must be the URL of a store, not {type(moving_to).__name__}")
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict of store options, not {type(config).__name__}")
     plain = dict(given)
@@ -266,9 +283,12 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
     for name, kind in (("queues", Queue), ("imports", str)):
         if name in given:
             plain[name] = _all_of(given[name], kind, name)
-    for name in ("migrate", "strict_durability"):
+    for name in ("migrate", "strict_durability", "readonly"):
         if not isinstance(given.get(name, False), bool):
             raise ConfigError(f"{name} must be True or False, not {type(given[name]).__name__}")
+    if plain.pop("readonly", False):
+        # Every store has this option, so it has a name here as well.
+        plain["config"] = {**(plain.get("config") or {}), "readonly": True}
     return plain
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Filter, Outcome, Refusal, Want
 from jobcard.conformance.harness import micros
 from jobcard.core.ids import IdSource
-from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
 from jobcard.core.states import Change, Hold, JobState, cancel_waiting, fail, park, start
 
 LEASE = micros(60)
@@ -226,3 +226,30 @@ def without_version(row: JobRow) -> JobRow:
 def rows_of(backend: Backend, job_ids: Collection[bytes]) -> dict[bytes, JobRow]:
     """Those of the jobs that exist, by id."""
     return {row.id: row for row in backend.get(list(job_ids))}
+
+
+def whole_of(backend: Backend, job_ids: Sequence[bytes]) -> list[WholeJob]:
+    """These jobs with all that is kept of them, in the order of the ids; each must exist."""
+    rows = rows_of(backend, job_ids)
+    tries, lines = backend.attempts(job_ids), backend.log_lines(job_ids)
+    return [
+        WholeJob(
+            rows[job_id],
+            [each for each in tries if each.job_id == job_id],
+            [each for each in lines if each.job_id == job_id],
+        )
+        for job_id in job_ids
+    ]
+
+
+def ids_in(backend: Backend) -> list[bytes]:
+    """Every job that can be read, by ascending id."""
+    return sorted(row.id for page in pages(backend, Filter(), 100) for row in page)
+
+
+def put_anew(backend: Backend) -> list[WholeJob]:
+    """Read every job, empty the store and put them all, as if they had come from elsewhere; what was put."""
+    jobs = whole_of(backend, ids_in(backend))
+    backend.truncate()
+    assert backend.put(jobs) == []
+    return jobs

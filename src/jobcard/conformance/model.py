@@ -8,8 +8,8 @@ A job's `ref` is its id.
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -19,41 +19,31 @@ from jobcard.backends.base import (
     NOTHING,
     SETTINGS,
     Backend,
-    Bucket,
     Capabilities,
     Completions,
-    Ended,
     Enqueued,
     Exchanged,
-    Facts,
     Fate,
-    Filter,
     Held,
-    Listed,
     Outcome,
-    Record,
     RecordKind,
     Refusal,
-    Tally,
     Verdict,
-    Waker,
     Want,
 )
 from jobcard.backends.pages import end_of
-from jobcard.conformance.keys import Counted, OnceKeys, next_of_key, put_off
+from jobcard.conformance.keys import Counted, OnceKeys, next_of_key
+from jobcard.conformance.model_reader import VERSIONS, ModelReader
 from jobcard.conformance.rules import (
     allows,
     can_be_stored,
     changed,
-    claim_order,
     claimed_of,
     has_lapsed,
     is_alive,
     is_at_work,
     is_ended,
     kept_lines,
-    latest_stamp,
-    matches,
     may_be_pruned,
     may_be_replaced,
     replaced,
@@ -61,15 +51,13 @@ from jobcard.conformance.rules import (
     same_content,
     taken,
 )
-from jobcard.core import findings, rates
+from jobcard.core import rates
 from jobcard.core.clock import Clock
-from jobcard.core.findings import Finding
-from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, Ref
-from jobcard.core.rates import QueueLimit, Use
-from jobcard.core.states import ALIVE, After, Change, Hold, check_settable, complete
-from jobcard.errors import CorruptRecordError, DuplicateJobError, InvalidJobError, SchemaVersionError
+from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.rates import QueueLimit
+from jobcard.core.states import ALIVE, After, Change, check_settable, complete
+from jobcard.errors import DuplicateJobError, InvalidJobError, StoreMovedError
 
-VERSIONS = (1,)
 NO_LIMIT = QueueLimit(None, None)
 
 
@@ -88,6 +76,7 @@ class ModelStore:
     """Jobs that a rate kept out in the last exchange."""
     records: dict[tuple[RecordKind, str], tuple[str, int, int]] = field(default_factory=dict)
     settings: int = 0
+    seal: str | None = None
     applied: list[int] = field(default_factory=list)
     identity: str = field(default_factory=lambda: str(uuid4()))
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -96,7 +85,7 @@ class ModelStore:
 # ------------------------------------------------------------------ the store
 
 
-class ModelBackend:
+class ModelBackend(ModelReader):
     """The contract over a `ModelStore`."""
 
     capabilities = Capabilities(
@@ -107,11 +96,12 @@ class ModelBackend:
         self.store = store
 
     @contextmanager
-    def _step(self) -> Iterator[int]:
-        """One step that nothing interrupts; gives the store's time."""
-        with self.store.lock:
-            self.check_schema()
-            yield self.store.clock.now()
+    def _changing(self) -> Iterator[int]:
+        """A step that changes something, which a sealed store allows nobody."""
+        with self._step() as now:
+            if self.store.seal is not None:
+                raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
+            yield now
 
     # -- schema
 
@@ -126,13 +116,8 @@ class ModelBackend:
             if not self.store.applied:
                 return None
             self._forget()
+            self.store.seal = None
             return self.store.applied.pop()
-
-    def check_schema(self) -> None:
-        with self.store.lock:
-            found = max(self.store.applied, default=0)
-            if found != VERSIONS[-1]:
-                raise SchemaVersionError(found, VERSIONS[-1])
 
     def close(self) -> None:
         pass
@@ -140,7 +125,7 @@ class ModelBackend:
     # -- producing
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        with self._step() as now:
+        with self._changing() as now:
             for place, job in enumerate(jobs):
                 if not can_be_stored(job):
                     error = InvalidJobError("a text of this job has no bytes in UTF-8")
@@ -196,7 +181,7 @@ class ModelBackend:
         lease: int = 0,
         freed: Collection[str] = (),
     ) -> Exchanged:
-        with self._step() as now:
+        with self._changing() as now:
             self.store.paced.clear()
             self._release_due(now)
             refusals: list[Refusal] = []
@@ -299,10 +284,6 @@ class ModelBackend:
                 claimed.append(claimed_of(self._take(row, owner, lease, now)))
         return claimed
 
-    def _line(self, queue: str) -> list[JobRow]:
-        """The jobs of a queue that nothing but its limits keeps from being claimed, in order."""
-        return sorted((row for row in self._rows() if self._is_claimable(row) and row.queue == queue), key=claim_order)
-
     def _may_start(self, row: JobRow, now: int) -> bool:
         """Whether the limits of its key let the job start: then it is counted, else put under a hold."""
         limited = rates.limits_of(row)
@@ -328,15 +309,6 @@ class ModelBackend:
                 moments += [starts.free_at(rate, now)] if not starts.room(rate, now) else []
         return max(0, min(moments) - now) if moments else None
 
-    def _use_of_queue(self, queue: str) -> Use:
-        at_work = sum(row.queue == queue and is_at_work(row) for row in self._rows())
-        return Use(at_work, self.store.starts.of(rates.of_queue(queue)))
-
-    def _use_of_key(self, key: str) -> Use:
-        at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
-        kept_out = put_off(self._rows(), key, self.store.clock.now())
-        return Use(at_work, self.store.starts.of(rates.of_key(key)), kept_out)
-
     def _let_in(self, keys: Collection[str], most: int = 1 << 62) -> int:
         """See to it that of each queue the first jobs with these keys stand in line, as many as there is room for."""
         held = [row for key in sorted(keys) for row in next_of_key(self._rows(), key)][:most]
@@ -349,14 +321,11 @@ class ModelBackend:
         if row.limit_key is not None and row.state == "waiting":
             self._let_in({row.limit_key})
 
-    def _is_claimable(self, row: JobRow) -> bool:
-        return row.state == "waiting" and row.hold is None
-
     def _take(self, row: JobRow, owner: str, lease: int, now: int) -> JobRow:
         return self._put(taken(row, owner, lease, now))
 
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
-        with self._step() as now:
+        with self._changing() as now:
             return [ref for ref, token in held if not self._renew_one(owner, ref, token, now, lease)]
 
     def _renew_one(self, owner: str, ref: Ref, token: int, now: int, lease: int) -> bool:
@@ -375,13 +344,10 @@ class ModelBackend:
             ]
             met = [row for row in found if not isinstance(after, bytes) or row.id > after][:limit]
             for row in met:
-                if not self._is_readable(row) and self._is_lost(row, now):
+                if not self._is_readable(row) and self._is_lost(row, now) and self.store.seal is None:
                     self._quarantine(row)
             claims = [claimed_of(row) for row in met if self._is_readable(row)]
             return Held(claims, end_of([row.id for row in met], limit))
-
-    def _is_readable(self, row: JobRow) -> bool:
-        return row.id not in self.store.unreadable
 
     def _quarantine(self, row: JobRow) -> None:
         free = row._replace(claimed_by=None, lease_until=None, claimed_at=None, started_at=None)
@@ -399,11 +365,11 @@ class ModelBackend:
         return has_lapsed(row, now)
 
     def let_in(self, limit: int) -> int:
-        with self._step():
+        with self._changing():
             return self._let_in({row.limit_key for row in self._rows() if row.limit_key is not None}, limit)
 
     def unpark(self, names: Sequence[str]) -> int:
-        with self._step() as now:
+        with self._changing() as now:
             parked = [row for row in self._rows() if row.hold == "parked" and row.name in names]
             for row in parked:
                 self._put(row._replace(hold="delay" if row.available_at > now else None))
@@ -412,7 +378,7 @@ class ModelBackend:
     # -- operators
 
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
-        with self._step() as now:
+        with self._changing() as now:
             check_settable(change.sets)
             row = self.store.rows.get(job_id)
             if row is None or not allows(row, change, now):
@@ -426,7 +392,7 @@ class ModelBackend:
             return after
 
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
-        with self._step() as now:
+        with self._changing() as now:
             old = [
                 row
                 for row in self._rows()
@@ -437,7 +403,7 @@ class ModelBackend:
             return self._remove(old[:limit])
 
     def delete(self, job_ids: Sequence[bytes]) -> int:
-        with self._step():
+        with self._changing():
             return self._remove([row for row in self._rows(job_ids) if is_ended(row)])
 
     def _remove(self, rows: Sequence[JobRow]) -> int:
@@ -459,86 +425,10 @@ class ModelBackend:
         for records in (store.rows, *kept):
             records.clear()
 
-    # -- looking up
-
-    def _rows(self, job_ids: Sequence[bytes] | None = None) -> list[JobRow]:
-        if job_ids is None:
-            return list(self.store.rows.values())
-        return [self.store.rows[job_id] for job_id in dict.fromkeys(job_ids) if job_id in self.store.rows]
-
-    def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
-        with self._step():
-            rows = self._rows(job_ids)
-            readable = [row for row in rows if self._is_readable(row)]
-            if len(rows) == 1 and not readable:
-                raise CorruptRecordError(f"job {rows[0].id.hex()} cannot be read")
-            return readable
-
-    def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
-        with self._step():
-            return [attempt for row in self._rows(job_ids) for attempt in self.store.attempts[row.id]]
-
-    def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
-        with self._step():
-            return [line for row in self._rows(job_ids) for line in self.store.lines[row.id]]
-
-    def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
-        with self._step():
-            return [Ended(row.id, row.state, row.result, row.reason) for row in self._rows(job_ids) if is_ended(row)]
-
-    def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
-        with self._step():
-            found = [row for row in self._rows() if matches(row, where) and (before_id is None or row.id < before_id)]
-            met = sorted(found, key=lambda row: row.id, reverse=True)[:limit]
-            return Listed([row for row in met if self._is_readable(row)], end_of([row.id for row in met], limit))
-
-    def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
-        with self._step():
-            counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-            for row in self._rows():
-                if matches(row, where) and (limit is None or counts[row.queue][row.state] < limit):
-                    counts[row.queue][row.state] += 1
-            return {queue: dict(by_state) for queue, by_state in counts.items() if by_state}
-
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
-        with self._step():
-            counts: dict[int, Counter[str]] = {first + place * step: Counter() for place in range(buckets)}
-            for row in self._rows():
-                at = first + (latest_stamp(row) - first) // step * step
-                if at in counts:
-                    counts[at][row.state] += 1
-            return [Bucket(at, by_state) for at, by_state in counts.items()]
-
-    def tally(self) -> Tally:
-        with self._step() as now:
-            delayed = [row.available_at for row in self._rows() if row.hold == "delay"]
-            due = [row.available_at for row in self._rows() if self._is_claimable(row)]
-            due += [at for at in delayed if at <= now]
-            return Tally(
-                counts=Counter(row.state for row in self._rows()),
-                delayed=sum(at > now for at in delayed),
-                oldest_waiting=max(0, now - min(due)) if due else None,
-            )
-
-    def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
-        with self._step():
-            return (
-                {queue: self._use_of_queue(queue) for queue in queues},
-                {key: self._use_of_key(key) for key in keys},
-            )
-
     # -- small records
 
-    def read_records(self, kind: RecordKind) -> Sequence[Record]:
-        with self._step() as now:
-            return [
-                Record(key, value, version, max(0, now - at))
-                for (its_kind, key), (value, version, at) in sorted(self.store.records.items())
-                if its_kind == kind
-            ]
-
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
-        with self._step() as now:
+        with self._changing() as now:
             _, version, _ = self.store.records.get((kind, key), ("", 0, 0))
             if expect is not None and expect != version:
                 return None
@@ -551,34 +441,46 @@ class ModelBackend:
         return version + 1
 
     def remove_record(self, kind: RecordKind, key: str) -> bool:
-        with self._step():
+        with self._changing():
             gone = self.store.records.pop((kind, key), None)
             self.store.settings += gone is not None and kind in SETTINGS
             return gone is not None
 
-    # -- itself
+    # -- moving
 
-    def facts(self) -> Facts:
-        with self._step() as now:
-            return Facts(
-                store="model",
-                version="1",
-                schema_version=VERSIONS[-1],
-                identity=self.store.identity,
-                size_bytes=None,
-                connections=None,
-                now=now,
-            )
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
+        with self._changing() as now:
+            for job in jobs:
+                said = [*job.row, *(one.error for one in job.attempts), *(one.text for one in job.lines)]
+                if not can_be_stored(said):
+                    raise InvalidJobError(f"a text of job {job.row.id.hex()} has no bytes in UTF-8")
+            return [job.row.id for job in jobs if not self._put_whole(job, now)]
 
-    def examine(self) -> Sequence[Finding]:
-        with self.store.lock:
-            waiting = [row for row in self.store.rows.values() if row.hold is not None]
-        parked = Counter(row.name for row in waiting if row.hold == Hold.PARKED)
-        broken = sum(row.hold == Hold.BROKEN for row in waiting)
-        return findings.set_aside([*parked.items(), (None, broken)])
+    def _put_whole(self, job: WholeJob, now: int) -> bool:
+        """Write a job as it is; False: another living job has its key."""
+        row = job.row
+        holder = self._holder_of(row.unique_key) if is_alive(row) else None
+        if holder is not None and holder.id != row.id:
+            return False
+        self._remove(self._rows([row.id]))
+        self.store.rows[row.id] = row
+        self.store.attempts[row.id] = list(job.attempts)
+        self.store.lines[row.id] = list(job.lines)
+        self._open_queue(row.queue, now)
+        return True
 
-    def waker(self) -> Waker:
-        return Waker()
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        with self._changing():
+            for each in keys:
+                self.store.once.take(*each)
+
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        with self._changing():
+            return self._remove(self._rows(job_ids))
+
+    def seal(self, word: str | None) -> None:
+        with self._step():
+            self.store.seal = word
 
 
 def open_model(store: ModelStore) -> Callable[[], ModelBackend]:

@@ -85,30 +85,42 @@ class Chores:
         """The names of the queues this engine takes from, as far as it knows."""
         self._record_routine = Routine("engine record", house.settings.heartbeat, self._write_record, now)
         self._prune_routine = Routine("prune", PRUNE_SECONDS, self._prune, now + PRUNE_SECONDS * random.random())
-        self._routines = [
-            Routine("rescue", routines.sweep_interval(house.settings.lease), self._sweep, now),
+        self._harmless = [
             Routine("alive", ALIVE_SECONDS, self._say_alive, now),
-            Routine("unpark", UNPARK_SECONDS, self._unpark, now),
-            Routine("let in", LET_IN_SECONDS, self._let_in, now),
             Routine("template", ALIVE_SECONDS, house.pool.tend, now),
             self._record_routine,
+        ]
+        self._routines = [
+            Routine("rescue", routines.sweep_interval(house.settings.lease), self._sweep, now),
+            Routine("unpark", UNPARK_SECONDS, self._unpark, now),
+            Routine("let in", LET_IN_SECONDS, self._let_in, now),
+            *self._harmless,
             self._prune_routine,
         ]
+        self._closed = False
+        """Jobs are being moved into this store."""
 
     def run_if_due(self, now: float) -> None:
         """Do what it is time for; of an engine that stops, only what its jobs need."""
         if not self._plan.stopping:
             self._look(now)
-            for routine in self._routines:
+            for routine in self._at_hand():
                 routine.run_if_due(now, random.random())
-            self._tick(now)
+            if not self._closed:
+                self._tick(now)
         self._check_memory(now)
+
+    def _at_hand(self) -> Sequence[Routine]:
+        """What there is to do now and then: nothing to the jobs of a store that they are being moved into."""
+        return self._harmless if self._closed else self._routines
 
     def next_time(self) -> float:
         """When the next one is due."""
         at = float("inf")
         if not self._plan.stopping:
-            at = min(self._tick_at, *(routine.next_at for routine in self._routines))
+            at = min(routine.next_at for routine in self._at_hand())
+            if not self._closed:
+                at = min(at, self._tick_at)
             if self._house.waker.changed is not None:
                 at = min(at, self._look_at)
         return min(at, self._memory_at) if self._plan.memory_limits() else at
@@ -226,12 +238,13 @@ class Chores:
         self._ticker.settings_changed()
         self._tick_at, self._tick_again = monotonic(), True
 
-        def read() -> tuple[list[Queue], str | None]:
+        def read() -> tuple[list[Queue], str | None, bool]:
             queues = routines.read_queues(self._backend, house.only_queues)
-            return queues, routines.read_order(self._backend, house.owner)
+            return queues, routines.read_order(self._backend, house.owner), routines.is_closed(self._backend)
 
-        def known(answer: tuple[list[Queue], str | None]) -> None:
-            queues, order = answer
+        def known(answer: tuple[list[Queue], str | None, bool]) -> None:
+            queues, order, is_closed = answer
+            self._closed = is_closed
             self._obey(order)
             self._plan.know_queues(queues, version)
             self.served = [queue.name for queue in queues]
@@ -241,9 +254,10 @@ class Chores:
         self._ask("settings", read, known)
 
     def _obey(self, order: str | None) -> None:
-        quiet = order == "quiet"
+        quiet = order == "quiet" or self._closed
         if quiet != self._plan.quiet:
-            log.info("engine.%s", "quiet" if quiet else "work")
+            why = ": jobs are being moved into this store" if self._closed else ""
+            log.info("engine.%s%s", "quiet" if quiet else "work", why)
             self._plan.be_quiet(quiet, monotonic())
         if order == "stop" and not self._plan.stopping:
             self._house.tell_keeper(stopping=True)

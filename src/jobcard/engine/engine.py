@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobcard.backends.base import Backend
-from jobcard.backends.ready import make_ready, warn_of_open_door
+from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.backends.registry import open_backend
 from jobcard.core import schedule
 from jobcard.core.queue import Queue, queue_from_plain
@@ -39,6 +39,7 @@ from jobcard.workers.pool import Pool
 log = logging.getLogger("jobcard.engine")
 
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
+CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 FIRST_WORKER = 0
 GOODBYE_SECONDS = 0.5
 
@@ -87,6 +88,8 @@ class Engine:
                 return exits.OK
             self._settings = self._settle_settings(hello["settings"])
             backend = self._open_store(self._settings, hello.get("schedules", ()))
+            if backend is None:
+                return exits.OK
         except Fatal as error:
             self.tell_keeper(fatal=str(error), code=error.code)
             return error.code
@@ -145,15 +148,21 @@ class Engine:
         except ConfigError as error:
             raise Fatal(exits.USAGE, str(error)) from error
 
-    def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend:
+    def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend | None:
+        """The store, ready for this engine; None: told to stop while it waited for that."""
         try:
-            backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
+            backend = open_backend(
+                settings.url or "", settings.config, moving_to=settings.moving_to, patience=BUSY_SECONDS
+            )
         except ConfigError as error:
             raise Fatal(exits.USAGE, str(error)) from error
         try:
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
+            refuse_to_look_only(backend)
             make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
+            if not routines.wait_until_open(backend, self._rest):
+                return None
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(backend, list(declared.values()))
             declare_schedules(backend, [schedule.from_text(name, text) for name, text in schedules])
@@ -200,6 +209,12 @@ class Engine:
         )
 
     # -------------------------------------------------------------- hearing
+
+    def _rest(self) -> bool:
+        """Hear what there is to hear for a moment; False: told to stop."""
+        self._select(CLOSED_SECONDS)
+        self.tell_keeper(alive=True)
+        return not (self._signals or self._keeper_gone)
 
     def _select(self, timeout: float | None) -> None:
         for key, _events in self._selector.select(timeout):
@@ -272,7 +287,7 @@ def _why_it_ended(exit: Exit | None) -> str:
 def _store_of(boot: dict[str, Any]) -> dict[str, Any]:
     """What whoever started us said of the store, for workers whose jobs open it themselves."""
     settings = boot.get("settings", {})
-    return {name: settings[name] for name in ("url", "config", "worker_client") if name in settings}
+    return {name: settings[name] for name in ("url", "config", "moving_to", "worker_client") if name in settings}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, Want
-from jobcard.backends.ready import make_ready, warn_of_open_door
+from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.core import context
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
@@ -34,6 +34,7 @@ from jobcard.workers.threads_pool import ThreadsPool
 log = logging.getLogger("jobcard.engine")
 
 START_SECONDS = 60.0
+CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 
 
 class InProcessEngine:
@@ -107,7 +108,9 @@ class InProcessEngine:
     def _prepare(self) -> None:
         settings = self._settings
         try:
+            refuse_to_look_only(self._backend)
             make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
+            routines.wait_until_open(self._backend, _rest)
             declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
             routines.declare_queues(self._backend, list(declared.values()))
             declare_schedules(self._backend, self._app.parts.schedules.declared)
@@ -236,3 +239,8 @@ class _Watched:
         if not answer.claimed:
             self._heard(want.total > 0 and answer.next_due != 0)
         return answer
+
+
+def _rest() -> bool:
+    time.sleep(CLOSED_SECONDS)
+    return True

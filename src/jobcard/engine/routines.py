@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from jobcard.backends.base import Backend, Filter, Outcome, Record, RecordKind
-from jobcard.core import clock, states
+from jobcard.core import clock, move, states
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.queue import Queue, queue_from_text, queue_to_text, reconcile
 from jobcard.core.rates import is_put_off
@@ -140,6 +140,22 @@ def read_order(backend: Backend, owner: str) -> str | None:
         log.error("the order for engine %s cannot be read; it goes on as before", owner)
         return None
     return str(order)
+
+
+def is_closed(backend: Backend) -> bool:
+    """Whether jobs are on their way into this store, so that nobody may run those that are there."""
+    return any(move.closes(record.value) for record in backend.read_records(RecordKind.MOVE))
+
+
+def wait_until_open(backend: Backend, rest: Callable[[], bool]) -> bool:
+    """Return when the store is not closed any more; False: `rest`, called again and again meanwhile, wants no more."""
+    if is_closed(backend):
+        log.warning("engine.wait: jobs are being moved into this store; nothing is claimed until that is done")
+        while is_closed(backend):
+            if not rest():
+                return False
+        log.info("engine.wait: the store is open")
+    return True
 
 
 def declare_queues(backend: Backend, declared: Sequence[Queue]) -> None:

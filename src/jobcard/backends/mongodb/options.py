@@ -35,6 +35,8 @@ class Options:
     """How long one call may take."""
     unsafe_url_options: bool = False
     """Let the URL switch the checks of TLS off. Only code may say so."""
+    readonly: bool = False
+    """To look only: whatever would change something is refused."""
     database: str = "jobcard"
     driver: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """What the driver is told as it is: replica set, login, TLS."""
@@ -59,6 +61,7 @@ _OURS: Mapping[str, Check] = {
     "connect_timeout": seconds(0.001, 3600),
     "socket_timeout": seconds(0.001, 3600),
     "unsafe_url_options": flag,
+    "readonly": flag,
 }
 
 _FOR_DRIVER: Mapping[str, Check] = {

@@ -36,6 +36,8 @@ class Options:
     """Open a connection afresh after this long."""
     unsafe_url_options: bool = False
     """Let the URL name files and services of this host that libpq then reads. Only code may say so."""
+    readonly: bool = False
+    """To look only: whatever would change something is refused."""
     lock_timeout: float | None = None
     """How long a statement waits for somebody else's lock."""
     connection: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -52,6 +54,7 @@ _CHECKS: Mapping[str, Check] = {
     "listen": flag,
     "pooler": choice("none", "transaction"),
     "unsafe_url_options": flag,
+    "readonly": flag,
     **usual.POOL_CHECKS,
 }
 

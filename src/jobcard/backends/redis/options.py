@@ -34,6 +34,8 @@ class Options:
     """How many replicas must have a write before it is confirmed."""
     ssl_ca_certs: str | None = None
     ssl_check_hostname: bool = True
+    readonly: bool = False
+    """To look only: whatever would change something is refused."""
 
 
 _CHECKS: Mapping[str, Check] = {
@@ -47,6 +49,7 @@ _CHECKS: Mapping[str, Check] = {
     "wait_replicas": whole(0, 9),
     "ssl_ca_certs": text,
     "ssl_check_hostname": flag,
+    "readonly": flag,
 }
 KNOWN = frozenset(field.name for field in fields(Options))
 """Every name that the URL, or `config`, may say."""

@@ -33,6 +33,8 @@ class Options:
     """How long a statement may take."""
     lock_timeout: float | None = None
     """How long a statement waits for somebody else's lock."""
+    readonly: bool = False
+    """To look only: whatever would change something is refused."""
 
 
 lower_name = matching(r"[a-z_][a-z0-9_]{0,39}", "1 to 40 lower-case letters, digits and _, not a digit first")
@@ -53,6 +55,7 @@ CHECKS: Mapping[str, Check] = {
     **POOL_CHECKS,
     "connect_timeout": seconds(0.1, 60),
     "call_timeout": seconds(1, 3600),
+    "readonly": flag,
 }
 
 

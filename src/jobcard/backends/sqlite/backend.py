@@ -6,7 +6,7 @@ import functools
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.sqlite import admission, changes, checkup, files, lookup, storing, wake
+from jobcard.backends.sqlite import admission, changes, checkup, files, lookup, moving, sealing, storing, wake
 from jobcard.backends.sqlite.connection import Connection, library_version
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.exchange import Exchange, keep_records
@@ -47,10 +47,10 @@ from jobcard.backends.sqlite.statements import statements
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change, JobState
-from jobcard.errors import ConfigError, DuplicateJobError, SchemaVersionError
+from jobcard.errors import DuplicateJobError, SchemaVersionError, StoreMovedError
 
 _TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
 
@@ -93,6 +93,7 @@ class SQLiteBackend:
             one_commit_exchange=True,
             shared_by_hosts=False,
             survives_process=not in_memory,
+            readonly=self._options.readonly,
         )
 
     def __repr__(self) -> str:
@@ -175,7 +176,7 @@ class SQLiteBackend:
         if not held:
             return []
         sql = self._sql["renew"]
-        with self._write(first=True) as connection, connection.transaction():
+        with self._change(first=True) as connection:
             now = self._clock.now()
             rows = [(now + lease, ref, token, owner, now) for ref, token in held]
             if connection.change_many(sql, rows) == len(rows):
@@ -191,8 +192,9 @@ class SQLiteBackend:
         with self._writer.use(first=True) as connection:
             looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
             found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
-        if broken and not self._options.readonly:
-            with self._write(first=True) as connection, connection.transaction():
+        if broken:
+            # Of a sealed store it can still be looked up, and nothing more.
+            with suppress(StoreMovedError), self._change(first=True) as connection:
                 now = self._clock.now()
                 connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
         return found
@@ -200,14 +202,13 @@ class SQLiteBackend:
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        self._refuse_readonly()
         number = 0
         after: str | None = ""
         while number < limit and after is not None:
             with self._read() as connection:
                 keys, after = admission.keys_with_room(connection, self._sql, after)
             if keys:
-                with self._write() as connection, connection.transaction():
+                with self._change() as connection:
                     number += admission.let_in(connection, self._sql, keys, most=limit - number)
         if number:
             self._ring()
@@ -216,7 +217,7 @@ class SQLiteBackend:
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        with self._write() as connection, connection.transaction():
+        with self._change() as connection:
             now = self._clock.now()
             number = connection.change_many(self._sql["unpark"], [(name, now) for name in names])
         if number:
@@ -228,7 +229,7 @@ class SQLiteBackend:
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        with self._write() as connection, connection.transaction():
+        with self._change() as connection:
             now = self._clock.now()
             sql, values = changes.bind(self._sql["apply_by_operator"], change, now)
             try:
@@ -255,7 +256,7 @@ class SQLiteBackend:
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
         refs: dict[int, None] = {}
-        with self._write() as connection, connection.transaction():
+        with self._change() as connection:
             now = self._clock.now()
             for state in map(str, states):
                 looks: list[tuple[str, tuple[object, ...]]] = []
@@ -270,26 +271,25 @@ class SQLiteBackend:
                         refs |= dict.fromkeys(ref for (ref,) in rows)
             connection.execute(self._sql["forget_once"], (now, limit))
             connection.execute(self._sql["forget_starts"], (now,))
-            return self._delete(connection, list(refs))
+            return self._remove(connection, list(refs), "delete")
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
-        with self._write() as connection, connection.transaction():
-            return self._delete(
-                connection, [ref for (ref,) in lookup.by_ids(connection, self._sql["ended_refs"], job_ids)]
-            )
+        with self._change() as connection:
+            found = lookup.by_ids(connection, self._sql["ended_refs"], job_ids)
+            return self._remove(connection, [ref for (ref,) in found], "delete")
 
-    def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
+    def _remove(self, connection: Connection, refs: Sequence[int], statement: str) -> int:
         keys = [(ref,) for ref in refs]
         connection.change_many(self._sql["delete_attempts"], keys)
         connection.change_many(self._sql["delete_lines"], keys)
-        return connection.change_many(self._sql["delete"], keys)
+        return connection.change_many(self._sql[statement], keys)
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
-        with self._write() as connection, connection.transaction():
+        with self._write() as connection, connection.transaction(), sealing.lifted(connection, self._sql):
             for name in (*_TRUNCATE, "raise_settings"):
                 connection.execute(self._sql[name])
         self._ring()
@@ -367,7 +367,7 @@ class SQLiteBackend:
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
         name = "put_record" if expect is None else "replace_record" if expect else "add_record"
-        with self._write() as connection, connection.transaction():
+        with self._change() as connection:
             values: tuple[object, ...] = (kind.value, key, value, self._clock.now(), *([expect] if expect else ()))
             written = connection.execute(self._sql[name], values)
             if written and kind in SETTINGS:
@@ -382,13 +382,53 @@ class SQLiteBackend:
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
-        with self._write() as connection, connection.transaction():
+        with self._change() as connection:
             removed = connection.change(self._sql["remove_record"], (kind.value, key)) > 0
             if removed and kind in SETTINGS:
                 connection.execute(self._sql["raise_settings"])
         if removed and kind in SETTINGS:
             self._ring()
         return removed
+
+    # -- moving
+
+    @_verb
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
+        """Write up to 1,000 jobs as they are, each in place of the one with its id; the ids of those not written."""
+        with self._change() as connection:
+            return moving.put(connection, self._sql, jobs, self._clock.now())
+
+    @_verb
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id, above `after`; of one that cannot be read the version is -1."""
+        with self._read() as connection:
+            return moving.versions(connection, self._sql, after, limit)
+
+    @_verb
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key, above `after`."""
+        with self._read() as connection:
+            return moving.once_keys(connection, self._sql, after, limit, self._clock.now())
+
+    @_verb
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write up to 1,000 once keys as they are, in place of those that are there."""
+        with self._change() as connection:
+            connection.change_many(self._sql["put_once_key"], keys)
+
+    @_verb
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete jobs in whatever state they are; how many were there."""
+        with self._change() as connection:
+            found = lookup.by_ids(connection, self._sql["find_refs"], job_ids)
+            return self._remove(connection, [ref for ref, _ in found], "erase")
+
+    @_verb
+    def seal(self, word: str | None) -> None:
+        """Close this file to every writer, or with None open it again."""
+        with self._write() as connection, connection.transaction():
+            sealing.seal(connection, self._sql, word)
+        self._ring()
 
     # -- itself
 
@@ -398,6 +438,7 @@ class SQLiteBackend:
         with self._read() as connection:
             version = self._schema.version(connection)
             identity = connection.execute(self._sql["identity"])[0][0] if version else ""
+            seal = connection.execute(self._sql["seal"])[0][0] if version else None
             [(pages,)], [(page_size,)] = (connection.execute(f"pragma {name}") for name in ("page_count", "page_size"))
             library = connection.version
             key = files.file_key(self._path)
@@ -410,6 +451,7 @@ class SQLiteBackend:
             connections=files.connections_to(key),
             now=self._clock.now(),
             problems=weaknesses(checkup.durability(self._path, self._options, library)),
+            seal=seal,
         )
 
     def _wal_size(self) -> int:
@@ -477,14 +519,20 @@ class SQLiteBackend:
 
     @contextmanager
     def _write(self, *, first: bool = False) -> Iterator[Connection]:
-        self._refuse_readonly()
         with self._writer.use(first=first) as connection:
+            yield connection
+
+    @contextmanager
+    def _change(self, *, first: bool = False) -> Iterator[Connection]:
+        """A connection in one transaction, of a store that is not sealed."""
+        with self._write(first=first) as connection, connection.transaction():
+            [(word,)] = connection.execute(self._sql["seal"])
+            sealing.refuse(word)
             yield connection
 
     @contextmanager
     def _rebuild(self) -> Iterator[Connection]:
         """A connection for the schema, patient even where an engine wants quick answers."""
-        self._refuse_readonly()
         if self._memory_name:
             with self._writer.use(create=True) as connection:
                 yield connection
@@ -495,10 +543,6 @@ class SQLiteBackend:
                 yield connection
         finally:
             pool.close()
-
-    def _refuse_readonly(self) -> None:
-        if self._options.readonly:
-            raise ConfigError(f"the SQLite file {self._path!r} is open with readonly=1: nothing can be changed")
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

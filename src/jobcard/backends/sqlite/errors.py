@@ -15,11 +15,13 @@ from jobcard.errors import (
     JobcardError,
     StoreError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
 )
 
 _BUSY, _LOCKED, _PROTOCOL = 5, 6, 15
 _CONSTRAINT_UNIQUE = 2067
+_CONSTRAINT_TRIGGER = 1811
 
 _NOT_A_VALUE = (OverflowError, UnicodeEncodeError, TypeError)
 """What both libraries raise for a value that they cannot hand to SQLite."""
@@ -59,6 +61,8 @@ def translate(error: BaseException) -> JobcardError | None:
     code = _code_of(error)
     if code == _CONSTRAINT_UNIQUE:
         return UniqueKeyError("another job holds the same unique key")
+    if code == _CONSTRAINT_TRIGGER:  # the only triggers on our tables are those of a seal
+        return StoreMovedError("this store was sealed: its jobs live elsewhere now")
     match code & 0xFF:
         case 5 | 6 | 15:  # busy, locked, a race for the lock
             return StoreUnavailableError("the SQLite file is busy: another process held its lock too long")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import repeat
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sqlite import admission, changes, storing
+from jobcard.backends.sqlite import admission, changes, sealing, storing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import place_in_line, to_claimed
 from jobcard.core import rates
@@ -23,6 +23,10 @@ _FAR = 500
 
 _LOOKS = 16
 """So many such looks one exchange takes at a queue; the next exchange goes on."""
+
+
+_News = tuple[int, int | None]
+"""The version of settings, and when the next delayed job is due."""
 
 
 class _CountMismatchError(JobcardError):
@@ -64,8 +68,10 @@ class Exchange:
 
     def run(self) -> Exchanged:
         """All of it in one commit; without the write lock when there is nothing to do."""
-        if not (self._completions.refs or self._outcomes or self._freed or self._finds_work()):
-            return self._answer([])
+        if not (self._completions.refs or self._outcomes or self._freed):
+            news = self._news()
+            if not self._finds_work(news):
+                return self._answer([], news)
         try:
             return self._in_one_step(self._complete_all, self._apply)
         except (_CountMismatchError, InvalidJobError):
@@ -89,15 +95,15 @@ class Exchange:
                     claimed = self._claim()
                     self.has_news |= let_in > sum(claim.limit_key in self._freed for claim in claimed)
                     self.has_news |= self._leaves_room()
-                    return self._answer(claimed)
+                    return self._answer(claimed, self._news())
             except CorruptRecordError:
                 if not self._quarantine():
                     raise
 
     # -- looking
 
-    def _finds_work(self) -> bool:
-        _, due = self._news()
+    def _finds_work(self, news: _News) -> bool:
+        _, due = news
         if due is not None and due <= self._now:
             return True
         return self._want.total > 0 and any(
@@ -128,12 +134,14 @@ class Exchange:
                     return True
         return False
 
-    def _news(self) -> tuple[int, int | None]:
-        [(settings, due)] = self._connection.execute(self._sql["news"])
+    def _news(self) -> _News:
+        [(settings, due, seal)] = self._connection.execute(self._sql["news"])
+        # Whoever settles what is lost, or wants nothing, writes nothing and meets no barrier.
+        sealing.refuse(seal)
         return settings, due
 
-    def _answer(self, claimed: list[Claimed]) -> Exchanged:
-        settings, due = self._news()
+    def _answer(self, claimed: list[Claimed], news: _News) -> Exchanged:
+        settings, due = news
         if self._free_at is not None:
             due = self._free_at if due is None else min(due, self._free_at)
         if self._has_more:

@@ -117,7 +117,7 @@ def _page(
         met = [row.id for row in rows]
     except CorruptRecordError:
         found = connection.execute(statement.replace("{what}", "n, id"), values)
-        rows = list(map(to_job, _readable(connection, sql["get_ref"], [ref for ref, _ in found])))
+        rows = list(map(to_job, readable(connection, sql["get_ref"], [ref for ref, _ in found])))
         met = [job_id for _, job_id in found]
     return Listed(rows, end_of(met, limit))
 
@@ -162,11 +162,12 @@ def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> 
         try:
             found += connection.execute(statement.replace("{marks}", marks(len(chunk))), chunk)
         except CorruptRecordError:
-            found += _readable(connection, statement.replace("{marks}", "?"), chunk)
+            found += readable(connection, statement.replace("{marks}", "?"), chunk)
     return found
 
 
-def _readable(connection: Connection, statement: str, keys: Sequence[object]) -> list[Row]:
+def readable(connection: Connection, statement: str, keys: Sequence[object]) -> list[Row]:
+    """What a statement finds for these keys, one by one; what cannot be read is left out and logged."""
     found: list[Row] = []
     for key in keys:
         try:
@@ -201,8 +202,8 @@ def _held_by_one(
         return {row[0]: row for row in connection.execute(statement.replace("{what}", CLAIMED_COLUMNS), values)}
     except CorruptRecordError:
         refs = [ref for (ref,) in connection.execute(statement.replace("{what}", "n"), values)]
-        readable = {row[0]: row for row in _readable(connection, sql["get_claimed"], refs)}
-        return {ref: readable.get(ref) for ref in refs}
+        rows = {row[0]: row for row in readable(connection, sql["get_claimed"], refs)}
+        return {ref: rows.get(ref) for ref in refs}
 
 
 def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:

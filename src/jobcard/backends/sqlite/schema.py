@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobcard.backends.sqlite import sealing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import StatementError
 from jobcard.backends.sqlite.statements import marks, migrations, statements
@@ -49,7 +50,7 @@ class Schema:
         for migration in self._migrations:
             if self.version(connection) >= migration.number:
                 continue
-            with connection.transaction():
+            with connection.transaction(), sealing.lifted(connection, self._sql):
                 found = self.version(connection)
                 if found >= migration.number:
                     continue
@@ -62,7 +63,7 @@ class Schema:
 
     def rollback(self, connection: Connection) -> int | None:
         """Take the newest step back."""
-        with connection.transaction():
+        with connection.transaction(), sealing.lifted(connection, self._sql):
             found = self.version(connection)
             if found == 0:
                 return None

@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
-from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS
+from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, JOB_OVERWRITTEN, JOB_VALUES
 
 
 @cache
@@ -31,6 +31,8 @@ def _fill(prefix: str, text: str) -> str:
     return (
         text.replace("{prefix}", prefix)
         .replace("{columns}", JOB_COLUMNS)
+        .replace("{values}", JOB_VALUES)
+        .replace("{overwritten}", JOB_OVERWRITTEN)
         .replace("{claimed_columns}", CLAIMED_COLUMNS)
         .replace("{released_at_once}", str(RELEASED_AT_ONCE))
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jobcard.backends.base import Enqueued, Fate
 from jobcard.backends.sqlite import admission
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.core.clock import Clock
 from jobcard.core.job import NewJob
-from jobcard.errors import StoreMovedError
 
 
 def enqueue(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock) -> list[Enqueued]:
@@ -29,7 +28,7 @@ def _enqueue_all(
     try:
         with connection.transaction():
             now = clock.now()
-            _open_line(connection, sql, jobs, now)
+            add_queues(connection, sql, {job.queue for job in jobs}, now)
             if connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) != len(jobs):
                 raise _TakenError
     except _TakenError:
@@ -42,7 +41,7 @@ def _enqueue_singly(
 ) -> list[Enqueued]:
     with connection.transaction():
         now = clock.now()
-        _open_line(connection, sql, jobs, now)
+        add_queues(connection, sql, {job.queue for job in jobs}, now)
         return [_enqueue_one(connection, sql, job, now) for job in jobs]
 
 
@@ -88,17 +87,15 @@ def follow(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob
 
     Whether any was stored.
     """
-    _open_line(connection, sql, jobs, now)
+    add_queues(connection, sql, {job.queue for job in jobs}, now)
     if not any(map(_has_key, jobs)):
         return connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) > 0
     return sum(_store(connection, sql, job, now) for job in jobs) > 0
 
 
-def _open_line(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int) -> None:
-    [(seal,)] = connection.execute(sql["seal"])
-    if seal is not None:
-        raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
-    for queue in {job.queue for job in jobs}:
+def add_queues(connection: Connection, sql: Mapping[str, str], queues: Collection[str], now: int) -> None:
+    """Give those of the queues a record that have none."""
+    for queue in queues:
         if connection.change(sql["add_queue"], (queue, "{}", now)):
             connection.execute(sql["raise_settings"])
 

@@ -1,3 +1,3 @@
--- Where the jobs of this store have moved to; null while it is in use.
--- Read under the write lock by whoever adds jobs, so none slips in behind the seal.
+-- The word that the store is sealed with; null while it is in use.
+-- Only reads; it tells why nothing can be written, and what keeps writers out is the barrier.
 select value from {prefix}meta where key = 'seal'
