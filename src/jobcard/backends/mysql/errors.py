@@ -94,8 +94,8 @@ def _by_number(number: int, said: str) -> JobcardError:
         return NotAllowedError(f"this MySQL user may not do that: {said}")
     if number == _NO_TRIGGERS:
         return AccessDeniedError(
-            "this MySQL server keeps a binary log, and so only a user with the right SUPER may make and drop triggers, by "
-            "which a store is sealed and opened: do it as such a user, or have an administrator say `set global "
+            "this MySQL server keeps a binary log, and so only a user with the right SUPER may make and drop triggers, "
+            "by which a store is sealed and opened: do it as such a user, or have an administrator say `set global "
             "log_bin_trust_function_creators = 1` before, which may be taken back afterwards"
         )
     if number in _CONFIG:
