@@ -146,7 +146,6 @@ def writers(store: RedisBackend) -> dict[str, Callable[[], object]]:
     factory.complete(store, keyed)  # without `freed`: the one behind it is held still
     store.write_record(RecordKind.QUEUE, "else", "{}")
     follow = Outcome(brings.ref, brings.token, states.complete("1"), [factory.new_job()])
-    everything = {"states": ["completed"], "finished_before": None, "age": 0, "limit": 10}
     return {
         "enqueue": lambda: factory.enqueue(store),
         "exchange": lambda: store.exchange("engine"),
@@ -157,7 +156,7 @@ def writers(store: RedisBackend) -> dict[str, Callable[[], object]]:
         "let_in": lambda: store.let_in(10),
         "unpark": lambda: store.unpark(["nobody.knows"]),
         "apply_by_operator": lambda: store.apply_by_operator(waiting, states.cancel_waiting(reason="canceled")),
-        "prune": lambda: store.prune(**everything),
+        "prune": lambda: store.prune(states=["completed"], finished_before=None, age=0, limit=10),
         "delete": lambda: store.delete([ended]),
         "write_record": lambda: store.write_record(RecordKind.QUEUE, "else", '{"paused": true}'),
         "remove_record": lambda: store.remove_record(RecordKind.QUEUE, "else"),

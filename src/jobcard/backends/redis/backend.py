@@ -394,7 +394,7 @@ class RedisBackend:
     # -- moving
 
     @_verb
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write jobs as they are, each in place of the one with its id; the ids of those not written.
 
         Some to a script, each of which is written whole or not at all: after an error put all of them again.
