@@ -201,9 +201,7 @@ class SealsReadersOut(ModelBackend):
     """A sealed store tells no figures."""
 
     def tally(self) -> Tally:
-        if self.store.seal is not None:
-            raise StoreMovedError("sealed")
-        return super().tally()
+        return super().tally() if self.store.seal is None else Tally({}, 0, None)
 
 
 class SealsForEver(ModelBackend):
@@ -215,8 +213,8 @@ class SealsForEver(ModelBackend):
 
 
 class EmptiesNoSealedStore(ModelBackend):
-    """The seal stops whoever empties the store."""
+    """The jobs of a sealed store stay, whoever empties it."""
 
     def truncate(self) -> None:
-        with self._changing():
+        if self.store.seal is None:
             super().truncate()
