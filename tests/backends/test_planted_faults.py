@@ -7,7 +7,7 @@ code) and 14 (cut-over) are planted where those live.
 from collections.abc import Callable
 
 import pytest
-from broken import claiming, fencing, following, limiting, storing
+from broken import claiming, fencing, following, limiting, moving, storing
 from hypothesis import Phase, settings
 
 from jobcard.backends.base import Backend
@@ -162,6 +162,40 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     limiting.TakesOnceKeysForNobody: ("check_a_refused_job_takes_no_once_key",),
     limiting.ReplacesJobsAtWork: ("check_a_job_at_work_is_not_replaced",),
     limiting.KeepsTheAttemptsOfWhatWasReplaced: ("check_a_replaced_job_begins_anew",),
+    # Jobs on their way, seals
+    moving.PutsWithARaisedVersion: (
+        "check_a_put_job_is_field_by_field_what_it_was",
+        "check_putting_twice_is_putting_once",
+    ),
+    moving.KeepsTheTriesOfWhatWasThere: ("check_putting_twice_is_putting_once",),
+    moving.PutsIntoTakenKeys: (
+        "check_a_taken_unique_key_is_answered_and_the_rest_is_written",
+        "check_of_two_put_jobs_with_one_key_one_lives",
+    ),
+    moving.PutsUpToTheOneItCannot: ("check_a_job_that_cannot_be_put_takes_the_call_with_it",),
+    moving.PutsIntoQueuesWithoutRecord: ("check_putting_opens_queues",),
+    moving.PutsOnceKeysAlong: ("check_put_looks_at_no_once_keys",),
+    moving.PutsClaimsBackInLine: ("check_a_put_claim_that_lapsed_is_rescued",),
+    moving.NotesWithoutANewVersion: ("check_a_version_tells_of_every_move_of_a_holder",),
+    moving.ComparesWhatItCanReadOnly: ("check_an_unreadable_job_has_the_version_minus_one",),
+    moving.TellsOfOnceKeysThatAreOver: ("check_once_keys_in_force_are_told",),
+    moving.KeepsOnceKeysThatAreThere: ("check_put_once_keys_take_the_place_of_what_is_there",),
+    moving.ErasesOnlyWhatHasEnded: (
+        "check_erased_jobs_leave_nothing_but_their_once_keys",
+        "check_the_holder_of_an_erased_job_is_told",
+    ),
+    moving.ErasesOnceKeysToo: ("check_erased_jobs_leave_nothing_but_their_once_keys",),
+    moving.SealsProducersOnly: ("check_a_sealed_store_refuses_every_write_and_stays_as_it_was",),
+    moving.SealsAllButRecords: ("check_a_sealed_store_refuses_every_write_and_stays_as_it_was",),
+    moving.SealsForItselfOnly: (
+        "check_every_backend_on_a_sealed_store_is_refused",
+        "check_a_seal_outlasts_every_backend",
+    ),
+    moving.SealsWithAnEmptyWordOnlyBySight: ("check_a_store_tells_its_seal",),
+    moving.RefusesWhatItHasWritten: ("check_a_sealed_store_refuses_every_write_and_stays_as_it_was",),
+    moving.SealsReadersOut: ("check_reading_a_sealed_store_goes_on",),
+    moving.SealsForEver: ("check_a_store_tells_its_seal",),
+    moving.EmptiesNoSealedStore: ("check_what_no_seal_stops",),
 }
 
 # What one thread alone can never show, or what histories do not do.
@@ -181,6 +215,8 @@ ONLY_BY_CHECKS = {
     limiting.LetsInByTheFirstOnesLimit,  # two limits of one key, the wider behind, and room for it alone: too rare
     limiting.PutsAllOffToOneMoment,  # whose turn is when is the store's
     limiting.GivesOnceKeysToTheirOwnJobAgain,
+    # What is put, taken back and sealed, and in which order, is a history of its own.
+    *(fault for fault in FOUND_BY if fault.__module__ == moving.__name__),
 }
 
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.

@@ -314,7 +314,7 @@ class MongoBackend:
     # -- moving
 
     @_verb
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write jobs as they are, each in place of the one with its id; the ids of those whose unique key is taken."""
         return moving.put(self._unsealed, jobs) if jobs else []
 
@@ -394,7 +394,7 @@ class MongoBackend:
         """Hints by a change stream on a connection of its own; on a standalone server by asking."""
         try:
             with driver_errors:
-                if self._store.has_log():
+                if wake.has_change_streams(self._store):
                     return wake.listen(self._connections.listener)
         except StoreUnavailableError:
             return wake.listen(self._connections.listener, away=True)

@@ -46,16 +46,16 @@ class _Unbarred(Collection[Document]):
     """A collection whose updates no rule stops: only who may migrate may do that."""
 
     def update_one(self, *given: Any, **more: Any) -> UpdateResult:
-        return super().update_one(*given, **more, bypass_document_validation=True)
+        return super().update_one(*given, **{**more, "bypass_document_validation": True})
 
     def update_many(self, *given: Any, **more: Any) -> UpdateResult:
-        return super().update_many(*given, **more, bypass_document_validation=True)
+        return super().update_many(*given, **{**more, "bypass_document_validation": True})
 
     def bulk_write(self, *given: Any, **more: Any) -> BulkWriteResult:
-        return super().bulk_write(*given, **more, bypass_document_validation=True)
+        return super().bulk_write(*given, **{**more, "bypass_document_validation": True})
 
     def find_one_and_update(self, *given: Any, **more: Any) -> Any:
-        return super().find_one_and_update(*given, **more, bypassDocumentValidation=True)
+        return super().find_one_and_update(*given, **{**more, "bypassDocumentValidation": True})
 
 
 def unbarred(store: Store) -> Store:
@@ -64,7 +64,8 @@ def unbarred(store: Store) -> Store:
     def beside(one: Collection[Document]) -> _Unbarred:
         return _Unbarred(one.database, one.name, write_concern=one.write_concern, read_preference=one.read_preference)
 
-    return replace(store, **{name: beside(getattr(store, name)) for name in COLLECTIONS})
+    everything: dict[str, Any] = {name: beside(getattr(store, name)) for name in COLLECTIONS}
+    return replace(store, **everything)
 
 
 def seal(store: Store, word: str, patience: float) -> None:
@@ -161,7 +162,7 @@ def _change(collection: Collection[Document], rule: Document) -> None:
     given = {"validator": rule, "validationLevel": "strict", "validationAction": "error"}
     for command in ("collMod", "create", "collMod"):
         try:
-            collection.database.command(command, collection.name, **given, writeConcern={"w": "majority"})
+            collection.database.command({command: collection.name, **given, "writeConcern": {"w": "majority"}})
             return
         except OperationFailure as error:
             if error.code not in (NO_SUCH_COLLECTION, COLLECTION_EXISTS):
