@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge
 
-from jobcard.backends.mongodb import records
+from jobcard.backends.mongodb import permits, records
 from jobcard.backends.mongodb.connection import Document, Store
 from jobcard.backends.mongodb.rows import whole
 from jobcard.core.job import WholeJob
@@ -29,6 +29,7 @@ def put(store: Store, jobs: Sequence[WholeJob]) -> list[bytes]:
     # All of them before the first is sent: what cannot be written must leave nothing behind.
     bodies = {job_id: _body(document) for job_id, document in documents.items()}
     records.open_queues(store, {job.row.queue for job in jobs})
+    permits.take_back(store, list(documents))
     refused = _without_their_key(store, documents)
     # Those that live no more come first: each may give a key free that another has by now.
     left = sorted(documents.keys() - refused, key=lambda job_id: ("key" in documents[job_id], job_id))

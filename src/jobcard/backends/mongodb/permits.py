@@ -187,6 +187,13 @@ def write(store: Store, permits: Permits) -> set[str]:
     return names - {one["_id"] for one in written}
 
 
+def take_back(store: Store, refs: Sequence[bytes]) -> None:
+    """Let nobody be about to claim these jobs any more: they are written anew, with tokens of their own."""
+    theirs = {"ref": {"$in": list(refs)}}
+    update = {"$pull": {"pending": theirs}, "$set": {"mark": ObjectId()}}
+    store.limits.update_many({"pending": {"$elemMatch": theirs}}, update)
+
+
 def forget(store: Store, now: int, limit: int) -> None:
     """Delete some documents that are of no use any more."""
     over = list(store.limits.find({"until": {"$lte": now}}).limit(limit))
