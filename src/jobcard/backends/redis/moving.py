@@ -81,7 +81,7 @@ class OnceKeys:
     from there. Whoever begins anew sees what is there now.
     """
 
-    _AHEAD = 20_000
+    _AHEAD = 100_000
 
     def __init__(self) -> None:
         self._read: tuple[str | None, list[OnceKey]] = (None, [])
