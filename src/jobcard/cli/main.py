@@ -82,6 +82,7 @@ class Commands(click.Group):
         "backup": "jobcard.cli.backup:backup",
         "restore": "jobcard.cli.backup:restore",
         "grants": "jobcard.cli.grants:grants",
+        "rekey": "jobcard.cli.rekey:rekey",
         "doctor": "jobcard.cli.doctor:doctor",
         "bench": "jobcard.cli.bench:bench",
         "demo": "jobcard.cli.demo:demo",
