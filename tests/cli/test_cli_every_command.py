@@ -64,10 +64,10 @@ def backed_up(app: App) -> dict[str, str]:
 
 
 def locked(app: App) -> dict[str, str]:
-    # Variables that every process has, in a pipe and on a terminal, serve as keys as well as any.
+    # Variables that every process has serve as keys as well as any.
     for file in app.directory.glob("locked.db*"):
         file.unlink()
-    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["PATH"])
+    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["HOME"])
     store.migrate()
     store.close()
     return {}
