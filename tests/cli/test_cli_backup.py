@@ -80,7 +80,7 @@ class TestRestore:
     def test_on_a_terminal_it_asks(self, shop: App, file: Path) -> None:
         """No: exit code 1, nothing is written. Yes: it is done."""
         for answer, code, jobs in (("n\n", 1, 0), ("y\n", 0, 4)):
-            ran = on_terminal(shop, "restore", "shop.jobcard", "--url", OTHER, answer=answer, until="Write 4 jobs")
+            ran = on_terminal(shop, "restore", "shop.jobcard", "--url", OTHER, columns=80, answer=answer)
             assert ran.code == code, ran
             assert count(shop) == jobs
 
