@@ -35,7 +35,6 @@ from jobcard.errors import (
     SchemaVersionError,
     StoreError,
     StoreFullError,
-    StoreMovedError,
     StoreUnavailableError,
 )
 
@@ -218,19 +217,6 @@ class TestRows:
         answers = postgres_store.enqueue([job, job._replace(unique_key=None), job])
         assert [answer.fate for answer in answers] == [Fate.KEY_TAKEN, Fate.STORED, Fate.REPEATED]
         assert answers[0].existing == holder
-
-    def test_a_sealed_store_takes_no_jobs(self, postgres_store: PostgresBackend) -> None:
-        """After the seal is set no job slips in, neither by an enqueue nor behind another."""
-        claim = factory.claimed_job(postgres_store, queue="default")
-        raw(postgres_store, "update {prefix}meta set seal = 'elsewhere'")
-        with pytest.raises(StoreMovedError):
-            factory.enqueue(postgres_store, queue="new")
-        follower = Outcome(claim.ref, claim.token, states.complete("1"), (factory.new_job(),))
-        with pytest.raises(StoreMovedError):
-            postgres_store.exchange("engine", outcomes=[follower])
-        assert postgres_store.count(Filter()) == {"default": {"claimed": 1}}
-        assert [record.key for record in postgres_store.read_records(RecordKind.QUEUE)] == ["default"]
-        assert postgres_store.exchange("engine", outcomes=[follower._replace(then=())]).refusals == []
 
     def test_the_log_names_verbs_and_no_values(
         self, postgres_store: PostgresBackend, caplog: pytest.LogCaptureFixture

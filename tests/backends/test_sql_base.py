@@ -24,7 +24,7 @@ from jobcard.backends.sql.values import OwnValues, in_pieces, placed
 from jobcard.conformance import BackendSuite, Harness, factory, run_histories
 from jobcard.conformance.drawing import SERVER
 from jobcard.core.clock import FrozenClock
-from jobcard.errors import ConfigError, InvalidJobError, StoreFullError, StoreUnavailableError
+from jobcard.errors import ConfigError, InvalidJobError, StoreFullError, StoreMovedError, StoreUnavailableError
 from samples import pg8000_store
 from samples.pg8000_store import PG8000Backend
 
@@ -165,8 +165,11 @@ class TestStatements:
             "state",
             "queue",
             "until",
+            "table",
+            "trigger",
             "wanted",
             "where",
+            "write",
             "collation",
         }
         for sql in (of_mysql, of_sample):
@@ -315,6 +318,7 @@ class TestDriverConnections:
         ("57P01", StoreUnavailableError),
         ("08006", StoreUnavailableError),
         ("55P03", StoreUnavailableError),
+        ("JC001", StoreMovedError),
     ],
 )
 def test_sqlstates_are_told_apart(state: str, kind: type[Exception]) -> None:

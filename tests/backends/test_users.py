@@ -29,6 +29,7 @@ from jobcard.backends.registry import open_backend
 from jobcard.backends.roles import HasRoles, Role
 from jobcard.conformance import factory
 from jobcard.core.rates import QueueLimit
+from jobcard.errors import StoreMovedError
 
 pytestmark = pytest.mark.slow
 
@@ -317,6 +318,40 @@ def test_a_viewer_sees_everything_and_changes_nothing(site: Site) -> None:
             with pytest.raises(AccessDeniedError, match="jobcard grants --role"):
                 each()
         assert jobs.get(handle.id).state == "waiting"
+
+
+def test_only_who_may_migrate_may_seal_a_mongodb_store(site: Site) -> None:
+    """An engine is told whose rights it takes, and nothing is sealed; MongoDB's own `dbAdmin` is enough."""
+    if not site.is_mongodb:
+        pytest.skip("a rule of MongoDB's for MongoDB's users")
+    name = f"keeper-{secrets.token_hex(4)}"
+    site.new_user(name)
+    roles = [{"role": role, "db": "test"} for role in ("readWrite", "dbAdmin")]
+    given = {"grantRolesToUser": name, "roles": roles}
+    site.run(f'db.getSiblingDB("test").runCommand({json.dumps(given)})')
+    engine, migration = open_backend(site.url_of(Role.ENGINE)), open_backend(site.url_of(Role.MIGRATION))
+    keeper = open_backend(site.url_of(Role.ENGINE).replace("engine-:", f"{name}:"))
+    for user in (Role.ENGINE, Role.PRODUCER, Role.VIEWER):
+        store = open_backend(site.url_of(user))
+        for word in ("moved", None):
+            with pytest.raises(AccessDeniedError, match="--role migration"):
+                store.seal(word)
+        store.close()
+    assert engine.facts().seal is None
+    for sealer in (migration, keeper):
+        there = factory.enqueue(engine)
+        ended = factory.job_in_state(engine, "completed")
+        sealer.seal("moved")
+        assert engine.facts().seal == "moved"
+        for write in (lambda: factory.enqueue(engine), lambda: factory.claim_some(engine)):
+            with pytest.raises(StoreMovedError):
+                write()
+        with pytest.raises(StoreMovedError):
+            engine.delete([ended])
+        sealer.seal(None)
+        assert [claim.id for claim in factory.claim_some(engine)] == [there]
+    for each in (engine, migration, keeper):
+        each.close()
 
 
 def test_a_user_without_rights_is_told_so(site: Site) -> None:

@@ -7,8 +7,9 @@
     scripts/soak --jobs 20000 --seed 7
 
 Parts: `faults` (the load), `disk` (a disk that is full again and again), `outage` (ten minutes without a store),
-`leaks` (steady load with kills: does anything grow?). Each prints a line of JSON for each store and writes it into a
-file, docs/soak.jsonl unless told otherwise. Exit code 1: some figure that must be 0 is not, or something did not come
+`leaks` (steady load with kills: does anything grow?), `move` (a load that is moved from the store into each other one,
+the command killed in every step). Each prints a line of JSON for each store and writes it into a file, docs/soak.jsonl
+unless told otherwise. Exit code 1: some figure that must be 0 is not, or something did not come
 back.
 """
 
@@ -20,27 +21,28 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from checker import load, outage
+from checker import load, moved, outage
 from checker.faults import DISK, LEAKS, SOAK
 from checker.scene import Shape
 from helpers.places import ANY_KIND
 
 STORES = ["sqlite", "postgres", "mariadb", "mongodb", "redis"]
-PARTS = ["faults", "disk", "outage", "leaks"]
+PARTS = ["faults", "disk", "outage", "leaks", "move"]
 JOBS = 100_000
 SHAPE = Shape(lease=6.0, heartbeat=1.0, trouble=(1.0, 12.0))
-SHARES = {"faults": 0.6, "disk": 0.05, "outage": 0.15, "leaks": 0.2}
+SHARES = {"faults": 0.55, "disk": 0.05, "outage": 0.15, "leaks": 0.2, "move": 0.05}
 """Of the minutes that are given."""
-LONGEST = {"faults": 4 * 3600.0, "disk": 900.0, "outage": 600.0, "leaks": 3600.0}
+LONGEST = {"faults": 4 * 3600.0, "disk": 900.0, "outage": 600.0, "leaks": 3600.0, "move": 1200.0}
 """Seconds of each part when no minutes are given."""
 OUT = Path(__file__).resolve().parents[2] / "docs" / "soak.jsonl"
 
 
 def run_part(part: str, store: str, folder: Path, *, seconds: float, seed: int, jobs: int) -> dict[str, Any]:
-    """One part on one store; its line."""
+    """One part on one store; its line. Moves are many: see `run_moves`."""
     if part == "outage":
         return outage.run(store, folder, seconds=seconds)
     schedule = {"faults": SOAK, "disk": DISK, "leaks": LEAKS}[part]
@@ -50,13 +52,26 @@ def run_part(part: str, store: str, folder: Path, *, seconds: float, seed: int, 
     )
 
 
+def run_moves(store: str, folder: Path, *, seconds: float, seed: int, jobs: int) -> Iterator[dict[str, Any]]:
+    """From this store into each other one, as long as there is time to begin; a line each."""
+    until = time.monotonic() + seconds
+    for other in STORES:
+        if other != store and time.monotonic() < until:
+            (folder / other).mkdir()
+            yield moved.run((store, other), folder / other, seed=seed, jobs=jobs)
+
+
 def write(out: Path, line: dict[str, Any]) -> None:
     """Put a line into the file, in the place of the one it has of the same part and store."""
     lines = [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
-    key = (line["part"], line["store"])
-    lines = [each for each in lines if (each["part"], each["store"]) != key] + [line]
-    lines.sort(key=lambda each: (PARTS.index(each["part"]), ANY_KIND.index(each["store"])))
+    lines = [each for each in lines if _place_of(each) != _place_of(line)] + [line]
+    lines.sort(key=_place_of)
     out.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+
+def _place_of(line: dict[str, Any]) -> tuple[int, int, int]:
+    to = line.get("to")
+    return PARTS.index(line["part"]), ANY_KIND.index(line["store"]), -1 if to is None else ANY_KIND.index(to)
 
 
 def _several(known: list[str]) -> Any:
@@ -89,11 +104,17 @@ def main() -> int:
             print(f"── {part} on {store}, seed {asked.seed}, at most {seconds / 60:.1f} minutes", file=sys.stderr)
             began = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="jobcard-soak-") as folder:
-                line = run_part(part, store, Path(folder), seconds=seconds, seed=asked.seed, jobs=asked.jobs)
-            line = {"part": part, **line, "minutes": round((time.monotonic() - began) / 60, 1)}
-            print(json.dumps(line), flush=True)
-            write(asked.out, line)
-            good &= line["ok"]
+                bounds = {"seconds": seconds, "seed": asked.seed}
+                if part == "move":
+                    lines = run_moves(store, Path(folder), **bounds, jobs=asked.jobs // 40)
+                else:
+                    lines = iter([run_part(part, store, Path(folder), **bounds, jobs=asked.jobs)])
+                for figures in lines:
+                    line = {"part": part, **figures, "minutes": round((time.monotonic() - began) / 60, 1)}
+                    print(json.dumps(line), flush=True)
+                    write(asked.out, line)
+                    good &= line["ok"]
+                    began = time.monotonic()
     return 0 if good else 1
 
 

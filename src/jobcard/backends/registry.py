@@ -22,14 +22,18 @@ def open_backend(
     *,
     backend: str | type | Backend | None = None,
     clock: Clock | None = None,
+    moving_to: str | None = None,
     **overrides: Any,
 ) -> Backend:
     """The store behind a URL; nothing is opened until its first use.
 
     config: options by name, as they may stand in the URL; one that stands in both is refused.
     backend: a class, its dotted path `pkg.mod:Class`, or a store made already, instead of looking up the scheme.
+    moving_to: the URL of the store that its jobs may move to while it is open (`backends/following.py`).
     overrides: options that win over URL and config.
     """
+    if moving_to is not None and moving_to != url:  # where its jobs live already there is nothing to follow
+        return _open_following(url, config, moving_to, backend=backend, clock=clock, **overrides)
     if backend is not None and not isinstance(backend, (str, type)):
         return backend
     options = dict(config or {})
@@ -46,6 +50,13 @@ def open_backend(
         options["clock"] = clock
     options |= overrides
     return cast(Backend, cls(url, **options) if url is not None else cls(**options))
+
+
+def _open_following(url: str | None, config: Mapping[str, Any] | None, moving_to: str, **given: Any) -> Backend:
+    from jobcard.backends.following import following  # only now: hardly any process needs it
+
+    target = open_backend(moving_to, **{**given, "backend": None})
+    return following(open_backend(url, config, **given), target)
 
 
 def load_backend_class(given: str | type) -> type:

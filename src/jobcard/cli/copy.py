@@ -190,6 +190,8 @@ def _tell_plan(stores: Stores, found: Plan, as_json: bool) -> int:
             {"what": "in the target already", "count": found.same},
             {"what": "in the target, but not the same", "count": found.changed},
             {"what": "in the target alone", "count": found.others},
+            {"what": "live engines on the source", "count": len(found.engines["source"])},
+            {"what": "live engines on the target", "count": len(found.engines["target"])},
         ]
         output.table(("what", "count"), [{**row, "count": f"{row['count']:,}"} for row in rows])
         for problem in found.problems:

@@ -1,4 +1,4 @@
-"""What a project says about itself in pyproject.toml, and where the store's URL comes from when code gives none."""
+"""What a project says about itself in pyproject.toml, and where the stores' URLs come from when code gives none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jobcard.core.settings import check_names
 from jobcard.errors import ConfigError
 
 VARIABLE = "JOBCARD_URL"
+MOVING_TO = "JOBCARD_MOVING_TO"
 DEFAULT_URL = "sqlite:///jobcard.db"
 NAMES = ("url", "app")
 """What `[tool.jobcard]` may say: the store, and the application that the command line means."""
@@ -19,6 +20,11 @@ _MAX_FILE = 1 << 20
 def find_url() -> str:
     """$JOBCARD_URL, else `[tool.jobcard] url` of the nearest pyproject.toml that has it, else a SQLite file here."""
     return os.environ.get(VARIABLE) or find_in_project("url") or DEFAULT_URL
+
+
+def find_moving_to() -> str | None:
+    """$JOBCARD_MOVING_TO: the store that the jobs may move to while this process runs; it follows them there."""
+    return os.environ.get(MOVING_TO) or None
 
 
 def find_in_project(name: str) -> str | None:

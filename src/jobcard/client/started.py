@@ -158,7 +158,9 @@ class Started:
             if not store.capabilities.survives_process or (given is not None and not isinstance(given, (str, type))):
                 return store, False
         settings = connection.settings
-        return open_backend(settings.url, settings.config, backend=given, patience=BUSY_SECONDS), True
+        moving_to = settings.moving_to
+        opened = open_backend(settings.url, settings.config, backend=given, moving_to=moving_to, patience=BUSY_SECONDS)
+        return opened, True
 
 
 def _place(identity: str, reference: AppReference) -> Place | None:

@@ -25,6 +25,7 @@ class JobcardOptions(TypedDict, total=False):
 
     backend: str | type | Backend | None
     config: Mapping[str, Any] | None
+    moving_to: str | None
     queues: Iterable[Queue]
     imports: Iterable[str]
     max_concurrent_jobs: int
@@ -85,6 +86,8 @@ class Connection:
                 return settings  # another store is used for a while, and ours not settled by that
             if settings.url is None and self.own_backend is None:
                 settings = replace(settings, url=sources.find_url())
+            if settings.moving_to is None:
+                settings = replace(settings, moving_to=sources.find_moving_to())
             self._settled = settings
         return self._settled
 
@@ -99,9 +102,9 @@ class Connection:
         given: str | type | Backend | None = self._given.get("backend")
         return given
 
-    def use(self, url: str | None, config: dict[str, Any] | None) -> None:
-        """Open this store and no other, whatever the application says: in a worker, the one its engine works on."""
-        self._settled = replace(self.settings, url=url, config=config)
+    def use(self, **store: Any) -> None:
+        """Open this store (`url`, `config`, `moving_to`), whatever the application says: in a worker, its engine's."""
+        self._settled = replace(self.settings, **store)
 
     # -- the store
 
@@ -144,7 +147,9 @@ class Connection:
 
         if self._backend is None:
             settings = self.settings
-            backend = open_backend(settings.url, settings.config, backend=self.own_backend)
+            backend = open_backend(
+                settings.url, settings.config, backend=self.own_backend, moving_to=settings.moving_to
+            )
             if self._given.get("readonly") and not backend.capabilities.readonly:
                 raise ConfigError("readonly=True: this store was made without it, and the client cannot add it")
             self._backend = backend
@@ -265,9 +270,11 @@ def _leave() -> None:
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     """The settings in the types `Settings` keeps."""
-    url, config = given.get("url"), given.get("config")
+    url, config, moving_to = given.get("url"), given.get("config"), given.get("moving_to")
     if url is not None and not isinstance(url, str):
         raise ConfigError(f"the store URL must be text, not {type(url).__name__}")
+    if not isinstance(moving_to, (str, type(None))):
+        raise ConfigError(f"moving_to must be the URL of a store, not {type(moving_to).__name__}")
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict of store options, not {type(config).__name__}")
     plain = dict(given)

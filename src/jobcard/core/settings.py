@@ -21,9 +21,10 @@ MOST_PROCESSES = 64  # unless `processes` says more: `max_concurrent_jobs` may b
 class Settings:
     """Durations in seconds; sizes in bytes; None: no limit, or the default that the comment names."""
 
-    # Both may hold a password.
+    # They may hold a password.
     url: str | None = field(default=None, repr=False)
     config: dict[str, Any] | None = field(default=None, repr=False)
+    moving_to: str | None = field(default=None, repr=False)  # the store that the jobs may move to meanwhile
     queues: tuple[Queue, ...] = ()
     imports: tuple[str, ...] = ()
     max_concurrent_jobs: int = 10

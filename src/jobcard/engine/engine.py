@@ -151,7 +151,9 @@ class Engine:
     def _open_store(self, settings: Settings, schedules: Sequence[tuple[str, str]]) -> Backend | None:
         """The store, ready for this engine; None: told to stop while it waited for that."""
         try:
-            backend = open_backend(settings.url or "", settings.config, patience=BUSY_SECONDS)
+            backend = open_backend(
+                settings.url or "", settings.config, moving_to=settings.moving_to, patience=BUSY_SECONDS
+            )
         except ConfigError as error:
             raise Fatal(exits.USAGE, str(error)) from error
         try:
@@ -285,7 +287,7 @@ def _why_it_ended(exit: Exit | None) -> str:
 def _store_of(boot: dict[str, Any]) -> dict[str, Any]:
     """What whoever started us said of the store, for workers whose jobs open it themselves."""
     settings = boot.get("settings", {})
-    return {name: settings[name] for name in ("url", "config", "worker_client") if name in settings}
+    return {name: settings[name] for name in ("url", "config", "moving_to", "worker_client") if name in settings}
 
 
 def main() -> None:

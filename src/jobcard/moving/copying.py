@@ -95,7 +95,7 @@ def obstacles(stores: Stores, selection: Selection = ALL, *, merge: bool = False
             if engines := engines_of(store):
                 found.append(
                     f"engines are at work on the {name} ({', '.join(engines[:3])}): stop them, or use --live, "
-                    "which lets them go on"
+                    "which lets them go on (one that was killed counts until it has missed three heartbeats)"
                 )
     return found
 

@@ -72,7 +72,9 @@ def reach_store(app: Any, boot: dict[str, Any]) -> None:
     given = {"worker_client": app.settings.worker_client, **boot.get("store", {})}
     if given["worker_client"] == "direct":
         settings = app.settings
-        app.parts.connection.use(given.get("url", settings.url), given.get("config", settings.config))
+        app.parts.connection.use(
+            **{name: given.get(name, getattr(settings, name)) for name in ("url", "config", "moving_to")}
+        )
         context.enter_worker(None)
 
 

@@ -42,13 +42,16 @@ from jobcard.backends.mongodb import (
     leases,
     loads,
     lookup,
+    moving,
+    once,
     records,
     schema,
+    sealing,
     wake,
 )
 from jobcard.backends.mongodb.connection import Connections, Store
 from jobcard.backends.mongodb.enqueue import enqueue
-from jobcard.backends.mongodb.errors import driver_errors
+from jobcard.backends.mongodb.errors import driver_errors, unless_sealed
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job
@@ -57,7 +60,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import ENDED, Change, JobState
 from jobcard.errors import ConfigError, DuplicateJobError, StoreUnavailableError
@@ -77,9 +80,10 @@ class MongoBackend:
     capabilities = Capabilities(max_batch=400, own_thread=True, one_commit_exchange=False, shared_by_hosts=True)
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
-        # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
+        # Only who seals waits for what others hold; how long the server may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
         self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
+        self._patience = self._options.socket_timeout if patience is None else patience
         self._shown = mask(url)
         self._connections = Connections(parsed, self._options, clock)
         self._sweeper = loads.Sweeper()
@@ -90,6 +94,13 @@ class MongoBackend:
     @property
     def _store(self) -> Store:
         return self._connections.store()
+
+    @property
+    def _unsealed(self) -> Store:
+        """The store for a write that may find nothing to write, and then would not meet the rule of a sealed store."""
+        store = self._store
+        records.refuse_sealed(store)
+        return store
 
     # -- schema
 
@@ -145,21 +156,24 @@ class MongoBackend:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
         if lapsed:
             # Whoever rescues jobs also finishes what dead producers and engines have begun.
-            self._sweeper.sweep(self._store)
+            with unless_sealed():
+                self._sweeper.sweep(self._store)
         held, broken = leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after)
         if broken:
-            claim.quarantine(self._store, broken, lapsed=True)
+            with unless_sealed():
+                claim.quarantine(self._store, broken, lapsed=True)
         return held
 
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        return admission.let_in_all(self._store, records.now(self._store), limit)
+        store = self._unsealed
+        return admission.let_in_all(store, records.now(store), limit)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        store = self._store
+        store = self._unsealed
         is_later = {"$gt": ["$available_at", store.now]}
         update = {
             "hold": {"$cond": [is_later, "delay", "$$REMOVE"]},
@@ -174,7 +188,7 @@ class MongoBackend:
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        store = self._store
+        store = self._unsealed
         update = changes.update(change, store.now)
         while True:
             try:
@@ -195,18 +209,19 @@ class MongoBackend:
                 return None
             if JobState.WAITING in change.sources and found.get("limit_key") is not None:
                 # Those behind it in line may have one before them less.
-                admission.let_in(store, [found["limit_key"]], records.now(store))
+                with unless_sealed():
+                    admission.let_in(store, [found["limit_key"]], records.now(store))
             return to_job(found)
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        return deleting.prune(self._store, states, finished_before, age, limit)
+        return deleting.prune(self._unsealed, states, finished_before, age, limit)
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
-        return deleting.delete(self._store, list(dict.fromkeys(job_ids)))
+        return deleting.delete(self._unsealed, list(dict.fromkeys(job_ids)))
 
     @_verb
     def truncate(self) -> None:
@@ -289,12 +304,49 @@ class MongoBackend:
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        return records.write(self._store, kind, key, value, expect=expect)
+        return records.write(self._unsealed, kind, key, value, expect=expect)
 
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
-        return records.remove(self._store, kind, key)
+        return records.remove(self._unsealed, kind, key)
+
+    # -- moving
+
+    @_verb
+    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+        """Write jobs as they are, each in place of the one with its id; the ids of those whose unique key is taken."""
+        return moving.put(self._unsealed, jobs) if jobs else []
+
+    @_verb
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id, above `after`; -1 for one that cannot be read."""
+        return lookup.versions(self._store, after, limit)
+
+    @_verb
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key, above `after`."""
+        return once.in_force(self._store, records.now(self._store), after, limit)
+
+    @_verb
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write once keys as they are, in place of those that are there."""
+        if keys:
+            once.put(self._unsealed, keys)
+
+    @_verb
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete these jobs in whatever state they are; how many were there."""
+        return deleting.erase(self._unsealed, list(dict.fromkeys(job_ids)))
+
+    @_verb
+    def seal(self, word: str | None) -> None:
+        """Close this store to every writer by rules of the server's own, or with None open it again."""
+        schema.check_version(schema.version(self._store))
+        if word is None:
+            sealing.unseal(self._store, self._patience)
+        else:
+            sealing.seal(self._store, word, self._patience)
 
     # -- itself
 
@@ -319,6 +371,7 @@ class MongoBackend:
             connections=(answers.status or {}).get("connections", {}).get("current"),
             now=int(meta["now"]) if meta else 0,
             problems=weaknesses(checkup.durability(answers)),
+            seal=meta.get("seal"),
         )
 
     def examine(self) -> Sequence[Finding]:
@@ -341,7 +394,7 @@ class MongoBackend:
         """Hints by a change stream on a connection of its own; on a standalone server by asking."""
         try:
             with driver_errors:
-                if wake.has_change_streams(self._store):
+                if self._store.has_log():
                     return wake.listen(self._connections.listener)
         except StoreUnavailableError:
             return wake.listen(self._connections.listener, away=True)

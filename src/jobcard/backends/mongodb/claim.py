@@ -24,7 +24,7 @@ from jobcard.backends.base import RELEASED_AT_ONCE, Want
 from jobcard.backends.mongodb import admission, schema
 from jobcard.backends.mongodb.admission import FIELDS, IN_LINE, WHOLE, Verdicts, to_candidate
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
-from jobcard.backends.mongodb.records import STORE
+from jobcard.backends.mongodb.records import STORE, check_seal
 from jobcard.backends.mongodb.rows import WITHOUT_ENDINGS, place_in_line, to_claimed
 from jobcard.core.job import Claimed, Ref
 from jobcard.core.states import Hold
@@ -65,7 +65,7 @@ class Look:
 def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Look:
     """The settings' version, the next due time, cancels of an owner and the heads of some lines, in one round trip.
 
-    wants: (place in the list of queues, queue, how many).
+    wants: (place in the list of queues, queue, how many). `StoreMovedError` if the store is sealed.
     """
     jobs = store.jobs.name
 
@@ -74,7 +74,7 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
 
     stages: list[Document] = [
         {"$match": {"_id": STORE}},
-        {"$project": {"_id": 0, "what": "store", "settings": 1, "now": store.now}},
+        {"$project": {"_id": 0, "what": "store", "settings": 1, "seal": 1, "now": store.now}},
         beside(
             {"$match": {"hold": "delay", "available_at": {"$gte": 0}}},
             {"$sort": {"available_at": 1}},
@@ -99,6 +99,7 @@ def look(store: Store, owner: str, wants: Sequence[tuple[int, str, int]]) -> Loo
     for row in store.records.aggregate(stages):
         match row["what"]:
             case "store":
+                check_seal(row)  # where nothing was to be written, nothing else has met it
                 found = Look(now=int(row["now"]), settings=int(row["settings"]), due=None)
             case _ if found is None:
                 break

@@ -24,7 +24,7 @@ Expression = Any
 
 # Acknowledged is what a majority has in its journal. `j` is never switched off beside it: a server then waits
 # up to 100 ms for each write. On a standalone server a majority is the server itself.
-_SAFE = WriteConcern(w="majority", j=True)
+SAFE = WriteConcern(w="majority", j=True)
 
 BY_ID = "_id_"
 """The index for what names its jobs. A server left alone first tries others too: it looked at hundreds of jobs."""
@@ -63,6 +63,16 @@ class Store:
     def now(self) -> Expression:
         """The store's time in microseconds, filled in by the server as it applies an update; a test's own clock."""
         return _SERVER_TIME if self.clock is None else {"$literal": self.clock.now()}
+
+    @property
+    def every(self) -> tuple[Collection[Document], ...]:
+        """All collections, the jobs first."""
+        return tuple(getattr(self, name) for name in COLLECTIONS)
+
+    def has_log(self) -> bool:
+        """Whether the server is a replica set's or a cluster's: others have no change streams and no transactions."""
+        hello = self.client.admin.command("hello")
+        return "setName" in hello or hello.get("msg") == "isdbgrid"
 
     def settled(self, collection: Collection[Document]) -> Collection[Document]:
         """The collection as a majority has it: for what is told to users, and what a rescue rests on."""
@@ -119,7 +129,7 @@ class Connections:
 
     def _collections(self, client: MongoClient[Document]) -> Store:
         database = client.get_database(
-            self._options.database, write_concern=_SAFE, read_preference=ReadPreference.PRIMARY
+            self._options.database, write_concern=SAFE, read_preference=ReadPreference.PRIMARY
         )
         prefix = self._options.prefix
         jobs, loads, records, once, limits = (database[f"{prefix}.{name}"] for name in COLLECTIONS)

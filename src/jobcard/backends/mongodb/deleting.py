@@ -1,11 +1,14 @@
-"""Deleting jobs: those kept long enough, those named, all."""
+"""Deleting jobs: those kept long enough, those named, all; never in a sealed store, but for all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from jobcard.backends.mongodb import loads, once, permits, records
-from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.errors import unless_sealed
+from jobcard.backends.mongodb.leave import to_delete
+from jobcard.backends.mongodb.rows import LOADING
 from jobcard.core.states import ENDED
 
 _ENDED = frozenset(state.value for state in ENDED)
@@ -40,8 +43,7 @@ def _prune(store: Store, which: Document, index: str, limit: int) -> int:
         ids = sorted(one["_id"] for one in found)
         if ids:
             # Looked at again: whoever runs one again in this moment keeps it.
-            again = {"_id": {"$in": ids}, "then": None, **which}
-            total += store.jobs.delete_many(again, hint=BY_ID).deleted_count
+            total += _delete(store, ids, {"then": None, **which})
         if len(ids) < most:
             break
     return total
@@ -53,15 +55,29 @@ def delete(store: Store, job_ids: Sequence[bytes]) -> int:
         return 0
     ids = sorted(job_ids)
     loads.finish_parents(store, ids)
-    gone: Expression = {"_id": {"$in": ids}, "state": {"$in": sorted(_ENDED)}, "then": None}
-    return store.jobs.delete_many(gone, hint=BY_ID).deleted_count
+    return _delete(store, ids, {"state": {"$in": sorted(_ENDED)}, "then": None})
+
+
+def erase(store: Store, job_ids: Sequence[bytes]) -> int:
+    """Delete these jobs in whatever state they are, what they let in first."""
+    if not job_ids:
+        return 0
+    ids = sorted(job_ids)
+    loads.finish_parents(store, ids)
+    return _delete(store, ids, {"state": {"$ne": LOADING}})
+
+
+def _delete(store: Store, ids: Sequence[bytes], which: Document) -> int:
+    with to_delete(store) as in_time:
+        return store.jobs.delete_many({"_id": {"$in": list(ids)}, **which, **in_time}, hint=BY_ID).deleted_count
 
 
 def truncate(store: Store) -> None:
     """Delete every job and record, and whatever is on its way in."""
     # First no load that is under way may be committed any more: else a part of it would stay.
-    for load in store.jobs.distinct("load", {"load": {"$exists": True}}):
-        loads.give_up(store, load)
+    with unless_sealed():  # there nothing is committed
+        for load in store.jobs.distinct("load", {"load": {"$exists": True}}):
+            loads.give_up(store, load)
     while ids := [one["_id"] for one in store.jobs.find({}, {"_id": True}).sort([("_id", 1)]).limit(10 * _AT_ONCE)]:
         store.jobs.delete_many({"_id": {"$lte": ids[-1]}})
     store.loads.delete_many({"fate": "in"})

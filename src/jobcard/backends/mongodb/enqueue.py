@@ -10,11 +10,12 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from jobcard.backends.base import Enqueued, Fate, RecordKind
 from jobcard.backends.mongodb import loads, once
 from jobcard.backends.mongodb.connection import Document, Store
-from jobcard.backends.mongodb.records import STORE, name_of, open_queues
+from jobcard.backends.mongodb.errors import unless_sealed
+from jobcard.backends.mongodb.records import STORE, check_seal, name_of, open_queues
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, check_writable, enter, to_document
 from jobcard.backends.mongodb.schema import check_version
 from jobcard.core.job import NewJob
-from jobcard.errors import StoreMovedError, StoreUnavailableError
+from jobcard.errors import StoreUnavailableError
 
 _TRIES = 10
 
@@ -42,18 +43,8 @@ def _open_line(store: Store, queues: set[str]) -> None:
     )
     facts = next((one for one in found if one["_id"] == STORE), {})
     check_version(facts.get("schema", 0))
-    _check_seal(facts)
+    check_seal(facts)
     open_queues(store, queues, known={one["key"] for one in found if one["_id"] != STORE})
-
-
-def refuse_sealed(store: Store) -> None:
-    """`StoreMovedError` when no new job may come in any more."""
-    _check_seal(store.records.find_one({"_id": STORE}, {"seal": True}) or {})
-
-
-def _check_seal(facts: Document) -> None:
-    if facts.get("seal") is not None:
-        raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
 
 
 def _store_one(store: Store, job: NewJob) -> Enqueued | None:
@@ -118,8 +109,9 @@ def _commit(store: Store, documents: dict[bytes, Document]) -> dict[bytes, Docum
             if not loads.commit(store, load):
                 continue  # given up by somebody who thought us dead
             keyed = any("unique_key" in document or "once_key" in document for document in documents.values())
-            loads.let_in(store, [load], queues=(), keyed=keyed)
-            loads.forget(store, load)
+            with unless_sealed():  # whoever seals lets in first what is committed
+                loads.let_in(store, [load], queues=(), keyed=keyed)
+                loads.forget(store, load)
         return there
     raise StoreUnavailableError("the jobs were given up as abandoned again and again while they were stored")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bson.errors import InvalidBSON, InvalidDocument, InvalidStringData
@@ -57,7 +59,7 @@ _NOT_NOW = frozenset(
     }
 )
 _FULL = frozenset({14031, 12501})
-_SEALED = 121  # DocumentValidationFailure: a sealed store takes no new job
+SEALED = 121  # DocumentValidationFailure: no document satisfies the rule of a sealed store
 
 _UNWRITABLE = (InvalidDocument, InvalidStringData, UnicodeEncodeError, OverflowError, mongo.DocumentTooLarge)
 
@@ -67,13 +69,15 @@ class CommandError(NotUnderstoodError):
 
 
 def code_of(error: BaseException) -> int | None:
-    """The server's code for an error; of several the first that is not about a key that was taken."""
+    """The server's code for an error; of several a seal's, else the first that is not about a key that was taken."""
     if isinstance(error, mongo.BulkWriteError):
         problems: list[dict[str, Any]] = [
             *error.details.get("writeErrors", ()),
             *error.details.get("writeConcernErrors", ()),
         ]
         codes = [problem.get("code") for problem in problems]
+        if SEALED in codes:  # from then on nothing was written, whatever else was wrong with it
+            return SEALED
         return next((code for code in codes if code != DUPLICATE), codes[0] if codes else None)
     return error.code if isinstance(error, mongo.OperationFailure) else None
 
@@ -95,7 +99,7 @@ def translate(error: BaseException) -> JobcardError | None:
         return NotAllowedError(f"this MongoDB user may not do that: {_first_words(error)}")
     if code in _FULL:
         return StoreFullError("MongoDB has no room left; nothing was stored")
-    if code == _SEALED:
+    if code == SEALED:
         return StoreMovedError("this store was sealed: its jobs live elsewhere now")
     if code in _NOT_NOW or error.has_error_label("RetryableWriteError"):
         return StoreUnavailableError(f"MongoDB cannot take this now: code {code}")
@@ -118,6 +122,18 @@ def is_about_a_value(error: BaseException) -> bool:
     return isinstance(ours, InvalidJobError) or (
         isinstance(error, mongo.OperationFailure) and type(ours) in (StoreError, CommandError)
     )
+
+
+@contextmanager
+def unless_sealed() -> Iterator[None]:
+    """Do what stands within, which nobody misses where the store has been sealed: whoever opens it, or goes on in the
+    store that the jobs went to, sees to it.
+    """
+    try:
+        yield
+    except mongo.PyMongoError as error:
+        if code_of(error) != SEALED:
+            raise
 
 
 driver_errors = Door(translate)

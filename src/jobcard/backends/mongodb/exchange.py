@@ -18,7 +18,6 @@ from jobcard.backends.mongodb import admission
 from jobcard.backends.mongodb.changes import STATES_AT_WORK, expiry
 from jobcard.backends.mongodb.claim import Claim, look, release
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
-from jobcard.backends.mongodb.enqueue import refuse_sealed
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.outcomes import apply
 from jobcard.core.job import Ref
@@ -36,9 +35,11 @@ def exchange(
     lease: int,
     freed: Collection[str],
 ) -> Exchanged:
-    """Settle, release, claim; each step by itself, as there is no transaction around them."""
-    if any(outcome.then for outcome in outcomes):
-        refuse_sealed(store)  # before anything is stored
+    """Settle, release, claim; each step by itself, as there is no transaction around them.
+
+    Where the store is sealed in the middle, what was written before stays: it goes with its jobs to where they go, and
+    whoever repeats the exchange there finds it applied, and what was claimed held by its owner, by the same tokens.
+    """
     refusals: list[Refusal] = []
     for part in _parts(completions):
         refusals += _complete(store, part)

@@ -12,7 +12,15 @@ from jobcard.errors import ConfigError
 _FINDS = ("find",)
 _ADDS = ("find", "insert", "update")
 _ALL = ("find", "insert", "update", "remove")
-_MAKES = ("createCollection", "createIndex", "dropCollection", "dropIndex", "listIndexes", "collMod")
+_MAKES = (
+    "createCollection",
+    "createIndex",
+    "dropCollection",
+    "dropIndex",
+    "listIndexes",
+    "collMod",
+    "bypassDocumentValidation",
+)
 
 RIGHTS: Mapping[Role, Mapping[str, Sequence[str]]] = {
     Role.ENGINE: {**dict.fromkeys(COLLECTIONS, _ALL), "jobs": (*_ALL, "changeStream")},

@@ -11,6 +11,7 @@ from jobcard.backends.base import Held
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.claim import read_each
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.records import refuse_sealed
 from jobcard.backends.mongodb.rows import to_claimed
 from jobcard.backends.pages import end_of
 from jobcard.core.job import Ref
@@ -38,6 +39,7 @@ def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int)
     update = {"$set": {"lease_until": {"$add": [now, lease]}, "beat": mark}}
     if store.jobs.update_many(still_held, [update], hint=BY_ID).matched_count == len(rows):
         return []
+    refuse_sealed(store)  # none of them is gone for that it was not there to be written
     found = store.jobs.find({"_id": {"$in": refs}, "beat": mark}, {"claim_token": True}).hint(BY_ID)
     renewed = {(one["_id"], one["claim_token"]) for one in found}
     return [ref for ref, token in held if (ref, token) not in renewed]

@@ -29,7 +29,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from jobcard.backends.mongodb import admission, once, records
 from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
-from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED
+from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED, unless_sealed
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter, take_over
 from jobcard.core.job import NewJob
 from jobcard.core.states import Hold
@@ -297,7 +297,8 @@ def replace(store: Store, job_id: bytes, document: Document, version: int | None
         waits["version"] = version
     before = store.jobs.find_one_and_update(waits, take_over(document, store.now), {"limited": True})
     if before is not None and "limited" in before:
-        admission.let_in(store, [before["limited"]], records.now(store))
+        with unless_sealed():
+            admission.let_in(store, [before["limited"]], records.now(store))
     return before is not None
 
 
@@ -366,6 +367,14 @@ class Sweeper:
                 drop(store, [load])
         if store.jobs.find_one({"load": {"$size": 0}}, {"_id": True}, hint="load"):
             drop(store, [])
+
+
+def finish_committed(store: Store) -> None:
+    """Let in whatever is committed by now."""
+    finish_parents(store)
+    for load in [one["_id"] for one in store.loads.find({"fate": "in"}, {"_id": True})]:
+        let_in(store, [load])
+        forget(store, load)
 
 
 def finish_parents(store: Store, job_ids: Sequence[bytes] | None = None) -> None:

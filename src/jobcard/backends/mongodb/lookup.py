@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import bson
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+from pymongo.cursor import Cursor
 
 from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally
-from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import end_of
 from jobcard.core.job import JobRow
@@ -193,6 +198,38 @@ def _walk(store: Store, where: Filter, asked: Document) -> Iterator[Document]:
     for one in store.jobs.find(which, fields).sort([("_id", -1)]).hint("_id_"):
         if _matches_search(one, where):
             yield one
+
+
+def versions(store: Store, after: bytes | None, limit: int) -> list[tuple[bytes, int]]:
+    """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
+    which: Document = {"load": None} if after is None else {"load": None, "_id": {"$gt": after}}
+
+    def find(jobs: Collection[Any]) -> Cursor[Any]:
+        return jobs.find(which, WITHOUT_HISTORY).sort([("_id", 1)]).limit(limit).hint(BY_ID)
+
+    try:
+        # Whole, though two fields are asked for: what cannot be read is found by reading it.
+        return [_version_of(one) for one in find(store.jobs)]
+    except InvalidBSON:
+        return [_version_in(one.raw) for one in find(store.jobs.with_options(codec_options=_UNREAD))]
+
+
+_UNREAD = CodecOptions(document_class=RawBSONDocument)
+_ANY_TEXT = CodecOptions[Document](unicode_decode_error_handler="replace")
+
+
+def _version_of(document: Document) -> tuple[bytes, int]:
+    try:
+        return document["_id"], to_job(document).version
+    except CorruptRecordError:
+        return document["_id"], -1
+
+
+def _version_in(raw: bytes) -> tuple[bytes, int]:
+    try:
+        return _version_of(bson.decode(raw))
+    except InvalidBSON:
+        return bson.decode(raw, _ANY_TEXT)["_id"], -1
 
 
 # ------------------------------------------------------------------ figures

@@ -9,7 +9,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from jobcard.backends.base import SETTINGS, Record, RecordKind
 from jobcard.backends.mongodb.connection import Document, Store
-from jobcard.backends.mongodb.errors import DUPLICATE, code_of
+from jobcard.backends.mongodb.errors import DUPLICATE, code_of, unless_sealed
+from jobcard.backends.mongodb.leave import to_delete
+from jobcard.errors import StoreMovedError
 
 STORE = "store"
 """The id of the one document that is about the store itself."""
@@ -19,6 +21,22 @@ def now(store: Store) -> int:
     """The store's time: conditions on an index need it as a number, not as something to be worked out for each job."""
     [answer] = store.records.aggregate([{"$match": {"_id": STORE}}, {"$project": {"now": store.now}}])
     return int(answer["now"])
+
+
+def find_seal(store: Store) -> str | None:
+    """The word that the store was sealed with; None: it is in use."""
+    return (store.records.find_one({"_id": STORE}, {"seal": True}) or {}).get("seal")
+
+
+def refuse_sealed(store: Store) -> None:
+    """`StoreMovedError` if the store is sealed; also for what would find nothing to write, and so meet no rule."""
+    check_seal({"seal": find_seal(store)})
+
+
+def check_seal(facts: Document) -> None:
+    """`StoreMovedError` if this document about the store says that it is sealed."""
+    if facts.get("seal") is not None:
+        raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
 
 
 def open_queues(store: Store, queues: Iterable[str], known: Iterable[str] = ()) -> None:
@@ -60,12 +78,14 @@ def _make(store: Store, missing: Mapping[str, str]) -> None:
 def _tell(store: Store, ids: Sequence[str]) -> None:
     # A record is marked until engines were told: should this process die in between, the next to need it tells them.
     raise_settings(store)
-    store.records.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"untold": ""}})
+    with unless_sealed():
+        store.records.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"untold": ""}})
 
 
 def raise_settings(store: Store) -> None:
-    """Make running engines read the records again."""
-    store.records.update_one({"_id": STORE}, {"$inc": {"settings": 1}})
+    """Make running engines read the records again; those of a sealed store do when it is opened."""
+    with unless_sealed():
+        store.records.update_one({"_id": STORE}, {"$inc": {"settings": 1}})
 
 
 def name_of(kind: RecordKind, key: str) -> str:
@@ -118,7 +138,8 @@ def write(store: Store, kind: RecordKind, key: str, value: str, *, expect: int |
 
 def remove(store: Store, kind: RecordKind, key: str) -> bool:
     """Remove one; False: it was not there."""
-    gone = store.records.delete_one({"_id": name_of(kind, key)}).deleted_count > 0
+    with to_delete(store) as in_time:
+        gone = store.records.delete_one({"_id": name_of(kind, key), **in_time}).deleted_count > 0
     if gone and kind in SETTINGS:
         raise_settings(store)
     return gone

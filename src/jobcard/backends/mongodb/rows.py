@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import bson
@@ -24,7 +25,8 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 from jobcard.backends.mongodb.connection import Document, Expression
-from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
+from jobcard.core.states import ALIVE
 from jobcard.errors import CorruptRecordError
 
 LOADING = "loading"
@@ -107,6 +109,28 @@ def take_over(document: Document, now: Expression) -> list[Document]:
         },
         {"$unset": "born"},
     ]
+
+
+def whole(job: WholeJob) -> Document:
+    """A job as it is, with its tries and its log."""
+    row = job.row
+    given = {_STORED_AS.get(name, name): value for name, value in row._asdict().items()}
+    if row.state == "waiting" and row.hold is None:
+        given["line"] = row.queue
+    if row.state in ALIVE:
+        given |= {"key": row.unique_key, "limited": row.limit_key}
+    document = {name: value for name, value in given.items() if value is not None}
+    if labels := _labels(row.tags):
+        document["labels"] = labels
+    if job.attempts:
+        document["attempts"] = [{"attempt": one.attempt, "at": one.at, "error": one.error} for one in job.attempts]
+    if job.lines:
+        ends = list(accumulate(len(one.text) for one in job.lines))
+        document["lines"] = [
+            {"at": one.at, "text": one.text, "end": end} for one, end in zip(job.lines, ends, strict=True)
+        ]
+        document["said"] = ends[-1]
+    return document
 
 
 def check_writable(values: Iterable[object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,9 +13,9 @@ from typing import NamedTuple, Protocol, cast
 import pymongo
 from pymongo.errors import DuplicateKeyError
 
-from jobcard.backends.mongodb import migrations
+from jobcard.backends.mongodb import migrations, sealing
 from jobcard.backends.mongodb.connection import Store
-from jobcard.backends.mongodb.records import STORE
+from jobcard.backends.mongodb.records import STORE, find_seal
 from jobcard.errors import ConfigError, SchemaVersionError
 
 _SECONDS = 600.0
@@ -73,6 +74,9 @@ def migrate(store: Store) -> list[int]:
         check_version(version(store))
     if version(store) == wanted():
         return []
+    is_sealed = find_seal(store) is not None
+    if is_sealed:
+        store = sealing.unbarred(store)
     first = {"schema": 0, "settings": 0, "identity": secrets.token_hex(16)}
     with contextlib.suppress(DuplicateKeyError):  # made by another at the same moment
         store.records.update_one({"_id": STORE}, {"$setOnInsert": first}, upsert=True)
@@ -85,6 +89,8 @@ def migrate(store: Store) -> list[int]:
                 moved = {"_id": STORE, "schema": migration.number - 1}
                 if store.records.update_one(moved, {"$set": {"schema": migration.number}}).modified_count:
                     applied.append(migration.number)
+        if is_sealed:
+            sealing.close(store, time.monotonic() + _SECONDS)  # what was made anew, too
     return applied
 
 
@@ -93,6 +99,9 @@ def rollback(store: Store) -> int | None:
     while (found := version(store)) > 0:
         if found > wanted():
             check_version(found)
+        is_sealed = find_seal(store) is not None
+        if is_sealed:
+            store = sealing.unbarred(store)
         with pymongo.timeout(_SECONDS):
             known()[found - 1].steps.down(store)
             moved = {"_id": STORE, "schema": found}
@@ -101,6 +110,8 @@ def rollback(store: Store) -> int | None:
                 mine = store.records.update_one(moved, {"$set": {"schema": found - 1}}).modified_count
             else:
                 mine = store.records.delete_one(moved).deleted_count
+                if is_sealed:
+                    sealing.open_again(store, time.monotonic() + _SECONDS)
         if mine:
             return found
     return None

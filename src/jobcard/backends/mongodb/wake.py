@@ -22,12 +22,6 @@ _AGAIN_AFTER = 1.0
 _GOODBYE = 0.5
 
 
-def has_change_streams(store: Store) -> bool:
-    """Whether the server is a replica set's or a cluster's; a standalone server has no log to follow."""
-    hello = store.client.admin.command("hello")
-    return "setName" in hello or hello.get("msg") == "isdbgrid"
-
-
 class Listener:
     """Follows the change stream on a thread of its own, and makes a pipe readable at each hint.
 

@@ -74,6 +74,8 @@ class Connection(connection.Connection):
                 Step("set session autocommit = 1"),
                 Step("set session transaction isolation level read committed"),
                 Step(f"set session innodb_lock_wait_timeout = {max(1, round(self._wait))}"),
+                # Tables as well as rows: whoever seals the store waits for those who have them open.
+                Step(f"set session lock_wait_timeout = {max(1, round(self._wait))}"),
                 # A client that vanished in the middle of something must not keep its locks for hours.
                 Step(f"set session wait_timeout = {_IDLE_SECONDS}"),
                 *self._limits(),

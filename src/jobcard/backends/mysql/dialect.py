@@ -24,5 +24,9 @@ MYSQL = Dialect(
     div="div",
     some="limit 5000",
     here="database()",
+    # What is in UTF-8 by its column is; somebody may have made bytes of one.
+    unreadable="charset(concat_ws('-', {texts})) = 'binary' and not (concat_ws('-', {texts})"
+    " <=> cast(convert(concat_ws('-', {texts}) using utf8mb4) as binary))",
+    writes=("insert", "update", "delete"),
     own_value="elt(field(n, %(refs)s), {values})",
 )

@@ -6,7 +6,7 @@ import ssl
 
 from jobcard.backends.door import Door
 from jobcard.backends.mysql.drivers import mysqldb, pymysql
-from jobcard.backends.sql.errors import AlreadySoError, ConflictError, StatementError, UniqueKeyError
+from jobcard.backends.sql.errors import SEALED, AlreadySoError, ConflictError, StatementError, UniqueKeyError
 from jobcard.backends.verbs import NotAllowedError
 from jobcard.errors import (
     AccessDeniedError,
@@ -15,6 +15,7 @@ from jobcard.errors import (
     JobcardError,
     StoreError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
 )
 
@@ -22,6 +23,7 @@ _DRIVER_ERRORS: tuple[type[BaseException], ...] = tuple(
     driver.MySQLError for driver in (pymysql, mysqldb) if driver is not None
 )
 
+_SEALED = 50745  # by our own triggers
 _DUPLICATE = 1062
 _NO_TLS = 2026
 # Undone and to be tried again: deadlock, lock timeout, a snapshot that is too old (MariaDB 11.6), a group's conflict.
@@ -35,6 +37,7 @@ _NO_VALUES = frozenset(
 # Users, databases and ways to sign in; what a user may not do.
 _NOT_LET_IN = frozenset({1045, 1049, 1130, 1251, 1698, 1820, 1862, 2054, 2058, 2059, 2061, 3118, 3159, 4151})
 _NOT_ALLOWED = frozenset({1044, 1142, 1143, 1227, 1370})
+_NO_TRIGGERS = 1419
 # Collations that are not there, a binary log by statements.
 _CONFIG = frozenset({1115, 1273, 1598, 1665})
 # Too many connections, shutting down, killed, timed out, read-only, a cluster that is not ready, a table changed under
@@ -69,6 +72,8 @@ def translate(error: BaseException) -> JobcardError | None:
 
 
 def _by_number(number: int, said: str) -> JobcardError:
+    if number == _SEALED:
+        return StoreMovedError(SEALED)
     if number == _DUPLICATE:
         return UniqueKeyError("another job holds the same id or unique key")
     if number in _CONFLICTS:
@@ -87,6 +92,12 @@ def _by_number(number: int, said: str) -> JobcardError:
         return AccessDeniedError(f"MySQL refused the connection: {said}")
     if number in _NOT_ALLOWED:
         return NotAllowedError(f"this MySQL user may not do that: {said}")
+    if number == _NO_TRIGGERS:
+        return AccessDeniedError(
+            "this MySQL server keeps a binary log, and so only a user with the right SUPER may make triggers, and a "
+            "store is sealed by triggers: seal it as such a user, or have an administrator say `set global "
+            "log_bin_trust_function_creators = 1` before, which may be taken back once it is sealed"
+        )
     if number in _CONFIG:
         return ConfigError(f"MySQL refused how it is set up: {said}")
     if number in _AWAY or 2000 <= number < 3000:

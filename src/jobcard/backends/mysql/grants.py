@@ -8,7 +8,7 @@ from jobcard.backends.roles import Role
 from jobcard.backends.sql.schema import TABLES
 from jobcard.errors import ConfigError
 
-# `meta` counts what engines want to hear of: a new queue, a job put in line. Its `word` is for migrations alone.
+# `meta` counts what engines want to hear of: a new queue, a job put in line. Its `word` is for migrations and seals.
 # `turns` are only locked. Who takes a once key whose time is over deletes the one that was there.
 _ALL = "select, insert, update, delete"
 
@@ -34,7 +34,7 @@ RIGHTS: Mapping[Role, Mapping[str, str]] = {
         "meta": "select, update (number)",
     },
     Role.VIEWER: dict.fromkeys(TABLES, "select"),
-    Role.MIGRATION: dict.fromkeys(TABLES, f"create, alter, index, drop, {_ALL}"),
+    Role.MIGRATION: dict.fromkeys(TABLES, f"create, alter, index, drop, trigger, {_ALL}"),
 }
 """By role and table, and nothing else in the database."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,14 +34,15 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import admission, changes, checkup, grants, lookup, wake
+from jobcard.backends.postgres import admission, changes, checkup, grants, lookup, moving, wake
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
-from jobcard.backends.postgres.options import read_options
+from jobcard.backends.postgres.options import STATEMENT_SECONDS, read_options
 from jobcard.backends.postgres.producing import Enqueue
 from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
+from jobcard.backends.postgres.sealing import Barrier
 from jobcard.backends.postgres.statements import Tables, statements
 from jobcard.backends.postgres.values import Ids, Numbers, Texts
 from jobcard.backends.roles import Role
@@ -48,10 +50,21 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import (
+    LAST_ATTEMPTS,
+    LAST_LINES,
+    LINES_TEXT,
+    Attempt,
+    JobRow,
+    LogLine,
+    NewJob,
+    OnceKey,
+    Ref,
+    WholeJob,
+)
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
-from jobcard.errors import DuplicateJobError
+from jobcard.errors import DuplicateJobError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -77,10 +90,10 @@ class PostgresBackend:
         self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
         self._shown = mask(url)
         self._clock = clock
-        tables = Tables(self._options.schema, self._options.prefix)
-        self._schema = Schema(tables)
-        self._sql: Mapping[str, str] = statements(tables)
-        self._channel = wake.channel_of(tables)
+        self._tables = Tables(self._options.schema, self._options.prefix)
+        self._schema = Schema(self._tables)
+        self._sql: Mapping[str, str] = statements(self._tables)
+        self._channel = wake.channel_of(self._tables)
         self._pool = self._new_pool(self._options.pool_size)
         self._bell = wake.Bell(self._ring_now)
 
@@ -231,7 +244,9 @@ class PostgresBackend:
                 else:
                     raise duplicate from error
             if rows and (change.error is not None or change.lines):
-                self._trim(connection, job_id)
+                # The change is stored: sealed since then, the store tells whoever writes next.
+                with contextlib.suppress(StoreMovedError):
+                    self._trim(connection, job_id)
         if not rows:
             return None
         self._ring()
@@ -376,6 +391,50 @@ class PostgresBackend:
         version: int = rows[0][0]
         return version
 
+    # -- moving
+
+    @_verb
+    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+        """Write up to 1,000 jobs as they are, in one commit; the ids of those not written."""
+        with self._pool.use() as connection:
+            return moving.put(connection, self._sql, jobs, self._now())
+
+    @_verb
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id, above `after`; the version of one that cannot be read is -1."""
+        with self._pool.use() as connection:
+            return moving.versions(connection, self._sql, after, limit)
+
+    @_verb
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key, above `after`."""
+        with self._pool.use() as connection:
+            return moving.once_keys(connection, self._sql, after, limit, self._now())
+
+    @_verb
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write up to 1,000 once keys as they are, in place of those that are there."""
+        if keys:
+            with self._pool.use() as connection:
+                moving.put_once_keys(connection, self._sql, keys)
+
+    @_verb
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete jobs in whatever state they are, and all that belongs to them; how many were there."""
+        return self._number("erase", {"ids": Ids(job_ids)}) if job_ids else 0
+
+    @_verb
+    def seal(self, word: str | None) -> None:
+        """Close this store to every writer, or with None open it again; it takes the rights of a migration."""
+        patience = min(self._options.lock_timeout or STATEMENT_SECONDS, STATEMENT_SECONDS)
+        with (
+            contextlib.closing(self._new_pool(2)) as pool,
+            pool.use() as guard,
+            pool.use() as connection,
+            self._schema.alone(guard),
+        ):
+            Barrier(connection, self._sql, self._tables.qualified, patience=patience).seal(word)
+
     # -- itself
 
     @_verb
@@ -383,7 +442,7 @@ class PostgresBackend:
         """Versions, identity, size, the store's time; proves that it answers."""
         values = {"tables": Texts(self._schema.tables), "now": self._now()}
         with self._pool.use() as connection:
-            [[(version, schema, identity, size, connections, now)], [settings]] = connection.run(
+            [[(version, schema, identity, seal, size, connections, now)], [settings]] = connection.run(
                 [Step(self._sql["facts"], values), Step(self._sql["settings"])]
             )
         return Facts(
@@ -394,6 +453,7 @@ class PostgresBackend:
             size_bytes=size,
             connections=connections,
             now=now,
+            seal=seal,
             problems=weaknesses(checkup.durability(checkup.Settings(*settings))),
         )
 

@@ -57,8 +57,7 @@ def form_of(change: Change, then: Sequence[NewJob] = ()) -> Form:
 
 def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) -> Step:
     """The step that applies outcomes of one form; it answers with the refs that were changed."""
-    unsealed = sql["unsealed"] if form.has_followers else ""
-    text = _apply_text(sql["apply"].replace("{unsealed}", unsealed), tuple(_further(sql, form, "add_lines")), form)
+    text = _apply_text(sql["apply"], tuple(_further(sql, form, "add_lines")), form)
     values: dict[str, object] = {
         "now": now,
         "refs": Numbers(outcome.ref for outcome in outcomes),  # type: ignore[misc]

@@ -16,6 +16,7 @@ from jobcard.errors import (
     JobcardError,
     StoreError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
 )
 
@@ -33,6 +34,10 @@ class StatementError(NotUnderstoodError):
 
 class ConflictError(StoreUnavailableError):
     """Two transactions were in each other's way and this one was undone; the same again will do."""
+
+
+class BusyError(StoreUnavailableError):
+    """Others held for too long what a statement had to wait for."""
 
 
 class CannotConnectError(StoreUnavailableError):
@@ -72,7 +77,7 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
         case "25006":
             return StoreUnavailableError("the PostgreSQL server takes no writes: it is a standby, or read-only")
         case "55P03" | "57014":
-            return StoreUnavailableError(f"PostgreSQL was busy for too long: {said}")
+            return BusyError(f"PostgreSQL was busy for too long: {said}")
         case "0A000":
             # A plan prepared before a migration; the next connection makes a new one.
             return StoreUnavailableError(f"PostgreSQL refused a statement prepared earlier: {said}")
@@ -81,6 +86,8 @@ def _by_state(state: str, error: psycopg.Error) -> JobcardError:
                 "prepared statements do not stay with their connection: a pooler stands before PostgreSQL; "
                 "say pooler=transaction in the store URL"
             )
+        case "JC001":  # ours: sql/make_barrier.sql
+            return StoreMovedError("this store was sealed: its jobs live elsewhere now")
         case "28000" | "28P01" | "3D000":
             return AccessDeniedError(f"PostgreSQL refused the connection: {said}")
         case "42501":

@@ -184,7 +184,11 @@ class Exchange:
             want=Want(queues, total),
             lease=self._lease,
         )
-        more = rest.run(limited=True)
+        try:
+            more = rest.run(limited=True)
+        except StoreMovedError:
+            # What came before is stored: sealed since then, the store tells the next exchange.
+            return answer
         return more._replace(
             claimed=self._in_order([*answer.claimed, *more.claimed]), refusals=[*answer.refusals, *more.refusals]
         )
@@ -324,18 +328,11 @@ class Exchange:
         if not missing:
             return []
         refs = list({ref: None for ref, _, _ in missing})
-        steps = [self._standing(refs)]
-        has_followers = any(outcome.then for outcome in self._outcomes)
-        if has_followers:
-            steps.append(Step(self._sql["seal"]))
-        standing, *seal = run(steps)
+        [standing] = run([self._standing(refs)])
         # What this very exchange has claimed stood, when the write came, one token lower and in line.
         ours = {claim.ref: claim.token - 1 for claim in claimed}
         before = [(n, JobState.WAITING, ours[n]) if n in ours else (n, state, token) for n, state, token in standing]
-        refusals = self._verdicts(missing, before)
-        if seal and seal[0][0][0] and any(refusal.verdict is Verdict.LOST for refusal in refusals):
-            raise StoreMovedError("this store was sealed: jobs that follow others cannot be stored here")
-        return refusals
+        return self._verdicts(missing, before)
 
     @staticmethod
     def _verdicts(missing: Sequence[_Missing], standing: Sequence[Row]) -> list[Refusal]:

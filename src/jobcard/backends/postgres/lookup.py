@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
 from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, JobState
-from jobcard.errors import CorruptRecordError, InvalidJobError
+from jobcard.errors import CorruptRecordError, InvalidJobError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -120,7 +121,7 @@ def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, be
         met = [row.id for row in rows]
     except CorruptRecordError:
         found = connection.execute(sql["list_refs"].replace("{where}", condition), values, prepare=False)
-        rows = list(map(to_job, _readable(connection, sql["get_ref"], [(ref,) for ref, _ in found])))
+        rows = list(map(to_job, readable(connection, sql["get_ref"], [(ref,) for ref, _ in found])))
         met = [job_id for _, job_id in found]
     return Listed(rows, end_of(met, limit))
 
@@ -135,7 +136,7 @@ def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list
     except CorruptRecordError:
         if len(job_ids) == 1:
             raise
-        rows = _readable(connection, sql["get_ref"], connection.execute(sql["find_refs"], values))
+        rows = readable(connection, sql["get_ref"], connection.execute(sql["find_refs"], values))
     return list(map(to_job, rows))
 
 
@@ -160,14 +161,17 @@ def find_held(
         met = [row[0] for row in rows]
     except CorruptRecordError:
         refs = connection.execute(sql["held"].replace("{what}", "n"), values)
-        rows = _readable(connection, sql["get_claimed"], refs)
+        rows = readable(connection, sql["get_claimed"], refs)
         met = [ref for (ref,) in refs]
         broken = set(met) - {row[0] for row in rows}
-        connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
+        # Of a sealed store they are only read.
+        with contextlib.suppress(StoreMovedError):
+            connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
     return Held(list(map(to_claimed, rows)), end_of(met, limit))
 
 
-def _readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:
+def readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:
+    """What a statement finds for these refs, one by one; what cannot be read is left out and logged."""
     found: list[Row] = []
     for (ref,) in refs:
         try:

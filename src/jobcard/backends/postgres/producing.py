@@ -15,14 +15,17 @@ from jobcard.backends.postgres import admission
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import columns_of
 from jobcard.backends.postgres.values import Id, Ids, Texts
-from jobcard.core.job import NewJob
+from jobcard.core.job import JobRow, NewJob
 from jobcard.errors import StoreMovedError, StoreUnavailableError
 
 _ROUNDS = 20
 """How often a job may find its id or key taken and, on a second look, free again."""
 
 
-def in_order(jobs: Sequence[NewJob]) -> list[int]:
+_WRITTEN = (Fate.STORED, Fate.REPLACED)
+
+
+def in_order(jobs: Sequence[NewJob | JobRow]) -> list[int]:
     """Their places in the order in which they are stored: two producers never wait for each other in a ring.
 
     Of those with one key the first stays the first.
@@ -35,7 +38,7 @@ def in_order(jobs: Sequence[NewJob]) -> list[int]:
     return sorted(range(len(jobs)), key=rank)
 
 
-def queues_of(jobs: Sequence[NewJob]) -> Texts:
+def queues_of(jobs: Sequence[NewJob | JobRow]) -> Texts:
     """The queues of some jobs, each once."""
     return Texts(dict.fromkeys(job.queue for job in jobs))
 
@@ -45,9 +48,14 @@ def takes_once(jobs: Iterable[NewJob]) -> bool:
     return any(job.once_key is not None for job in jobs)
 
 
+def once_name(key: str) -> str:
+    """The name under which a once key is locked."""
+    return f"once/{key}"
+
+
 def once_names(jobs: Iterable[NewJob]) -> set[str]:
     """The names under which the once keys of some jobs are locked."""
-    return {f"once/{job.once_key}" for job in jobs if job.once_key is not None}
+    return {once_name(job.once_key) for job in jobs if job.once_key is not None}
 
 
 def firsts(jobs: Iterable[NewJob]) -> list[int]:
@@ -99,8 +107,13 @@ class Enqueue:
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(place)
-        for places in turns:
-            self._settle(places)
+        try:
+            for places in turns:
+                self._settle(places)
+        except StoreMovedError as error:
+            if any(answer.fate in _WRITTEN for answer in self._answers.values()):
+                raise StoreUnavailableError("the store was sealed in the middle of a call that had begun") from error
+            raise
         return [self._answers[place] for place in range(len(self._jobs))]
 
     def _settle(self, places: list[int]) -> None:
@@ -131,10 +144,8 @@ class Enqueue:
         steps = [Step(storing(self._sql, "enqueue", once=once), values)]
         if once:
             steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(once_names(jobs))}))
-        [(sealed, ids)] = self._connection.run(steps, then=self._ring)[-1]
+        [(ids,)] = self._connection.run(steps, then=self._ring)[-1]
         self._ring = None
-        if sealed:
-            raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
         stored = None if ids is None else set(ids)
         for place, job in zip(places, jobs, strict=True):
             if stored is None or job.id in stored:

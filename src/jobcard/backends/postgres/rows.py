@@ -9,6 +9,7 @@ from jobcard.backends.postgres.values import Ids, Numbers, Texts
 from jobcard.core.job import Claimed, JobRow, NewJob
 
 JOB_COLUMNS = ", ".join(JobRow._fields)
+JOB_VALUES = ", ".join(f"%({name})s" for name in JobRow._fields)
 
 _STORED_AS = {"ref": "n", "token": "claim_token"}
 CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fields)
@@ -19,6 +20,7 @@ _TEXTS = frozenset(
      "meta"}
 )  # fmt: skip
 IDS = frozenset({"id", "batch_id", "parent_id"})
+TEXT_COLUMNS = ", ".join(sorted(_TEXTS))
 NUMBERS = frozenset((*JobRow._fields, *NewJob._fields)) - _TEXTS - IDS
 
 _GIVEN = [name for name in NewJob._fields if name != "replaces"]
@@ -39,9 +41,9 @@ def column(name: str, values: Iterable[object]) -> Numbers | Texts | Ids:
     return Ids(values) if name in IDS else Texts(values)  # type: ignore[arg-type]
 
 
-def columns_of(jobs: Sequence[NewJob]) -> dict[str, object]:
-    """New jobs in columns, by the name of the field."""
-    columns = zip(NewJob._fields, zip(*jobs, strict=True), strict=True)
+def columns_of(jobs: Sequence[NewJob] | Sequence[JobRow]) -> dict[str, object]:
+    """Jobs in columns, by the name of the field."""
+    columns = zip(jobs[0]._fields, zip(*jobs, strict=True), strict=True)
     # What no job has is sent as an empty column: beside longer ones unnest() fills it up with nulls.
     return {
         name: column(name, () if values.count(None) == len(values) else values)

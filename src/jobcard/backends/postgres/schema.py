@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 from jobcard.backends.postgres.connection import Connection, Step
 from jobcard.backends.postgres.errors import StatementError
@@ -58,6 +60,7 @@ class Schema:
     def _migrate(self, connection: Connection) -> list[int]:
         with connection.transaction():
             self._lock(connection)
+            self._pass_barrier(connection)
             self._make_schema(connection)
             found = self.version(connection)
             if found > self.wanted:
@@ -77,6 +80,7 @@ class Schema:
     def _rollback(self, connection: Connection) -> int | None:
         with connection.transaction():
             self._lock(connection)
+            self._pass_barrier(connection)
             found = self.version(connection)
             if found == 0:
                 return None
@@ -87,10 +91,20 @@ class Schema:
                 self._say_version(connection, found - 1)
             return found
 
+    @contextlib.contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:
+        """While nobody else changes the schema, or what of it belongs to a seal; works behind a pooler, too."""
+        with connection.transaction():
+            self._lock(connection)
+            yield
+
     # -- steps
 
     def _lock(self, connection: Connection) -> None:
         connection.ask(Step(self._sql["schema_lock"], {"key": self._lock_key}, prepare=False))
+
+    def _pass_barrier(self, connection: Connection) -> None:
+        connection.ask(Step(self._sql["pass_barrier"], prepare=False))
 
     def _make_schema(self, connection: Connection) -> None:
         if self._schema is None:

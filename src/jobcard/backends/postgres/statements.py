@@ -8,7 +8,14 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from jobcard.backends.base import RELEASED_AT_ONCE
-from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, JOB_COLUMNS, NEW_JOB_COLUMNS, NEW_JOB_VALUES
+from jobcard.backends.postgres.rows import (
+    CLAIMED_COLUMNS,
+    JOB_COLUMNS,
+    JOB_VALUES,
+    NEW_JOB_COLUMNS,
+    NEW_JOB_VALUES,
+    TEXT_COLUMNS,
+)
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
 from jobcard.core.rates import MOST_KEPT_OUT
 
@@ -50,6 +57,8 @@ def _fill(tables: Tables, parts: Mapping[str, str], text: str) -> str:
         .replace("{bare}", tables.prefix)
         .replace("{schema}", f'"{tables.schema}"')
         .replace("{columns}", JOB_COLUMNS)
+        .replace("{job_values}", JOB_VALUES)
+        .replace("{text_columns}", TEXT_COLUMNS)
         .replace("{claimed_columns}", CLAIMED_COLUMNS)
         .replace("{new_job_columns}", NEW_JOB_COLUMNS)
         .replace("{new_job_values}", NEW_JOB_VALUES)

@@ -23,7 +23,7 @@ from jobcard.backends.sql.values import or_nothing, own
 from jobcard.core import rates
 from jobcard.core.job import Claimed
 from jobcard.core.rates import MOST_KEPT_OUT, NO_STARTS, QueueLimit, Rate, Starts, Use
-from jobcard.errors import StoreUnavailableError
+from jobcard.errors import StoreMovedError, StoreUnavailableError
 
 TURNS = 512
 """So many rows has the table of turns."""
@@ -140,10 +140,10 @@ def let_in_after(connection: Connection, sql: Statements, keys: Collection[str])
     """Let in those who stood behind a job that an operator, or a producer, has just moved.
 
     In a transaction of its own: who has a job's row must not wait for a turn. What has been stored stays so when this
-    fails, and a `let_in` of an engine mends it.
+    fails, and a `let_in` of an engine mends it; or the store was sealed just now, and it is mended where its jobs go.
     """
     if keys:
-        with contextlib.suppress(StoreUnavailableError):
+        with contextlib.suppress(StoreUnavailableError, StoreMovedError):
             let_in(connection, sql, keys)
 
 

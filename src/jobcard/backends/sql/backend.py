@@ -31,7 +31,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.sql import admission, changes, lookup, producing
+from jobcard.backends.sql import admission, changes, deleting, lookup, moving, producing, sealing
 from jobcard.backends.sql.changes import Ledger, Standing
 from jobcard.backends.sql.connection import Connection, DriverConnection, Rows, Step, only_row
 from jobcard.backends.sql.dialect import Dialect
@@ -47,7 +47,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
@@ -194,7 +194,7 @@ class SQLBackend:
 
         def work(connection: Connection) -> set[tuple[int, int]]:
             with connection.transaction():
-                [rows] = connection.run([Step(self._sql["renewable"], asked)])
+                [rows] = sealing.begin(connection, self._sql, Step(self._sql["renewable"], asked))
                 if rows:
                     values = {"refs": [n for n, _, _ in rows], "lease_until": rows[0][2] + lease}
                     connection.commit(Step(self._sql["renew"], values))
@@ -216,6 +216,7 @@ class SQLBackend:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
         number, after = 0, admission.NO_PLACE
         with self._pool.use() as connection:
+            sealing.begin(connection, self._sql)
             while number < limit and (held := admission.held_keys(connection, self._sql, after)):
                 after = held[-1]
                 if roomy := admission.keys_with_room(connection, self._sql, held):
@@ -230,7 +231,7 @@ class SQLBackend:
 
         def work(connection: Connection) -> int:
             with connection.transaction():
-                [rows] = connection.run([Step(self._sql["parked"], {"names": known})])
+                [rows] = sealing.begin(connection, self._sql, Step(self._sql["parked"], {"names": known}))
                 refs = sorted(n for (n,) in rows)
                 if refs:
                     freed = Step(self._sql["unpark"], {"refs": refs, "now": self._now()})
@@ -261,9 +262,8 @@ class SQLBackend:
     def _apply(self, connection: Connection, job_id: bytes, change: Change) -> JobRow | None:
         sql = self._sql
         with connection.transaction():
-            found, moment = connection.run(
-                [Step(sql["lock_id"], {"id": job_id}), Step(sql["moment"], {"now": self._now()})]
-            )
+            asked = [Step(sql["lock_id"], {"id": job_id}), Step(sql["moment"], {"now": self._now()})]
+            found, moment = sealing.begin(connection, sql, *asked)
             now: int = only_row(moment)[0]
             if not found:
                 return None
@@ -292,71 +292,30 @@ class SQLBackend:
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
+        names, now = [str(state) for state in states], self._now()
         return self._again(
-            lambda connection: self._prune(connection, list(map(str, states)), finished_before, age, limit)
+            lambda connection: deleting.prune(
+                connection, self._sql, states=names, before=finished_before, age=age, limit=limit, now=now
+            )
         )
-
-    def _prune(
-        self, connection: Connection, states: Sequence[str], before: int | None, age: int | None, limit: int
-    ) -> int:
-        refs: dict[int, None] = {}
-        with connection.transaction():
-            now: int = only_row(connection.execute(self._sql["moment"], {"now": self._now()}))[0]
-            ends = lookup.ends(connection, self._sql, states)
-            for step in self._looks(states, ends, now, before, age):
-                if len(refs) < limit:
-                    left = {**step.values, "limit": limit - len(refs)}
-                    refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
-            connection.run([Step(self._sql[name], {"now": now}) for name in ("forget_once", "forget_starts")])
-            return self._delete(connection, list(refs))
-
-    def _looks(
-        self, states: Sequence[str], ends: Sequence[tuple[str, str]], now: int, before: int | None, age: int | None
-    ) -> list[Step]:
-        """Where jobs that may be pruned are looked for, one state, queue and rule after the other."""
-        steps = []
-        finished_before, expired = self._sql["finished_before"], self._sql["expired"]
-        for state in states:
-            for queue in (queue for ended, queue in ends if ended == state):
-                place: dict[str, object] = {"state": state, "queue": queue}
-                if before is not None:
-                    steps.append(Step(finished_before, {**place, "before": before, "kept": True}))
-                if age is not None:
-                    steps.append(Step(finished_before, {**place, "before": now - age, "kept": False}))
-            if age is not None:
-                steps.append(Step(expired, {"state": state, "now": now}))
-        return steps
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
-        if not job_ids:
-            return 0
-
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                refs = [n for (n,) in connection.execute(self._sql["ended_refs"], {"ids": job_ids})]
-                return self._delete(connection, refs)
-
-        return self._again(work)
-
-    def _delete(self, connection: Connection, refs: Sequence[int]) -> int:
-        if not refs:
-            return 0
-        values = {"refs": sorted(refs)}
-        names = ("delete_attempts", "delete_lines", "delete")
-        _, counts = connection.run_and_count([Step(self._sql[name], values) for name in names])
-        return counts[-1]
+        return self._again(lambda connection: deleting.delete(connection, self._sql, job_ids)) if job_ids else 0
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record, some thousand at a time; the schema and the store's identity stay."""
-        with self._pool.use() as connection:
+
+        def work(connection: Connection) -> None:
             for table in _TRUNCATED:
                 step = functools.partial(connection.change, self._sql[f"truncate_{table}"])
                 while connection.again(step):
                     pass
             connection.execute(self._sql["raise_settings"])
+
+        self._apart(work)
 
     # -- looking up
 
@@ -428,7 +387,7 @@ class SQLBackend:
 
         def work(connection: Connection) -> int | None:
             with connection.transaction():
-                if not connection.change(self._sql[name], values):
+                if not self._change(connection, name, values):
                     return None
                 version: int = connection.execute(self._sql["lock_record"], place)[0][0]
                 self._tell(connection, kind)
@@ -445,16 +404,69 @@ class SQLBackend:
 
         def work(connection: Connection) -> bool:
             with connection.transaction():
-                removed = connection.change(self._sql["remove_record"], {"kind": kind.value, "key": key}) > 0
+                removed = self._change(connection, "remove_record", {"kind": kind.value, "key": key}) > 0
                 if removed:
                     self._tell(connection, kind)
             return removed
 
         return self._again(work)
 
+    def _change(self, connection: Connection, name: str, values: Mapping[str, object]) -> int:
+        steps = [Step(self._sql["seal"]), Step(self._sql[name], values)]
+        [sealed, _], [_, found] = connection.run_and_count(steps)
+        sealing.refuse(sealed)  # whose transaction this is, undoes it
+        return found
+
     def _tell(self, connection: Connection, kind: RecordKind) -> None:
         if kind in SETTINGS:
             connection.commit(Step(self._sql["raise_settings"]))
+
+    # -- moving
+
+    @_verb
+    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+        """Write up to 1,000 jobs as they are, in one commit; the ids of those whose unique key another one has."""
+        with self._pool.use() as connection:
+            return moving.put(connection, self._sql, jobs, self._now()) if jobs else []
+
+    @_verb
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
+        with self._pool.use() as connection:
+            return moving.versions(connection, self._sql, after, limit)
+
+    @_verb
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key."""
+        with self._pool.use() as connection:
+            return moving.once_keys(connection, self._sql, after, limit, self._now())
+
+    @_verb
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write up to 1,000 once keys as they are, in one commit."""
+        if keys:
+            with self._pool.use() as connection:
+                moving.put_once_keys(connection, self._sql, keys)
+
+    @_verb
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete up to 1,000 jobs in whatever state they are; how many were there."""
+        return self._again(lambda connection: deleting.erase(connection, self._sql, job_ids)) if job_ids else 0
+
+    @_verb
+    def seal(self, word: str | None) -> None:
+        """Close the store to every writer, or with None open it again; waits for those that are open."""
+        call: float = self._options.call_timeout
+        patience: float = self._options.lock_timeout or call
+
+        def work(connection: Connection) -> None:
+            with self._schema.locked(connection):
+                if word is None:
+                    sealing.open_again(connection, self._sql)
+                else:
+                    sealing.seal(connection, self._sql, word, patience=patience)
+
+        self._apart(work, lock_timeout=patience, call_timeout=patience + call)
 
     # -- itself
 
@@ -464,7 +476,7 @@ class SQLBackend:
         asked = {"tables": or_nothing(self._schema.tables), "now": self._now()}
         with self._pool.use() as connection:
             self._schema.check(connection)
-            schema_version, identity, size, now, version = only_row(connection.execute(self._sql["facts"], asked))
+            schema_version, identity, seal, size, now, version = only_row(connection.execute(self._sql["facts"], asked))
             about = self.about(connection, version)
             problems = weaknesses(self.examine_server(connection))
         return Facts(
@@ -476,6 +488,7 @@ class SQLBackend:
             connections=about.connections,
             now=now,
             problems=problems,
+            seal=seal,
         )
 
     def examine(self) -> Sequence[Finding]:
@@ -519,10 +532,8 @@ class SQLBackend:
     def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Rows:
         return self._execute(name, {"ids": job_ids}) if job_ids else Rows()
 
-    def _new_pool(self, size: int, *, patient: float | None = None) -> Pool[Connection]:
-        options = self._options
-        if patient is not None:
-            options = replace(options, call_timeout=patient, lock_timeout=patient)
+    def _new_pool(self, size: int, **patience: float) -> Pool[Connection]:
+        options = replace(self._options, **patience)
         # Not a method of this object: a store that was forgotten shall be collected, its connections closed.
         return Pool(
             functools.partial(type(self).open_connection, options),
@@ -533,9 +544,14 @@ class SQLBackend:
 
     def _rebuild(self, work: Callable[[Connection], _R]) -> _R:
         """Work on the schema, on a connection that is patient even where an engine wants quick answers."""
-        pool = self._new_pool(1, patient=_SCHEMA_PATIENCE)
+        return self._apart(work, call_timeout=_SCHEMA_PATIENCE, lock_timeout=_SCHEMA_PATIENCE)
+
+    def _apart(self, work: Callable[[Connection], _R], **patience: float) -> _R:
+        """Work on a connection of its own, which no seal stops. patience: options that are others there."""
+        pool = self._new_pool(1, **patience)
         try:
             with pool.use() as connection:
+                connection.execute(self._sql["pass_seal"])
                 return work(connection)
         finally:
             pool.close()

@@ -177,9 +177,12 @@ class Connection:
             self.execute("rollback to savepoint one")
             raise
 
-    def again(self, work: Callable[[], T]) -> T:
-        """Do something that is one transaction, and do it again when that was in another's way."""
-        until = time.monotonic() + self._limit
+    def again(self, work: Callable[[], T], patience: float | None = None) -> T:
+        """Do something that is one transaction, and do it again when that was in another's way.
+
+        patience: seconds after which it is not tried again; None: as long as a call may take.
+        """
+        until = time.monotonic() + (self._limit if patience is None else patience)
         for turn in range(1, _TURNS + 1):
             try:
                 return work()

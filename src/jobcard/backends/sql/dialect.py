@@ -61,6 +61,10 @@ class Dialect:
     """The size of our tables in bytes."""
     version: str = "version()"
     """What the server says it is."""
+    unreadable: str = "false"
+    """Whether a text of a job is none; `{texts}` are its columns. `false` where the server takes nothing else."""
+    writes: tuple[str, ...] = ("insert or update or delete",)
+    """The writes that one trigger each can refuse."""
     own_value: str = ""
     """The one of `{values}` that stands where a job's number stands in `%(refs)s`. Empty: `case n when … then …`."""
 

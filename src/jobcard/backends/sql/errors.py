@@ -9,8 +9,11 @@ from jobcard.errors import (
     JobcardError,
     StoreError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
 )
+
+SEALED = "this store was sealed: its jobs live elsewhere now"
 
 
 class UniqueKeyError(InvalidJobError):
@@ -37,6 +40,8 @@ def by_sqlstate(state: str, said: str) -> JobcardError:
             return UniqueKeyError("another job holds the same id or unique key")
         case "53100":
             return StoreFullError("the disk of the server is full; nothing was stored")
+        case "JC001":  # by the barrier of raise_barrier.sql
+            return StoreMovedError(SEALED)
         case "55P03" | "57014" | "25006":  # a lock, a statement that took too long, a server that takes no writes
             return StoreUnavailableError(f"the server is busy, or takes no writes: {said}")
         case "3D000" | "42501":  # no such database, no right to do that

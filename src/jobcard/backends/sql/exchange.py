@@ -7,7 +7,7 @@
 
 Where all that ended simply returned, one statement settles it and the number of rows says whether all of it applied.
 If not, and for every other outcome, the rows are locked first and read, so that each verdict is known before
-anything is written.
+anything is written. A sealed store is told by its first look; completions that apply meet the barrier itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sql import admission, changes, producing
+from jobcard.backends.sql import admission, changes, producing, sealing
 from jobcard.backends.sql.changes import Ledger, Standing
 from jobcard.backends.sql.claiming import Claims, claimable, limits_of
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
@@ -68,8 +68,10 @@ class Exchange:
     def run(self) -> Exchanged:
         """All of it in one commit; one look without locks when there is nothing to do."""
         again = self._connection.again
-        if not (self._completions.refs or self._outcomes or self._freed) and (idle := self._look()):
-            return idle
+        if not (self._completions.refs or self._outcomes):
+            idle = self._look()
+            if idle and not self._freed:
+                return idle
         try:
             if not self._outcomes:
                 return again(self._quickly)
@@ -87,7 +89,7 @@ class Exchange:
         steps = self._news()
         if self._wanted:
             steps.append(self._claimable())
-        news, cancels, *rows = self._connection.run(steps)
+        news, cancels, *rows = sealing.begin(self._connection, self._sql, *steps)
         in_line = [queue for each in rows for (queue,) in each]
         if any(queue not in self._limits for queue in in_line):
             return None
@@ -175,17 +177,17 @@ class Exchange:
             asked = [
                 self._due(),
                 Step(self._sql["lock"], {"refs": refs}),
-                *(producing.opening(self._sql, followers, None)[:2] if followers else ()),
+                *([producing.queues_known(self._sql, {job.queue for job in followers})] if followers else ()),
                 *ledger.look([(outcome.ref, outcome.change) for outcome in self._outcomes]),
                 Step(self._sql["moment"], self._now),
             ]
-            due, locked, *answers, moment = connection.run(asked)
-            sealed, known = (answers.pop(0), answers.pop(0)) if followers else (Rows(), Rows())
+            due, locked, *answers, moment = sealing.begin(connection, self._sql, *asked)
+            known = answers.pop(0) if followers else Rows()
             ledger.learn(answers)
             if due:
                 self._release(due)
             standing: dict[Ref, Standing] = {n: Standing(*how) for n, *how in locked}
-            books = _Books(connection, self._sql, standing, ledger, sealed, known, only_row(moment)[0])
+            books = _Books(connection, self._sql, standing, ledger, known, only_row(moment)[0])
             if alone:
                 self._write_alone(books)
             else:
@@ -271,7 +273,6 @@ class _Books:
         sql: Statements,
         standing: Mapping[Ref, Standing],
         ledger: Ledger,
-        sealed: Rows,
         known: Rows,
         now: int,
     ) -> None:
@@ -279,7 +280,6 @@ class _Books:
         self._sql = sql
         self.standing = standing
         self._ledger = ledger
-        self._sealed = sealed
         self._known = known
         self.now = now
 
@@ -301,8 +301,7 @@ class _Books:
         steps = [changes.apply(self._sql, outcome.change, outcome.ref, self.now)]
         steps += self._ledger.keep(outcome.ref, outcome.change, self.now)
         if outcome.then:
-            producing.refuse_sealed(self._sealed)
-            steps += producing.add_queues(self._sql, outcome.then, self._known, self.now)
+            steps += producing.add_queues(self._sql, {job.queue for job in outcome.then}, self._known, self.now)
             free: list[NewJob] = [job for job in outcome.then if job.once_key is None]
             steps += producing.follow(self._connection, self._sql, free, self.now)
         return steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
 from jobcard.core.job import JobRow, Ref
 from jobcard.core.states import ENDED, JobState
-from jobcard.errors import CorruptRecordError
+from jobcard.errors import CorruptRecordError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -198,7 +199,8 @@ def find_held(
     rows = connection.execute(sql["held"], values)
     if rows.unreadable:
         _noted(rows)
-        connection.execute(sql["quarantine_lapsed"], {"refs": rows.unreadable, "now": now})
+        with contextlib.suppress(StoreMovedError):  # of a sealed store it can still be looked up, and nothing more
+            connection.execute(sql["quarantine_lapsed"], {"refs": rows.unreadable, "now": now})
     return Held(list(map(to_claimed, rows)), end_of(sorted(_met(rows)), limit))
 
 

@@ -7,14 +7,14 @@ from functools import partial
 from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
-from jobcard.backends.sql import admission
+from jobcard.backends.sql import admission, sealing
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.rows import new_row, replacing
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import in_pieces, or_nothing
 from jobcard.core.job import NewJob
-from jobcard.errors import JobcardError, StoreMovedError, StoreUnavailableError
+from jobcard.errors import JobcardError, StoreUnavailableError
 
 _ROUNDS = 20
 """How often a job may find its id or key taken and, on a second look, free again."""
@@ -47,10 +47,11 @@ def _store(
     # By key, then by id: two producers never wait for each other in a ring.
     new.sort(key=lambda job: (job.unique_key or "", job.id))
     with connection.transaction():
-        sealed, known, moment = connection.run(opening(sql, new, clock))
-        refuse_sealed(sealed)
+        queues = {job.queue for job in new}
+        asked = [queues_known(sql, queues), Step(sql["moment"], {"now": clock})]
+        known, moment = sealing.begin(connection, sql, *asked)
         now: int = only_row(moment)[0]
-        steps = [*add_queues(sql, new, known, now), *_take_once(sql, new, now, "take_once")]
+        steps = [*add_queues(sql, queues, known, now), *_take_once(sql, new, now, "take_once")]
         for rows in _pieces(connection, new, now):
             if rows:
                 steps.append(Step(sql["enqueue"], {"rows": rows}))
@@ -80,25 +81,14 @@ def _replace(
         raise _MovedOnError
 
 
-def opening(sql: Statements, jobs: Collection[NewJob], now: int | None) -> list[Step]:
-    """What is asked before jobs are stored, in the transaction that stores them."""
-    queues = sorted(filter(sql.can_look_for, {job.queue for job in jobs}))
-    return [
-        Step(sql["seal"]),
-        Step(sql["queues_known"], {"queues": or_nothing(queues)}),
-        Step(sql["moment"], {"now": now}),
-    ]
+def queues_known(sql: Statements, queues: Collection[str]) -> Step:
+    """The step that finds out which of some queues have a record."""
+    return Step(sql["queues_known"], {"queues": or_nothing(sorted(filter(sql.can_look_for, queues)))})
 
 
-def refuse_sealed(sealed: Rows) -> None:
-    """`StoreMovedError` when nothing may be added any more."""
-    if sealed and sealed[0][0] is not None:
-        raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
-
-
-def add_queues(sql: Statements, jobs: Collection[NewJob], known: Rows, now: int) -> list[Step]:
+def add_queues(sql: Statements, queues: Collection[str], known: Rows, now: int) -> list[Step]:
     """The steps that give queues unknown so far a record, and tell running engines."""
-    new = sorted({job.queue for job in jobs} - {queue for (queue,) in known})
+    new = sorted(set(queues) - {queue for (queue,) in known})
     if not new:
         return []
     rows = [("queue", queue, "{}", 1, now) for queue in new]

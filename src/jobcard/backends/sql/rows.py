@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import get_args, get_type_hints
 
 from jobcard.core.job import Claimed, JobRow, NewJob
 
@@ -12,6 +13,8 @@ def _quoted(name: str) -> str:
 
 
 JOB_COLUMNS = ", ".join(f"job.{_quoted(name)}" for name in JobRow._fields)
+STORED_COLUMNS = ", ".join(map(_quoted, JobRow._fields))
+TEXTS = ", ".join(name for name, kind in get_type_hints(JobRow).items() if str in (kind, *get_args(kind)))
 
 _STORED_AS = {"ref": "n", "token": "claim_token"}
 HELD_COLUMNS = ", ".join(_quoted(_STORED_AS.get(name, name)) for name in Claimed._fields)

@@ -58,7 +58,7 @@ class Schema:
         """Apply what is missing, under a lock; whoever comes second finds nothing to do."""
         if self.version(connection) == self.wanted:
             return []
-        with self._locked(connection):
+        with self.locked(connection):
             found = self.version(connection)
             if found > self.wanted:
                 raise SchemaVersionError(found, self.wanted)
@@ -72,7 +72,7 @@ class Schema:
 
     def rollback(self, connection: Connection) -> int | None:
         """Take the newest step back."""
-        with self._locked(connection):
+        with self.locked(connection):
             found = self.version(connection)
             if found == 0:
                 return None
@@ -90,11 +90,12 @@ class Schema:
             connection.execute(statement)
 
     @contextlib.contextmanager
-    def _locked(self, connection: Connection) -> Iterator[None]:
+    def locked(self, connection: Connection) -> Iterator[None]:
+        """Nobody else migrates or seals this store meanwhile."""
         name = {"name": self._lock_name}
         [(got,)] = connection.execute(self._sql["schema_lock"], name)
         if got != 1:
-            raise StoreUnavailableError("another process has been migrating this store for a minute")
+            raise StoreUnavailableError("another process has been migrating or sealing this store for a minute")
         try:
             yield
         finally:

@@ -8,14 +8,22 @@ from functools import cache
 
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.sql.dialect import Dialect
-from jobcard.backends.sql.rows import CLAIMED_COLUMNS, HELD_COLUMNS, JOB_COLUMNS, NEW_COLUMNS, REPLACING
+from jobcard.backends.sql.rows import (
+    CLAIMED_COLUMNS,
+    HELD_COLUMNS,
+    JOB_COLUMNS,
+    NEW_COLUMNS,
+    REPLACING,
+    STORED_COLUMNS,
+    TEXTS,
+)
 from jobcard.backends.sql.values import can_be_sent
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
 
 _ALONG = re.compile(r"\{along (\w+)\}")
 _WORDS = (
-    "id_text", "tagged", "join", "or_skip", "for_share", "div", "some", "here", "size", "version", "number", "id",
-    "word", "text", "random",
+    "id_text", "tagged", "join", "or_skip", "for_share", "div", "some", "here", "size", "version", "unreadable",
+    "number", "id", "word", "text", "random",
 )  # fmt: skip
 
 
@@ -53,12 +61,14 @@ class Statements(dict[str, str]):
             .replace("{claimed_columns}", CLAIMED_COLUMNS)
             .replace("{held_columns}", HELD_COLUMNS)
             .replace("{new_columns}", NEW_COLUMNS)
+            .replace("{stored_columns}", STORED_COLUMNS)
             .replace("{replacing}", REPLACING)
             .replace("{released_at_once}", str(RELEASED_AT_ONCE))
             .replace('"', dialect.quote)
         )
         for word in _WORDS:
             text = text.replace(f"{{{word}}}", getattr(dialect, word))
+        text = text.replace("{texts}", TEXTS)
         # The store's time: the server's, whatever its time zone; in tests whatever they say it is.
         return text.replace("{now}", f"coalesce(%(now)s, {dialect.now})").replace("{prefix}", self.prefix)
 

@@ -5,3 +5,5 @@ drop table {prefix}attempts;
 drop table {prefix}log_lines;
 drop table {prefix}records;
 drop table {prefix}meta;
+-- Of a seal.
+drop function if exists {prefix}sealed();

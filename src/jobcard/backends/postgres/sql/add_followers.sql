@@ -1,4 +1,4 @@
--- Stores the jobs that follow changes; part of the statement that applied those, and that looked at the seal.
+-- Stores the jobs that follow changes; part of the statement that applied those.
 -- Safe at once with others: it sees only jobs that this statement has changed.
 -- {once_free} and {take_once} stand here only where a job has a once key: see producing.py.
 , new_queues as (
@@ -11,4 +11,4 @@ new_jobs as (
            cross join moment
      where given.leader = any(array(select n from applied)){once_free}
 )
-{STORE}{take_once}
+{ADD_QUEUES}{STORE}{take_once}

@@ -1,14 +1,11 @@
 -- Writes a new job over the waiting job that has its key, which begins anew; if it still waited its id, and the limit
 -- key with which it stood in line.
--- Safe at once with others: by id and state; a job that is not waiting stays as it is. The seal is read by the
--- statement itself.
+-- Safe at once with others: by id and state; a job that is not waiting stays as it is.
 with moment as (select {now} as now),
-meta as (select seal from {prefix}meta),
 new_job as (
     select given.*, moment.now, coalesce(given.at, moment.now + given.delay) as due
       from unnest({new_job_values}) as given ({new_job_columns})
-           cross join moment cross join meta as sealed
-     where sealed.seal is null
+           cross join moment
 ),
 before as (
     select n, case when hold is null then limit_key end as left_key from {prefix}jobs

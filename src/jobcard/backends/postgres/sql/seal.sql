@@ -1,3 +1,3 @@
--- Whether this store is sealed, its jobs having moved.
--- Only reads.
-select seal is not null from {prefix}meta
+-- The word that the store is sealed with; null: it is in use.
+-- Only reads; what keeps writers out is the barrier.
+select seal from {prefix}meta

@@ -1,17 +1,6 @@
--- Stores `new_jobs`, and gives each of `new_queues` a record if it has none; part of other statements.
--- Safe at once with others: ids, unique keys and records' keys are unique indexes.
-, added as (
-    insert into {prefix}records (kind, key, value, version, updated_at)
-    select 'queue', queue, '{}', 1, moment.now from new_queues cross join moment
-     where not exists (select from {prefix}records where kind = 'queue' and key = new_queues.queue)
-     order by queue
-        on conflict do nothing
-    returning key
-),
-told as (
-    update {prefix}meta set settings = settings + 1 where exists (select from added)
-),
-stored as (
+-- Stores `new_jobs`; part of other statements.
+-- Safe at once with others: ids and unique keys are unique indexes.
+, stored as (
     insert into {prefix}jobs (
         id, queue, name, init, args, kwargs, priority, rank,
         available_at, order_at, order_offset, hold, created_at,

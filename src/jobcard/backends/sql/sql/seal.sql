@@ -1,3 +1,3 @@
--- Where the jobs of this store have moved to; null while it is in use.
--- Whoever adds jobs holds this row until its transaction ends, beside others who do; whoever seals waits for them.
-select word from {prefix}meta where name = 'seal' {for_share}
+-- The word that the store is sealed with; null while it is in use.
+-- Only reads; it tells why nothing can be written, and what keeps writers out is the barrier.
+select word from {prefix}meta where name = 'seal'

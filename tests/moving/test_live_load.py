@@ -1,0 +1,44 @@
+"""A live move under load, its command killed in every step: nothing is lost, nothing is twice.
+
+In tests, `python -m checker.moved --from A --to B --seed N` does one again; `scripts/soak --part move` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checker import moved
+
+PAIRS = [("sqlite", "postgres"), ("postgres", "sqlite"), ("sqlite", "redis"), ("mariadb", "mongodb")]
+
+
+@pytest.fixture
+def seed() -> int:
+    """Another one in every run, or $JOBCARD_TEST_SEED."""
+    return int(os.environ.get("JOBCARD_TEST_SEED") or random.SystemRandom().randrange(1, 1_000_000))
+
+
+def tell(line: dict[str, Any]) -> None:
+    """For the summary of `scripts/test`."""
+    text = json.dumps(line)
+    print(text)
+    if report := os.environ.get("JOBCARD_TEST_REPORT"):
+        with Path(f"{report}.figures").open("a") as file:
+            file.write(text + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kinds", PAIRS, ids="-".join)
+def test_killed_in_each_step(kinds: tuple[str, str], seed: int, tmp_path: Path) -> None:
+    """Four producers and two engines follow; every job is in the target, ran once at a time, and ended once."""
+    line = moved.run(kinds, tmp_path, seed=seed)
+    tell(line)
+    assert line["ok"], line
+    assert set(line["deaths"]) == set(moved.STEPS)
