@@ -16,9 +16,9 @@ from jobcard.backends.base import Backend, Outcome, RecordKind
 from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.conformance import factory
 from jobcard.core import ids
-from jobcard.core.job import JobRow, OnceKey
+from jobcard.core.job import JobRow, OnceKey, WholeJob
 from jobcard.core.states import complete, note
-from jobcard.errors import ConfigError, StoreMovedError
+from jobcard.errors import ConfigError, InvalidJobError, StoreMovedError
 from jobcard.moving.backup import back_up, restore
 from jobcard.moving.whole import read
 
@@ -69,7 +69,7 @@ class TestThereAndBack:
         assert everything(empty) == everything(full)
         assert made.jobs == done.jobs == len(everything(full)["jobs"])
         assert made.size == made.path.stat().st_size
-        assert (done.present, done.refused, made.unreadable) == (0, (), ())
+        assert (done.present, done.refused, made.unreadable) == (0, {}, ())
 
     def test_what_belongs_to_an_engine_stays(self, full: SQLiteBackend, empty: SQLiteBackend, tmp_path: Path) -> None:
         """Records of engines and orders to them are of no use elsewhere."""
@@ -174,7 +174,7 @@ class TestMerge:
         empty.put_once_keys([later])
         empty.write_record(RecordKind.QUEUE, "default", '{"concurrency":1}')
         done = restore(empty, file, merge=True)
-        assert (done.jobs, done.present, done.refused) == (1, 1, ())
+        assert (done.jobs, done.present, done.refused) == (1, 1, {})
         assert factory.row_of(empty, job_id).state == JobState.COMPLETED
         assert factory.row_of(empty, gone).state == JobState.WAITING
         assert [*empty.once_keys(after=None, limit=9)] == [later]
@@ -198,8 +198,30 @@ class TestMerge:
         empty.truncate()
         other = factory.enqueue(empty, unique_key="report")
         done = restore(empty, file, merge=True)
-        assert [refused.bytes for refused in done.refused] == [job_id]
+        [(refused, why)] = done.refused.items()
+        assert refused.bytes == job_id and "unique key" in why
         assert [row.id for row in factory_rows(empty)] == [other]
+
+
+class TestRefused:
+    def test_what_a_store_cannot_hold_keeps_no_other_out(
+        self, full: SQLiteBackend, empty: SQLiteBackend, backup_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every other job is restored; what was not is named with what the store says of it."""
+        put, others = empty.put, sorted(row.id for row in factory_rows(full))
+        bad = {others.pop(50), others.pop(7)}
+
+        def picky(jobs: Sequence[WholeJob]) -> list[bytes]:
+            if bad & {job.row.id for job in jobs}:
+                raise InvalidJobError("too long for this store")
+            return put(jobs)
+
+        monkeypatch.setattr(empty, "put", picky)
+        done = restore(empty, backup_file)
+        assert {job_id.bytes for job_id in done.refused} == bad
+        assert {*done.refused.values()} == {"too long for this store"}
+        assert sorted(row.id for row in factory_rows(empty)) == others
+        assert done.jobs == len(others)
 
 
 # ------------------------------------------------------------------ while others go on

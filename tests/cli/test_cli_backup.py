@@ -92,9 +92,9 @@ class TestRestore:
         assert "not empty" in complaint(shop.jobcard(*arguments), 2)
         assert count(shop) == 1
         told = json.loads(succeeded(shop.jobcard(*arguments, "--merge")).out)
-        assert told == {"jobs": 4, "present": 0, "refused": []}
+        assert told == {"jobs": 4, "present": 0, "refused": {}}
         told = json.loads(succeeded(shop.jobcard(*arguments, "--merge")).out)
-        assert told == {"jobs": 0, "present": 4, "refused": []}
+        assert told == {"jobs": 0, "present": 4, "refused": {}}
         assert count(shop) == 5
 
     def test_a_damaged_file(self, shop: App, file: Path) -> None:

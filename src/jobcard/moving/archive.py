@@ -196,7 +196,7 @@ class Reader:
         return BackupError(f"the file {str(self._path)!r} {why}")
 
     def _damaged(self, why: str) -> BackupError:
-        return self._bad(f"is damaged ({why}); nothing of it was believed")
+        return self._bad(f"is damaged ({why}); nothing of it was used")
 
     # -- what the lines say
 
@@ -234,7 +234,7 @@ class Reader:
                 raise self._damaged(f"line {number}: {error}") from None
             if isinstance(line, EndLine):
                 expected = EndLine(counts[PlainJob], counts[RecordLine], counts[OnceLine], line.unreadable)
-                if line != expected or not all(len(job_id) == 16 for job_id in line.unreadable):
+                if line != expected:
                     raise self._damaged("it does not hold what it says it holds")
                 if next(lines, None) is not None:
                     raise self._damaged("something follows its end")
