@@ -83,7 +83,7 @@ class Passing:
             passed.refused |= dict.fromkeys(self.put(jobs, passed), KEY_TAKEN)
         return passed
 
-    def put(self, jobs: Sequence[WholeJob], passed: Passed) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob], passed: Passed) -> Sequence[bytes]:
         """Write these jobs; the ids of those whose unique key was taken."""
         taken, refused = put_what_fits(self._target, jobs)
         passed.refused |= refused

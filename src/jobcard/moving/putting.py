@@ -16,7 +16,7 @@ _OF_THE_STORE = (StoreUnavailableError, StoreFullError, StoreMovedError, AccessD
 class NotPut(NamedTuple):
     """The jobs that were not written. taken: their unique key is. refused: the store cannot hold them, and says why."""
 
-    taken: list[bytes]
+    taken: Sequence[bytes]
     refused: dict[bytes, str]
 
 
@@ -34,4 +34,4 @@ def put_what_fits(store: Backend, jobs: Sequence[WholeJob]) -> NotPut:
             return NotPut([], {jobs[0].row.id: str(error)})
     half = len(jobs) // 2
     first, second = put_what_fits(store, jobs[:half]), put_what_fits(store, jobs[half:])
-    return NotPut(first.taken + second.taken, first.refused | second.refused)
+    return NotPut([*first.taken, *second.taken], first.refused | second.refused)
