@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from helpers.behind import spoil
 from helpers.stock import everything
+from helpers.stores import raw
 from jobcard import Jobcard, JobState
 from jobcard.backends.base import Backend, Outcome, RecordKind
 from jobcard.backends.sqlite import SQLiteBackend
@@ -122,10 +122,25 @@ class TestUnreadable:
         """One broken row takes no backup with it; its id stands in the answer and in the file."""
         spoilt = factory.enqueue(full)
         rest = len(everything(full)["jobs"]) - 1
-        spoil(f"sqlite:///{tmp_path / 'full.db'}", spoilt, args=b"\xff")
+        raw(full, "update jobcard_jobs set args = cast(x'ff' as text) where id = ?", spoilt)
         made = back_up(full, tmp_path / "shop.jobcard")
         assert [job_id.bytes for job_id in made.unreadable] == [spoilt]
         assert made.jobs == rest == restore(empty, made.path).jobs
+
+    def test_a_lonely_one_stops_nothing_either(self, empty: SQLiteBackend, tmp_path: Path) -> None:
+        """A store raises for what is asked for alone: a row, a try, a log line, the job of a key."""
+        spoilt = factory.enqueue(empty, once_key="bill", once_until=empty.facts().now + FAR)
+        raw(empty, "update jobcard_jobs set args = cast(x'ff' as text) where id = ?", spoilt)
+        made = back_up(empty, tmp_path / "one.jobcard")
+        assert ([job_id.bytes for job_id in made.unreadable], made.jobs) == ([spoilt], 0)
+        empty.truncate()
+        failed = factory.job_in_state(empty, "failed")
+        raw(empty, "update jobcard_attempts set error = cast(x'ff' as text)")
+        made = back_up(empty, tmp_path / "other.jobcard")
+        assert made.jobs == 1
+        empty.truncate()
+        restore(empty, made.path)
+        assert factory.row_of(empty, failed).state == JobState.FAILED
 
 
 # ------------------------------------------------------------------ into a store that has something

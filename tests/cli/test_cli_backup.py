@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from answers import complaint, listed, succeeded
 from terminal import on_terminal
 
 from helpers.apps import App
-from helpers.behind import spoil
 from jobcard import Jobcard, Unique
 
 OTHER = "sqlite:///other.db"
@@ -58,7 +59,9 @@ class TestBackup:
     def test_a_job_that_cannot_be_read(self, shop: App) -> None:
         """It is named, the others are backed up; exit code 1, or 0 with `--skip-unreadable`."""
         spoilt = listed(shop)[0]["id"]
-        spoil(f"sqlite:///{shop.directory / 'jobcard.db'}", bytes.fromhex(spoilt.replace("-", "")), args=b"\xff")
+        with closing(apsw.Connection(str(shop.directory / "jobcard.db"))) as store:
+            bad = bytes.fromhex(spoilt.replace("-", ""))
+            store.execute("update jobcard_jobs set args = cast(x'ff' as text) where id = ?", (bad,))
         ran = shop.jobcard("backup", "shop.jobcard")
         assert ran.code == 1
         assert "3 jobs backed up" in ran.out

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,14 @@ from jobcard.moving.passes import KEY_TAKEN
 from jobcard.moving.patience import patient
 from jobcard.moving.putting import put_what_fits
 from jobcard.moving.stores import is_empty
-from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, records, text_of, to_plain
+from jobcard.moving.summary import Backup, Restored
+from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, readable, records, text_of, to_plain
 from jobcard.version import VERSION as MADE_BY
 
 _log = logging.getLogger("jobcard.moving")
 
 Tell = Callable[[int], object]
 """Hears how many jobs are done so far."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """What was backed up. size: of the file, in bytes. unreadable: jobs that are not in it, as nobody can read them."""
-
-    path: Path
-    jobs: int
-    size: int
-    unreadable: tuple[UUID, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
-    """What was restored. jobs: those written. present: those that the store had already, left as they are.
-
-    refused: those not written, and why: another living job has their unique key, or this store cannot hold them.
-    """
-
-    jobs: int
-    present: int = 0
-    refused: Mapping[UUID, str] = field(default_factory=dict)
 
 
 def _unheard(_so_far: int) -> None:
@@ -139,7 +117,7 @@ class _Since:
         """
         late = {
             row.id
-            for row in store.get([*{key.job_id for key in keys}])
+            for row in readable(store.get, [*{key.job_id for key in keys}])
             if row.created_at >= self._began and row.id not in self._with_once_key
         }
         return [key for key in keys if key.job_id not in late]
@@ -190,7 +168,7 @@ def _restore_jobs(store: Backend, file: Reader, tell: Tell) -> Restored:
     written = present = done = 0
     refused: dict[UUID, str] = {}
     for lines in _pages(line for line in file if isinstance(line, PlainJob)):
-        there = {row.id for row in store.get([line.row.id for line in lines])}
+        there = {row.id for row in readable(store.get, [line.row.id for line in lines])}
         new = [_let_go(from_plain(line), now) for line in lines if line.row.id not in there]
         not_put = put_what_fits(store, new)
         why = dict.fromkeys(not_put.taken, KEY_TAKEN) | not_put.refused
