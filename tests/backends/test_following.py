@@ -84,7 +84,7 @@ class Pair:
         self.target = Numbered(ModelStore(self.clock), first=3)
         for store in (self.source, self.target):
             store.migrate()
-        self.source.write_record(RecordKind.MOVE, move.KEY, record(move.Role.SOURCE, move.Phase.PASSES))
+        self.source.write_record(RecordKind.MOVE, move.SOURCE_KEY, record(move.Role.SOURCE, move.Phase.PASSES))
         self.target.write_record(RecordKind.MOVE, move.KEY, record(move.Role.TARGET, move.Phase.PASSES))
         self.both = self.follower()
 

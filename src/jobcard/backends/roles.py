@@ -17,7 +17,7 @@ class Role(StrEnum):
     VIEWER = "viewer"
     """Reads: lists, counts, figures, a dashboard that only shows; writes nothing."""
     MIGRATION = "migration"
-    """Makes, changes, drops and seals the tables, and all the rest; for the time of a deployment or a move."""
+    """Makes, changes and drops the tables, seals a store, and all the rest; for the time of a deployment or a move."""
 
 
 _VERBS = {

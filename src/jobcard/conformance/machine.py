@@ -34,6 +34,7 @@ from hypothesis.stateful import (
 
 from jobcard.backends.base import Backend, Enqueued, Fate, Filter, Want
 from jobcard.conformance import factory
+from jobcard.conformance.carrying import Carrying
 from jobcard.conformance.drawing import (
     CI,
     ENDED_STATES,
@@ -60,7 +61,6 @@ from jobcard.conformance.drawing import (
     texts,
 )
 from jobcard.conformance.harness import Harness
-from jobcard.conformance.looking import Looking
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.conformance.pair import Holding, Said, plain, without_zeros
 from jobcard.conformance.rules import is_alive, is_at_work, is_ended
@@ -73,7 +73,7 @@ from jobcard.core.states import Change
 from jobcard.errors import DuplicateJobError
 
 
-class Machine(Looking):
+class Machine(Carrying):
     """One history on an empty store. `machine_for` says which store."""
 
     # -- producing

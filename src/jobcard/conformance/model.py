@@ -448,7 +448,7 @@ class ModelBackend(ModelReader):
 
     # -- moving
 
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         with self._changing() as now:
             for job in jobs:
                 said = [*job.row, *(one.error for one in job.attempts), *(one.text for one in job.lines)]

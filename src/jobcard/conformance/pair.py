@@ -167,6 +167,14 @@ class Pair:
         assert [claim.ref for claim in seen] == [claim.ref for claim in found.values()]
         return [Holding("rescuer", found[job_id], expected[job_id]) for job_id in found]
 
+    def find_again(self, owners: Sequence[str]) -> None:
+        """Under which refs these hold what they hold, where the jobs have been put anew; older claims are forgotten."""
+        self.claims = []
+        for owner in owners:
+            for found in self.find_held([owner], lapsed=False):
+                self._refs[found.real.ref] = found.model.id
+                self.claims.append(found._replace(owner=owner))
+
 
 def listed(backend: Backend, where: Filter, limit: int, before_id: bytes | None = None) -> list[JobRow]:
     """A page and the one behind it; whether the first one said that it was the end is then no matter."""

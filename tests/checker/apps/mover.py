@@ -85,7 +85,7 @@ def main() -> None:
             copied = live.move_live(both, voice=Voice(say=lambda text: print(text, file=sys.stderr, flush=True)))
     if copied is not None:
         paused = copied.paused and round(copied.paused, 3)
-        print(json.dumps({"jobs": copied.verified.jobs, "written": copied.passed.written, "paused": paused}))
+        print(json.dumps({"verified": copied.verified.jobs, "written": copied.passed.written, "paused": paused}))
 
 
 if __name__ == "__main__":
