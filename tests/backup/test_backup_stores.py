@@ -28,11 +28,12 @@ FAR = 10**15
 class Meddled:
     """A store in which something happens between two calls of whoever reads it."""
 
-    def __init__(self, store: Backend, verb: str, meddle: Callable[[], object]) -> None:
-        """meddle: is called once, before the store answers this verb for the first time that it has something."""
+    def __init__(self, store: Backend, verb: str, meddle: Callable[[], object], *, place: int = 0) -> None:
+        """meddle: is called once, before the store answers this verb. place: after so many answers."""
         self._store = store
         self._verb = verb
-        self._meddle: Callable[[], object] | None = meddle
+        self._meddle = meddle
+        self._left = place
 
     def __getattr__(self, verb: str) -> Any:
         call = getattr(self._store, verb)
@@ -40,17 +41,17 @@ class Meddled:
             return call
 
         def meddled(*args: Any, **kwargs: Any) -> Any:
-            meddle, self._meddle = self._meddle, None
-            if meddle is not None:
-                meddle()
+            self._left -= 1
+            if self._left == -1:
+                self._meddle()
             return call(*args, **kwargs)
 
         return meddled
 
 
-def restored(file: Path, store: SQLiteBackend, **options: Any) -> dict[bytes, JobRow]:
-    """What a store has after a restore, by id."""
-    restore(store, file, **options)
+def restored(file: Path, store: SQLiteBackend) -> dict[bytes, JobRow]:
+    """What a store has after a restore in which nothing was refused, by id."""
+    assert restore(store, file).refused == {}
     return {row.id: row for row in factory_rows(store)}
 
 
@@ -304,17 +305,25 @@ class TestInUse:
         rows = self.backed_up(empty, "get", go_on, tmp_path / "shop.jobcard")
         assert rows.keys() == {claim.id, *child}
 
-    def test_a_row_and_its_tries_are_of_one_moment(self, empty: SQLiteBackend, tmp_path: Path) -> None:
-        """A job that says a line after its row was read: both are read again."""
+    @pytest.mark.parametrize(("verb", "place"), [("get", 0), ("attempts", 0), ("log_lines", 0), ("get", 1)])
+    def test_a_row_and_its_tries_are_of_one_moment(
+        self, verb: str, place: int, empty: SQLiteBackend, tmp_path: Path
+    ) -> None:
+        """A job that says more while it is read: row and lines are those of one moment, whichever comes first."""
         claim = factory.running_job(empty)
 
-        def say() -> None:
-            said = note(claim, ago=1, progress='{"value":0.9}', lines=((1, "nearly"),))
+        def say(value: float) -> None:
+            said = note(claim, ago=1, progress=f'{{"value":{value}}}', lines=((1, f"at {value}"),))
             assert empty.exchange("engine", outcomes=[Outcome(claim.ref, claim.token, said)]).refusals == []
 
-        rows = self.backed_up(empty, "attempts", say, tmp_path / "shop.jobcard")
-        assert rows[claim.id].progress == '{"value":0.9}'
-        assert rows[claim.id].version == factory.row_of(empty, claim.id).version
+        say(0.1)
+        file = tmp_path / "shop.jobcard"
+        meddled: Any = Meddled(empty, verb, lambda: say(0.9), place=place)
+        back_up(meddled, file)
+        now = everything(empty)
+        empty.truncate()
+        restore(empty, file)
+        assert everything(empty) == now
 
     def test_one_that_is_deleted_is_left_out(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """Or it is there whole; never a row whose tries are gone."""
@@ -326,13 +335,17 @@ class TestInUse:
     def test_a_key_taken_anew_does_not_stand_twice(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """The job that has the unique key ends after it was read, and another takes it: the first one is backed up."""
         claim = factory.running_job(empty, unique_key="report")
+        others = factory.enqueue_several(empty, 500, queue="many")  # so that the other one stands on a later page
+        late: list[bytes] = []
 
         def take_anew() -> None:
             assert factory.complete(empty, claim) == []
-            factory.enqueue(empty, unique_key="report")
+            late.append(factory.enqueue(empty, unique_key="report"))
+            late.append(factory.enqueue(empty, unique_key="another"))
 
         rows = self.backed_up(empty, "attempts", take_anew, tmp_path / "shop.jobcard")
-        assert rows.keys() == {claim.id}
+        assert rows.keys() == {claim.id, *others, late[1]}
+        assert rows[claim.id].state == JobState.RUNNING
 
     def test_a_once_key_does_not_come_without_its_job(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """One whose job was stored too late for the backup is left out, so that the job can come again."""
