@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         TransitionError,
         UnknownJobError,
     )
-    from jobcard.moving.backup import Backup, Restored
+    from jobcard.moving.summary import Backup, Restored
 
 __all__ = [
     "AccessDeniedError",
@@ -113,7 +113,7 @@ __all__ = [
 # Looked up when first asked for: a program that only catches our errors loads nothing else.
 _HOMES = {
     "Backoff": "core.retry",
-    "Backup": "moving.backup",
+    "Backup": "moving.summary",
     "Bucket": "client.lookup",
     "Cancel": "core.signals",
     "Counts": "client.lookup",
@@ -135,7 +135,7 @@ _HOMES = {
     "Queue": "core.queue",
     "RateLimit": "core.rates",
     "Reason": "client.explain",
-    "Restored": "moving.backup",
+    "Restored": "moving.summary",
     "Retry": "core.signals",
     "Schedule": "core.schedule",
     "Snooze": "core.signals",

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from helpers.behind import spoil
 from helpers.stock import everything
+from helpers.stores import raw
 from jobcard import Jobcard, JobState
 from jobcard.backends.base import Backend, Outcome, RecordKind
 from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.conformance import factory
 from jobcard.core import ids
-from jobcard.core.job import JobRow, OnceKey
+from jobcard.core.job import JobRow, OnceKey, WholeJob
 from jobcard.core.states import complete, note
-from jobcard.errors import ConfigError, StoreMovedError
+from jobcard.errors import ConfigError, InvalidJobError, StoreMovedError
 from jobcard.moving.backup import back_up, restore
 from jobcard.moving.whole import read
 
@@ -28,11 +28,12 @@ FAR = 10**15
 class Meddled:
     """A store in which something happens between two calls of whoever reads it."""
 
-    def __init__(self, store: Backend, verb: str, meddle: Callable[[], object]) -> None:
-        """meddle: is called once, before the store answers this verb for the first time that it has something."""
+    def __init__(self, store: Backend, verb: str, meddle: Callable[[], object], *, place: int = 0) -> None:
+        """meddle: is called once, before the store answers this verb. place: after so many answers."""
         self._store = store
         self._verb = verb
-        self._meddle: Callable[[], object] | None = meddle
+        self._meddle = meddle
+        self._left = place
 
     def __getattr__(self, verb: str) -> Any:
         call = getattr(self._store, verb)
@@ -40,17 +41,17 @@ class Meddled:
             return call
 
         def meddled(*args: Any, **kwargs: Any) -> Any:
-            meddle, self._meddle = self._meddle, None
-            if meddle is not None:
-                meddle()
+            self._left -= 1
+            if self._left == -1:
+                self._meddle()
             return call(*args, **kwargs)
 
         return meddled
 
 
-def restored(file: Path, store: SQLiteBackend, **options: Any) -> dict[bytes, JobRow]:
-    """What a store has after a restore, by id."""
-    restore(store, file, **options)
+def restored(file: Path, store: SQLiteBackend) -> dict[bytes, JobRow]:
+    """What a store has after a restore in which nothing was refused, by id."""
+    assert restore(store, file).refused == {}
     return {row.id: row for row in factory_rows(store)}
 
 
@@ -69,7 +70,7 @@ class TestThereAndBack:
         assert everything(empty) == everything(full)
         assert made.jobs == done.jobs == len(everything(full)["jobs"])
         assert made.size == made.path.stat().st_size
-        assert (done.present, done.refused, made.unreadable) == (0, (), ())
+        assert (done.present, done.refused, made.unreadable) == (0, {}, ())
 
     def test_what_belongs_to_an_engine_stays(self, full: SQLiteBackend, empty: SQLiteBackend, tmp_path: Path) -> None:
         """Records of engines and orders to them are of no use elsewhere."""
@@ -122,10 +123,25 @@ class TestUnreadable:
         """One broken row takes no backup with it; its id stands in the answer and in the file."""
         spoilt = factory.enqueue(full)
         rest = len(everything(full)["jobs"]) - 1
-        spoil(f"sqlite:///{tmp_path / 'full.db'}", spoilt, attempt="many")
+        raw(full, "update jobcard_jobs set args = cast(x'ff' as text) where id = ?", spoilt)
         made = back_up(full, tmp_path / "shop.jobcard")
         assert [job_id.bytes for job_id in made.unreadable] == [spoilt]
         assert made.jobs == rest == restore(empty, made.path).jobs
+
+    def test_a_lonely_one_stops_nothing_either(self, empty: SQLiteBackend, tmp_path: Path) -> None:
+        """A store raises for what is asked for alone: a row, a try, a log line, the job of a key."""
+        spoilt = factory.enqueue(empty, once_key="bill", once_until=empty.facts().now + FAR)
+        raw(empty, "update jobcard_jobs set args = cast(x'ff' as text) where id = ?", spoilt)
+        made = back_up(empty, tmp_path / "one.jobcard")
+        assert ([job_id.bytes for job_id in made.unreadable], made.jobs) == ([spoilt], 0)
+        empty.truncate()
+        failed = factory.job_in_state(empty, "failed")
+        raw(empty, "update jobcard_attempts set error = cast(x'ff' as text)")
+        made = back_up(empty, tmp_path / "other.jobcard")
+        assert made.jobs == 1
+        empty.truncate()
+        restore(empty, made.path)
+        assert factory.row_of(empty, failed).state == JobState.FAILED
 
 
 # ------------------------------------------------------------------ into a store that has something
@@ -174,7 +190,7 @@ class TestMerge:
         empty.put_once_keys([later])
         empty.write_record(RecordKind.QUEUE, "default", '{"concurrency":1}')
         done = restore(empty, file, merge=True)
-        assert (done.jobs, done.present, done.refused) == (1, 1, ())
+        assert (done.jobs, done.present, done.refused) == (1, 1, {})
         assert factory.row_of(empty, job_id).state == JobState.COMPLETED
         assert factory.row_of(empty, gone).state == JobState.WAITING
         assert [*empty.once_keys(after=None, limit=9)] == [later]
@@ -198,8 +214,30 @@ class TestMerge:
         empty.truncate()
         other = factory.enqueue(empty, unique_key="report")
         done = restore(empty, file, merge=True)
-        assert [refused.bytes for refused in done.refused] == [job_id]
+        [(refused, why)] = done.refused.items()
+        assert refused.bytes == job_id and "unique key" in why
         assert [row.id for row in factory_rows(empty)] == [other]
+
+
+class TestRefused:
+    def test_what_a_store_cannot_hold_keeps_no_other_out(
+        self, full: SQLiteBackend, empty: SQLiteBackend, backup_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every other job is restored; what was not is named with what the store says of it."""
+        put, others = empty.put, sorted(row.id for row in factory_rows(full))
+        bad = {others.pop(50), others.pop(7)}
+
+        def picky(jobs: Sequence[WholeJob]) -> list[bytes]:
+            if bad & {job.row.id for job in jobs}:
+                raise InvalidJobError("too long for this store")
+            return put(jobs)
+
+        monkeypatch.setattr(empty, "put", picky)
+        done = restore(empty, backup_file)
+        assert {job_id.bytes for job_id in done.refused} == bad
+        assert {*done.refused.values()} == {"too long for this store"}
+        assert sorted(row.id for row in factory_rows(empty)) == others
+        assert done.jobs == len(others)
 
 
 # ------------------------------------------------------------------ while others go on
@@ -267,17 +305,25 @@ class TestInUse:
         rows = self.backed_up(empty, "get", go_on, tmp_path / "shop.jobcard")
         assert rows.keys() == {claim.id, *child}
 
-    def test_a_row_and_its_tries_are_of_one_moment(self, empty: SQLiteBackend, tmp_path: Path) -> None:
-        """A job that says a line after its row was read: both are read again."""
+    @pytest.mark.parametrize(("verb", "place"), [("get", 0), ("attempts", 0), ("log_lines", 0), ("get", 1)])
+    def test_a_row_and_its_tries_are_of_one_moment(
+        self, verb: str, place: int, empty: SQLiteBackend, tmp_path: Path
+    ) -> None:
+        """A job that says more while it is read: row and lines are those of one moment, whichever comes first."""
         claim = factory.running_job(empty)
 
-        def say() -> None:
-            said = note(claim, ago=1, progress='{"value":0.9}', lines=((1, "nearly"),))
+        def say(value: float) -> None:
+            said = note(claim, ago=1, progress=f'{{"value":{value}}}', lines=((1, f"at {value}"),))
             assert empty.exchange("engine", outcomes=[Outcome(claim.ref, claim.token, said)]).refusals == []
 
-        rows = self.backed_up(empty, "attempts", say, tmp_path / "shop.jobcard")
-        assert rows[claim.id].progress == '{"value":0.9}'
-        assert rows[claim.id].version == factory.row_of(empty, claim.id).version
+        say(0.1)
+        file = tmp_path / "shop.jobcard"
+        meddled: Any = Meddled(empty, verb, lambda: say(0.9), place=place)
+        back_up(meddled, file)
+        now = everything(empty)
+        empty.truncate()
+        restore(empty, file)
+        assert everything(empty) == now
 
     def test_one_that_is_deleted_is_left_out(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """Or it is there whole; never a row whose tries are gone."""
@@ -289,13 +335,17 @@ class TestInUse:
     def test_a_key_taken_anew_does_not_stand_twice(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """The job that has the unique key ends after it was read, and another takes it: the first one is backed up."""
         claim = factory.running_job(empty, unique_key="report")
+        others = factory.enqueue_several(empty, 500, queue="many")  # so that the other one stands on a later page
+        late: list[bytes] = []
 
         def take_anew() -> None:
             assert factory.complete(empty, claim) == []
-            factory.enqueue(empty, unique_key="report")
+            late.append(factory.enqueue(empty, unique_key="report"))
+            late.append(factory.enqueue(empty, unique_key="another"))
 
         rows = self.backed_up(empty, "attempts", take_anew, tmp_path / "shop.jobcard")
-        assert rows.keys() == {claim.id}
+        assert rows.keys() == {claim.id, *others, late[1]}
+        assert rows[claim.id].state == JobState.RUNNING
 
     def test_a_once_key_does_not_come_without_its_job(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """One whose job was stored too late for the backup is left out, so that the job can come again."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from jobcard import (
     Backoff,
+    Backup,
     Bucket,
     Counts,
     Engine,
@@ -31,6 +32,7 @@ from jobcard import (
     Queue,
     RateLimit,
     Reason,
+    Restored,
     Retry,
     Schedule,
     Snooze,
@@ -265,6 +267,8 @@ assert_type(jobs.list(), Page)
 assert_type(jobs.count(), Counts)
 assert_type(jobs.count_over_time("12h"), list[Bucket])
 assert_type((jobs.health(), jobs.stats()), tuple[Health, Stats])
+assert_type(jobs.backup(Path("shop.jobcard"), overwrite=True), Backup)
+assert_type(jobs.restore("shop.jobcard", merge=True), Restored)
 jobs.list(stat="failed")  # type: ignore[call-arg]
 jobs.list(limit="10")  # type: ignore[arg-type]
 jobs.queues.update("mail", concurency=3)  # type: ignore[call-arg]

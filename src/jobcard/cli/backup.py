@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from uuid import UUID
-
 import click
 
 from jobcard.cli import output
@@ -34,7 +31,11 @@ def backup(file: str, overwrite: bool, skip_unreadable: bool, url: str | None, a
         output.emit_json({"path": str(made.path), "jobs": made.jobs, "size": made.size, "unreadable": unreadable})
     else:
         output.emit(f"{_jobs(made.jobs)} backed up: {made.path}, {made.size:,} bytes")
-    return _complain_of(made.unreadable, "cannot be read: not in the backup", heed=not skip_unreadable)
+    if made.unreadable:
+        shown = ", ".join(map(str, made.unreadable[:_SHOWN]))
+        more = "" if len(made.unreadable) <= _SHOWN else " and others; --json names them all"
+        output.complain(f"{_jobs(len(made.unreadable))} cannot be read, not in the backup: {shown}{more}")
+    return int(bool(made.unreadable) and not skip_unreadable)
 
 
 @click.command(epilog="Example: jobcard restore --url sqlite:///shop.db /var/backups/shop.jobcard --yes")
@@ -58,21 +59,16 @@ def restore(file: str, merge: bool, yes: bool, url: str | None, as_json: bool) -
     with Jobcard(url) as store, progress(end.jobs, "jobs restored") as tell:
         done = restore(store.parts.connection, file, merge=merge, tell=tell)
     if as_json:
-        refused = [str(job_id) for job_id in done.refused]
+        refused = {str(job_id): why for job_id, why in done.refused.items()}
         output.emit_json({"jobs": done.jobs, "present": done.present, "refused": refused})
     else:
         there = f", {done.present:,} were there" if done.present else ""
         output.emit(f"{_jobs(done.jobs)} restored{there}")
-    return _complain_of(done.refused, "not restored: another job has the unique key")
-
-
-def _complain_of(job_ids: Sequence[UUID], what: str, *, heed: bool = True) -> int:
-    """Name some of the jobs that something is wrong with; the exit code."""
-    if not job_ids:
-        return 0
-    more = f" and {len(job_ids) - _SHOWN:,} more" if len(job_ids) > _SHOWN else ""
-    output.complain(f"{_jobs(len(job_ids))} {what}: {', '.join(map(str, job_ids[:_SHOWN]))}{more}")
-    return int(heed)
+    for job_id, why in [*done.refused.items()][:_SHOWN]:
+        output.complain(f"job {job_id} was not restored: {why}")
+    if len(done.refused) > _SHOWN:
+        output.complain(f"{_jobs(len(done.refused))} were not restored; --json names them all")
+    return int(bool(done.refused))
 
 
 def _jobs(count: int) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
     from jobcard.core.schedule import Missed, Overlap
-    from jobcard.moving.backup import Backup, Restored
+    from jobcard.moving.summary import Backup, Restored
 
 
 class Jobcard(Declares):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobcard.client.store import Connection, refuse_in_job
 
 if TYPE_CHECKING:
-    from jobcard.moving.backup import Backup, Restored
+    from jobcard.moving.summary import Backup, Restored
 
 Path = str | os.PathLike[str]
 Tell = Callable[[int], object]

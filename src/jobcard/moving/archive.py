@@ -161,10 +161,10 @@ class Reader:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise BackupError(f"the file {str(path)[:200]!r} cannot be read: {error}") from error
-        self._file = os.fdopen(handle, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            self.close()
+            os.close(handle)
             raise self._bad("is no ordinary file")
+        self._file = os.fdopen(handle, "rb", buffering=0)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -196,7 +196,7 @@ class Reader:
         return BackupError(f"the file {str(self._path)!r} {why}")
 
     def _damaged(self, why: str) -> BackupError:
-        return self._bad(f"is damaged ({why}); nothing of it was believed")
+        return self._bad(f"is damaged ({why}); nothing of it was used")
 
     # -- what the lines say
 
@@ -224,7 +224,7 @@ class Reader:
         return self._bad(f"holds what this jobcard does not know ({why}): it was written by a newer one, use that")
 
     def _checked(self, lines: Iterator[bytes]) -> Iterator[Line | EndLine]:
-        counts = dict.fromkeys(_ORDER, 0)
+        counts = [0] * len(_ORDER)
         place = 0
         last = b""
         for number, text in enumerate(lines, start=2):
@@ -233,8 +233,7 @@ class Reader:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise self._damaged(f"line {number}: {error}") from None
             if isinstance(line, EndLine):
-                expected = EndLine(counts[PlainJob], counts[RecordLine], counts[OnceLine], line.unreadable)
-                if line != expected or not all(len(job_id) == 16 for job_id in line.unreadable):
+                if (line.records, line.jobs, line.once_keys) != tuple(counts[:3]):
                     raise self._damaged("it does not hold what it says it holds")
                 if next(lines, None) is not None:
                     raise self._damaged("something follows its end")
@@ -243,13 +242,13 @@ class Reader:
             if _ORDER.index(type(line)) < place:
                 raise self._damaged(f"line {number} is not in its place")
             place = _ORDER.index(type(line))
+            counts[place] += 1
             if why := _fault(line):
                 raise self._damaged(f"line {number}: {why}")
             if isinstance(line, PlainJob):
                 if line.row.id <= last:
                     raise self._damaged(f"line {number}: a job that is there twice, or not in its place")
                 last = line.row.id
-            counts[type(line)] += 1
             yield line
         raise self._damaged("it has no end")
 

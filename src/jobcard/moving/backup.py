@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,36 +18,18 @@ from jobcard.errors import ConfigError
 from jobcard.moving.archive import VERSION, EndLine, Header, OnceLine, Reader, RecordLine, Writer, is_backup
 from jobcard.moving.fresh_file import fresh_file
 from jobcard.moving.oldest_first import OldestFirst
+from jobcard.moving.passes import KEY_TAKEN
+from jobcard.moving.patience import patient
+from jobcard.moving.putting import put_what_fits
 from jobcard.moving.stores import is_empty
-from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, records, text_of, to_plain
+from jobcard.moving.summary import Backup, Restored
+from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, readable, records, text_of, to_plain
 from jobcard.version import VERSION as MADE_BY
 
 _log = logging.getLogger("jobcard.moving")
 
 Tell = Callable[[int], object]
 """Hears how many jobs are done so far."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """What was backed up. size: of the file, in bytes. unreadable: jobs that are not in it, as nobody can read them."""
-
-    path: Path
-    jobs: int
-    size: int
-    unreadable: tuple[UUID, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
-    """What was restored. jobs: those written. present: those that the store had already, left as they are.
-
-    refused: those not written, because another living job of the store has their unique key.
-    """
-
-    jobs: int
-    present: int = 0
-    refused: tuple[UUID, ...] = ()
 
 
 def _unheard(_so_far: int) -> None:
@@ -75,7 +56,8 @@ def back_up(store: Backend, path: Path, *, overwrite: bool = False, tell: Tell =
     Every job stored before it began is in it, once, as it was at one moment while it ran. The file is read again
     before it takes its place.
     """
-    with fresh_file(path, overwrite=overwrite, may_go=is_backup, check=_check) as put:
+    store = patient(store)
+    with fresh_file(path, overwrite=overwrite, may_go=is_backup, check=check) as put:
         facts = store.facts()
         writer = Writer(put, _header(facts.store, facts.now))
         # A schedule that is behind its jobs makes a tick again, whose job has the same id; ahead of them it would
@@ -89,7 +71,7 @@ def back_up(store: Backend, path: Path, *, overwrite: bool = False, tell: Tell =
         for keys in once_keys(store):
             writer.write(OnceLine(*key) for key in since.keys_belonging(store, keys))
         writer.finish(walk.unreadable)
-    unreadable = tuple(UUID(bytes=job_id) for job_id in walk.unreadable)
+    unreadable = tuple(map(_named, walk.unreadable))
     if unreadable:
         _log.warning(
             "backup.unreadable %d jobs cannot be read and are not in %s: %s", len(unreadable), path, unreadable
@@ -100,11 +82,6 @@ def back_up(store: Backend, path: Path, *, overwrite: bool = False, tell: Tell =
 def _header(store: str, now: int) -> Header:
     made_at = clock.to_datetime(now).isoformat()
     return Header(VERSION, made_at, MADE_BY, store, [*JobRow._fields])
-
-
-def _check(path: Path) -> None:
-    with Reader(path) as file:
-        file.check()
 
 
 class _Since:
@@ -140,7 +117,7 @@ class _Since:
         """
         late = {
             row.id
-            for row in store.get([*{key.job_id for key in keys}])
+            for row in readable(store.get, [*{key.job_id for key in keys}])
             if row.created_at >= self._began and row.id not in self._with_once_key
         }
         return [key for key in keys if key.job_id not in late]
@@ -155,6 +132,7 @@ def restore(store: Backend, path: Path, *, merge: bool = False, tell: Tell = _un
     The store must be empty, or `ConfigError`. merge: it need not be; what it has already stays as it is. Jobs that
     were at work are taken up by the engines of the store as those of an engine that died.
     """
+    store = patient(store)
     with Reader(path) as file:
         file.check()
         if not merge:
@@ -188,17 +166,22 @@ def _restore_settings(store: Backend, file: Reader, *, merge: bool) -> None:
 def _restore_jobs(store: Backend, file: Reader, tell: Tell) -> Restored:
     now = store.facts().now
     written = present = done = 0
-    refused: list[bytes] = []
+    refused: dict[UUID, str] = {}
     for lines in _pages(line for line in file if isinstance(line, PlainJob)):
-        there = {row.id for row in store.get([line.row.id for line in lines])}
+        there = {row.id for row in readable(store.get, [line.row.id for line in lines])}
         new = [_let_go(from_plain(line), now) for line in lines if line.row.id not in there]
-        not_written = store.put(new) if new else []
-        written += len(new) - len(not_written)
+        not_put = put_what_fits(store, new)
+        why = dict.fromkeys(not_put.taken, KEY_TAKEN) | not_put.refused
+        refused |= {_named(job_id): text for job_id, text in why.items()}
+        written += len(new) - len(why)
         present += len(there)
-        refused += not_written
         done += len(lines)
         tell(done)
-    return Restored(jobs=written, present=present, refused=tuple(UUID(bytes=job_id) for job_id in refused))
+    return Restored(jobs=written, present=present, refused=refused)
+
+
+def _named(job_id: bytes) -> UUID:
+    return UUID(bytes=job_id.ljust(16, b"\0")[:16])  # somebody may have written another id into a store by hand
 
 
 def _let_go(job: WholeJob, now: int) -> WholeJob:

@@ -9,13 +9,10 @@ from uuid import UUID
 from jobcard.backends.base import Backend
 from jobcard.core.job import WholeJob
 from jobcard.core.limits import BULK
-from jobcard.errors import AccessDeniedError, JobcardError, StoreFullError, StoreMovedError, StoreUnavailableError
 from jobcard.moving.pages import ALL, NO_DIFFERENCE, Difference, Reader, Selection, ahead, differences
+from jobcard.moving.putting import put_what_fits
 
 KEY_TAKEN = "its unique key belongs to another job of the target that has not ended"
-
-_OF_THE_STORE = (StoreUnavailableError, StoreFullError, StoreMovedError, AccessDeniedError)
-"""What a store says that no single job is to blame for."""
 
 
 def _nothing(*_: object) -> None:
@@ -88,22 +85,11 @@ class Passing:
 
     def put(self, jobs: Sequence[WholeJob], passed: Passed) -> Sequence[bytes]:
         """Write these jobs; the ids of those whose unique key was taken."""
-        if not jobs:
-            return []
-        try:
-            not_written = self._target.put(jobs)
-        except _OF_THE_STORE:
-            raise
-        except JobcardError as error:
-            # One of them it cannot hold; the others shall not suffer for that.
-            if len(jobs) == 1:
-                passed.refused[jobs[0].row.id] = str(error)
-                return []
-            half = len(jobs) // 2
-            return [*self.put(jobs[:half], passed), *self.put(jobs[half:], passed)]
-        passed.written += len(jobs) - len(not_written)
-        self._wrote([job.row.id for job in jobs])
-        return not_written
+        taken, refused = put_what_fits(self._target, jobs)
+        passed.refused |= refused
+        passed.written += len(jobs) - len(taken) - len(refused)
+        self._wrote([job.row.id for job in jobs if job.row.id not in refused])
+        return taken
 
     def _pages(self) -> Iterator[tuple[Difference, Sequence[bytes], Sequence[WholeJob]]]:
         """What is to be written, read by a thread while what came before is written."""

@@ -31,7 +31,7 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         except StoreUnavailableError as error:
             if time.monotonic() + wait > until:
                 raise
-            log.warning("copy: %s; trying again", error)
+            log.warning("moving: %s; trying again", error)
         time.sleep(wait)
         wait = min(LONGEST_WAIT, 2 * wait)
 

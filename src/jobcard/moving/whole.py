@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from jobcard.backends.base import Backend, Filter, Record, RecordKind
 from jobcard.core.job import Attempt, JobRow, LogLine, OnceKey, WholeJob
+from jobcard.errors import CorruptRecordError
+
+T = TypeVar("T")
 
 PAGE = 1_000
 """The most jobs that are read at once: as many as `put` takes."""
@@ -40,7 +43,15 @@ def newest_first(store: Backend, where: Filter = EVERY) -> Iterator[list[WholeJo
 
 def read(store: Backend, job_ids: Sequence[bytes]) -> list[WholeJob]:
     """Those of up to 1,000 jobs that exist and can be read, by ascending id."""
-    return with_history(store, sorted(store.get(job_ids), key=lambda row: row.id))
+    return with_history(store, sorted(readable(store.get, job_ids), key=lambda row: row.id))
+
+
+def readable(ask: Callable[[Sequence[bytes]], Sequence[T]], job_ids: Sequence[bytes]) -> Sequence[T]:
+    """What a store says of these jobs; what cannot be read is left out, where the store would raise for it, too."""
+    try:
+        return ask(job_ids)
+    except CorruptRecordError:
+        return ()  # so it does when a job is asked for alone
 
 
 def with_history(store: Backend, rows: Sequence[JobRow]) -> list[WholeJob]:
@@ -52,12 +63,12 @@ def with_history(store: Backend, rows: Sequence[JobRow]) -> list[WholeJob]:
     unsure = list(rows)
     # Every claim raises the token, so a job that still has token 0 has no history.
     while job_ids := [row.id for row in unsure if row.claim_token]:
-        attempts = _by_job(store.attempts(job_ids))
-        lines = _by_job(store.log_lines(job_ids))
+        attempts = _by_job(readable(store.attempts, job_ids))
+        lines = _by_job(readable(store.log_lines, job_ids))
         # A row is read before its history, so one without any had none. Another may have got more in between: it is
         # whole if nothing has changed since.
         told = [job_id for job_id in job_ids if job_id in attempts or job_id in lines]
-        now = {row.id: row for row in store.get(told)} if told else {}
+        now = {row.id: row for row in readable(store.get, told)} if told else {}
         unsure = []
         for job_id in told:
             row = now.get(job_id)
