@@ -108,7 +108,7 @@ CASES = {
     "restore": Case("restore --url sqlite:///o.db shop.jobcard --yes", "4 jobs restored", prepare=backed_up),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
     "rekey": Case(
-        "rekey --url sqlite:///locked.db?encryption_key_env=PATH --new-key-env PYTHONUTF8",
+        "rekey --url sqlite:///locked.db?encryption_key_env=HOME --new-key-env PYTHONUTF8",
         "with the new key",
         prepare=locked,
     ),
