@@ -59,7 +59,7 @@ ROOMS = {
     "backends.roles": room("errors"),
     "backends.verbs": room("backends.roles errors"),
     # One for each store; its own driver, never another store.
-    "backends.sqlite": room(f"backends.registry backends.sqlfiles {SHELF}", "apsw"),
+    "backends.sqlite": room(f"backends.registry backends.sqlfiles {SHELF}", "apsw sqlcipher3"),
     "backends.redis": room(SHELF, "redis msgspec"),
     # What stores in SQL databases do alike; it knows no driver.
     "backends.sql": room(f"backends.pool backends.sqlfiles {SHELF}"),

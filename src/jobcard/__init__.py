@@ -51,10 +51,12 @@ if TYPE_CHECKING:
         TransitionError,
         UnknownJobError,
     )
+    from jobcard.moving.backup import Backup, Restored
 
 __all__ = [
     "AccessDeniedError",
     "Backoff",
+    "Backup",
     "BackupError",
     "Bucket",
     "Cancel",
@@ -89,6 +91,7 @@ __all__ = [
     "QueueNotFoundError",
     "RateLimit",
     "Reason",
+    "Restored",
     "ResultTimeoutError",
     "Retry",
     "Schedule",
@@ -110,6 +113,7 @@ __all__ = [
 # Looked up when first asked for: a program that only catches our errors loads nothing else.
 _HOMES = {
     "Backoff": "core.retry",
+    "Backup": "moving.backup",
     "Bucket": "client.lookup",
     "Cancel": "core.signals",
     "Counts": "client.lookup",
@@ -131,6 +135,7 @@ _HOMES = {
     "Queue": "core.queue",
     "RateLimit": "core.rates",
     "Reason": "client.explain",
+    "Restored": "moving.backup",
     "Retry": "core.signals",
     "Schedule": "core.schedule",
     "Snooze": "core.signals",

@@ -13,7 +13,7 @@
     ├── JobFailedError                  what handle.result() raises: carries the recorded errors
     ├── ResultTimeoutError (TimeoutError)
     ├── SchemaVersionError              the store's schema is older or newer than this code
-    ├── BackupError                     the file is damaged or not ours; nothing was written
+    ├── BackupError                     the file is damaged, not ours, or cannot be written; nothing was written
     └── StoreError                      the store failed; __cause__ is the driver's error
         ├── StoreUnavailableError       worth trying again
         │   └── EnqueueUnknownError     the answer was lost: carries the ids, repeat with them
@@ -175,7 +175,7 @@ class SchemaVersionError(JobcardError):
 
 
 class BackupError(JobcardError):
-    """The backup file is damaged or not ours; nothing was written."""
+    """The backup file is damaged, not ours, or cannot be written; nothing was written."""
 
 
 class StoreError(JobcardError):

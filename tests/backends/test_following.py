@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import threading
@@ -22,7 +23,7 @@ from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, R
 from jobcard.backends.following import FollowingBackend, following
 from jobcard.backends.registry import open_backend
 from jobcard.backends.sqlite import SQLiteBackend
-from jobcard.conformance import BackendSuite, Crowd, Harness, factory
+from jobcard.conformance import CHECKS, BackendSuite, Crowd, Harness, check_seal, factory
 from jobcard.conformance.drawing import SHORT
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core import move, states
@@ -165,6 +166,12 @@ class TestFollowing(BackendSuite):
         harness = Harness(new_store, through=may_follow, spoil=spoil)
         yield harness
         harness.close()
+
+
+for _name, _check in CHECKS.items():
+    # Who may follow waits where another store refuses at once: the rest of this module is about that.
+    if inspect.getmodule(inspect.unwrap(_check)) is check_seal:
+        setattr(TestFollowing, _name.replace("check_", "test_", 1), None)
 
 
 class TestWhatTwoStoresCan:
@@ -403,7 +410,7 @@ class TestClaims:
             factory.complete(both, claims[:10])
             for claim in claims[10:]:
                 factory.settle(both, claim, states.fail(claim, reason="error", error=factory.ERROR, kind="X"))
-        assert both._side._refs == both._side._ids == both._side._pages == {}
+        assert both._side._held == both._side._ids == both._side._pages == {}
 
     def test_a_refused_outcome_may_be_said_otherwise(self, pair: Pair) -> None:
         """What the store cannot take leaves the claim with its holder, who says something else."""

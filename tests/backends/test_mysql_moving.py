@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -30,7 +31,7 @@ from jobcard.errors import AccessDeniedError, StoreMovedError, StoreUnavailableE
 
 pytestmark = pytest.mark.slow
 
-SEALED_NUMBER = 50745
+SEALED_NUMBER = 30745
 
 
 @pytest.fixture(params=["mariadb", "mysql"])
@@ -93,7 +94,9 @@ def wait_for_table(raw: Any, store: MySQLBackend) -> None:
 def wait_for_row(raw: Any, store: MySQLBackend) -> None:
     """Until somebody waits for a row of this store."""
     asked = "select count(*) from information_schema.innodb_trx where trx_state = 'LOCK WAIT'"
-    wait_until(lambda: run(raw, f"{asked} and trx_query like '%{store._prefix}%'")[0][0], "somebody to wait for a row")
+    found = f"{asked} and trx_query like '%{store._prefix}%'"
+    # Who asks again within a tenth of a second gets the old answer, and puts off the new one.
+    wait_until(lambda: run(raw, found)[0][0], "somebody to wait for a row", interval=0.2)
 
 
 def insert_of(store: MySQLBackend, job_id: bytes) -> str:
@@ -390,6 +393,7 @@ def test_migrations_and_whoever_empties_the_store_are_not_stopped(store: MySQLBa
     assert store.rollback() is not None
     assert store.migrate()
     assert store.facts().seal == "elsewhere"
+    assert triggers(direct, store) == 3 * len(CLOSED)  # tables that were made anew among them
     store.truncate()
     assert sum(store.tally().counts.values()) == 0
     with pytest.raises(StoreMovedError):
@@ -552,8 +556,14 @@ def test_a_binary_log_takes_a_word_of_an_administrator(logging_url: str) -> None
     run(raw, "set global log_bin_trust_function_creators = 0")
     with pytest.raises(StoreMovedError):
         factory.enqueue(owner)
-    migration.seal(None)
+    # Opened it is in any case; MariaDB lets no trigger go either, but those that are left refuse nobody.
+    with contextlib.suppress(AccessDeniedError):
+        migration.seal(None)
     factory.enqueue(owner)
+    run(raw, "set global log_bin_trust_function_creators = 1")
+    migration.seal(None)
+    run(raw, "set global log_bin_trust_function_creators = 0")
+    assert (owner.facts().seal, triggers(raw, owner)) == (None, 0)
     # Whoever has the right SUPER needs no such word.
     owner.seal("elsewhere")
     assert owner.facts().seal == "elsewhere"

@@ -37,6 +37,12 @@ from jobcard.errors import AccessDeniedError, InvalidJobError, StoreMovedError, 
 
 pytestmark = pytest.mark.slow
 
+WAITERS = (
+    "select pid from pg_locks join pg_stat_activity using (pid)"
+    " where not granted and locktype = 'transactionid' and datname = current_database()"
+)
+"""Who waits for a row that another transaction has written, or has locked."""
+
 STATES = ("waiting", "claimed", "running", "completed", "failed", "canceled")
 
 Way = tuple[str, dict[str, object]]
@@ -121,9 +127,10 @@ def everything(store: PostgresBackend) -> list[WholeJob]:
 
 def tried_job(store: PostgresBackend, **given: Any) -> bytes:
     """A job in line with two tries behind it, each with two lines."""
-    job_id = factory.enqueue(store, queue="tried", **given)
+    queue = f"tried-{factory.new_id().hex()}"
+    job_id = factory.enqueue(store, queue=queue, **given)
     for number in (1, 2):
-        claim = factory.claim_one(store, queue="tried")
+        claim = factory.claim_one(store, queue=queue)
         said = states.note(claim, ago=0, progress=f"[0.{number}]", lines=((5, f"{number}a"), (0, f"{number}b")))
         failed = states.retry(claim, reason="error", delay=0, error=f'{{"n": {number}}}', kind="E")
         outcomes = [Outcome(claim.ref, claim.token, change) for change in (said, failed)]
@@ -243,6 +250,36 @@ class TestPut:
         assert sorted(str(row.unique_key) for row in rows) == sorted(f"k{n}" for n in range(40))
         assert len({row.id for row in rows}) == 40
 
+    def test_a_job_that_is_enqueued_while_it_is_put_is_written_all_the_same(
+        self, store: PostgresBackend, opened: Open, connect: Connect, threads: ThreadPoolExecutor
+    ) -> None:
+        """A client that repeats its id in the target at that moment does not keep out what came before."""
+        other = beside(opened, store)
+        job = factory.new_job(unique_key="u")
+        other.enqueue([job])
+        [moved] = whole(store, [job.id])
+        moved = moved._replace(row=moved.row._replace(state="completed", unique_key=None, finished_at=7))
+        store.erase([job.id])
+        for unique_key in (None, "u"):
+            moved = moved._replace(row=moved.row._replace(unique_key=unique_key))
+            producer = connect()
+            producer.execute(
+                sql.SQL(
+                    "insert into {} (id, queue, name, args, kwargs, priority, rank, available_at, order_at, created_at,"
+                    " max_attempts, max_crashes, backoff, unique_key)"
+                    " values (%s, 'q', 'n', '', '', 0, 0, 0, 0, 0, 1, 1, '', 'u')"
+                ).format(sql.Identifier(table(store, "jobs"))),
+                [UUID(bytes=job.id)],
+            )
+            putting = threads.submit(store.put, [moved])
+            look = connect()
+            look.autocommit = True
+            wait_until(lambda look=look: look.execute(WAITERS).fetchall(), "a put that waits for the other's row")  # type: ignore[misc]
+            producer.commit()
+            assert putting.result(60) == []
+            assert whole(store, [job.id]) == [moved]
+            store.erase([job.id])
+
     def test_a_put_wakes_nobody(self, store: PostgresBackend) -> None:
         """Whoever moves a thousand jobs rings when they may be claimed, and not before."""
         rung: list[object] = []
@@ -357,8 +394,7 @@ ROWS = "select row_to_json(one)::text from {prefix}{table} as one"
 
 def contents(store: PostgresBackend) -> object:
     """All that is stored, but for the seal."""
-    names = [*BARRED, "meta"]
-    rows = {name: sorted(raw(store, ROWS.replace("{table}", name))) for name in names}
+    rows = {name: sorted(raw(store, ROWS.replace("{table}", name))) for name in BARRED}
     rows["meta"] = raw(store, "select settings, schema_version, identity from {prefix}meta")
     return rows
 
@@ -404,7 +440,7 @@ class TestSeal:
 
         def seen() -> object:
             return (
-                everything(store), store.tally(), store.versions(after=None, limit=99), store.count(Filter()),
+                everything(store), store.tally().counts, store.versions(after=None, limit=99), store.count(Filter()),
                 store.read_records(RecordKind.QUEUE)[0].key, store.usage(["default"], ["k"]), store.waker().close(),
             )  # fmt: skip
 
@@ -568,11 +604,7 @@ class TestWriters:
         exchange = threads.submit(store.exchange, "engine", outcomes=[outcome], want=Want([("default", 1)], 1), lease=9)
         look = connect()
         look.autocommit = True
-        waiters = (
-            "select pid from pg_locks join pg_stat_activity using (pid)"
-            " where not granted and locktype = 'transactionid' and datname = current_database()"
-        )
-        wait_until(lambda: look.execute(waiters).fetchall(), "an exchange that waits for a row")
+        wait_until(lambda: look.execute(WAITERS).fetchall(), "an exchange that waits for a row")
         sealing = threads.submit(beside(opened, store).seal, "elsewhere")
         waiting_for(connect, store, "jobs")
         other.rollback()

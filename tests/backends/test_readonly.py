@@ -105,9 +105,10 @@ def test_its_schema_is_checked_and_never_changed(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_store_that_was_made_without_it_is_refused(tmp_path: Path) -> None:
-    """readonly=True beside a store that writes would be a promise that nobody keeps."""
+@pytest.mark.parametrize("option", [{"readonly": True}, {"encryption_key": "k"}, {"encryption_key": lambda: "k"}])
+def test_a_store_that_was_made_without_it_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+    """Beside a store that was made already, such an option would be a promise that nobody keeps."""
     store = SQLiteBackend(tmp_path / "jobs.db")
-    with Jobcard(backend=store, readonly=True) as jobs, pytest.raises(ConfigError, match="made without it"):
+    with Jobcard(backend=store, **option) as jobs, pytest.raises(ConfigError, match="made without it"):
         jobs.stats()
     store.close()

@@ -13,15 +13,14 @@ import redis
 from helpers.servers import KINDS, OwnServer, _free_port, using
 from helpers.stores import in_fork, spoil_in_redis
 from helpers.waiting import wait_until
-from jobcard.backends.base import Backend, Completions, Filter, Outcome, Want
+from jobcard.backends.base import Backend, Completions, Filter, Want
 from jobcard.backends.redis import RedisBackend
 from jobcard.backends.redis.errors import translate
 from jobcard.backends.registry import open_backend
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
 from jobcard.conformance.drawing import SERVER
-from jobcard.core import states
 from jobcard.core.clock import FrozenClock
-from jobcard.errors import ConfigError, StoreError, StoreFullError, StoreMovedError, StoreUnavailableError
+from jobcard.errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
 
 
 def redis_harness(url: str) -> Harness:
@@ -134,19 +133,6 @@ def test_every_key_carries_the_one_hash_tag(store: RedisBackend, direct: Any) ->
     keys = list(direct.scan_iter(match=f"*{store._options.prefix}*"))
     assert keys
     assert all(key.startswith(prefix) for key in keys)
-
-
-def test_a_sealed_store_takes_no_jobs(store: RedisBackend, direct: Any) -> None:
-    """Neither by an enqueue nor behind another's end, and nothing of that exchange is stored; any other goes on."""
-    held, ended = factory.claimed_job(store), factory.claimed_job(store)
-    direct.hset(store._keys.meta, "seal", "elsewhere")
-    with pytest.raises(StoreMovedError):
-        factory.enqueue(store, queue="new")
-    brings = Outcome(held.ref, held.token, states.complete("1"), [factory.new_job()])
-    with pytest.raises(StoreMovedError):
-        store.exchange("engine", completions=factory.completions_of([ended]), outcomes=[brings])
-    assert {state: n for state, n in store.tally().counts.items() if n} == {"claimed": 2}
-    assert factory.complete(store, [held, ended]) == []
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(store: RedisBackend, direct: Any) -> None:

@@ -15,6 +15,7 @@ from helpers.servers import KINDS, OwnServer, using
 from jobcard.backends.base import Enqueued, Fate, Filter, Want
 from jobcard.backends.redis import RedisBackend, exchange, scripts
 from jobcard.backends.redis.grants import RIGHTS
+from jobcard.backends.redis.keys import NAMES
 from jobcard.backends.redis.rights import _TRIALS
 from jobcard.backends.redis.rows import pack, unpack
 from jobcard.backends.roles import Role
@@ -129,9 +130,9 @@ def test_a_long_line_of_a_full_key_is_put_aside_in_short_scripts(
     run = store._run
 
     def watched(name: str, *values: object, **given: Any) -> Any:
-        before = store._client.zcard(store._keys.all[-3])
+        before = store._client.zcard(store._keys.keyed_held)
         answer = run(name, *values, **given)
-        put_aside.append(store._client.zcard(store._keys.all[-3]) - before)
+        put_aside.append(store._client.zcard(store._keys.keyed_held) - before)
         return answer
 
     monkeypatch.setattr(store, "_run", watched)
@@ -232,7 +233,7 @@ def test_a_rollback_puts_held_jobs_back_in_line(store: RedisBackend) -> None:
     factory.complete(store, [claim])
     assert store.rollback() == 2
     assert [row.hold for row in store.get(ids)] == [None] * 3
-    assert store._client.exists(*store._keys.all[24:]) == 0
+    assert store._client.exists(*store._keys.all[NAMES.index("once") :]) == 0
     assert store.count(Filter())["default"] == {"completed": 1, "waiting": 2}
     assert store.migrate() == [2]
     assert {claim.id for claim in take(store)} <= set(ids[1:])
@@ -246,7 +247,7 @@ def test_nothing_is_kept_for_ever(store: RedisBackend, clock: FrozenClock) -> No
         factory.enqueue(store, once_key=f"once-{number}", once_until=until)
     keyed(store, 1, key_limit=None, rate_count=3, rate_per=10_000_000)
     claims = take(store, 3, limit=QueueLimit(None, rate)) + take(store, 200, limit=None)
-    once, starts = store._keys.all[24], store._keys.starts
+    once, starts = store._keys.once, store._keys.starts
     assert store._client.hlen(once) == 300 and store._client.hlen(starts) == 1
     factory.complete(store, claims)
     for expected, seconds in ((300, 1), (300, 20), (0, 40)):
@@ -254,7 +255,7 @@ def test_nothing_is_kept_for_ever(store: RedisBackend, clock: FrozenClock) -> No
         for _ in range(3):
             store.prune(states=["completed"], finished_before=None, age=None, limit=100)
         assert store._client.hlen(once) == expected
-    assert store._client.exists(once, starts, store._keys.all[-1]) == 0
+    assert store._client.exists(once, starts, store._keys.lapses) == 0
 
 
 def test_jobs_put_off_are_counted_until_their_turn(store: RedisBackend, clock: FrozenClock) -> None:
@@ -313,6 +314,7 @@ def test_every_command_of_a_script_is_granted_and_can_be_named() -> None:
     """An engine may run whatever scripts use, and a right that is missing has a name."""
     names = ["enqueue", "exchange", "let_in", "usage", "apply_by_operator", "delete_jobs", "prune", "find", "find_held"]
     names += ["quarantine", "remove_record", "renew", "tally", "truncate", "unpark", "write_record"]
+    names += ["put", "erase", "versions", "put_once_keys", "seal"]
     for name in names:
         used = set(rights_used(scripts.script(name).text))
         assert used <= {command.upper() for command in RIGHTS[Role.ENGINE]}, name

@@ -123,7 +123,8 @@ def test_where_a_sqlite_url_leads(url: object, path: str) -> None:
         ("mysql:///jobs.db", "not a SQLite URL"),
         ("sqlite:///j.db?busy_timout=1", "busy_timeout"),
         ("sqlite:///j.db?encryption_key_env=KEY", "encryption_key_env"),
-        ("sqlite:///j.db?library=sqlcipher", "apsw, sqlite3"),
+        ("sqlite:///j.db?library=sqlcipher", "encryption_key_env"),
+        ("sqlite:///j.db?library=sqlite4", "apsw, sqlite3, sqlcipher"),
         ("sqlite:///j.db?synchronous=bogus", "off, normal, full, extra"),
         ("sqlite:///j.db?journal_mode=memory", "wal"),
         ("sqlite:///j.db?busy_timeout=-1", "busy_timeout"),
@@ -158,7 +159,7 @@ def test_the_scheme_finds_the_store(tmp_path: Path) -> None:
     """`sqlite://` is served by the entry point of that name."""
     backend = registry.open_backend(f"sqlite:///{tmp_path}/jobs.db", {"synchronous": "normal"}, busy_timeout=0.25)
     assert isinstance(backend, SQLiteBackend)
-    assert backend.migrate() == [1, 2]
+    assert backend.migrate() == [1, 2, 3]
     backend.close()
 
 

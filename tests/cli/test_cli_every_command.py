@@ -21,6 +21,7 @@ from terminal import PROGRAM, on_terminal, without_styles
 from helpers.apps import App, Ran
 from helpers.waiting import PATIENCE, wait_until
 from jobcard import Jobcard
+from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.cli.main import cli
 
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -56,6 +57,22 @@ def scheduled(app: App) -> dict[str, str]:
     return {}
 
 
+def backed_up(app: App) -> dict[str, str]:
+    with Jobcard(f"sqlite:///{app.directory}/jobcard.db") as jobs:
+        jobs.backup(app.directory / "shop.jobcard")
+    return {}
+
+
+def locked(app: App) -> dict[str, str]:
+    # Variables that every process has serve as keys as well as any.
+    for file in app.directory.glob("locked.db*"):
+        file.unlink()
+    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["HOME"])
+    store.migrate()
+    store.close()
+    return {}
+
+
 CASES = {
     "init": Case("init --url sqlite:///jobcard.db --app shop", "wrote [tool.jobcard]"),
     "start": Case("start shop --max-concurrent-jobs 1", "ready", until="ready", json_is=None),
@@ -87,7 +104,14 @@ CASES = {
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
     "copy": Case("copy --to sqlite:///other.db", "verified: all 4 jobs are in the target"),
+    "backup": Case("backup new.jobcard", "4 jobs backed up"),
+    "restore": Case("restore --url sqlite:///o.db shop.jobcard --yes", "4 jobs restored", prepare=backed_up),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
+    "rekey": Case(
+        "rekey --url sqlite:///locked.db?encryption_key_env=HOME --new-key-env PYTHONUTF8",
+        "with the new key",
+        prepare=locked,
+    ),
     "doctor": Case("doctor", "store.identity"),
     "bench": Case("bench --jobs 20", "pickup_p99_ms"),
     "demo": Case("demo --files 20", "p99"),

@@ -41,9 +41,9 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.core import move
-from jobcard.core.job import Claimed, Ref
+from jobcard.core.job import Claimed, JobRow, Ref
 from jobcard.core.states import AT_WORK
-from jobcard.errors import JobcardError, StoreMovedError, StoreUnavailableError
+from jobcard.errors import CorruptRecordError, JobcardError, StoreMovedError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -69,7 +69,6 @@ class FollowingBackend:
     def __init__(self, source: Backend, target: Backend) -> None:
         self._source = self._side = _Side(source)
         self._target = target
-        self._owners: set[str] = set()
         self._wakers: WeakSet[_FollowingWaker] = WeakSet()
         self._settings = 0
         self._look_at = 0.0
@@ -99,7 +98,6 @@ class FollowingBackend:
         freed: Collection[str] = (),
     ) -> Exchanged:
         """As `Backend.exchange`; claims made in the source are settled where the jobs are now."""
-        self._owners.add(owner)
         answer = self._ask(
             lambda side: side.exchange(owner, completions, outcomes, want, lease, freed), self._engines_patience
         )
@@ -109,7 +107,6 @@ class FollowingBackend:
 
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
         """As `Backend.renew`."""
-        self._owners.add(owner)
         return self._ask(lambda side: side.renew(owner, held, lease), self._engines_patience)
 
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
@@ -191,10 +188,7 @@ class FollowingBackend:
         return move.has_arrived(text, seal)
 
     def _follow(self) -> None:
-        side = _Side(self._target, settings_from=self._settings + 1)
-        for owner in list(self._owners):
-            side.learn(owner)
-        self._side = side
+        self._side = _Side(self._target, settings_from=self._settings + 1)
         log.warning("store.moved: the jobs live in the store that `moving_to` names now, and so do we")
         for waker in list(self._wakers):
             with contextlib.suppress(JobcardError):  # only hints are lost; polling goes on
@@ -231,26 +225,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Side:
-    """One of the two stores, and what it finds by which ref the claims that are known here by their job's id."""
+    """One of the two stores, and by which ref it finds the claims that go by their job's id here."""
 
     def __init__(self, backend: Backend, *, settings_from: int = 0) -> None:
         self.backend = backend
         self._settings_from = settings_from
-        self._refs: dict[bytes, Ref] = {}
+        self._held: dict[Ref, tuple[Ref, int]] = {}  # by id: ref and token
         self._ids: dict[Ref, bytes] = {}
         self._pages: dict[str, Ref] = {}
         self._page_numbers = count()
-
-    def learn(self, owner: str) -> None:
-        """Find what this owner holds here."""
-        after: Ref | None = None
-        while True:
-            held = self.backend.find_held([owner], lapsed=False, limit=1_000, after=after)
-            for claim in held.claims:
-                self._known(claim)
-            if held.after is None:
-                return
-            after = held.after
 
     def exchange(
         self,
@@ -262,22 +245,12 @@ class _Side:
         freed: Collection[str],
     ) -> Exchanged:
         """One exchange in the store's own refs."""
-        ours: dict[Ref, bytes] = {}
-        strange: list[tuple[Ref, int]] = []
-
-        def ref_of(job_id: Ref, token: int) -> Ref | None:
-            ref = self._refs.get(cast(bytes, job_id))
-            if ref is None:
-                strange.append((job_id, token))
-            else:
-                ours[ref] = cast(bytes, job_id)
-            return ref
-
-        columns = zip(completions.refs, completions.tokens, completions.results, completions.started_ago, strict=True)
-        done = [(ref, *rest) for job_id, *rest in columns if (ref := ref_of(job_id, rest[0])) is not None]  # type: ignore[arg-type]
-        moves = [
-            outcome._replace(ref=ref) for outcome in outcomes if (ref := ref_of(outcome.ref, outcome.token)) is not None
-        ]
+        said = [*zip(completions.refs, completions.tokens, strict=True), *((one.ref, one.token) for one in outcomes)]
+        refs = self._refs_of(said)
+        ids = {ref: job_id for job_id, ref in refs.items()}
+        rows = zip(completions.refs, completions.tokens, completions.results, completions.started_ago, strict=True)
+        done = [(refs[job_id], token, result, ago) for job_id, token, result, ago in rows if job_id in refs]
+        moves = [outcome._replace(ref=refs[outcome.ref]) for outcome in outcomes if outcome.ref in refs]
         answer = self.backend.exchange(
             owner,
             completions=Completions(*zip(*done, strict=True)) if done else NO_COMPLETIONS,
@@ -286,28 +259,27 @@ class _Side:
             lease=lease,
             freed=freed,
         )
-        refused = {refusal.ref for refusal in answer.refusals if refusal.verdict is Verdict.REFUSED}
-        lost = {refusal.ref for refusal in answer.refusals} - refused
-        settled = {ref for ref, *_ in done} | {each.ref for each in moves if each.change.target not in AT_WORK}
-        for ref in (settled | lost) - refused:
-            self._forget(ours[ref])
+        self._let_go([(one.ref, one.token) for one in moves if one.change.target not in AT_WORK], answer.refusals)
+        self._let_go([(ref, token) for ref, token, *_ in done], answer.refusals)
         claimed = [self._known(claim) for claim in answer.claimed]
-        refusals = [refusal._replace(ref=ours[refusal.ref]) for refusal in answer.refusals]
+        if any(ref not in self._ids for ref, _ in answer.cancels):
+            self._learn([owner])
+        refusals = [refusal._replace(ref=ids[refusal.ref]) for refusal in answer.refusals]
         return answer._replace(
             claimed=claimed,
-            refusals=[*refusals, *self._verdicts(strange)],
+            refusals=[*refusals, *self._verdicts([(job_id, token) for job_id, token in said if job_id not in refs])],
             cancels=[(self._ids[ref], why) for ref, why in answer.cancels if ref in self._ids],
             settings=answer.settings + self._settings_from,
         )
 
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], lease: int) -> list[Ref]:
         """One renewal in the store's own refs."""
-        there = {self._refs[cast(bytes, job_id)]: (job_id, token) for job_id, token in held if job_id in self._refs}
-        gone = self.backend.renew(owner, [(ref, token) for ref, (_, token) in there.items()], lease=lease)
-        unknown = [job_id for job_id, _ in held if job_id not in self._refs]
-        for ref in gone:
-            self._forget(cast(bytes, there[ref][0]))
-        return [*unknown, *(there[ref][0] for ref in gone)]
+        refs = self._refs_of(held)
+        ids = {ref: job_id for job_id, ref in refs.items()}
+        known = [(refs[job_id], token) for job_id, token in held if job_id in refs]
+        gone = self.backend.renew(owner, known, lease=lease)
+        self._let_go([(ref, token) for ref, token in known if ref in set(gone)])
+        return [*(job_id for job_id, _ in held if job_id not in refs), *(ids[ref] for ref in gone)]
 
     def find_held(self, owners: Sequence[str], lapsed: bool, limit: int, after: Ref | None) -> Held:
         """One page of claims, each by its job's id."""
@@ -319,25 +291,52 @@ class _Side:
             self._pages[page] = held.after
         return Held([self._known(claim) for claim in held.claims], page)
 
+    # -- refs
+
+    def _refs_of(self, claims: Sequence[tuple[Ref, int]]) -> dict[Ref, Ref]:
+        """The refs of these claims by their ids; those that are not known here are looked for, once."""
+        unknown = [job_id for job_id, _ in claims if job_id not in self._held]
+        if unknown:
+            rows = self._rows(unknown).values()
+            self._learn(sorted({row.claimed_by for row in rows if row.claimed_by is not None and row.state in AT_WORK}))
+        return {job_id: self._held[job_id][0] for job_id, _ in claims if job_id in self._held}
+
+    def _learn(self, owners: Sequence[str]) -> None:
+        """Find what these owners hold here: after a move, or where another process of theirs made the claim."""
+        after: Ref | None = None
+        while owners:
+            held = self.backend.find_held(owners, lapsed=False, limit=1_000, after=after)
+            for claim in held.claims:
+                self._known(claim)
+            if held.after is None:
+                return
+            after = held.after
+
     def _known(self, claim: Claimed) -> Claimed:
-        self._refs[claim.id] = claim.ref
+        self._held[claim.id] = claim.ref, claim.token
         self._ids[claim.ref] = claim.id
         return claim._replace(ref=claim.id)
 
-    def _forget(self, job_id: bytes) -> None:
-        ref = self._refs.pop(job_id, None)
-        if ref is not None:
-            self._ids.pop(ref, None)
+    def _let_go(self, settled: Sequence[tuple[Ref, int]], refusals: Sequence[Refusal] = ()) -> None:
+        """Forget claims that are over; of one that was refused nothing has changed, and it is held on."""
+        held_on = {(one.ref, one.token) for one in refusals if one.verdict is Verdict.REFUSED}
+        for ref, token in settled:
+            job_id = self._ids.get(ref)
+            if job_id is not None and (ref, token) not in held_on and self._held[job_id][1] <= token:
+                del self._ids[ref], self._held[job_id]
 
     def _verdicts(self, strange: Sequence[tuple[Ref, int]]) -> Iterator[Refusal]:
-        """What became of writes whose claims nobody has here: one that was stored before the move may be ours."""
-        if not strange:
-            return
-        rows = {row.id: row for row in self.backend.get([cast(bytes, job_id) for job_id, _ in strange])}
+        """What became of writes whose claims nobody has: one that was stored before, and moved along, is ours."""
+        rows = self._rows([job_id for job_id, _ in strange]) if strange else {}
         for job_id, token in strange:
-            row = rows.get(cast(bytes, job_id))
+            row = rows.get(job_id)
             mine = row is not None and row.claim_token == token and row.state not in AT_WORK
             yield Refusal(job_id, token, Verdict.MINE if mine else Verdict.LOST)
+
+    def _rows(self, job_ids: Sequence[Ref]) -> dict[Ref, JobRow]:
+        with contextlib.suppress(CorruptRecordError):
+            return {row.id: row for row in self.backend.get([each for each in job_ids if isinstance(each, bytes)])}
+        return {}
 
 
 class _FollowingWaker:

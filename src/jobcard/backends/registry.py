@@ -55,8 +55,10 @@ def open_backend(
 def _open_following(url: str | None, config: Mapping[str, Any] | None, moving_to: str, **given: Any) -> Backend:
     from jobcard.backends.following import following  # only now: hardly any process needs it
 
-    target = open_backend(moving_to, **{**given, "backend": None})
-    return following(open_backend(url, config, **given), target)
+    source = open_backend(url, config, **given)
+    # Whoever only looks changes nothing in the other store either.
+    looking = {"readonly": True} if source.capabilities.readonly else {}
+    return following(source, open_backend(moving_to, **{**given, **looking, "backend": None}))
 
 
 def load_backend_class(given: str | type) -> type:

@@ -14,6 +14,7 @@ _HIDDEN = "***"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _OPTION = re.compile(r"(?:^|[?&;])([^=&;?]*)=")
 _SECRET = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}(?=&|$)")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -42,10 +43,15 @@ def _without_secret_options(text: str) -> str:
     shown, done = "", 0
     for option in _OPTION.finditer(text):
         # Its name may be escaped too: `p%61ssword` is one.
-        if option.start() >= done and _SECRET.search(unquote(option[1])):
+        if option.start() >= done and _is_secret(unquote(option[1]), text[option.end() :]):
             shown += f"{text[done : option.end()]}{_HIDDEN}"
             done = (text + "&").index("&", option.end())
     return shown + text[done:]
+
+
+def _is_secret(name: str, rest: str) -> bool:
+    """Whether what an option says must not be shown; where a secret is found is none, if it looks like it."""
+    return bool(_SECRET.search(name)) and not (name.endswith("_env") and _VARIABLE.match(rest))
 
 
 def has_password(url: str) -> bool:

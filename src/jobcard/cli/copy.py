@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jobcard.moving.verify import Verified
     from jobcard.moving.voice import Voice
 
-MOVING_TO = "JOBCARD_MOVING_TO"
 _EPILOG = """\b
 Examples:
   jobcard copy --from sqlite:///jobs.db --to postgresql://db.example/shop --dry-run
@@ -44,7 +43,7 @@ def _several(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 @click.command(epilog=_EPILOG)
 @url_option("What is copied; else the store found as by every command.", "--from", "source")
-@url_option(f"Where to; else ${MOVING_TO}.", "--to", "target")
+@url_option("Where to; else $JOBCARD_MOVING_TO.", "--to", "target")
 @click.option("--live", is_flag=True, help="Move while engines and producers go on; the source is sealed in the end.")
 @click.option("--dry-run", is_flag=True, help="Change nothing: say what would be copied, and what stands in the way.")
 @click.option("--verify", is_flag=True, help="Change nothing: say whether the target has everything.")
@@ -123,13 +122,11 @@ def _check_words(**given: bool) -> None:
 
 
 def _urls(source: str | None, target: str | None) -> tuple[str, str]:
-    import os
-
     from jobcard.client import sources
 
-    target = target or os.environ.get(MOVING_TO)
+    target = target or sources.find_moving_to()
     if target is None:
-        raise click.UsageError(f"Missing option '--to', and no ${MOVING_TO} stands in for it")
+        raise click.UsageError(f"Missing option '--to', and no ${sources.MOVING_TO} stands in for it")
     return source or sources.find_url(), target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from uuid import UUID
 
+from jobcard.client import keeping
 from jobcard.client.declare import Declares
 from jobcard.client.explain import Reason, reasons
 from jobcard.client.filters import Filters
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from jobcard.core.definition import JobDefinition
     from jobcard.core.job import Job
     from jobcard.core.schedule import Missed, Overlap
+    from jobcard.moving.backup import Backup, Restored
 
 
 class Jobcard(Declares):
@@ -417,6 +420,31 @@ class Jobcard(Declares):
         )
 
     # ------------------------------------------------------------------ the store
+
+    def backup(self, path: str | os.PathLike[str], overwrite: bool = False) -> Backup:
+        """Write everything the store has into one file, for `restore` into any store; others go on using it meanwhile.
+
+        Every job stored before it began is in it, once. It is there whole or not at all, and only its owner may read
+        it. overwrite: in place of an older backup. `ConfigError` for a place that is taken, `BackupError` when the
+        file cannot be written. A job may call it, too.
+        """
+        return keeping.back_up(self._parts.connection, path, overwrite=overwrite)
+
+    async def backup_async(self, path: str | os.PathLike[str], overwrite: bool = False) -> Backup:
+        """The same as `backup`, awaitable; once begun it is finished."""
+        return await self._parts.threads.run(self.backup, path, overwrite)
+
+    def restore(self, path: str | os.PathLike[str], merge: bool = False) -> Restored:
+        """Write what a backup holds into the store, which must be empty; ids, attempts, tokens and times stay.
+
+        `BackupError` for a file that is damaged or none of ours, and nothing is written. merge: into a store that is
+        not empty; what it has stays as it is. `ConfigError` without it, and inside a job.
+        """
+        return keeping.restore(self._parts.connection, path, merge=merge)
+
+    async def restore_async(self, path: str | os.PathLike[str], merge: bool = False) -> Restored:
+        """The same as `restore`, awaitable; once begun it is finished."""
+        return await self._parts.threads.run(self.restore, path, merge)
 
     def migrate(self) -> builtins.list[int]:
         """Bring the store's schema to this code's version; the versions applied, none when it was there.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from jobcard.client import sources
@@ -44,7 +45,12 @@ class JobcardOptions(TypedDict, total=False):
     migrate: bool
     strict_durability: bool
     readonly: bool
+    encryption_key: str | Callable[[], str] | None
+    encryption_key_env: str | None
 
+
+_OF_STORES = ("readonly", "encryption_key", "encryption_key_env")
+"""Options of the store that have a name here as well."""
 
 _ids = IdSource()  # one for the process, so that ids rise whichever client makes them
 _here = threading.local()
@@ -88,6 +94,9 @@ class Connection:
                 settings = replace(settings, url=sources.find_url())
             if settings.moving_to is None:
                 settings = replace(settings, moving_to=sources.find_moving_to())
+            if callable(key := self._given.get("encryption_key")):
+                # An engine's process cannot be handed a function, and is handed the key, as it is a password.
+                settings = replace(settings, config={**(settings.config or {}), "encryption_key": _asked(key)})
             self._settled = settings
         return self._settled
 
@@ -123,6 +132,11 @@ class Connection:
         """Lends the store to one thread whatever its schema and its settings, to be looked over."""
         return _Alone(self)
 
+    def direct(self) -> AbstractContextManager[Backend]:
+        """Lends the store itself inside a job too, where its engine stands in between else: for very much data."""
+        inside = context.inside_worker
+        return self if inside is None or inside.backend is None else _Alone(self)
+
     def _open(self) -> Backend:
         if self._closed:
             raise ConfigError("this Jobcard is closed")
@@ -142,13 +156,18 @@ class Connection:
 
         if self._backend is None:
             settings = self.settings
-            backend = open_backend(
+            self._refuse_in_vain()
+            self._backend = open_backend(
                 settings.url, settings.config, backend=self.own_backend, moving_to=settings.moving_to
             )
-            if self._given.get("readonly") and not backend.capabilities.readonly:
-                raise ConfigError("readonly=True: this store was made without it, and the client cannot add it")
-            self._backend = backend
         return self._backend
+
+    def _refuse_in_vain(self) -> None:
+        # What nobody heeds would be a promise that nobody keeps.
+        if not isinstance(self.own_backend, (str, type, NoneType)):
+            for name in _OF_STORES:
+                if self._given.get(name):
+                    raise ConfigError(f"{name} is for a store that is opened here; this one was made without it")
 
     def lend_instead(self, backend: Backend) -> Callable[[], None]:
         """Lend this store, which is ready, to everybody until what comes back is called."""
@@ -177,7 +196,7 @@ class Connection:
 
     def migrate(self) -> list[int]:
         """Bring the schema to this code's version; the versions applied."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             applied = backend.migrate()
             self._ready = backend
@@ -185,14 +204,14 @@ class Connection:
 
     def rollback(self) -> int | None:
         """Take the newest migration back; its version, None when there is none."""
-        _refuse_in_job("the schema cannot be changed")
+        refuse_in_job("the schema cannot be changed")
         with _Alone(self) as backend:
             self._ready = None
             return backend.rollback()
 
     def truncate(self) -> None:
         """Delete every job, queue and record."""
-        _refuse_in_job("the store cannot be emptied")
+        refuse_in_job("the store cannot be emptied")
         with self as store:
             store.truncate()
 
@@ -244,7 +263,8 @@ class _Alone:
         _leave()
 
 
-def _refuse_in_job(what: str) -> None:
+def refuse_in_job(what: str) -> None:
+    """`ConfigError` inside a job. what: what cannot be done there."""
     if context.inside_worker is not None:
         raise ConfigError(f"{what} from inside a job: do it in a process of its own")
 
@@ -280,10 +300,18 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("migrate", "strict_durability", "readonly"):
         if not isinstance(given.get(name, False), bool):
             raise ConfigError(f"{name} must be True or False, not {type(given[name]).__name__}")
-    if plain.pop("readonly", False):
-        # Every store has this option, so it has a name here as well.
-        plain["config"] = {**(plain.get("config") or {}), "readonly": True}
+    for name in _OF_STORES:
+        value = plain.pop(name, None)
+        if value is not None and value is not False and not callable(value):
+            plain["config"] = {**(plain.get("config") or {}), name: value}
     return plain
+
+
+def _asked(give_key: Callable[[], object]) -> object:
+    try:
+        return give_key()
+    except Exception as error:
+        raise ConfigError(f"encryption_key: the function that gives it failed ({type(error).__name__})") from error
 
 
 def _text(name: object) -> str:

@@ -6,15 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from jobcard.backends.base import Backend
 from jobcard.core.job import JobRow, WholeJob
 from jobcard.moving import whole
 
 T = TypeVar("T")
-K = TypeVar("K", bytes, str)
+K = TypeVar("K", bound="Ordered")
 V = TypeVar("V")
+
+
+class Ordered(Protocol):
+    """What a walk goes by: ids, or keys."""
+
+    def __hash__(self) -> int: ...
+    def __lt__(self, other: Any, /) -> bool: ...
+    def __le__(self, other: Any, /) -> bool: ...
+    def __gt__(self, other: Any, /) -> bool: ...
+
 
 LOOKED_AT = 5_000
 """Of ids and versions so many are asked for at once."""

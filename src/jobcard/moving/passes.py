@@ -86,7 +86,7 @@ class Passing:
             passed.refused |= dict.fromkeys(self.put(jobs, passed), KEY_TAKEN)
         return passed
 
-    def put(self, jobs: Sequence[WholeJob], passed: Passed) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob], passed: Passed) -> Sequence[bytes]:
         """Write these jobs; the ids of those whose unique key was taken."""
         if not jobs:
             return []
@@ -100,7 +100,7 @@ class Passing:
                 passed.refused[jobs[0].row.id] = str(error)
                 return []
             half = len(jobs) // 2
-            return self.put(jobs[:half], passed) + self.put(jobs[half:], passed)
+            return [*self.put(jobs[:half], passed), *self.put(jobs[half:], passed)]
         passed.written += len(jobs) - len(not_written)
         self._wrote([job.row.id for job in jobs])
         return not_written

@@ -85,8 +85,13 @@ def first_size() -> int:
 
 def next_size(size: int, rows: Sequence[JobRow]) -> int:
     """How many jobs to read next, after a page of this size had these rows."""
-    text = sum(len(row.args) + len(row.kwargs) + len(row.result or "") + len(row.checkpoint or "") for row in rows)
+    text = sum(map(text_of, rows))
     return max(1, min(PAGE, 10 * size, PAGE_TEXT * max(1, len(rows)) // max(1, text)))
+
+
+def text_of(row: JobRow) -> int:
+    """How much there is of a job: the characters of what may be long."""
+    return len(row.args) + len(row.kwargs) + len(row.result or "") + len(row.checkpoint or "")
 
 
 def once_keys(store: Backend) -> Iterator[Sequence[OnceKey]]:

@@ -23,7 +23,7 @@ _DRIVER_ERRORS: tuple[type[BaseException], ...] = tuple(
     driver.MySQLError for driver in (pymysql, mysqldb) if driver is not None
 )
 
-_SEALED = 50745  # by our own triggers
+_SEALED = 30745  # by our own triggers
 _DUPLICATE = 1062
 _NO_TLS = 2026
 # Undone and to be tried again: deadlock, lock timeout, a snapshot that is too old (MariaDB 11.6), a group's conflict.
@@ -94,9 +94,9 @@ def _by_number(number: int, said: str) -> JobcardError:
         return NotAllowedError(f"this MySQL user may not do that: {said}")
     if number == _NO_TRIGGERS:
         return AccessDeniedError(
-            "this MySQL server keeps a binary log, and so only a user with the right SUPER may make triggers, and a "
-            "store is sealed by triggers: seal it as such a user, or have an administrator say `set global "
-            "log_bin_trust_function_creators = 1` before, which may be taken back once it is sealed"
+            "this MySQL server keeps a binary log, and so only a user with the right SUPER may make and drop triggers, "
+            "by which a store is sealed and opened: do it as such a user, or have an administrator say `set global "
+            "log_bin_trust_function_creators = 1` before, which may be taken back afterwards"
         )
     if number in _CONFIG:
         return ConfigError(f"MySQL refused how it is set up: {said}")

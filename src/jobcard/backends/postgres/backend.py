@@ -394,7 +394,7 @@ class PostgresBackend:
     # -- moving
 
     @_verb
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write up to 1,000 jobs as they are, in one commit; the ids of those not written."""
         with self._pool.use() as connection:
             return moving.put(connection, self._sql, jobs, self._now())
@@ -431,7 +431,7 @@ class PostgresBackend:
             contextlib.closing(self._new_pool(2)) as pool,
             pool.use() as guard,
             pool.use() as connection,
-            self._schema.alone(guard),
+            self._schema.alone(guard, patience=patience),
         ):
             Barrier(connection, self._sql, self._tables.qualified, patience=patience).seal(word)
 

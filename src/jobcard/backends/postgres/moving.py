@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import psycopg
@@ -13,29 +13,55 @@ from jobcard.backends.postgres.lookup import readable
 from jobcard.backends.postgres.producing import in_order, once_name, queues_of
 from jobcard.backends.postgres.rows import columns_of
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
-from jobcard.core.job import OnceKey, WholeJob
-from jobcard.errors import CorruptRecordError
+from jobcard.core.job import JobRow, OnceKey, WholeJob
+from jobcard.core.states import ENDED
+from jobcard.errors import CorruptRecordError, StoreUnavailableError
 
 Sql = Mapping[str, str]
 
 _BELOW_ALL = bytes(16)
+
+_ROUNDS = 20
+"""How often jobs may find that somebody has just written others with their ids."""
 
 
 def put(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> list[bytes]:
     """Write jobs as they are in one commit; the ids of those that are not written."""
     by_id = {job.row.id: job for job in jobs}
     refused: list[bytes] = []
-    while by_id:
-        missing = connection.again(partial(_put_all, connection, sql, list(by_id.values()), now))
-        if not missing:
-            break
-        refused += missing
-        for job_id in missing:
+    rounds = 0
+    while by_id and (missing := connection.again(partial(_put_all, connection, sql, list(by_id.values()), now))):
+        taken = _whose_key_is_taken(connection, sql, [job.row for job in by_id.values()], missing)
+        refused += taken
+        for job_id in taken:
             del by_id[job_id]
+        rounds += not taken
+        if rounds == _ROUNDS:
+            raise StoreUnavailableError("others write jobs with the same ids all the time; try again")
     return refused
 
 
-def _put_all(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> list[bytes]:
+def _whose_key_is_taken(
+    connection: Connection, sql: Sql, rows: Sequence[JobRow], missing: Collection[bytes]
+) -> list[bytes]:
+    """Those of the missing whose key another living job has; the others have met somebody who wrote the same id."""
+    living = [row for row in rows if row.unique_key is not None and row.state not in ENDED]
+    keys = {row.unique_key for row in living if row.id in missing}
+    if not keys:
+        return []
+    holders = {key: job_id for key, job_id, _ in connection.execute(sql["find_unique_keys"], {"keys": Texts(keys)})}
+    first: dict[str | None, bytes] = {}
+    for row in living:
+        first.setdefault(row.unique_key, row.id)
+    ours = {row.id for row in rows}
+    return [
+        row.id
+        for row in living
+        if row.id in missing and (first[row.unique_key] != row.id or holders.get(row.unique_key, row.id) not in ours)
+    ]
+
+
+def _put_all(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> set[bytes]:
     """Write all of them, or none if some cannot be written; the ids of those."""
     steps = [erase(sql, [job.row.id for job in jobs]), _put(sql, jobs, now), *_put_what_belongs(sql, jobs)]
     missing: set[bytes] = set()
@@ -45,7 +71,7 @@ def _put_all(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: in
             missing = {job.row.id for job in jobs}.difference(written)
             # What is there of them has to stay, and is gone by now.
             raise psycopg.Rollback
-    return sorted(missing)
+    return missing
 
 
 def _put(sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> Step:

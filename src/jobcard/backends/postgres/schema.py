@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 
 from jobcard.backends.postgres.connection import Connection, Step
 from jobcard.backends.postgres.errors import StatementError
 from jobcard.backends.postgres.statements import Tables, migrations, statements
 from jobcard.backends.postgres.values import Texts
-from jobcard.errors import ConfigError, SchemaVersionError
+from jobcard.errors import ConfigError, SchemaVersionError, StoreUnavailableError
 
 TABLES = ("jobs", "attempts", "log_lines", "records", "once", "starts", "meta")
+
+_BETWEEN = 0.02
+"""Seconds from one try to take the lock to the next."""
 
 
 class Schema:
@@ -92,11 +96,21 @@ class Schema:
             return found
 
     @contextlib.contextmanager
-    def alone(self, connection: Connection) -> Iterator[None]:
-        """While nobody else changes the schema, or what of it belongs to a seal; works behind a pooler, too."""
-        with connection.transaction():
-            self._lock(connection)
-            yield
+    def alone(self, connection: Connection, *, patience: float) -> Iterator[None]:
+        """While nobody else changes the schema, or what of it belongs to a seal; works behind a pooler, too.
+
+        patience: seconds to wait for others. Meanwhile it keeps no connection of a pooler from them.
+        """
+        until = time.monotonic() + patience
+        while True:
+            with connection.transaction():
+                [(alone,)] = connection.ask(Step(self._sql["try_schema_lock"], {"key": self._lock_key}, prepare=False))
+                if alone:
+                    yield
+                    return
+            if time.monotonic() > until:
+                raise StoreUnavailableError("somebody else has been changing the schema, or its seal, for too long")
+            time.sleep(_BETWEEN)
 
     # -- steps
 

@@ -62,7 +62,7 @@ class Barrier:
     def _lower(self) -> None:
         until = time.monotonic() + self._patience
         names = Texts(f"{self._qualified}{table}" for table in BARRED)
-        raised = dict(self._connection.execute(self._sql["barred"], {"tables": names}))
+        raised: dict[int, bool] = dict(self._connection.execute(self._sql["barred"], {"tables": names}))
         for place, table in reversed([*enumerate(BARRED, 1)]):
             # Only where it is raised nobody can be writing, who would have to be waited for.
             steps = [self._step("lower_barrier", table)] if raised.get(place) else []

@@ -36,7 +36,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pages import end_of
-from jobcard.backends.redis import admission, changes, checkup, grants, lookup, rights, rows, scripts, wake
+from jobcard.backends.redis import admission, changes, checkup, grants, lookup, moving, rights, rows, scripts, wake
 from jobcard.backends.redis.connection import Connections
 from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
 from jobcard.backends.redis.exchange import exchange
@@ -47,7 +47,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import NotAllowedError, Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import AT_WORK, ENDED, Change
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
@@ -77,6 +77,7 @@ class RedisBackend:
         self._connections = Connections(parsed, self._options)
         self._keys = Keys(self._options.prefix)
         self._replicas = scripts.Replicas(self._options.wait_replicas, self._options.socket_timeout / 2)
+        self._once_keys = moving.OnceKeys()
 
     def __repr__(self) -> str:
         return f"RedisBackend({self._shown!r})"
@@ -390,13 +391,48 @@ class RedisBackend:
         """Remove one; False: it was not there."""
         return bool(self._run("remove_record", kind.value, key, kind in SETTINGS))
 
+    # -- moving
+
+    @_verb
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
+        """Write jobs as they are, each in place of the one with its id; the ids of those not written.
+
+        Some to a script, each of which is written whole or not at all: after an error put all of them again.
+        """
+        return moving.put(self._run, jobs)
+
+    @_verb
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        """Delete jobs in whatever state they are, and all that belongs to them; how many were there."""
+        return moving.erase(self._run, job_ids)
+
+    @_verb
+    def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, version) of jobs by ascending id, above `after`; -1 for one that cannot be read."""
+        return moving.versions(self._run, after, limit)
+
+    @_verb
+    def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
+        """Once keys in force, by ascending key, above `after`."""
+        return self._once_keys.page(self._client, self._keys, after, limit, self._now())
+
+    @_verb
+    def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
+        """Write once keys as they are, in place of those that are there."""
+        moving.put_once_keys(self._run, keys)
+
+    @_verb
+    def seal(self, word: str | None) -> None:
+        """Close this store to every writer, or with None open it again: each script that writes asks first."""
+        self._run("seal", False if word is None else word)
+
     # -- itself
 
     @_verb
     def facts(self) -> Facts:
         """Versions, identity, size, the store's time; proves that it answers."""
         info = checkup.ask(self._client)
-        identity = self._client.hget(self._keys.meta, "identity")
+        identity, seal = self._client.hmget(self._keys.meta, "identity", "seal")
         name = "Valkey" if info.get("valkey_version") else "Redis"
         return Facts(
             store="redis",
@@ -407,6 +443,7 @@ class RedisBackend:
             connections=info.get("connected_clients"),
             now=self._now(),
             problems=weaknesses(checkup.durability(info)),
+            seal=None if seal is None else seal.decode(),
         )
 
     def examine(self) -> Sequence[Finding]:

@@ -87,15 +87,19 @@ class Keys:
     leases: str
     alive: str
     expires: str
+    unique: str
     ids: str
     counts: str
     attempts: str
     lines: str
     records: str
     meta: str
+    once: str
     keyed_work: str
     keyed_due: str
+    keyed_held: str
     starts: str
+    lapses: str
 
     def ended(self, state: str) -> tuple[str, str]:
         """Where the ended jobs of a state are: without and with a `keep` of their own."""

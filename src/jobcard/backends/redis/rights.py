@@ -29,6 +29,7 @@ _TRIALS = {
     "HGETALL": ("meta",),
     "HEXISTS": ("meta", "'schema'"),
     "HLEN": ("meta",),
+    "HSCAN": ("meta", "'0'"),
     "ZADD": ("meta", "'XX'", "0", "'trial'"),
     "ZREM": ("meta", "'trial'"),
     "ZSCORE": ("meta", "'trial'"),

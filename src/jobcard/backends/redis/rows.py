@@ -3,6 +3,8 @@
     card    32 characters of digest | msgpack array of CARD
     live    msgpack array of LIVE; scripts read and write it, so None is `false` in it
     job     what `enqueue` and follow-ups hand to a script, see `new_job`
+    tries   msgpack array of [attempt, at, error], oldest first
+    lines   msgpack array of [at, text], oldest first
 
 Both arrays grow at their end only: engines of an older and a newer jobcard may work on one store at the same time.
 What an older one wrote lacks the last fields: its order offset is what its order shows, the others are None. What a
@@ -15,11 +17,12 @@ from __future__ import annotations
 
 import hashlib
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
+from jobcard.core.states import JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
 CARD = (
@@ -120,17 +123,68 @@ def new_job(job: NewJob) -> tuple[list[object], bytes]:
     if job.replaces or any(value is not None for value in keyed):
         moving += [False if value is None else value for value in keyed]
         moving.append(job.replaces)
-    fixed = pack([_plain(field, getattr(job, field)) for field in CARD])
-    return moving, digest.encode() + fixed
+    return moving, _card(job, digest)
 
 
-def _digest(job: NewJob) -> str:
+def _card(job: NewJob | JobRow, digest: str) -> bytes:
+    return digest.encode() + pack([_plain(field, getattr(job, field)) for field in CARD])
+
+
+def _digest(job: NewJob | JobRow) -> str:
     content = pack((job.name, job.init, job.args, job.kwargs))
     return hashlib.blake2b(content, digest_size=DIGEST // 2).hexdigest()
 
 
 def _plain(field: str, value: Any) -> Any:
     return value.hex() if field in _IDS and value is not None else value
+
+
+class Whole(NamedTuple):
+    """All that is stored of one job, packed. tries, lines: empty when there are none."""
+
+    ref: str
+    live: bytes
+    card: bytes
+    tries: bytes
+    lines: bytes
+
+
+def whole_job(job: WholeJob) -> Whole:
+    """A job as it is; `InvalidJobError` for one that has no place in the indexes."""
+    row = job.row
+    _check_place(row)
+    values = [getattr(row, field) for field in LIVE]
+    tries = [[tried.attempt, tried.at, tried.error] for tried in job.attempts]
+    lines = [[line.at, line.text] for line in job.lines]
+    return Whole(
+        row.id.hex(),
+        pack([False if value is None else value for value in values]),
+        _card(row, _digest(row)),
+        pack(tries) if tries else b"",
+        pack(lines) if lines else b"",
+    )
+
+
+_STATES = frozenset(JobState)
+_SAYS = {
+    int: ("claim_token", "rank", "order_at", "order_offset", "attempt", "available_at", "created_at", "version"),
+    str: ("queue", "name"),
+}
+_MAY_SAY = {
+    int: ("keep", "lease_until", "finished_at", "expires_at"),
+    str: ("hold", "claimed_by", "unique_key", "limit_key", "cancel_requested"),
+}
+"""What indexes are written by: a value that an index cannot take would stop a script in the middle."""
+
+
+def _check_place(row: JobRow) -> None:
+    wrong = [field for kind, fields in _SAYS.items() for field in fields if not isinstance(getattr(row, field), kind)]
+    for kind, fields in _MAY_SAY.items():
+        wrong += [field for field in fields if not isinstance(getattr(row, field), kind | None)]
+    if row.state not in _STATES:
+        wrong.append("state")
+    if wrong:
+        raise InvalidJobError(f"job {row.id.hex()} is none that can be stored: its {wrong[0]} is of the wrong kind")
 
 
 # ------------------------------------------------------------------ from the store
@@ -159,10 +213,13 @@ def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:
     fields = dict(zip(CARD, _array(ref, memoryview(card)[DIGEST:], CARD), strict=False))
     for field, value in zip(LIVE, _array(ref, live, LIVE), strict=False):
         fields[field] = None if value is False else value
-    for field in _IDS:
-        if fields[field] is not None:
-            fields[field] = bytes.fromhex(fields[field])
-    fields["id"] = bytes.fromhex(ref)
+    try:
+        for field in _IDS:
+            if fields[field] is not None:
+                fields[field] = bytes.fromhex(fields[field])
+        fields["id"] = bytes.fromhex(ref)
+    except (TypeError, ValueError) as error:
+        raise CorruptRecordError(f"job {ref} is not as jobcard writes jobs") from error
     order_at, available_at = fields["order_at"], fields["available_at"]
     if fields["order_offset"] is None and type(order_at) is int and type(available_at) is int:
         fields["order_offset"] = order_at - available_at

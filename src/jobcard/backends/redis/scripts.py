@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, TimeoutError
 
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.redis.keys import NAMES
-from jobcard.backends.redis.rows import LIVE
+from jobcard.backends.redis.rows import CARD, LIVE
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT
 from jobcard.core.rates import MOST_KEPT_OUT, SLOTS
 
@@ -20,6 +20,10 @@ MOST_JOBS = 200
 """Jobs that one script settles, claims or lets in line at most: no other command runs meanwhile."""
 KEPT_OUT_AT_ONCE = 500
 """Jobs that one script puts aside, because their keys are at their limits, before it lets other commands run."""
+MOST_BYTES = 4 << 20
+"""Of rows, tries and lines that one script writes, before it lets other commands run; one job may have more."""
+MOST_VERSIONS = 500
+"""Jobs whose rows one script reads for their versions."""
 _BOUNDS = {
     "LAST_ATTEMPTS": LAST_ATTEMPTS,
     "LAST_LINES": LAST_LINES,
@@ -32,13 +36,15 @@ _BOUNDS = {
 }
 """What scripts are told of how much is kept and done, by their own names for it."""
 _PARTS = {
-    "enqueue": ("release", "admission", "add", "enqueue"),
-    "exchange": ("release", "admission", "add", "complete", "apply", "claim", "exchange"),
+    "enqueue": ("release", "admission", "queues", "add", "enqueue"),
+    "exchange": ("release", "admission", "queues", "add", "complete", "apply", "claim", "exchange"),
     "let_in": ("release", "admission", "let_in"),
     "usage": ("release", "admission", "usage"),
     "apply_by_operator": ("release", "admission", "apply", "apply_by_operator"),
     "delete_jobs": ("delete", "delete_jobs"),
     "prune": ("delete", "prune"),
+    "put": ("queues", "clear", "put"),
+    "erase": ("clear", "erase"),
 }
 """Scripts of several files, in order; each has `head.lua` before it. All others are one file."""
 
@@ -122,7 +128,7 @@ def spell_out(text: str) -> str:
     As locals they cost more: each function that names one looks for it again whenever the script runs.
     """
     keys = {f"K_{name}": f"KEYS[{place}]" for place, name in enumerate(NAMES, 1)}
-    fields = {field.upper(): place for place, field in enumerate(LIVE, 1)}
+    fields = {field.upper(): place for part in (CARD, LIVE) for place, field in enumerate(part, 1)}
     words = {**keys, **fields, **_BOUNDS, "FIELDS": len(LIVE)}
     return re.sub(r"\b[A-Z]\w+", lambda word: str(words.get(word[0], word[0])), text)
 

@@ -424,7 +424,7 @@ class SQLBackend:
     # -- moving
 
     @_verb
-    def put(self, jobs: Sequence[WholeJob]) -> list[bytes]:
+    def put(self, jobs: Sequence[WholeJob]) -> Sequence[bytes]:
         """Write up to 1,000 jobs as they are, in one commit; the ids of those whose unique key another one has."""
         with self._pool.use() as connection:
             return moving.put(connection, self._sql, jobs, self._now()) if jobs else []

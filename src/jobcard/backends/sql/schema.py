@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
+from jobcard.backends.sql import sealing
 from jobcard.backends.sql.connection import Connection
 from jobcard.backends.sql.errors import AlreadySoError, StatementError
 from jobcard.backends.sql.statements import Statements
@@ -68,6 +69,8 @@ class Schema:
                 for statement in migration.up:
                     self._run(connection, statement.replace("{collation}", connection.collation))
                 self._say_version(connection, migration.number)
+            if missing:
+                sealing.stay_sealed(connection, self._sql)
         return [migration.number for migration in missing]
 
     def rollback(self, connection: Connection) -> int | None:

@@ -65,6 +65,12 @@ def open_again(connection: Connection, sql: Statements) -> None:
     _lower_barrier(connection, sql)
 
 
+def stay_sealed(connection: Connection, sql: Statements) -> None:
+    """After a migration, and under its lock: where the store is sealed, tables that are new are closed too."""
+    if connection.execute(sql["seal"])[0][0] is not None:
+        _raise_barrier(connection, sql)
+
+
 def _triggers(sql: Statements) -> dict[str, tuple[str, str]]:
     """By the name of each its table, and the write that it refuses."""
     return {

@@ -34,8 +34,20 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.sqlite import admission, changes, checkup, files, lookup, moving, sealing, storing, wake
-from jobcard.backends.sqlite.connection import Connection, library_version
+from jobcard.backends.sqlite import (
+    admission,
+    changes,
+    checkup,
+    encryption,
+    files,
+    lookup,
+    moving,
+    sealing,
+    storing,
+    wake,
+)
+from jobcard.backends.sqlite.bodies import library_version
+from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.exchange import Exchange, keep_records
 from jobcard.backends.sqlite.files import FileConnection, NoFileError
@@ -112,6 +124,15 @@ class SQLiteBackend:
         """Take the newest migration back; its version, None when nothing is left."""
         with self._rebuild() as connection:
             return self._schema.rollback(connection)
+
+    @_verb
+    def rekey(self, new_key: str) -> None:
+        """Encrypt the whole file with another key, and close this store; nobody else may have the file open.
+
+        Whatever happens in between, the file has the old key or the new one. `StoreUnavailableError`: it is in use.
+        """
+        self.close()
+        encryption.change_key(self._path, self._options, new_key)
 
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
@@ -447,7 +468,7 @@ class SQLiteBackend:
             version=f"SQLite {library} ({self._options.library})",
             schema_version=version,
             identity=identity,
-            size_bytes=pages * page_size + self._wal_size(),
+            size_bytes=int(pages) * int(page_size) + self._wal_size(),  # SQLCipher says them as text
             connections=files.connections_to(key),
             now=self._clock.now(),
             problems=weaknesses(checkup.durability(self._path, self._options, library)),

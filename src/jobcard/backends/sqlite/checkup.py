@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from jobcard.backends.sqlite.connection import OLDEST_LIBRARY
@@ -13,6 +14,13 @@ from jobcard.core.findings import Finding, error, note, ok, warning
 
 _BUG_FREE_LIBRARY = (3, 51, 3)
 """Older ones may lose a commit when a WAL is reset under two writers."""
+
+_NEWER = {
+    "apsw": "pip install --upgrade apsw",
+    "sqlite3": "leave the option library at apsw, which brings its own",
+    "sqlcipher": "pip install --upgrade sqlcipher3",
+}
+"""The way to a newer SQLite."""
 
 _LARGE_WAL = 256 << 20
 
@@ -47,7 +55,7 @@ def _library(options: Options, library: str) -> Finding:
         code,
         subject,
         f"SQLite {library} may lose a commit when the WAL is reset under two writers (fixed in 3.51.3)",
-        "leave the option library at apsw, or set journal_mode=delete",
+        f"{_NEWER[options.library]}, or set journal_mode=delete",
     )
 
 
@@ -135,6 +143,9 @@ def versions(options: Options, library: str) -> Iterator[Finding]:
         import apsw
 
         yield findings.version("versions.driver", "apsw", apsw.apsw_version(), (3, 37), "pip install --upgrade apsw")
+    elif options.library == "sqlcipher":
+        found = metadata.version("sqlcipher3")
+        yield findings.version("versions.driver", "sqlcipher3", found, (0, 6, 2), "pip install --upgrade sqlcipher3")
     else:
         yield ok("versions.driver", options.library, "Python's own")
     yield findings.version(
@@ -142,7 +153,7 @@ def versions(options: Options, library: str) -> Iterator[Finding]:
         "SQLite",
         library,
         OLDEST_LIBRARY[:2],
-        "leave the option library at apsw, which brings its own",
+        _NEWER[options.library],
     )
 
 

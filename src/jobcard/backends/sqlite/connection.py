@@ -1,44 +1,22 @@
-"""One SQLite connection behind a tiny interface, with two bodies: `apsw` and Python's own `sqlite3`."""
+"""One SQLite connection behind a tiny interface, whichever library opens the file."""
 
 from __future__ import annotations
 
 import random
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
-from urllib.parse import quote
 
-import apsw
-
-from jobcard.backends.sqlite.errors import driver_errors, is_busy
+from jobcard.backends.sqlite.bodies import Body, CipherBody, Row, open_body
+from jobcard.backends.sqlite.errors import driver_errors
 from jobcard.backends.sqlite.options import MEMORY, Options
 from jobcard.errors import ConfigError, StoreUnavailableError
-
-Row = tuple[Any, ...]
 
 OLDEST_LIBRARY = (3, 37, 0)
 """The first SQLite with strict tables and RETURNING."""
 
 # Large enough that a busy WAL is not cut and grown again all the time, small enough for any disk.
 _JOURNAL_SIZE_LIMIT = 16 << 20
-
-
-class Body(Protocol):
-    """What the two libraries are asked for. Their errors come out as they are."""
-
-    version: str
-
-    def execute(self, sql: str, values: Sequence[object]) -> list[Row]: ...
-
-    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None: ...
-
-    def total_changes(self) -> int: ...
-
-    def in_transaction(self) -> bool: ...
-
-    def close(self) -> None: ...
 
 
 def _patience(timeout: float) -> Callable[[int], bool]:
@@ -62,81 +40,13 @@ def _patience(timeout: float) -> Callable[[int], bool]:
     return wait
 
 
-class _ApswBody:
-    def __init__(self, path: str, *, create: bool, readonly: bool, patience: Callable[[int], bool]) -> None:
-        flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
-        self._connection = apsw.Connection(path, flags=flags | (apsw.SQLITE_OPEN_CREATE if create else 0))
-        self._connection.set_busy_handler(patience)
-        self._cursor = self._connection.cursor()
-        self.version = apsw.sqlite_lib_version()
-
-    def execute(self, sql: str, values: Sequence[object]) -> list[Row]:
-        return self._cursor.execute(sql, values).fetchall()
-
-    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        self._cursor.executemany(sql, rows)
-
-    def total_changes(self) -> int:
-        return self._connection.total_changes()
-
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _StandardBody:
-    def __init__(self, path: str, *, create: bool, readonly: bool, patience: Callable[[int], bool]) -> None:
-        mode = "ro" if readonly else "rwc" if create else "rw"
-        target = path if path == MEMORY else f"file:{quote(path)}?mode={mode}"
-        self._connection = sqlite3.connect(
-            target, uri=path != MEMORY, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        self._patience = patience
-        self.version = sqlite3.sqlite_version
-
-    def execute(self, sql: str, values: Sequence[object]) -> list[Row]:
-        # This library takes no busy handler; a statement that met a lock did nothing and may be tried again.
-        count = 0
-        while True:
-            try:
-                return self._connection.execute(sql, values).fetchall()
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or not self._patience(count):
-                    raise
-                count += 1
-
-    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        self._connection.executemany(sql, rows)
-
-    def total_changes(self) -> int:
-        return self._connection.total_changes
-
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-_BODIES: Mapping[str, Callable[..., Body]] = {"apsw": _ApswBody, "sqlite3": _StandardBody}
-
-
-def library_version(library: str) -> str:
-    """Which SQLite a body brings; no file is opened."""
-    return apsw.sqlite_lib_version() if library == "apsw" else sqlite3.sqlite_version
-
-
 class Connection:
     """A connection for one thread at a time; every write stands in one explicit transaction."""
 
     def __init__(self, path: str, options: Options, *, create: bool) -> None:
         patience = _patience(options.busy_timeout)
         with driver_errors:
-            self._body: Body = _BODIES[options.library](
-                path, create=create, readonly=options.readonly, patience=patience
-            )
+            self._body: Body = open_body(path, options, create=create, patience=patience)
         try:
             self.version = self._body.version
             if tuple(map(int, self.version.split("."))) < OLDEST_LIBRARY:
@@ -150,6 +60,8 @@ class Connection:
             raise
 
     def _settle_in(self, options: Options, patience: Callable[[int], bool], *, in_memory: bool) -> None:
+        if options.encryption_key is not None:
+            self._prove_key()
         self.execute("pragma foreign_keys = on")
         self.execute("pragma mmap_size = 0")  # a field report of damaged files through it
         self.execute(f"pragma synchronous = {options.synchronous}")
@@ -164,6 +76,14 @@ class Connection:
         self.execute(f"pragma journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
         if options.wal_autocheckpoint is not None:
             self.execute(f"pragma wal_autocheckpoint = {options.wal_autocheckpoint}")
+
+    def _prove_key(self) -> None:
+        try:
+            self.execute("select count(*) from sqlite_schema")
+        except ConfigError as error:
+            raise ConfigError(
+                "the encryption key does not open the SQLite file: it is not this file's, or the file is not encrypted"
+            ) from error.__cause__
 
     def _choose_journal(self, mode: str, patience: Callable[[int], bool]) -> None:
         # Two processes that open a new file at once may each hold what the other needs; SQLite then gives
@@ -225,6 +145,12 @@ class Connection:
         # SQLite has rolled back by itself after some errors (disk full); the first error is the one to report.
         if self._body.in_transaction():
             self.execute(sql)
+
+    def change_key(self, key: str) -> None:
+        """Encrypt the whole file with another key, in one transaction."""
+        assert isinstance(self._body, CipherBody)
+        with driver_errors:
+            self._body.change_key(key)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 
 import apsw
 
@@ -20,8 +21,10 @@ from jobcard.errors import (
 )
 
 _BUSY, _LOCKED, _PROTOCOL = 5, 6, 15
-_CONSTRAINT_UNIQUE = 2067
-_CONSTRAINT_TRIGGER = 1811
+_CONSTRAINT, _CONSTRAINT_UNIQUE, _CONSTRAINT_TRIGGER = 19, 2067, 1811
+
+SEALED = "this store was sealed: its jobs live elsewhere now"
+"""What the triggers of a seal say, and `StoreMovedError`."""
 
 _NOT_A_VALUE = (OverflowError, UnicodeEncodeError, TypeError)
 """What both libraries raise for a value that they cannot hand to SQLite."""
@@ -42,7 +45,17 @@ def is_busy(error: BaseException) -> bool:
 
 def _code_of(error: BaseException) -> int:
     code = getattr(error, "extendedresult", None) or getattr(error, "sqlite_errorcode", None)
+    if code == _CONSTRAINT:
+        # sqlcipher3 asks for no extended codes: which constraint it was stands in SQLite's words alone, or in ours.
+        words = str(error)
+        return _CONSTRAINT_UNIQUE if words.startswith("UNIQUE ") else _CONSTRAINT_TRIGGER if words == SEALED else code
     return code if isinstance(code, int) else 0
+
+
+def _standard(name: str) -> tuple[type[BaseException], ...]:
+    """This error of every library in use that has the interface of `sqlite3`."""
+    drivers = (sqlite3, sys.modules.get("sqlcipher3.dbapi2"))
+    return tuple(getattr(driver, name) for driver in drivers if driver is not None)
 
 
 def translate(error: BaseException) -> JobcardError | None:
@@ -51,18 +64,18 @@ def translate(error: BaseException) -> JobcardError | None:
         return CorruptRecordError("a row of the store holds text that is not UTF-8")
     if isinstance(error, _NOT_A_VALUE):
         return InvalidJobError(f"SQLite cannot store a value: {error}")
-    if isinstance(error, sqlite3.OperationalError) and not _code_of(error):
+    if isinstance(error, _standard("OperationalError")) and not _code_of(error):
         # The standard library's way to say that a stored text is not UTF-8; the only one without a code.
         return CorruptRecordError("a row of the store holds text that is not UTF-8")
-    if isinstance(error, sqlite3.Error) and not _code_of(error):
+    if isinstance(error, _standard("Error")) and not _code_of(error):
         return InvalidJobError(f"SQLite cannot store a value: {error}")
-    if not isinstance(error, (apsw.Error, sqlite3.Error)):
+    if not isinstance(error, (apsw.Error, *_standard("Error"))):
         return None
     code = _code_of(error)
     if code == _CONSTRAINT_UNIQUE:
         return UniqueKeyError("another job holds the same unique key")
     if code == _CONSTRAINT_TRIGGER:  # the only triggers on our tables are those of a seal
-        return StoreMovedError("this store was sealed: its jobs live elsewhere now")
+        return StoreMovedError(SEALED)
     match code & 0xFF:
         case 5 | 6 | 15:  # busy, locked, a race for the lock
             return StoreUnavailableError("the SQLite file is busy: another process held its lock too long")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
 from jobcard.backends.pages import end_of
-from jobcard.backends.sqlite.connection import Connection, Row
+from jobcard.backends.sqlite.bodies import Row
+from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
 from jobcard.backends.sqlite.statements import marks
 from jobcard.core.job import Ref

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from jobcard.backends.sqlite.connection import Connection
+from jobcard.backends.sqlite.errors import SEALED
 from jobcard.errors import StoreMovedError
 
 _WRITES = ("insert", "update", "delete")
@@ -31,7 +32,7 @@ def lifted(connection: Connection, sql: Mapping[str, str]) -> Iterator[None]:
 def refuse(word: str | None) -> None:
     """`StoreMovedError` if the store is sealed; also for what would find nothing to write, and so meet no barrier."""
     if word is not None:
-        raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
+        raise StoreMovedError(SEALED)
 
 
 def _move_barrier(connection: Connection, sql: Mapping[str, str], statement: str) -> None:

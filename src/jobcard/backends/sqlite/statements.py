@@ -7,6 +7,7 @@ from functools import cache, partial
 
 from jobcard.backends.base import RELEASED_AT_ONCE
 from jobcard.backends.sqlfiles import Migration, read_migrations, read_statements
+from jobcard.backends.sqlite.errors import SEALED
 from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, JOB_OVERWRITTEN, JOB_VALUES
 
 
@@ -34,5 +35,6 @@ def _fill(prefix: str, text: str) -> str:
         .replace("{values}", JOB_VALUES)
         .replace("{overwritten}", JOB_OVERWRITTEN)
         .replace("{claimed_columns}", CLAIMED_COLUMNS)
+        .replace("{sealed}", SEALED)
         .replace("{released_at_once}", str(RELEASED_AT_ONCE))
     )

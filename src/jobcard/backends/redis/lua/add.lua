@@ -46,7 +46,7 @@ local function replace(id, job, card)
 end
 
 local function add(jobs, first, may_replace)
-  local fates, queues = {}, {}
+  local fates = {}
   for place, job in ipairs(jobs) do
     local id, digest, queue, key, once_key = job[1], job[2], job[3], job[9], job[15]
     local card = ARGV[first + place - 1]
@@ -74,12 +74,7 @@ local function add(jobs, first, may_replace)
       fate = 'stored'
     end
     fates[place] = { fate, holder or id }
-    if (fate == 'stored' or fate == 'replaced') and not queues[queue] then
-      queues[queue] = true
-      if redis.call('HSETNX', K_records, 'queue' .. NUL .. queue, cmsgpack.pack({ '{}', 1, now })) == 1 then
-        raise_settings()
-      end
-    end
+    if fate == 'stored' or fate == 'replaced' then know(queue) end
   end
   return fates
 end

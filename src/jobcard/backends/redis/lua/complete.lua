@@ -20,14 +20,14 @@ local function complete(columns, refusals)
   for place, id in ipairs(ids) do
     local live = unpack_live(texts[place])
     local token = columns[2][place]
-    if live and live[CLAIM_TOKEN] == token and AT_WORK[live[STATE]] and not settled[id] then
+    if live and live[CLAIM_TOKEN] == token and AT_WORK[live[STATE]] and live[QUEUE] and not settled[id] then
       settled[id] = true
       done[#done + 1] = id
-      members[#members + 1] = live[CLAIMED_BY] .. NUL .. id
+      members[#members + 1] = hold_of(id, live)
       count(live[QUEUE], live[STATE], -1)
       count(live[QUEUE], 'completed', 1)
       if live[LIMIT_KEY] then keyed_members[#keyed_members + 1] = keyed(live[LIMIT_KEY]) .. id end
-      if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
+      if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, hold_of(id, live)) end
       if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
         redis.call('HDEL', K_unique, live[UNIQUE_KEY])
       end

@@ -5,7 +5,7 @@
 -- ARGV[2…]  their cards
 -- returns   [[fate, id of the job that is there], …]
 
-local refused = begin() or sealed()
+local refused = begin()
 if refused then return refused end
 local fates = add(input[2], 2, true)
 write_counts()

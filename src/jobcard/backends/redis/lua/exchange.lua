@@ -10,9 +10,6 @@
 --           whether to go on in another script: so many keys were at their limits that others should have a turn]
 
 local refused = begin()
-for _, outcome in ipairs(input[5]) do
-  if outcome[4] then refused = refused or sealed() end
-end
 if refused then return refused end
 local owner, refusals = input[2], {}
 release()

@@ -5,6 +5,8 @@
 -- ARGV[1] msgpack array: [1] now in microseconds, false: the server's own time; the rest as each script says
 --
 -- A script is not undone after an error, so everything that can fail comes before the first write: memory by `begin()`.
+-- A seal is a barrier because each script that writes asks for it first: by `begin()`, or by `closed()` where what it does
+-- makes room in a full store. Those that write all the same are seal, truncate and migrations.
 
 local input = cmsgpack.unpack(ARGV[1])
 local now = input[1]
@@ -16,15 +18,18 @@ local NUL = '\0'
 -- As text once: a command would write it out anew wherever it stands, which costs as much as a look into a hash.
 local function number(value) return string.format('%.0f', value) end
 
--- To be called before anything is written: refuses a store that is not there, and one that has no memory left.
-local function begin()
-  if redis.call('HEXISTS', K_meta, 'schema') == 0 then return redis.error_reply('JOBCARDSCHEMA none') end
-  redis.call('HSET', K_meta, 'touched', 1)
+-- Why nothing may be written: the store is not there, or its jobs have moved.
+local function closed()
+  local found = redis.call('HMGET', K_meta, 'schema', 'seal')
+  if not found[1] then return redis.error_reply('JOBCARDSCHEMA none') end
+  if found[2] then return redis.error_reply('JOBCARDSEALED moved') end
 end
 
--- To be called before anything is written, where new jobs are.
-local function sealed()
-  if redis.call('HEXISTS', K_meta, 'seal') == 1 then return redis.error_reply('JOBCARDSEALED moved') end
+-- To be called before anything is written: refuses a store that is closed, and one that has no memory left.
+local function begin()
+  local refused = closed()
+  if refused then return refused end
+  redis.call('HSET', K_meta, 'touched', 1)
 end
 
 local changed = {}
@@ -94,6 +99,8 @@ local function take_out(key, member)
   redis.call('ZREMRANGEBYSCORE', key, -1, -1)
 end
 
+-- At work with somebody; a row that was spoiled by hand may not say with whom, and stops no other.
+local function hold_of(id, live) return (live[CLAIMED_BY] or '') .. NUL .. id end
 local function is_at_work(state) return state == 'claimed' or state == 'running' end
 local ENDED = { completed = { K_completed, K_kept_completed }, failed = { K_failed, K_kept_failed },
                 canceled = { K_canceled, K_kept_canceled } }
@@ -108,9 +115,9 @@ local function leave(id, live)
     if second then redis.call('ZREM', second, keyed_member) end
     if live[HOLD] == 'broken' then redis.call('SREM', K_broken, id) end
   elseif is_at_work(state) then
-    redis.call('ZREM', K_leases, live[CLAIMED_BY] .. NUL .. id)
+    redis.call('ZREM', K_leases, hold_of(id, live))
     if live[LIMIT_KEY] then redis.call('ZREM', K_keyed_work, keyed(live[LIMIT_KEY]) .. id) end
-    if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, live[CLAIMED_BY] .. NUL .. id) end
+    if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, hold_of(id, live)) end
   else
     redis.call('ZREM', ENDED[state][1], id)
     redis.call('ZREM', ENDED[state][2], id)
@@ -118,12 +125,13 @@ local function leave(id, live)
   end
 end
 
--- Into every index that its state puts it in; writes it too.
+-- Into every index that its state puts it in; writes it too. One without a lease never lapses, one that ended at no time
+-- did when it was made.
 local function enter(id, live)
   local state = live[STATE]
   count(live[QUEUE], state, 1)
   if ENDED[state] then
-    redis.call('ZADD', ENDED[state][live[KEEP] and 2 or 1], live[FINISHED_AT], id)
+    redis.call('ZADD', ENDED[state][live[KEEP] and 2 or 1], live[FINISHED_AT] or live[CREATED_AT], id)
     if live[EXPIRES_AT] then redis.call('ZADD', K_expires, live[EXPIRES_AT], id) end
     redis.call('ZREM', K_alive, id)
     if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
@@ -133,11 +141,9 @@ local function enter(id, live)
     redis.call('ZADD', K_alive, live[CREATED_AT], id)
     if live[UNIQUE_KEY] then redis.call('HSET', K_unique, live[UNIQUE_KEY], id) end
     if is_at_work(state) then
-      redis.call('ZADD', K_leases, live[LEASE_UNTIL], live[CLAIMED_BY] .. NUL .. id)
+      redis.call('ZADD', K_leases, live[LEASE_UNTIL] or '+inf', hold_of(id, live))
       if live[LIMIT_KEY] then redis.call('ZADD', K_keyed_work, 0, keyed(live[LIMIT_KEY]) .. id) end
-      if live[CANCEL_REQUESTED] then
-        redis.call('HSET', K_cancels, live[CLAIMED_BY] .. NUL .. id, live[CANCEL_REQUESTED])
-      end
+      if live[CANCEL_REQUESTED] then redis.call('HSET', K_cancels, hold_of(id, live), live[CANCEL_REQUESTED]) end
     else
       local key, member, score, second, keyed_member = places(id, live)
       if key then redis.call('ZADD', key, score, member) end

@@ -11,10 +11,11 @@ end
 local limits = admission()
 local function behind(key) return key and select(2, limits.from_to(key)) or '-' end
 
+local refused = closed()
+if refused then return refused end
 local after, most, number, key = input[2], input[3], 0, next_key(behind(input[2]))
 if not key then return { 0, false, false } end
-local refused = begin()
-if refused then return refused end
+begin()  -- not before: a look that finds nothing writes nothing
 for _ = 1, MOST_JOBS do
   number = number + limits.let_in(key, most - number)
   if number >= most then break end  -- this key may have room for more

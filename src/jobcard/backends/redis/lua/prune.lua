@@ -4,6 +4,8 @@
 -- ARGV[1]  [now, states, finished before or false, age or false, at most]
 -- returns  how many
 
+local refused = closed()
+if refused then return refused end
 local ids, seen, most = {}, {}, input[5]
 local function take(found)
   for _, id in ipairs(found) do

@@ -2,16 +2,16 @@
 -- Safe at once with others: no other command runs in between, so one settled or renewed meanwhile stays as it is.
 --
 -- ARGV[1]  [now, ids, whether only those whose lease has run out]
--- returns  how many were taken
+-- returns  how many were taken; none in a sealed store, where whoever only looks comes here, too
 
+if redis.call('HEXISTS', K_meta, 'seal') == 1 then return 0 end
 local refused = begin()
 if refused then return refused end
 local only_lapsed, taken = input[3], 0
 
 -- What this script changes must be as jobcard writes it; card and texts need not be.
 local function is_held(live)
-  return live and is_at_work(live[STATE]) and type(live[CLAIMED_BY]) == 'string' and type(live[VERSION]) == 'number'
-    and type(live[LEASE_UNTIL]) == 'number' and type(live[ATTEMPT]) == 'number' and type(live[CREATED_AT]) == 'number'
+  return live and is_at_work(live[STATE]) and type(live[ATTEMPT]) == 'number' and type(live[CREATED_AT]) == 'number'
 end
 
 local function take(id, live)
@@ -39,7 +39,10 @@ end
 local function forget(id)
   redis.call('SADD', K_broken, id)
   for _, member in ipairs(redis.call('ZRANGE', K_leases, 0, -1)) do
-    if string.sub(member, -32) == id then redis.call('ZREM', K_leases, member) end
+    if string.sub(member, -32) == id then
+      redis.call('ZREM', K_leases, member)
+      redis.call('HDEL', K_cancels, member)
+    end
   end
 end
 

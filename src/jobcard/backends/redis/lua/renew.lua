@@ -10,7 +10,7 @@ local gone = {}
 for place, id in ipairs(input[4]) do
   local live = read_live(id)
   if live and live[CLAIM_TOKEN] == input[5][place] and live[CLAIMED_BY] == input[2] and is_at_work(live[STATE])
-    and live[LEASE_UNTIL] > now then
+    and live[LEASE_UNTIL] and live[LEASE_UNTIL] > now then
     live[LEASE_UNTIL] = now + input[3]
     write_live(id, live)
     redis.call('ZADD', K_leases, live[LEASE_UNTIL], live[CLAIMED_BY] .. NUL .. id)

@@ -2,5 +2,5 @@
 -- Safe at once with others: under the write lock, so every writer has ended, and whoever writes next meets it.
 create trigger if not exists {table}_sealed_{write} before {write} on {table}
 begin
-    select raise(abort, 'this store was sealed: its jobs live elsewhere now');
+    select raise(abort, '{sealed}');
 end
