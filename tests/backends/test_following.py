@@ -373,6 +373,19 @@ class TestClaims:
         strange = claim._replace(ref=factory.new_id(), token=7)
         assert [refusal.verdict for refusal in factory.complete(pair.both, strange)] == [Verdict.LOST]
 
+    def test_what_others_hold_is_no_concern_of_ours(self, pair: Pair) -> None:
+        """A late word of a claim that somebody else has by now is lost, and nothing of theirs is remembered for it."""
+        both = pair.both
+        assert isinstance(both, FollowingBackend)
+        [claim] = claims_in(both, 1)
+        pair.move()
+        [there] = pair.target.find_held(["engine"], lapsed=False, limit=9).claims
+        assert factory.settle(pair.target, there, states.rescue(there, error=factory.ERROR, lapsed=False)) == []
+        factory.enqueue_several(pair.target, 5)
+        assert len(factory.claim_some(pair.target, 6, owner="other")) == 6
+        assert [refusal.verdict for refusal in factory.complete(both, claim)] == [Verdict.LOST]
+        assert both._side._held == {}
+
     def test_no_ref_of_the_source_is_used_in_the_target(self, pair: Pair) -> None:
         """The numbers of the two stores overlap; a late word of an old claim touches no other job."""
         claims = claims_in(pair.both, 5)

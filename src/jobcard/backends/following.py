@@ -295,10 +295,12 @@ class _Side:
 
     def _refs_of(self, claims: Sequence[tuple[Ref, int]]) -> dict[Ref, Ref]:
         """The refs of these claims by their ids; those that are not known here are looked for, once."""
-        unknown = [job_id for job_id, _ in claims if job_id not in self._held]
+        unknown = {(job_id, token) for job_id, token in claims if job_id not in self._held}
         if unknown:
-            rows = self._rows(unknown).values()
-            self._learn(sorted({row.claimed_by for row in rows if row.claimed_by is not None and row.state in AT_WORK}))
+            rows = self._rows([job_id for job_id, _ in unknown]).values()
+            # Whoever has it by now under another token holds nothing of ours.
+            still = [row for row in rows if (row.id, row.claim_token) in unknown and row.state in AT_WORK]
+            self._learn(sorted({row.claimed_by for row in still if row.claimed_by is not None}))
         return {job_id: self._held[job_id][0] for job_id, _ in claims if job_id in self._held}
 
     def _learn(self, owners: Sequence[str]) -> None:
