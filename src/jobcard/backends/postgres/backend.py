@@ -105,7 +105,11 @@ class PostgresBackend:
     @_verb
     def migrate(self) -> list[int]:
         """Make the tables, or bring them to this code's version; safe from several processes."""
-        return self._rebuild(self._schema.migrate)
+        applied = self._rebuild(self._schema.migrate)
+        if applied and (word := self._execute("seal", {})[0][0]) is not None:
+            # Tables that are new have no barrier yet.
+            self.seal(word)
+        return applied
 
     @_verb
     def rollback(self) -> int | None:
