@@ -205,6 +205,17 @@ def test_readers_hold_up_nobody_who_seals_again(store: MySQLBackend, direct: Any
     reader.close()
 
 
+def test_nobody_waits_for_a_table_longer_than_for_a_row(store: MySQLBackend, direct: Any) -> None:
+    """As long as the patience lasts, whoever has the table: else all would stand still behind one who seals."""
+    impatient = another(store, patience=1, call_timeout=1)
+    run(direct, f"lock tables {store._prefix}jobs write")
+    with pytest.raises(StoreUnavailableError):
+        factory.enqueue(impatient)
+    run(direct, "unlock tables")
+    factory.enqueue(impatient)
+    impatient.close()
+
+
 # ------------------------------------------------------------------ who is refused
 
 CANCEL = states.cancel_waiting(reason="canceled")
