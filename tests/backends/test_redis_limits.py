@@ -246,7 +246,7 @@ def test_nothing_is_kept_for_ever(store: RedisBackend, clock: FrozenClock) -> No
         factory.enqueue(store, once_key=f"once-{number}", once_until=until)
     keyed(store, 1, key_limit=None, rate_count=3, rate_per=10_000_000)
     claims = take(store, 3, limit=QueueLimit(None, rate)) + take(store, 200, limit=None)
-    once, starts = store._keys.all[24], store._keys.starts
+    once, starts = store._keys.once, store._keys.starts
     assert store._client.hlen(once) == 300 and store._client.hlen(starts) == 1
     factory.complete(store, claims)
     for expected, seconds in ((300, 1), (300, 20), (0, 40)):

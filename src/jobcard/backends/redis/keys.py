@@ -93,6 +93,7 @@ class Keys:
     lines: str
     records: str
     meta: str
+    once: str
     keyed_work: str
     keyed_due: str
     starts: str
