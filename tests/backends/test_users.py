@@ -346,12 +346,12 @@ def test_one_right_that_is_missing_in_a_script_is_named(site: Site, tmp_path: Pa
     app.write("shop.py", SHOP)
     with site.client(Role.PRODUCER) as jobs:
         jobs.job(name="add")(lambda: None).enqueue()
-    site.run(f"ACL SETUSER engine{site.mark} -zrem")
+    site.run(f"ACL SETUSER engine{site.mark} -zremrangebylex")
     try:
         ran = app.jobcard("start", "shop:jobs", env={"JOBCARD_URL": site.url_of(Role.ENGINE)})
     finally:
-        site.run(f"ACL SETUSER engine{site.mark} +zrem")
-    assert ran.code == 3 and "zrem" in ran.err and "--role engine" in ran.err, ran
+        site.run(f"ACL SETUSER engine{site.mark} +zremrangebylex")
+    assert ran.code == 3 and "zremrangebylex" in ran.err and "--role engine" in ran.err, ran
 
 
 def test_other_peoples_data_is_out_of_reach(site: Site) -> None:
