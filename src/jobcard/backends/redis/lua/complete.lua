@@ -46,8 +46,9 @@ local function complete(columns, refusals)
     end
   end
   if #done == 0 then return end
-  redis.call('HSET', K_live, unpack(lives))
+  -- First, so that a user who may not do this has half completed nothing.
   redis.call('ZREM', K_leases, unpack(members))
+  redis.call('HSET', K_live, unpack(lives))
   if #keyed_members > 0 then redis.call('ZREM', K_keyed_work, unpack(keyed_members)) end
   redis.call('ZREM', K_alive, unpack(done))
   if #plain > 0 then redis.call('ZADD', K_completed, unpack(plain)) end
