@@ -7,11 +7,13 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+_WAITING = frozenset({"stores"})
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]*")
 
 
@@ -34,6 +36,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _name_without_address(name_of: Callable[[object], object], value: object) -> object:
     name = name_of(value)
     return _ADDRESS.sub("0x…", name) if isinstance(name, str) else name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the folders whose tests mostly wait out among the others: at the end one process would do them alone."""
+    files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
+    waiting = [of_file for of_file in files if of_file[0].path.parent.name in _WAITING]
+    others = [of_file for of_file in files if of_file[0].path.parent.name not in _WAITING]
+    apart = len(others) // (len(waiting) + 1) + 1
+    for place, of_file in enumerate(waiting):
+        others.insert(place * (apart + 1), of_file)
+    items[:] = [item for of_file in others for item in of_file]
 
 
 @pytest.fixture(autouse=True)

@@ -92,6 +92,7 @@ class Desk:
         on_lost_lease: dict[str, str] | None = None,
         only: Sequence[str] = ("quick",),
         max_batch: int = 1000,
+        store_is_apart: bool = False,
         **settings: Any,
     ) -> None:
         self.now = 1000.0
@@ -101,7 +102,14 @@ class Desk:
             self.names.setdefault(name, {})["isolation"] = how
         for name, how in (on_lost_lease or {}).items():
             self.names.setdefault(name, {})["on_lost_lease"] = how
-        self.plan = Plan(self.settings, random=lambda: 0.5, cpus=cpus, max_batch=max_batch, now=self.now)
+        self.plan = Plan(
+            self.settings,
+            random=lambda: 0.5,
+            cpus=cpus,
+            max_batch=max_batch,
+            now=self.now,
+            store_is_apart=store_is_apart,
+        )
         self.said: list[Command] = []
         for number in range(workers):
             self.plan.adopt(number, self.names, self.now)

@@ -199,3 +199,20 @@ def test_a_fresh_job_gets_a_worker_that_has_run_nothing() -> None:
     desk.plan.done(spawned[0], desk.plan.workers[spawned[0]].sent[0][0], desk.now, desk.now, "null")
     desk.turn()
     assert spawned[0] in [command.worker for command in desk.take(Retire)]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_store_elsewhere_is_at_the_next_jobs_while_these_are_handed_out(apart: bool) -> None:
+    """One in this process would hold up the workers."""
+    desk = Desk(slots=2, cpus=1, store_is_apart=apart)
+    desk.warm_up()
+    sent = desk.run(*several(3))
+    desk.plan.wake(desk.now)
+    desk.turn()
+    desk.one(Exchange)
+    for place in range(3):
+        desk.done(sent, place)
+    desk.plan.exchanged(answer(several(2)), desk.now)
+    desk.turn()
+    kinds = [type(command) for command in desk.said if isinstance(command, Exchange | Send)]
+    assert kinds[0] is (Exchange if apart else Send)

@@ -479,7 +479,10 @@ class Backend(Protocol):
         ...
 
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
-        """Jobs by queue and state: {queue: {state: n}}. limit: stop counting a (queue, state) there."""
+        """Jobs by queue and state: {queue: {state: n}}. limit: stop counting a (queue, state) there.
+
+        Without a limit as of one moment, wherever the store can show one: a job that moves meanwhile is counted once.
+        """
         ...
 
     def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:

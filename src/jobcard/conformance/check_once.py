@@ -164,6 +164,30 @@ def check_a_replaced_job_begins_anew(harness: Harness) -> None:
     assert factory.claim_one(backend).attempt == 1
 
 
+def check_of_two_that_replace_one_job_the_later_has_its_way(harness: Harness) -> None:
+    """Two of one call find the same job, one by its unique key and one by its once key."""
+    backend = harness.ready()
+    both = once(harness, unique_key="u")
+    backend.enqueue([both])
+    by_unique = factory.new_job(unique_key="u", args="[2]", delay=micros(60), replaces=True)
+    by_once = once(harness, args="[3]", replaces=True)
+    kept_out = factory.new_job(unique_key="u", args="[1]")
+    answers = backend.enqueue([kept_out, by_unique, by_once])
+    assert answers == [Enqueued(fate, both.id) for fate in (Fate.KEY_TAKEN, Fate.REPLACED, Fate.REPLACED)]
+    row = factory.row_of(backend, both.id)
+    assert (row.args, row.hold) == ("[3]", None)
+
+
+def check_who_is_told_of_had_the_key_before(harness: Harness) -> None:
+    """A job kept out by its once key is told who has that, also when its unique key goes to one behind it."""
+    backend = harness.ready()
+    first = once(harness)
+    backend.enqueue([first])
+    kept_out, behind = once(harness, unique_key="u"), factory.new_job(unique_key="u")
+    answers = backend.enqueue([kept_out, behind])
+    assert answers == [Enqueued(Fate.KEY_TAKEN, first.id), Enqueued(Fate.STORED, behind.id)]
+
+
 def check_a_job_at_work_is_not_replaced(harness: Harness) -> None:
     """Once claimed, the holder of a key keeps what it has to do; the newcomer is told its id."""
     backend = harness.ready()

@@ -14,20 +14,22 @@ from jobcard.engine.held import WINDOW
 from jobcard.engine.sharing import Sharing
 from jobcard.engine.turns import Turns
 
-AHEAD = 400  # jobs held ready in the engine at most, however short they are
+AHEAD = 400  # jobs held ready in the engine at most, however short they are …
+AHEAD_OF_APART = 1_200  # … and while the store is busy elsewhere with the next ones: it may take longer than 400 last
 
 
 class Appetite:
     """What one engine wants, from what it has."""
 
-    def __init__(self, common: Common, crew: Crew, sharing: Sharing, *, most: int) -> None:
-        """most: what the store gives in one exchange."""
+    def __init__(self, common: Common, crew: Crew, sharing: Sharing, *, most: int, ahead: int) -> None:
+        """most: what the store gives in one exchange. ahead: jobs held ready in the engine at most."""
         self._names = common.names
         self._places = common.places
         self._cpus = common.cpus
         self._crew = crew
         self._sharing = sharing
         self._most = most
+        self._most_ahead = ahead
         self._turns = Turns()
         self._rationed: dict[str, int] = {}
         """Queues that may have more than we asked them for, this time."""
@@ -46,7 +48,7 @@ class Appetite:
             moving += not worker.idle
             free += worker.takes
         able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
-        target = able + min(AHEAD + WINDOW, pace.jobs_in_a_moment(AHEAD) * min(able, self._cpus))
+        target = able + min(self._most_ahead + WINDOW, pace.jobs_in_a_moment(self._most_ahead) * min(able, self._cpus))
         room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
         to_share, share_target = self._sharing.room(now, may_start=may_start)
         if room <= 0 and to_share <= 0:

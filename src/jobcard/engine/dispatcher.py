@@ -69,6 +69,7 @@ class Dispatcher:
             random=random.random,
             cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             max_batch=backend.capabilities.max_batch,
+            store_is_apart=backend.capabilities.own_thread,
             now=now,
         )
         self._lanes = lanes.Lanes(selector, own_thread=backend.capabilities.own_thread)

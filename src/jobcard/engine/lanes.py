@@ -33,6 +33,7 @@ CALLS = tuple(f"call-{number}" for number in range(4))
 SHORT = frozenset({EXCHANGE, RENEW})
 """What a store in this process is asked without a thread between: a hand-over would cost more than the call."""
 
+GOODBYE_SECONDS = 0.5
 COMPLAINT_SECONDS = 60.0  # from one traceback of a store that breaks its contract to the next
 
 
@@ -45,6 +46,7 @@ class Lanes:
         self._at_once = frozenset() if own_thread else SHORT
         self._waiting: dict[str, queue.SimpleQueue[Callable[[], None] | None]] = {}
         self._answers: deque[Callable[[], None]] = deque()
+        self._threads: list[threading.Thread] = []
         self._complain_at = 0.0
         self._out, self._in = os.pipe()
         for fd in (self._out, self._in):
@@ -63,15 +65,23 @@ class Lanes:
             return
         if lane not in self._waiting:
             self._waiting[lane] = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(self._waiting[lane],), name=f"store-{lane}", daemon=True).start()
+            thread = threading.Thread(target=self._work, args=(self._waiting[lane],), name=f"store-{lane}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
         self._waiting[lane].put(lambda: self._tell(self._outcome(call, answered, failed)))
 
     def close(self) -> None:
-        """Let the threads end when they have done what was asked; nobody hears their answers any more."""
+        """Let the threads end when they have done what was asked; nobody hears their answers any more.
+
+        Those that end soon are waited for: what they ask of a store that is closed by then would open it again.
+        """
         with contextlib.suppress(KeyError):
             self._selector.unregister(self._out)
         for waiting in self._waiting.values():
             waiting.put(None)
+        until = time.monotonic() + GOODBYE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _outcome(
         self, call: Callable[[], T], answered: Callable[[T], None], failed: Callable[[StoreError], None]

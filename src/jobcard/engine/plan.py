@@ -24,7 +24,7 @@ from jobcard.core.job import Claimed, NewJob, Ref
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
 from jobcard.engine.ahead import Waiting
-from jobcard.engine.appetite import Appetite
+from jobcard.engine.appetite import AHEAD, AHEAD_OF_APART, Appetite
 from jobcard.engine.commands import Command, Finished, Renew
 from jobcard.engine.crew import Crew
 from jobcard.engine.endings import Endings
@@ -51,9 +51,18 @@ class Plan:
     """The state of one engine and its next decision."""
 
     def __init__(
-        self, settings: Settings, *, random: Callable[[], float], cpus: int, max_batch: int, now: float
+        self,
+        settings: Settings,
+        *,
+        random: Callable[[], float],
+        cpus: int,
+        max_batch: int,
+        now: float,
+        store_is_apart: bool = False,
     ) -> None:
+        """store_is_apart: an exchange is under way while this engine goes on; else it holds everything up."""
         self.settings = settings
+        self._store_is_apart = store_is_apart
         self.queues: Sequence[Queue] = ()
         """The queues served now, by priority."""
         self.settings_version = -1
@@ -96,7 +105,9 @@ class Plan:
         self._sharing = Sharing(common)
         self._hands: tuple[Hand, ...] = (self._crew, self._sharing)
         self._ahead = self._crew.ahead
-        self._appetite = Appetite(common, self._crew, self._sharing, most=max_batch)
+        self._appetite = Appetite(
+            common, self._crew, self._sharing, most=max_batch, ahead=AHEAD_OF_APART if store_is_apart else AHEAD
+        )
         # until when
         self._leases = Leases(settings, now)
         self._cancels: dict[Ref, str] = {}
@@ -301,6 +312,8 @@ class Plan:
         if self.stopping:
             self._wind_down(now)
         else:
+            if self._store_is_apart:
+                self._speak(now)  # it is at the next exchange while what the last one brought is handed out
             self._give_work(now)
             self._give_back_what_waits(now)
             self._crew.size(now, base=0 if self._names.are_all_shared else 1, one_new=self._sharing.wants_worker)

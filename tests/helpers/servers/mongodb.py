@@ -31,7 +31,7 @@ class MongoDB(Server):
             "--nounixsocket", "--wiredTigerCacheSizeGB", str(self.cache_gigabytes), *of_a_set,
             "--setParameter", "diagnosticDataCollectionEnabled=false",
             # What a test drops is else kept for five minutes, with its files open, until there are too many of them.
-            "--setParameter", "minSnapshotHistoryWindowInSeconds=0",
+            "--setParameter", "minSnapshotHistoryWindowInSeconds=10",
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0",
         ]  # fmt: skip
 

@@ -127,6 +127,9 @@ def _losers(store: Store, keyed: Sequence[NewJob], documents: Mapping[bytes, Doc
         if job.id in stored or job.id in fates:
             continue
         holder = loads.find_holder(store, job.unique_key, job.once_key)
+        if holder is not None and holder["_id"] in ids[place + 1 :]:
+            # Behind it in this call, and let in because somebody else had kept this one out: that one is told.
+            holder = loads.find_holder(store, None, job.once_key) or holder
         if holder is None:  # it has ended since: the key is free again
             fates[job.id] = _store_again(store, job)
         elif holder["_id"] == job.id and (_is_in(holder) or once.has_taken(store, documents[job.id])):

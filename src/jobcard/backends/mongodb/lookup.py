@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 
@@ -25,6 +27,7 @@ from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
+_SHOW_A_MOMENT = frozenset({"RSPrimary", "Mongos"})
 _PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -238,14 +241,28 @@ def _version_in(raw: bytes) -> tuple[bytes, int]:
 def count_jobs(store: Store, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
     counts: dict[str, dict[str, int]] = {}
-    for queue, state, number in _counted(store, where, limit):
-        by_state = counts.setdefault(queue, {})
-        total = by_state.get(state, 0) + number
-        by_state[state] = total if limit is None else min(limit, total)
+    with snapshot(store) as moment:
+        for queue, state, number in _counted(store, where, limit, moment):
+            by_state = counts.setdefault(queue, {})
+            total = by_state.get(state, 0) + number
+            by_state[state] = total if limit is None else min(limit, total)
     return counts
 
 
-def _counted(store: Store, where: Filter, limit: int | None) -> Iterator[tuple[str, str, int]]:
+@contextlib.contextmanager
+def snapshot(store: Store) -> Iterator[ClientSession | None]:
+    """A session whose reads are all as of one moment; None on a server that cannot show one: it is in no set."""
+    servers = store.client.topology_description.server_descriptions().values()
+    if not any(server.server_type_name in _SHOW_A_MOMENT for server in servers):
+        yield None
+        return
+    with store.client.start_session(snapshot=True) as session:
+        yield session
+
+
+def _counted(
+    store: Store, where: Filter, limit: int | None, moment: ClientSession | None
+) -> Iterator[tuple[str, str, int]]:
     asked = condition(where)
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
@@ -255,7 +272,7 @@ def _counted(store: Store, where: Filter, limit: int | None) -> Iterator[tuple[s
         both = {"$and": [part.which, asked]} if asked else part.which
         if limit is None or not part.by_queue:
             stages: list[Document] = [{"$match": both}, {"$group": {"_id": f"${part.queue}", "number": {"$sum": 1}}}]
-            for one in store.jobs.aggregate(stages, hint=part.hint):
+            for one in store.jobs.aggregate(stages, hint=part.hint, session=moment):
                 yield one["_id"], part.state, one["number"]
         else:
             for queue in _queues_in(store, part):

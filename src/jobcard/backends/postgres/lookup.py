@@ -187,24 +187,25 @@ def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | 
         condition, values = conditions(sql, where)
     except _NobodyError:
         return {}
-    wanted = [(state, part) for state, part in _PARTS if not where.states or state in where.states]
-    steps = [_count_step(sql, part, condition, values, limit) for _, part in wanted]
+    parts = [
+        _count_text(sql, state, part, condition, limit)
+        for state, part in _PARTS
+        if not where.states or state in where.states
+    ]
+    # One statement, so that all parts are counted as of one moment.
     counts: dict[str, dict[str, int]] = {}
-    for (state, _), rows in zip(wanted, connection.run(steps), strict=True):
-        for queue, *_, number in rows:
-            if number:
-                by_state = counts.setdefault(queue, {})
-                total = by_state.get(state, 0) + number
-                by_state[state] = total if limit is None else min(limit, total)
+    for state, queue, number in connection.execute(" union all ".join(parts), {**values, "most": limit}, prepare=False):
+        if number:
+            by_state = counts.setdefault(queue, {})
+            total = by_state.get(state, 0) + number
+            by_state[state] = total if limit is None else min(limit, total)
     return counts
 
 
-def _count_step(sql: Sql, part: str, condition: str, values: Mapping[str, object], limit: int | None) -> Step:
+def _count_text(sql: Sql, state: str, part: str, condition: str, limit: int | None) -> str:
     both = f"{part} and {condition}"
-    if limit is None or part not in _BY_QUEUE:
-        return Step(sql["count"].replace("{where}", both), values, prepare=False)
-    text = sql["count_each"].replace("{part}", part).replace("{where}", both)
-    return Step(text, {**values, "most": limit}, prepare=False)
+    name = "count" if limit is None or part not in _BY_QUEUE else "count_each"
+    return sql[name].replace("{state}", state).replace("{part}", part).replace("{where}", both)
 
 
 def chart(connection: Connection, sql: Sql, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:

@@ -212,17 +212,29 @@ def count_jobs(
         condition, values = conditions(sql, where)
     except _NobodyError:
         return {}
-    touched = where.touched_since is not None
+    touched = None
+    if where.touched_since is not None:
+        touched, more = _touched(connection, sql, where.touched_since)
+        values |= more
+    parts = [
+        (part, touched or part.source(sql), f"{part.condition} and {condition}")
+        for part in _PARTS
+        if not where.states or part.state in where.states
+    ]
     counts: dict[str, dict[str, int]] = {}
-    for part in _PARTS:
-        if where.states and part.state not in where.states:
-            continue
-        source, more = _source(connection, sql, where) if touched else (part.source(sql), {})
-        both = f"{part.condition} and {condition}"
-        for queue, number in _count_part(connection, sql, part, source, both, {**values, **more}, limit):
+    if limit is None:
+        # One statement, so that all parts are counted as of one moment.
+        text = " union all ".join(
+            _fill(sql["count"].replace("{state}", part.state.value), source, both) for part, source, both in parts
+        )
+        for state, queue, number in connection.execute(text, values):
             by_state = counts.setdefault(queue, {})
-            total = by_state.get(part.state, 0) + number
-            by_state[part.state.value] = total if limit is None else min(limit, total)
+            by_state[state] = by_state.get(state, 0) + number
+        return counts
+    for part, source, both in parts:
+        for queue, number in _count_part(connection, sql, part, source, both, values, limit):
+            by_state = counts.setdefault(queue, {})
+            by_state[part.state.value] = min(limit, by_state.get(part.state, 0) + number)
     return counts
 
 
@@ -233,9 +245,10 @@ def _count_part(
     source: str,
     both: str,
     values: Mapping[str, object],
-    limit: int | None,
+    limit: int,
 ) -> list[tuple[str, int]]:
-    queues = _queues_of(connection, sql, part) if limit is not None and "found" not in source else None
+    """Jobs of a part by queue, none counted much further than the limit."""
+    queues = _queues_of(connection, sql, part) if "found" not in source else None
     if queues is None:
         rows = connection.execute(_fill(sql["count"], source, both), values)
         return [(queue, number) for queue, number in rows]

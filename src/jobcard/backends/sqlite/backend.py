@@ -350,7 +350,7 @@ class SQLiteBackend:
     @_verb
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:
         """Jobs by queue and state; limit: stop counting a (queue, state) there."""
-        with self._read() as connection:
+        with self._read() as connection, connection.snapshot():
             return lookup.count_jobs(connection, self._sql, where, limit=limit)
 
     @_verb

@@ -130,6 +130,15 @@ class Connection:
             raise
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read in here is as of one moment."""
+        self.execute("begin")
+        try:
+            yield
+        finally:
+            self._undo("rollback")
+
+    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Inside a transaction: what fails in here is undone alone."""
         self.execute("savepoint one")
