@@ -70,6 +70,15 @@ def check_the_limit_of_one_queue_is_none_of_anothers(backend: Backend) -> None:
     assert Counter(claim.queue for claim in take(backend, both)) == {"full": 1, "free": 3}
 
 
+def check_a_full_queue_leaves_the_others_in_order(backend: Backend) -> None:
+    """Of the queues behind a full one the first jobs are claimed, not any."""
+    factory.enqueue_several(backend, 5, queue="full")
+    line = factory.enqueue_several(backend, 12, queue="free")
+    wanted = Want([("full", 3), ("free", 3)], 3, {"full": QueueLimit(0, None)})
+    claims = [claim.id for _ in range(4) for claim in take(backend, wanted)]
+    assert claims == line
+
+
 def check_a_dead_engines_jobs_hold_their_places(harness: Harness) -> None:
     """A place belongs to the job at work: it stays taken while the claim stands, and is free when it is rescued."""
     backend = harness.ready()

@@ -50,12 +50,13 @@ class Counted:
         """The starts of a queue or key."""
         return Starts(sorted((slot, used) for (its, slot), (used, _until) in self.slots.items() if its == name))
 
-    def forget(self, now: int) -> int:
-        """Those of which no window knows any more; the last of their instants."""
-        over = {what: until for what, (_used, until) in self.slots.items() if until <= now}
-        for what in over:
-            del self.slots[what]
-        return max(over.values(), default=0)
+    def last_over(self, now: int) -> int:
+        """The last instant by now from which starts counted no more: a store may have forgotten them since."""
+        return max((until for _used, until in self.slots.values() if until <= now), default=0)
+
+    def forget(self, now: int) -> None:
+        """Those of which no window knows any more."""
+        self.slots = {what: (used, until) for what, (used, until) in self.slots.items() if until > now}
 
 
 def put_off(rows: Sequence[JobRow], key: str, now: int) -> int:

@@ -295,7 +295,9 @@ class Machine(Carrying):
 
     @rule(moment=st.sampled_from([1_000, SECOND, LEASE]))
     def clock_back(self, moment: int) -> None:
-        self.clock.step(-min(moment, self.clock.now() - self.earliest) / SECOND)
+        now = self.clock.now()
+        self.earliest = max(self.earliest, self.pair.model.store.starts.last_over(now))
+        self.clock.step(-min(moment, now - self.earliest) / SECOND)
 
     # -- operators
 
@@ -368,7 +370,8 @@ class Machine(Carrying):
         self.pair.model.delete(list(gone))
         self._forget(gone)
         store, now = self.pair.model.store, self.clock.now()
-        self.earliest = max(self.earliest, store.once.forget(now), store.starts.forget(now))
+        self.earliest = max(self.earliest, store.once.forget(now), store.starts.last_over(now))
+        store.starts.forget(now)
 
     def _prunable(self, ended: Sequence[str], moment: int | None, age: int | None) -> set[bytes]:
         trial = ModelBackend(ModelStore(self.clock, rows=dict(self.pair.rows), applied=[1]))

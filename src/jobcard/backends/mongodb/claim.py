@@ -161,11 +161,11 @@ class Claim:
             chosen = self._choose(seen.seats)
             if not chosen:
                 break
-            taken, kept_out = self._claim(sorted(seat.ref for seat in chosen), seen)
+            taken, kept_out, is_full = self._claim(sorted(seat.ref for seat in chosen), seen)
             claimed += taken
             if len(taken) == len(chosen) or self._total == 0:
                 break
-            self._is_spread = self._is_spread or not kept_out
+            self._is_spread = self._is_spread or not (kept_out or is_full)
             self._window *= _FURTHER if kept_out else 2
             seen = look(self._store, self._owner, self.wants())
         else:
@@ -186,8 +186,8 @@ class Claim:
             chosen += line[start : start + number]
         return chosen
 
-    def _claim(self, ids: list[bytes], seen: Look) -> tuple[list[Claimed], bool]:
-        """Claim what may be claimed of these; whether limits kept some of them out."""
+    def _claim(self, ids: list[bytes], seen: Look) -> tuple[list[Claimed], bool, bool]:
+        """Claim what may be claimed of these; whether limits of keys kept some out, and whether a queue is full."""
         mark, chosen = ObjectId(), set(ids)
         which: Document = {"_id": {"$in": ids}, **_CLAIMABLE, "limited": None}
         if self._limits:
@@ -202,7 +202,7 @@ class Claim:
         # What its key holds already was kept out before, and makes way for nobody.
         kept_out = any(one.ref in chosen for one, _ in verdicts.kept_out)
         self._stand_back(verdicts, {claim.ref for claim in taken}, seen, is_over=not kept_out)
-        return taken, kept_out
+        return taken, kept_out, bool(verdicts.full)
 
     def _update(self, which: Document, mark: ObjectId, **more: Expression) -> int:
         now = self._store.now

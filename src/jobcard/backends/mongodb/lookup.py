@@ -16,6 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor
+from pymongo.errors import OperationFailure
 
 from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
@@ -28,6 +29,7 @@ from jobcard.errors import CorruptRecordError
 _log = logging.getLogger("jobcard.store")
 
 _SHOW_A_MOMENT = frozenset({"RSPrimary", "Mongos"})
+_NO_MOMENT = frozenset({239, 246})  # SnapshotTooOld, and SnapshotUnavailable: a collection has just been made
 _PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -240,17 +242,23 @@ def _version_in(raw: bytes) -> tuple[bytes, int]:
 
 def count_jobs(store: Store, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
+    try:
+        with _snapshot(store) as moment:
+            found = list(_counted(store, where, limit, moment))
+    except OperationFailure as error:
+        if error.code not in _NO_MOMENT:
+            raise
+        found = list(_counted(store, where, limit, None))
     counts: dict[str, dict[str, int]] = {}
-    with snapshot(store) as moment:
-        for queue, state, number in _counted(store, where, limit, moment):
-            by_state = counts.setdefault(queue, {})
-            total = by_state.get(state, 0) + number
-            by_state[state] = total if limit is None else min(limit, total)
+    for queue, state, number in found:
+        by_state = counts.setdefault(queue, {})
+        total = by_state.get(state, 0) + number
+        by_state[state] = total if limit is None else min(limit, total)
     return counts
 
 
 @contextlib.contextmanager
-def snapshot(store: Store) -> Iterator[ClientSession | None]:
+def _snapshot(store: Store) -> Iterator[ClientSession | None]:
     """A session whose reads are all as of one moment; None on a server that cannot show one: it is in no set."""
     servers = store.client.topology_description.server_descriptions().values()
     if not any(server.server_type_name in _SHOW_A_MOMENT for server in servers):

@@ -224,9 +224,7 @@ def count_jobs(
     counts: dict[str, dict[str, int]] = {}
     if limit is None:
         # One statement, so that all parts are counted as of one moment.
-        text = " union all ".join(
-            _fill(sql["count"].replace("{state}", part.state.value), source, both) for part, source, both in parts
-        )
+        text = " union all ".join(_count_of(sql, part, source, both) for part, source, both in parts)
         for state, queue, number in connection.execute(text, values):
             by_state = counts.setdefault(queue, {})
             by_state[state] = by_state.get(state, 0) + number
@@ -236,6 +234,10 @@ def count_jobs(
             by_state = counts.setdefault(queue, {})
             by_state[part.state.value] = min(limit, by_state.get(part.state, 0) + number)
     return counts
+
+
+def _count_of(sql: Statements, part: Part, source: str, both: str) -> str:
+    return _fill(sql["count"].replace("{state}", part.state.value), source, both)
 
 
 def _count_part(
@@ -250,8 +252,8 @@ def _count_part(
     """Jobs of a part by queue, none counted much further than the limit."""
     queues = _queues_of(connection, sql, part) if "found" not in source else None
     if queues is None:
-        rows = connection.execute(_fill(sql["count"], source, both), values)
-        return [(queue, number) for queue, number in rows]
+        rows = connection.execute(_count_of(sql, part, source, both), values)
+        return [(queue, number) for _, queue, number in rows]
     column = "line" if part is _IN_LINE else "queue"
     text = _count_text(sql, source, f"{both} and job.{column} = %(one_queue)s")
     steps = [Step(text, {**values, "one_queue": queue, "most": limit}) for queue in queues]
