@@ -98,6 +98,20 @@ def check_once_keys_of_one_call_are_one(harness: Harness) -> None:
     assert {answers[1].existing, answers[3].existing} == {jobs[0].id}
 
 
+def check_keys_of_one_call_go_by_its_order(harness: Harness) -> None:
+    """A job kept out by one key leaves its other key to the next one of the call that wants it, before those behind."""
+    backend = harness.ready()
+    jobs = [
+        once(harness, "first"),
+        once(harness, "first", unique_key="k"),
+        once(harness, "second", unique_key="k"),
+        once(harness, "second"),
+    ]
+    answers = backend.enqueue(jobs)
+    assert [answer.fate for answer in answers] == [Fate.STORED, Fate.KEY_TAKEN, Fate.STORED, Fate.KEY_TAKEN]
+    assert [answer.existing for answer in answers] == [jobs[0].id, jobs[0].id, jobs[2].id, jobs[2].id]
+
+
 def check_of_many_producers_one_takes_a_once_key(harness: Harness) -> None:
     """Eight producers at once, each on its own backend, with the same keys: each key has one job, named to all."""
     backends = [harness.ready() for _ in range(8)]

@@ -97,17 +97,21 @@ class Enqueue:
         self._ring = ring
         turns: list[list[int]] = [[]]
         seen: dict[bytes | str | None, int] = {}
+        seen_once: dict[str | None, int] = {}
         replacing = 0
         once = takes_once(self._jobs)
         for place, job in enumerate(self._jobs):
             # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
             # the first job with it may be kept out by its once key.
             keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
-            turn = max(seen.get(key, -1) for key in keys) + 1
+            # And none with the same once key goes before one that has to wait.
+            turn = max(max(seen.get(key, -1) for key in keys) + 1, seen_once.get(job.once_key, 0))
             if job.replaces:
                 # Two may find the same job by its two keys: the later one has its way.
                 turn = replacing = max(turn, replacing)
             seen.update(dict.fromkeys(keys, turn))
+            if job.once_key is not None:
+                seen_once[job.once_key] = turn
             if turn == len(turns):
                 turns.append([])
             turns[turn].append(place)
