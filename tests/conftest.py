@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import settings
+
+# Before any module makes its own settings from these.
+settings.register_profile("same", derandomize=True)
+if os.environ.get("JOBCARD_TEST_DRAW") == "same":
+    settings.load_profile("same")
 
 _WAITING = frozenset({"stores"})
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]*")
