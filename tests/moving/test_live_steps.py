@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,20 @@ class TestRefused:
         assert two.killed_after(Phase.PASSES, 1_000) == -signal.SIGKILL
         assert run(two.words) == 2
         assert run([*two.words, "--merge"]) == 2
+
+
+def test_engines_that_were_not_told_are_named(
+    two: Two, source: Backend, target: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they run at the seal is run again: whoever moves is told before it is too late. Others are not named."""
+    one, other = Jobcard(two.source.url), Jobcard(two.source.url, moving_to=two.target.url)
+    with one, other, one.running(in_process=True), other.running(in_process=True):
+        records = source.read_records(RecordKind.ENGINE)
+        engines = {record.key: json.loads(record.value)["follows"] for record in records}
+        assert sorted(engines.values()) == [False, True]
+        assert run([*two.words, "--live"]) == 0
+    said = capsys.readouterr().err
+    assert all((key in said) is not follows for key, follows in engines.items())
 
 
 @pytest.fixture

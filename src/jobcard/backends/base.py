@@ -51,6 +51,8 @@ class Capabilities:
     """False: the jobs live in this process's memory only, so no other process may run them."""
     readonly: bool = False
     """Opened to look only: every verb that may write is a `ConfigError`."""
+    follows: bool = False
+    """Goes along when its jobs are moved into another store."""
 
 
 # ------------------------------------------------------------------ enqueue

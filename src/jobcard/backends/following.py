@@ -82,6 +82,7 @@ class FollowingBackend:
             shared_by_hosts=one.shared_by_hosts and other.shared_by_hosts,
             survives_process=one.survives_process and other.survives_process,
             readonly=one.readonly or other.readonly,
+            follows=True,
         )
         self._engines_patience = PATIENCE if self.capabilities.own_thread else SHORT_PATIENCE
 

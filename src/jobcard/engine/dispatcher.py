@@ -108,6 +108,11 @@ class Dispatcher:
         """Whether it was told to claim nothing more."""
         return self._plan.quiet
 
+    @property
+    def follows(self) -> bool:
+        """Whether it goes along when the store's jobs are moved."""
+        return self._backend.capabilities.follows
+
     def running(self, most: int) -> list[tuple[int, Claimed, float]]:
         """(worker, job, seconds since its start) of what runs now, at most so many."""
         now = time.monotonic()

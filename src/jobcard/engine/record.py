@@ -56,6 +56,7 @@ def describe(
         "queues": dispatcher.served,
         "workers": workers,
         "quiet": dispatcher.is_quiet,
+        "follows": dispatcher.follows,
         "app": app,
         # [worker's pid, job's id, name, began at] of what runs now, instants in microseconds.
         "jobs": [

@@ -34,7 +34,7 @@ from jobcard.moving.copying import Copied, added, check, count
 from jobcard.moving.pages import ALL, Reader
 from jobcard.moving.passes import Passed, Passing
 from jobcard.moving.settings import Settled, copy_settings, missing_settings
-from jobcard.moving.stores import Stores, clock_difference, engines_of, is_empty, moves_of
+from jobcard.moving.stores import Stores, clock_difference, engines_of, is_empty, left_behind, moves_of
 from jobcard.moving.turn import Turn, find, take_turn, write
 from jobcard.moving.verify import Verified, doubtful, verify_some
 from jobcard.moving.voice import SILENT, Voice
@@ -121,6 +121,7 @@ def mark(live: LiveMove) -> Phase:
         if not is_empty(target):
             raise ConfigError("the target has jobs or schedules: a live move needs an empty one")
         _refuse_engines(live, quiet_too=True)
+        _name_those_left_behind(live)
     except ConfigError:
         live.turn.end()  # nothing has happened yet
         raise
@@ -159,6 +160,7 @@ def passes(live: LiveMove) -> Phase:
 def seal(live: LiveMove) -> Phase:
     """Close the source to every writer: from here on nothing changes until the target is open."""
     _refuse_engines(live, quiet_too=False)
+    _name_those_left_behind(live)
     live.turn.keep()
     live.sealed_at = time.monotonic()
     live.stores.source.seal(live.turn.move.word)
@@ -328,6 +330,16 @@ def _refuse_engines(live: LiveMove, *, quiet_too: bool) -> None:
         raise ConfigError(
             f"engines are at work on the target ({', '.join(engines[:3])}): stop them, and start them on the source, "
             "with the target as $JOBCARD_MOVING_TO"
+        )
+
+
+def _name_those_left_behind(live: LiveMove) -> None:
+    """Engines that were not told of the target: what they run at the seal, they run for nobody."""
+    if engines := left_behind(live.stores.source):
+        names = ", ".join(engines[:3])
+        live.voice.say(
+            f"{live.turn.move.phase}: not told by $JOBCARD_MOVING_TO where the jobs go: engines {names}. They are"
+            " of no use from the seal on; what they run then is run again in the target"
         )
 
 

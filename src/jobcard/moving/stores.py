@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobcard.backends.base import Backend, Filter, RecordKind
 from jobcard.backends.ready import make_ready
@@ -82,12 +82,19 @@ def has_living(store: Backend, selection: Selection) -> bool:
 
 def engines_of(store: Backend, *, quiet_too: bool = True) -> Sequence[str]:
     """The live engines of a store, by name. quiet_too: also those that claim nothing."""
-    found = []
+    return [key for key, about in _living(store) if quiet_too or not about.get("quiet")]
+
+
+def left_behind(store: Backend) -> Sequence[str]:
+    """The live engines of a store that do not know where its jobs go, by name."""
+    return [key for key, about in _living(store) if not about.get("follows")]
+
+
+def _living(store: Backend) -> Iterator[tuple[str, dict[str, Any]]]:
     for record in store.read_records(RecordKind.ENGINE):
         with suppress(CorruptRecordError):
-            if is_alive(record) and (quiet_too or not json.loads(record.value).get("quiet")):
-                found.append(record.key)
-    return found
+            if is_alive(record):
+                yield record.key, json.loads(record.value)
 
 
 def moves_of(store: Backend) -> dict[str, Move]:
