@@ -67,7 +67,7 @@ def locked(app: App) -> dict[str, str]:
     # Variables that every process has serve as keys as well as any.
     for file in app.directory.glob("locked.db*"):
         file.unlink()
-    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["HOME"])
+    store = SQLiteBackend(app.directory / "locked.db", encryption_key=app.environment()["PATH"])
     store.migrate()
     store.close()
     return {}
@@ -108,7 +108,7 @@ CASES = {
     "restore": Case("restore --url sqlite:///o.db shop.jobcard --yes", "4 jobs restored", prepare=backed_up),
     "grants": Case("grants --url mysql://h/shop --role viewer --user web", "`jobcard_jobs` to `web`", json_is=list),
     "rekey": Case(
-        "rekey --url sqlite:///locked.db?encryption_key_env=HOME --new-key-env PYTHONUTF8",
+        "rekey --url sqlite:///locked.db?encryption_key_env=PATH --new-key-env PYTHONUTF8",
         "with the new key",
         prepare=locked,
     ),

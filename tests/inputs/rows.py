@@ -204,6 +204,13 @@ PROVED: dict[int, tuple[str, ...]] = {
         "cli/test_cli_bulk.py::TestBulk::test_nobody_to_ask_means_nothing_done",
         "cli/test_cli_commands.py::TestSchema::test_rollback_asks_somebody_or_wants_yes",
     ),
+    65: (
+        "backup/test_backup_files.py::TestDamage::test_a_damaged_file_is_refused_and_nothing_is_written",
+        "backup/test_backup_files.py::TestDamage::test_every_bit_counts",
+        "backup/test_backup_files.py::TestDamage::test_every_cut_counts",
+        "backup/test_backup_files.py::TestDamage::test_a_bomb_costs_little",
+        "backup/test_backup_files.py::TestDamage::test_what_is_no_file_is_refused",
+    ),
     # what stands in the store
     75: (
         "core/test_soundness.py::test_a_spoiled_row_has_this_fault_alone",
@@ -249,12 +256,10 @@ PROVED: dict[int, tuple[str, ...]] = {
 """Row by row."""
 
 WITHIN = "comes with `within=`: an enqueue joins no transaction of the caller"
-BACKUP = "comes with backup and restore: there is no such file to read"
 DASHBOARD = "comes with the dashboard: nothing answers HTTP"
 
 WITH_A_FEATURE: dict[int, str] = {
     44: WITHIN,
-    65: BACKUP,
     **dict.fromkeys(range(66, 75), DASHBOARD),
 }
 """Rows whose tests come with the feature, and why not before."""

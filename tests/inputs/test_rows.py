@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rows import BACKUP, CHECKS, DASHBOARD, PROVED, WITH_A_FEATURE, WITHIN
+from rows import CHECKS, DASHBOARD, PROVED, WITH_A_FEATURE, WITHIN
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
 
@@ -40,7 +40,6 @@ def test_every_row_has_its_place() -> None:
     ("reason", "is_there"),
     [
         (WITHIN, "within" in EnqueueOptions.__annotations__),
-        (BACKUP, hasattr(Jobcard, "backup")),
         (DASHBOARD, hasattr(Jobcard, "dashboard")),
     ],
 )

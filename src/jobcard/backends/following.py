@@ -252,6 +252,8 @@ class _Side:
         rows = zip(completions.refs, completions.tokens, completions.results, completions.started_ago, strict=True)
         done = [(refs[job_id], token, result, ago) for job_id, token, result, ago in rows if job_id in refs]
         moves = [outcome._replace(ref=refs[outcome.ref]) for outcome in outcomes if outcome.ref in refs]
+        # Before the exchange claims any of them anew.
+        strange = [*self._verdicts([(job_id, token) for job_id, token in said if job_id not in refs])]
         answer = self.backend.exchange(
             owner,
             completions=Completions(*zip(*done, strict=True)) if done else NO_COMPLETIONS,
@@ -268,7 +270,7 @@ class _Side:
         refusals = [refusal._replace(ref=ids[refusal.ref]) for refusal in answer.refusals]
         return answer._replace(
             claimed=claimed,
-            refusals=[*refusals, *self._verdicts([(job_id, token) for job_id, token in said if job_id not in refs])],
+            refusals=[*refusals, *strange],
             cancels=[(self._ids[ref], why) for ref, why in answer.cancels if ref in self._ids],
             settings=answer.settings + self._settings_from,
         )

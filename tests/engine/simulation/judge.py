@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobcard.conformance.model import claim_order
+from jobcard.conformance.rules import claim_order
 from jobcard.core import states
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.queue import Queue
