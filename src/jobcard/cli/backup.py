@@ -30,11 +30,11 @@ def backup(file: str, overwrite: bool, skip_unreadable: bool, url: str | None, a
         unreadable = [str(job_id) for job_id in made.unreadable]
         output.emit_json({"path": str(made.path), "jobs": made.jobs, "size": made.size, "unreadable": unreadable})
     else:
-        output.emit(f"{_jobs(made.jobs)} backed up: {made.path}, {made.size:,} bytes")
+        output.emit(f"{output.jobs(made.jobs)} backed up: {made.path}, {made.size:,} bytes")
     if made.unreadable:
         shown = ", ".join(map(str, made.unreadable[:_SHOWN]))
         more = "" if len(made.unreadable) <= _SHOWN else " and others; --json names them all"
-        output.complain(f"{_jobs(len(made.unreadable))} cannot be read, not in the backup: {shown}{more}")
+        output.complain(f"{output.jobs(len(made.unreadable))} cannot be read, not in the backup: {shown}{more}")
     return int(bool(made.unreadable) and not skip_unreadable)
 
 
@@ -54,7 +54,7 @@ def restore(file: str, merge: bool, yes: bool, url: str | None, as_json: bool) -
 
     start_logging()
     _, end = check(file)
-    if not agreed(f"Write {_jobs(end.jobs)} into the store?", yes=yes):
+    if not agreed(f"Write {output.jobs(end.jobs)} into the store?", yes=yes):
         return 1
     with Jobcard(url) as store, progress(end.jobs, "jobs restored") as tell:
         done = restore(store.parts.connection, file, merge=merge, tell=tell)
@@ -63,13 +63,9 @@ def restore(file: str, merge: bool, yes: bool, url: str | None, as_json: bool) -
         output.emit_json({"jobs": done.jobs, "present": done.present, "refused": refused})
     else:
         there = f", {done.present:,} were there" if done.present else ""
-        output.emit(f"{_jobs(done.jobs)} restored{there}")
+        output.emit(f"{output.jobs(done.jobs)} restored{there}")
     for job_id, why in [*done.refused.items()][:_SHOWN]:
         output.complain(f"job {job_id} was not restored: {why}")
     if len(done.refused) > _SHOWN:
-        output.complain(f"{_jobs(len(done.refused))} were not restored; --json names them all")
+        output.complain(f"{output.jobs(len(done.refused))} were not restored; --json names them all")
     return int(bool(done.refused))
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"

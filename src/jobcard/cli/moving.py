@@ -43,7 +43,7 @@ def move_each(store: Jobcard, verb: Verb, ids: Sequence[str], *, yes: bool, as_j
     from jobcard.errors import DuplicateJobError, JobcardError, JobNotFoundError, TransitionError
 
     ids = list(dict.fromkeys(ids))
-    if verb.asks_for_each and not agreed(f"{verb.name.capitalize()} {_jobs(len(ids))}?", yes=yes):
+    if verb.asks_for_each and not agreed(f"{verb.name.capitalize()} {output.jobs(len(ids))}?", yes=yes):
         return 1
     moved: list[Job] = []
     refused: list[JobcardError] = []
@@ -88,7 +88,7 @@ def move_chosen(store: Jobcard, verb: Verb, where: dict[str, Any], *, yes: bool,
         raise click.UsageError(f"--state: only {', '.join(verb.states)} jobs can be {verb.done}")
     where = {**where, "state": wanted}
     count = store.count(**where).total
-    if count and not agreed(f"{verb.name.capitalize()} {_jobs(count)}?", yes=yes):
+    if count and not agreed(f"{verb.name.capitalize()} {output.jobs(count)}?", yes=yes):
         return 1
     if not count:
         moved = 0
@@ -128,11 +128,7 @@ def _tell(verb: Verb, count: int, as_json: bool) -> None:
     if as_json:
         output.emit_json({verb.done: count})
     else:
-        output.emit(f"{_jobs(count)} {verb.done}")
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
+        output.emit(f"{output.jobs(count)} {verb.done}")
 
 
 def job_table(found: Sequence[Job]) -> None:

@@ -89,6 +89,11 @@ def complain(text: str, name: str = "jobcard") -> None:
 _colors = {"allowed": True}
 
 
+def jobs(count: int) -> str:
+    """So many jobs, in words."""
+    return "1 job" if count == 1 else f"{count:,} jobs"
+
+
 def forbid_color() -> None:
     """Color nothing from now on: `--no-color`."""
     _colors["allowed"] = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
 from jobcard.backends.pages import end_of
-from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
@@ -221,18 +222,17 @@ def count_jobs(
         for part in _PARTS
         if not where.states or part.state in where.states
     ]
-    counts: dict[str, dict[str, int]] = {}
+    found: Iterable[Row]
     if limit is None:
         # One statement, so that all parts are counted as of one moment.
-        text = " union all ".join(_count_of(sql, part, source, both) for part, source, both in parts)
-        for state, queue, number in connection.execute(text, values):
-            by_state = counts.setdefault(queue, {})
-            by_state[state] = by_state.get(state, 0) + number
-        return counts
-    for part, source, both in parts:
-        for queue, number in _count_part(connection, sql, part, source, both, values, limit):
-            by_state = counts.setdefault(queue, {})
-            by_state[part.state.value] = min(limit, by_state.get(part.state, 0) + number)
+        found = connection.execute(" union all ".join(_count_of(sql, *part) for part in parts), values)
+    else:
+        found = chain.from_iterable(_count_part(connection, sql, *part, values, limit) for part in parts)
+    counts: dict[str, dict[str, int]] = {}
+    for state, queue, number in found:
+        by_state = counts.setdefault(queue, {})
+        total = by_state.get(state, 0) + number
+        by_state[state] = total if limit is None else min(limit, total)
     return counts
 
 
@@ -248,17 +248,16 @@ def _count_part(
     both: str,
     values: Mapping[str, object],
     limit: int,
-) -> list[tuple[str, int]]:
-    """Jobs of a part by queue, none counted much further than the limit."""
+) -> Sequence[Row]:
+    """Jobs of a part by state and queue, none counted much further than the limit."""
     queues = _queues_of(connection, sql, part) if "found" not in source else None
     if queues is None:
-        rows = connection.execute(_count_of(sql, part, source, both), values)
-        return [(queue, number) for _, queue, number in rows]
+        return connection.execute(_count_of(sql, part, source, both), values)
     column = "line" if part is _IN_LINE else "queue"
     text = _count_text(sql, source, f"{both} and job.{column} = %(one_queue)s")
     steps = [Step(text, {**values, "one_queue": queue, "most": limit}) for queue in queues]
     answers = connection.run(steps) if steps else []
-    return [(queue, number) for queue, [(number,)] in zip(queues, answers, strict=True) if number]
+    return [(part.state.value, queue, number) for queue, [(number,)] in zip(queues, answers, strict=True) if number]
 
 
 def _queues_of(connection: Connection, sql: Statements, part: Part) -> list[str] | None:
