@@ -17,8 +17,9 @@ import pytest
 
 from helpers import mysql_servers, postgres
 from helpers.apps import App
+from helpers.keeping import viewer_backs_up_and_engine_restores
 from helpers.waiting import wait_until
-from jobcard import AccessDeniedError, Jobcard, Unique
+from jobcard import AccessDeniedError, Jobcard
 from jobcard.backends.base import RecordKind
 from jobcard.backends.mysql import grants as mysql_grants
 from jobcard.backends.postgres import grants as postgres_grants
@@ -413,12 +414,4 @@ def refusals(site: Site) -> bool:
 
 def test_a_viewer_backs_up_and_an_engine_restores(site: Site, tmp_path: Path) -> None:
     """Whoever may see everything may keep it; whoever may write jobs may write them again."""
-    with site.client(Role.PRODUCER) as producer:
-        handle = producer.job(name="add", unique=Unique(per="day"))(lambda: None).enqueue()
-    with site.client(Role.VIEWER, migrate=False) as viewer:
-        assert viewer.backup(tmp_path / "shop.jobcard").jobs == 1
-    with site.client(Role.MIGRATION) as jobs:
-        jobs.truncate(confirm=True)
-    with site.client(Role.ENGINE) as engine:
-        assert engine.restore(tmp_path / "shop.jobcard").jobs == 1
-        assert engine.get(handle.id).state == "waiting"
+    viewer_backs_up_and_engine_restores(site.client, tmp_path)

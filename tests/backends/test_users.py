@@ -21,8 +21,9 @@ import pytest
 import redis
 
 from helpers.apps import App
+from helpers.keeping import viewer_backs_up_and_engine_restores
 from helpers.servers import KINDS, MongoDB, OwnServer, RedisCluster, using
-from jobcard import AccessDeniedError, Jobcard, Unique
+from jobcard import AccessDeniedError, Jobcard
 from jobcard.backends.base import Fate, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.registry import open_backend
@@ -322,15 +323,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(site: Site) -> None:
 
 def test_a_viewer_backs_up_and_an_engine_restores(site: Site, tmp_path: Path) -> None:
     """Whoever may see everything may keep it; whoever may write jobs may write them again."""
-    with site.client(Role.PRODUCER) as producer:
-        handle = producer.job(name="add", unique=Unique(per="day"))(lambda: None).enqueue()
-    with site.client(Role.VIEWER, migrate=False) as viewer:
-        assert viewer.backup(tmp_path / "shop.jobcard").jobs == 1
-    with site.client(Role.MIGRATION) as jobs:
-        jobs.truncate(confirm=True)
-    with site.client(Role.ENGINE) as engine:
-        assert engine.restore(tmp_path / "shop.jobcard").jobs == 1
-        assert engine.get(handle.id).state == "waiting"
+    viewer_backs_up_and_engine_restores(site.client, tmp_path)
 
 
 def test_only_who_may_migrate_may_seal_a_mongodb_store(site: Site) -> None:

@@ -223,6 +223,10 @@ class Lab:
         self.trees.append(tree)
         return tree.wait_ready() if ready else tree
 
+    def start_several(self, number: int, app: str, *options: str) -> list[Tree]:
+        """So many of `start` side by side, all ready."""
+        return [tree.wait_ready() for tree in [self.start(app, *options, ready=False) for _ in range(number)]]
+
     def python(
         self, *arguments: str, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL
     ) -> subprocess.Popen[bytes]:

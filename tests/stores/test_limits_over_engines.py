@@ -67,9 +67,7 @@ def what(event: Event) -> str:
 def test_four_engines_that_die_never_run_more_than_the_queue_allows(lab: Lab) -> None:
     """Of a queue with `global_concurrency=3` three run at once and never four, whoever is killed when."""
     app = lab.app("narrow")
-    trees = [lab.start("narrow", ready=False) for _ in range(4)]
-    for tree in trees:
-        tree.wait_ready()
+    trees = lab.start_several(4, "narrow")
     store(lab, [job("enter", 0.05, queue="narrow") for _ in range(120)])
 
     def entered(number: int) -> None:
@@ -120,9 +118,7 @@ def test_the_places_of_a_dead_host_are_free_when_its_leases_are_over(lab: Lab) -
 def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> None:
     """With a limit of one, jobs of a key run one after the other as enqueued; different keys fill all places."""
     app = lab.app("narrow")
-    trees = [lab.start("narrow", "--max-concurrent-jobs", "2", ready=False) for _ in range(2)]
-    for tree in trees:
-        tree.wait_ready()
+    lab.start_several(2, "narrow", "--max-concurrent-jobs", "2")
     folder = lab.folder / "meeting"
     folder.mkdir()
     keys = [f"k{number}" for number in range(4)]
@@ -150,9 +146,7 @@ def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> 
 def test_three_engines_keep_the_rate_of_a_queue(lab: Lab) -> None:
     """At a rate of 50 a second no window of a second has more starts, by the store's clock; they come in a stream."""
     app = lab.app("narrow")
-    trees = [lab.start("narrow", ready=False) for _ in range(3)]
-    for tree in trees:
-        tree.wait_ready()
+    lab.start_several(3, "narrow")
     store(lab, [job("enter", 0, queue="slow") for _ in range(200)])
     lab.drained(app, timeout=120)
     lab.stop()

@@ -23,9 +23,7 @@ SECOND = timedelta(seconds=1)
 def test_every_tick_is_one_job_whoever_dies(ticks: int, between: int, lab: Lab) -> None:
     """Duplicates 0, missed 0. Keepers start their engines anew meanwhile, so newcomers are among them too."""
     app = lab.app("beating")
-    trees = [lab.start("beating", "--processes", "1", ready=False) for _ in range(ENGINES)]
-    for tree in trees:
-        tree.wait_ready()
+    trees = lab.start_several(ENGINES, "beating", "--processes", "1")
 
     def made() -> Counter[datetime]:
         return Counter(job.scheduled_for for job in app.jobs.iterate(name="beating.beat"))
