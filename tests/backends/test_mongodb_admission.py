@@ -303,6 +303,32 @@ def surely_at_work(store: MongoBackend) -> Counter[str | None]:
     return Counter(row.limit_key for row in store.get(both))
 
 
+def test_who_reads_late_does_not_decide_as_of_an_earlier_instant(
+    open_store: Open, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that lapsed while an engine was on its way still counts at the instant at which that one set out."""
+    slow, fast = open_store(), open_store()
+    rate = Rate(3, SECOND)
+    wanted, two = want(1, rate=rate), want(2, rate=rate)
+    factory.enqueue_several(fast, 6)
+    begun = clock.now()
+    lapsed = rate.lapses(rate.slot_at(begun))
+    starts = [claim.claimed_at for _ in range(3) for claim in take(fast, wanted).claimed]
+    clock.advance((begun + SECOND - 1 - clock.now()) / SECOND)
+    read, overtaken = permits.read, []
+
+    def late(store: Any, *asked: Any) -> permits.Permits:
+        if store is slow._store and not overtaken:
+            clock.advance((lapsed - clock.now()) / SECOND)
+            overtaken.extend(take(fast, wanted).claimed)
+        return read(store, *asked)
+
+    monkeypatch.setattr(permits, "read", late)
+    starts += [claim.claimed_at for claim in [*take(slow, two).claimed, *overtaken]]
+    assert len(starts) == 5
+    assert all(at - before >= SECOND for before, at in zip(sorted(starts), sorted(starts)[3:], strict=False))
+
+
 def test_an_engine_killed_at_any_command_takes_no_place_with_it(open_store: Open, clock: FrozenClock) -> None:
     """Wherever it dies, no limit is ever exceeded, and a lease later every place can be taken again."""
     store = open_store()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from helpers.mysql_servers import direct_connection, new_prefix
+from helpers.waiting import wait_until
 from jobcard.backends.base import NO_COMPLETIONS, Enqueued, Fate, Filter, Want
 from jobcard.backends.mysql import MySQLBackend
 from jobcard.backends.roles import Role
@@ -20,7 +21,7 @@ from jobcard.backends.sql import ConflictError
 from jobcard.backends.sql.admission import TURNS, turn_of
 from jobcard.conformance import factory
 from jobcard.conformance.races import at_once, both_at_once
-from jobcard.core import rates, states
+from jobcard.core import clock, rates, states
 from jobcard.core.job import Claimed
 from jobcard.core.rates import QueueLimit, Rate
 from jobcard.errors import AccessDeniedError, StoreUnavailableError
@@ -103,6 +104,27 @@ def test_who_has_no_limits_pays_nothing(store: MySQLBackend, direct: Any, monkey
     words = b";".join(sent)
     assert not [table for table in (b"turns", b"starts", b"once") if store._prefix.encode() + table in words]
     run(direct, "rollback")
+
+
+def test_a_start_counts_at_an_instant_behind_all_it_was_judged_by(
+    store: MySQLBackend, direct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to count: a start that lapses meanwhile still counts at any instant before that."""
+    factory.enqueue_several(store, 2)
+    wanted = want(1, {"default": QueueLimit(None, Rate(1, clock.SECOND))})
+    [first] = store.exchange("engine", want=wanted, lease=LEASE).claimed
+    slow = "from (select sleep(0.3) as slept limit 1) as slow cross join"
+    monkeypatch.setitem(store._sql, "queue_at_work", store._sql["queue_at_work"].replace("from", slow, 1))
+    # It lapses within a twentieth of a second after that second.
+    late = first.claimed_at + 9 * clock.SECOND // 10
+    wait_until(lambda: run(direct, "select unix_timestamp(now(6)) * 1000000")[0][0] > late, "the end of the window")
+    stranger = factory.completions_of([first._replace(token=99)])  # with nothing to settle it would look first
+
+    def next_one() -> list[Claimed]:
+        return store.exchange("engine", completions=stranger, want=wanted, lease=LEASE).claimed
+
+    [second] = wait_until(next_one, "the second start")
+    assert second.claimed_at - first.claimed_at >= clock.SECOND
 
 
 def test_the_turn_of_a_key_is_waited_for(url: str, store: MySQLBackend, direct: Any) -> None:

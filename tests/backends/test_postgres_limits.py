@@ -208,6 +208,25 @@ class TestBeside:
         assert [claim.id for claim in claiming.result(30).claimed] == [first]
         assert [claim.id for claim in exchange(other, "second", one).claimed] == [second]
 
+    def test_a_start_under_a_rate_is_stamped_when_its_key_lets_it_in(
+        self, postgres_store: PostgresBackend, other: PostgresBackend, look: PostgresBackend
+    ) -> None:
+        """Not when its row was taken: whoever waited for the key meanwhile would have started too early."""
+        factory.enqueue_several(postgres_store, 2, limit_key="k", rate_count=1, rate_per=micros(1))
+        one = Want([("default", 1)], 1)
+        [first] = exchange(postgres_store, "first", one).claimed
+        with stopped_at(postgres_store, "lock_names") as go:
+            # Under way since before the first start has lapsed, and let on afterwards.
+            claiming = go(partial(exchange, postgres_store, "second", one))
+            lapsed = Rate(1, micros(1)).lapses(Rate(1, micros(1)).slot_at(first.claimed_at))
+            wait_until(
+                lambda: raw(look, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint")[0][0] > lapsed,
+                "the end of the window",
+            )
+        [second] = claiming.result(30).claimed
+        assert second.claimed_at - first.claimed_at >= micros(1)
+        assert factory.row_of(look, second.id).claimed_at == second.claimed_at
+
     def test_an_end_is_not_missed_by_whoever_keeps_out(
         self, postgres_store: PostgresBackend, other: PostgresBackend, look: PostgresBackend
     ) -> None:

@@ -26,6 +26,8 @@ _LIMITS = ("limit_key", "key_limit", "rate_count", "rate_per")
 PATIENCE = 30.0
 """Seconds; far beyond what anything takes."""
 
+RING_AGAIN = 0.1
+
 _MAIN = "from jobcard.workers.process import main; main()"
 
 
@@ -43,6 +45,7 @@ class Worker:
         """Store verbs that were asked for and not answered."""
         self._inbox = messages.Inbox()
         self._heard: deque[list[Any]] = deque()
+        self._told, self._rings = False, 0
         self.sock.settimeout(PATIENCE)
         fds = (far.fileno(), self.permits, self.board.fd)
         self.process = subprocess.Popen(
@@ -110,6 +113,7 @@ class Worker:
     def tell(self, seq: int, reason: str = "because", why: Why = Why.CANCEL) -> None:
         """Tell a job of a worker that does not share."""
         self.board.post(seq, why, reason)
+        self._told, self._rings = True, 0
         self.signal()
 
     def signal(self) -> None:
@@ -133,13 +137,21 @@ class Worker:
                 del self._heard[place]
                 return message
         while True:
-            data = self.sock.recv(1 << 18)
+            data = self._receive()
             assert data, "the worker has closed its end"
             self._heard.extend(message for message in self._inbox.feed(data) if not self._served(message))
             for place, message in enumerate(self._heard):
                 if fits(message):
                     del self._heard[place]
                     return message
+
+    def _receive(self) -> bytes:
+        # As an engine does: a signal that came in the moment before a system call is seen after it only.
+        while self._told and not select.select((self.sock,), (), (), RING_AGAIN)[0]:
+            self._rings += 1
+            assert self._rings < PATIENCE / RING_AGAIN, "the job goes on though it was told to end"
+            self.signal()
+        return self.sock.recv(1 << 18)
 
     def hear(self, *kinds: int) -> list[Any]:
         """The next message of one of these kinds."""

@@ -129,11 +129,15 @@ def reserve(
 
     most: how many of a (key, queue) at most.
     """
-    verdicts = Verdicts(now, now + min(lease, permits.PENDING))
+    verdicts = Verdicts(now, _end_of_permits(now, lease))
     by = ObjectId()
     left = list(line)
     for turn in range(_TRIES):
-        found = _read(store, left, limits, now, by)
+        found = _read(store, left, limits, verdicts.now, by)
+        if found.now > verdicts.now:
+            if verdicts.enter:
+                break  # those are counted, and will be claimed, at another instant
+            verdicts.now, verdicts.until = found.now, _end_of_permits(found.now, lease)
         if found.lapsed:
             permits.fence(store, found.lapsed)
             raised = {(entry["ref"], entry["token"]) for entry in found.lapsed}
@@ -142,7 +146,7 @@ def reserve(
         entered = _decide(store, found, left, limits, most, verdicts)
         for one in entered:
             for name, rate in _limits_of(one, limits):
-                found.by_name[name].add(one.ref, one.token, rate, now=now, until=verdicts.until, by=by)
+                found.by_name[name].add(one.ref, one.token, rate, now=verdicts.now, until=verdicts.until, by=by)
         not_written = permits.write(store, found)
         left = [one for one in entered if any(name in not_written for name, _ in _limits_of(one, limits))]
         again = {one.ref for one in left}
@@ -153,6 +157,10 @@ def reserve(
         time.sleep(random.uniform(0, _PAUSE * (turn + 1)))
     _withdraw(store, left, limits, by)
     return verdicts
+
+
+def _end_of_permits(now: int, lease: int) -> int:
+    return now + min(lease, permits.PENDING)
 
 
 def _limits_of(one: Candidate, limits: Mapping[str, QueueLimit]) -> Iterator[tuple[str, Rate | None]]:

@@ -3,14 +3,15 @@
 Who is at work is counted by the jobs themselves, so that no death leaves a place taken. What they cannot say is who is
 just being claimed: that stands in one document for each limit in use, and every claim under it begins by changing it.
 
-    {_id: "key/mail", mark, until, pending: [{ref, token, until, by, slot}], starts: [{slot, used, until}]}
+    {_id: "key/mail", mark, until, pending: [{ref, token, until, by, slot}], starts: [{slot, used, until}], since}
 
     read it ── see who of `pending` is at work by now ── count who is at work ── write it, if its mark is the one
     that was read ── claim the jobs that are pending for us, each by the token that follows its own
 
 Whoever claims in between has changed the mark; whoever was faster is counted, as pending or at work, or as both for a
-moment. A job whose claimer died is pending until its time is over. Then its token is raised before its place is given
-away: a claimer that only slept comes too late.
+moment. Starts that have lapsed are left out when it is written, and `since` says when the last of them did: nobody
+decides by it as of an earlier instant, at which they still counted. A job whose claimer died is pending until its time
+is over. Then its token is raised before its place is given away: a claimer that only slept comes too late.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Permit:
     pending: list[Document] = field(default_factory=list)
     starts: Counter[int] = field(default_factory=Counter)
     ends: dict[int, int] = field(default_factory=dict)
+    since: int = 0
     at_work: int = 0
     changed: bool = False
 
@@ -72,18 +74,20 @@ class Permit:
 
     def to_document(self, now: int) -> Document:
         """As it is written, but for its name and mark."""
+        used = {slot: number for slot, number in sorted(self.starts.items()) if number > 0}
         starts = [
-            {"slot": slot, "used": used, "until": self.ends[slot]}
-            for slot, used in sorted(self.starts.items())
-            if used > 0 and self.ends[slot] > now
+            {"slot": slot, "used": number, "until": self.ends[slot]}
+            for slot, number in used.items()
+            if self.ends[slot] > now
         ]
+        since = max(self.since, *(self.ends[slot] for slot in used if self.ends[slot] <= now), 0)
         last = max((one["until"] for one in (*self.pending, *starts)), default=now)
-        return {"pending": self.pending, "starts": starts, "until": last + _KEPT}
+        return {"pending": self.pending, "starts": starts, "until": last + _KEPT, "since": since}
 
 
 @dataclass(slots=True)
 class Permits:
-    """Several limits as they stand. busy: the jobs that others are just claiming."""
+    """Several limits as they stand at an instant. busy: the jobs that others are just claiming."""
 
     now: int
     by_name: dict[str, Permit]
@@ -96,10 +100,14 @@ class Permits:
 
 
 def read(store: Store, queues: Collection[str], keys: Collection[str], now: int, by: ObjectId | None = None) -> Permits:
-    """How far the limits of queues and limit keys are used. by: what is pending for this call is taken back."""
+    """How far the limits of queues and limit keys are used, as of now, or of the first instant at which that is known.
+
+    by: what is pending for this call is taken back.
+    """
     names = [*map(rates.of_queue, queues), *map(rates.of_key, keys)]
     found = Permits(now, {name: Permit(name) for name in names})
     documents = list(store.limits.find({"_id": {"$in": names}}))
+    found.now = max(now, *(document.get("since", 0) for document in documents), 0)
     tokens: dict[bytes, int] = {}
     # First who is about to be claimed, then who is at work: whoever moves on in between counts twice and is not missed.
     pending = [entry["ref"] for document in documents for entry in document["pending"]]
@@ -137,6 +145,7 @@ def _counting(store: Store, refs: Iterable[bytes], queues: Collection[str], keys
 def _fill(found: Permits, document: Document, tokens: Mapping[bytes, int], by: ObjectId | None) -> None:
     permit = found.by_name[document["_id"]]
     permit.mark = document["mark"]
+    permit.since = document.get("since", 0)
     for one in document["starts"]:
         permit.starts[one["slot"]] += one["used"]
         permit.ends[one["slot"]] = one["until"]

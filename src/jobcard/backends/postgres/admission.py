@@ -203,11 +203,16 @@ class Entrance:
             elif not answer.enters:
                 kept_out.append((claim, answer))
             else:
-                entered.append(claim)
+                entered.append(self._at_its_instant(claim))
                 self._left -= 1
                 self._rooms[claim.queue] -= 1
         self._claimed += entered
-        if steps := [*self._leave(too_many), *self._keep_out(kept_out), *self._count(entered)]:
+        if steps := [
+            *self._leave(too_many),
+            *self._keep_out(kept_out),
+            *self._stamp([claim for claim in entered if rates.rate_of(claim)]),
+            *self._count(entered),
+        ]:
             self._ask_all(steps)
 
     def _ask_keys(self, limited: Sequence[Claimed]) -> tuple[dict[Ref, Admission], set[Ref]]:
@@ -247,8 +252,8 @@ class Entrance:
         counted: Counter[tuple[str, int]] = Counter()
         until: dict[tuple[str, int], int] = {}
         for claim in entered:
-            for name, rate, at in self._rates_of(claim):
-                slot = rate.slot_at(at)
+            for name, rate in self._rates_of(claim):
+                slot = rate.slot_at(claim.claimed_at)
                 counted[name, slot] += 1
                 until[name, slot] = max(until.get((name, slot), 0), rate.lapses(slot))
         if not counted:
@@ -262,16 +267,21 @@ class Entrance:
         }
         return [Step(self._sql["count_starts"], values)]
 
-    def _rates_of(self, claim: Claimed) -> Iterator[tuple[str, Rate, int]]:
-        """The rates that a claim counts under, and the instant at which it counts: of a queue, when it was claimed.
+    def _at_its_instant(self, claim: Claimed) -> Claimed:
+        # After the queue's room was told; and what the rate of its key allows was told after its row was taken.
+        return claim if rates.rate_of(claim) is None else claim._replace(claimed_at=self._now)
 
-        That is after the queue's room was told. What a key allows is told after the claim, and counts from then on.
-        """
+    def _stamp(self, claims: Sequence[Claimed]) -> list[Step]:
+        refs = Numbers(claim.ref for claim in claims)  # type: ignore[misc]
+        return [Step(self._sql["stamp"], {"refs": refs, "at": self._now})] if claims else []
+
+    def _rates_of(self, claim: Claimed) -> Iterator[tuple[str, Rate]]:
+        """The rates that a claim counts under, at the instant at which it was claimed."""
         rate, queue = rates.rate_of(claim), self._limits.get(claim.queue)
         if claim.limit_key is not None and rate is not None:
-            yield rates.of_key(claim.limit_key), rate, self._now
+            yield rates.of_key(claim.limit_key), rate
         if queue is not None and queue.rate is not None:
-            yield rates.of_queue(claim.queue), queue.rate, claim.claimed_at
+            yield rates.of_queue(claim.queue), queue.rate
 
     # -- the end
 

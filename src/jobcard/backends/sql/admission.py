@@ -234,12 +234,12 @@ class Gate:
     def open(self, limits: Mapping[str, QueueLimit], freed: Collection[str], *, most: int = _MOST_LET_IN) -> list[int]:
         """Take the turns of limited queues and of freed keys; refs of the jobs that these let back in line."""
         names = [*map(rates.of_queue, limits)]
-        steps = [*self._turn_steps([*names, *map(rates.of_key, freed)]), self._moment()]
+        steps = self._turn_steps([*names, *map(rates.of_key, freed)])
         if limits:
             steps += [_queues_at_work(self._sql, [*limits]), _starts(self._sql, names, self._clock)]
         if freed:
             steps.append(_held_by(self._sql, sorted(freed)))
-        turns, moment, *answers = self._connection.run(steps)
+        turns, *answers, moment = self._connection.run([*steps, self._moment()])
         self._take_turns(turns, moment)
         if limits:
             at_work: dict[str, int] = dict(answers[0])
@@ -258,6 +258,7 @@ class Gate:
         self._now = only_row(moment)[0]
 
     def _moment(self) -> Step:
+        # Asked last: what lapses while the starts are counted is known, and counts, at any instant before that.
         return Step(self._sql["moment"], {"now": self._clock})
 
     def _let_in(self, lines: Sequence[Held], most: int) -> list[int]:
@@ -350,12 +351,12 @@ class Gate:
         rated = sorted({job.limit_key for job in met if job.limit_key in new and rates.rate_of(job) is not None})
         steps = [
             *self._turn_steps(map(rates.of_key, keys)),
-            self._moment(),
             _keys_at_work(self._sql, keys, queue),
             *_kept_out(self._sql, rated, self._clock),
             *([_starts(self._sql, [*map(rates.of_key, rated)], self._clock)] if rated else ()),
+            self._moment(),
         ]
-        turns, moment, at_work, *counts = self._connection.run(steps)
+        turns, at_work, *counts, moment = self._connection.run(steps)
         self._take_turns(turns, moment)
         kept_out = _by_key(rated, counts[: len(rated)])
         started = _by_name(counts[-1]) if rated else {}
