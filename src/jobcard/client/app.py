@@ -34,6 +34,7 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.dashboards import Dashboard, DashboardOptions
     from jobcard.client.events import Events
     from jobcard.client.functions import Call
     from jobcard.client.testing import Testing
@@ -256,13 +257,16 @@ class Jobcard(Declares):
         """All jobs that fit, newest first, read as they are needed; one that cannot be read is left out."""
         return self._parts.lookup.iterate(where)
 
-    def count(self, **where: Unpack[Filters]) -> Counts:
-        """How many jobs fit, by state, and `.total`."""
-        return self._parts.lookup.count(where)
+    def count(self, *, limit: int | None = None, **where: Unpack[Filters]) -> Counts:
+        """How many jobs fit, by state, and `.total`.
 
-    def count_by_queue(self) -> dict[str, Counts]:
-        """How many jobs each queue has, by state; queues without jobs included."""
-        return self._parts.lookup.count_by_queue()
+        limit: count no further than this in each queue and state, which costs less where there are very many.
+        """
+        return self._parts.lookup.count(where, limit=limit)
+
+    def count_by_queue(self, *, limit: int | None = None) -> dict[str, Counts]:
+        """How many jobs each queue has, by state; queues without jobs included. limit: as for `count`."""
+        return self._parts.lookup.count_by_queue(limit=limit)
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day in UTC ("12m", "12h", "12d"), oldest first.
@@ -418,6 +422,20 @@ class Jobcard(Declares):
             job_modules=[definition.module for definition in self.registry],
             imports=self.settings.imports,
         )
+
+    # ------------------------------------------------------------------ the dashboard
+
+    def dashboard(self, **options: Unpack[DashboardOptions]) -> Dashboard:
+        """An ASGI application that shows these jobs and lets operators move them: mount it, or serve it by itself.
+
+        users: the file that `jobcard dashboard user add` writes. auth: a function of the request that says who asks:
+        a role (viewer, operator, admin), a (name, role), or None. open=True: neither, and for this machine alone. One
+        of the three must be given, else `ConfigError`; also when the extra `jobcard[dashboard]` is not installed.
+        read_url: a replica for all that is only shown. It has a small pool of its own.
+        """
+        from jobcard.client.dashboards import make_dashboard
+
+        return make_dashboard(self, options)
 
     # ------------------------------------------------------------------ the store
 
