@@ -19,8 +19,8 @@ class Ask:
 
     jobs: the store, through a small pool of the dashboard's own; what is written goes here. reading: the same, or the
     replica that `read_url` names: what is only shown comes from here. app: the application's own `Jobcard`, for what
-    its code declares. said: the values of the route's fields and of the path, by name; `ask["limit"]` is one. token: what
-    a form of this browser's must carry.
+    its code declares. said: the values of the route's fields and of the path, by name; `ask["limit"]` is one. token:
+    what a form of this browser's must carry.
     """
 
     jobs: Jobcard

@@ -1,6 +1,6 @@
 """What a request may say, each word with its bounds: read, checked and described by the same lines.
 
-    Whole("limit", 50, 1, 200)   Choice("state", tuple(JobState), many=True)   Text("search", most=200)   Moment("after")
+    Whole("limit", 50, 1, 200)   Choice("state", tuple(JobState), many=True)   Text("search")   Moment("after")
 
 A route lists them for its query and for its form; a view then asks `ask["limit"]`.
 """

@@ -51,8 +51,8 @@ def _is_ours(origin: str, request: Request, allowed: Sequence[str]) -> bool:
         default = {"http": 80, "https": 443}.get(parts.scheme)
         theirs = parts.hostname, parts.port or default
         ours = urlsplit(f"//{request.headers.get('host', '').lower()}")
-        if default is None or theirs[0] is None:
-            return False
+        if default is None or theirs[0] is None or (request.url.scheme == "https" and parts.scheme == "http"):
+            return False  # the other way round TLS ends at a proxy, before us
         # A proxy may have said another host: what it is called by is one of ours, too.
         return theirs == (ours.hostname, ours.port or default) or any(
             _is_host(parts.netloc, each) for each in allowed if not each.startswith("*.")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jobcard.client import Jobcard
 from jobcard.client.beside import beside
 from jobcard.dashboard.threads import MOST_THREADS
+from jobcard.errors import ConfigError, StoreUnavailableError
 
 STATEMENT_SECONDS = 5.0
 
@@ -32,8 +33,12 @@ class Stores:
         """Both clients; a `StoreError` while the store cannot be reached."""
         with self._lock:
             if self._clients is None:
-                jobs = self._open(None)
-                self._clients = Clients(jobs, jobs if self._read_url is None else self._open(self._read_url))
+                try:
+                    jobs = self._open(None)
+                    self._clients = Clients(jobs, jobs if self._read_url is None else self._open(self._read_url))
+                except ConfigError as error:
+                    # Not the visitor's mistake: of a URL, say, or a file's directory that is not there yet.
+                    raise StoreUnavailableError(str(error)) from error
             return self._clients
 
     def _open(self, url: str | None) -> Jobcard:

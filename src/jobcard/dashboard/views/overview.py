@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from jobcard.client.lookup import Counts
 from jobcard.client.recent import failures_by_kind, times_by_queue
 from jobcard.core.states import AT_WORK, JobState
 from jobcard.dashboard.asking import Ask
@@ -59,7 +60,7 @@ def queues(ask: Ask) -> Mapping[str, Any]:
     timed = times_by_queue(ask.reading.parts, _TIMED)
     found = []
     for queue in ask.reading.queues.list("-priority"):
-        of_it = counted[queue.name] if queue.name in counted else {}
+        of_it = counted.get(queue.name, Counts())
         times = timed.get(queue.name)
         found.append(
             {
