@@ -115,12 +115,12 @@ class TestErrors:
 
     def test_it_lives_through_an_outage(self, tmp_path: Path, users: Path) -> None:
         """It starts without a store, says so, and is there when the store is."""
-        place = tmp_path / "not yet"
+        place = tmp_path / "absent"
         jobs = Jobcard(f"sqlite:///{place}/jobs.db")
         site = Site(jobs, jobs.dashboard(users=users))
         assert site.browser(None).get("/healthz").status_code == 503
         assert site.browser("viewer").get("/").status_code == 503
-        assert "not yet" not in site.browser(None).get("/healthz").text
+        assert "absent" not in site.browser(None).get("/healthz").text
         place.mkdir()
         assert site.browser(None).get("/healthz").text == "ok\n"
         assert site.browser("viewer").get("/").status_code == 200
