@@ -351,16 +351,20 @@ class Jobcard(Declares):
 
     # ------------------------------------------------------------------ engines
 
-    def start(self, *, another: bool = False) -> None:
+    def start(self, *, another: bool = False, dashboard: bool | int = False) -> None:
         """Start an engine in processes of its own, if none of this application runs on this host; return when it is
         ready.
 
         However many processes call it at once, one starts it; the others stand by, and when that one ends the next
         takes its place. It ends with `stop()` or with us. another: start one in any case.
-        Inside a job or a worker it does nothing, and neither does calling it twice. `ConfigError` when a worker cannot
-        import this object; `StoreError` when the engine cannot use the store.
+        dashboard: show one at http://127.0.0.1:8678, or at another port, for this machine alone, in a process of its
+        own; while another has that port it waits for it.
+        Inside a job or a worker it does nothing, and neither does calling it twice.
+        `ConfigError` when a worker cannot import this object; `StoreError` when the engine cannot use the store.
         """
         self._start(another=another, in_process=False)
+        if dashboard is not False and not self._parts.started.does_nothing:
+            self._parts.started.show_dashboard(self.reference, None if dashboard is True else dashboard)
 
     def stop(self) -> None:
         """Stop what `start()` started here, and stand by no more; running jobs get `stop_timeout` seconds to finish."""

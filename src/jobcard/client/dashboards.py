@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from importlib import import_module
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobcard.client.app import Jobcard
+    from jobcard.core.reference import AppReference
 
+_ROOT = str(Path(__file__).resolve().parents[2])
+_BESIDE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.cli.dashboard import beside; beside()"
+_END_SECONDS = 10.0
+
+PORT = 8678
 _PLACE = "jobcard.dashboard"
-_EXTRA = frozenset({"starlette", "jinja2", "markupsafe", "anyio", "uvicorn"})
 
 Message = MutableMapping[str, Any]
 
@@ -61,9 +71,41 @@ def make_dashboard(app: Jobcard, options: Mapping[str, Any]) -> Dashboard:
         # By name: nothing that an application imports knows the dashboard.
         made: Dashboard = import_module(_PLACE).make(app, options)
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise ConfigError(
-            f"the dashboard needs the package {error.name!r}: pip install 'jobcard[dashboard]'"
-        ) from error
+        raise missing(error) from error
     return made
+
+
+def missing(error: ImportError) -> ConfigError:
+    """What to do about a package that is not there."""
+    return ConfigError(f"the dashboard needs the package {error.name!r}: pip install 'jobcard[dashboard]'")
+
+
+class DashboardProcess:
+    """A dashboard for this machine alone, in a process of its own that ends with this one."""
+
+    def __init__(self, reference: AppReference, url: str | None, port: int) -> None:
+        """url: the store, if not the one that the application names."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BESIDE],
+            stdin=subprocess.PIPE,
+            # Ctrl-C is for who started us.
+            start_new_session=True,
+        )
+        told = {**reference._asdict(), "imports": list(reference.imports)}
+        document = {"reference": told, "url": url, "port": port}
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has said why
+            # Over a pipe: a URL may hold a password. The pipe stays open; its end tells the process that we are gone.
+            self._process.stdin.write(json.dumps(document).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End it."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

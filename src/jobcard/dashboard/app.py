@@ -9,6 +9,7 @@ nothing, and a line in the log `jobcard.dashboard` that tells all.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jobcard.dashboard")
 
 _MOST_URL = 8_000
+_BODY_SECONDS = 20.0
 _STATUSES: Sequence[tuple[type[JobcardError], int]] = (
     (NotFoundError, 404),
     (TransitionError, 409),
@@ -208,7 +210,7 @@ class Dashboard:
             token = request.headers.get("x-csrf-token") or dict(pairs).get("csrf", "")
             if not visit.by_header and not self.gate.sessions.is_token(visit.session, token):
                 raise Refused(403, "This form was not one of ours, or is too old: load its page again.")
-            said |= read_fields(route.form, pairs)
+            said |= read_fields(route.form, [pair for pair in pairs if pair[0] != "csrf"])
         return {**said, **found.words}
 
     # -- answers
@@ -334,10 +336,14 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 async def _body(request: Request, most: int) -> list[tuple[str, str]]:
     """The form, or the JSON object, as pairs."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise Refused(413, f"A form here has at most {most:,} bytes.")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise Refused(413, f"A form here has at most {most:,} bytes.")
+    except TimeoutError:
+        raise Refused(408, "That takes too long to arrive.") from None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "application/json":

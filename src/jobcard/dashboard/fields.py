@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from jobcard.dashboard.formats import short
 from jobcard.dashboard.refusal import Refused
 
 MOST_VALUES = 1_000
@@ -137,10 +138,13 @@ class Moment:
 
 
 def read_fields(fields: Sequence[Field], given: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The values of all fields; `Refused` for one that cannot be. What is given beside them is left alone."""
-    texts: dict[str, list[str]] = {}
+    """The values of all fields; `Refused` for one that cannot be, or of a name that is none of theirs."""
+    texts: dict[str, list[str]] = {field.name: [] for field in fields}
     for name, text in given:
-        texts.setdefault(name, []).append(text)
+        if name not in texts:
+            # Left alone, a filter that is misspelt would mean all jobs.
+            raise Refused(400, f"There is no {short(name)!r} here" + (f"; {', '.join(texts)} is." if texts else "."))
+        texts[name].append(text)
     return {field.name: _value(field, texts.get(field.name, ())) for field in fields}
 
 

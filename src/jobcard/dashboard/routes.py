@@ -38,5 +38,7 @@ ROUTES: tuple[Route, ...] = (
     Route(path="/login", handler=sign_in.page, role=None, query=(sign_in.NEXT,), summary="The form to sign in with"),
     Route(path="/login", handler=sign_in.sign_in, role=None, writes=True, form=sign_in.FORM, summary="Sign in"),
     Route(path="/logout", handler=sign_in.sign_out, role=None, writes=True, summary="Sign out"),
-    Route(path="/static/{name:path}", handler=assets.asset, role=None, summary="Style and scripts"),
+    Route(
+        path="/static/{name:path}", handler=assets.asset, role=None, query=(assets.STAMP,), summary="Style and scripts"
+    ),
 )

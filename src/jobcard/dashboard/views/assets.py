@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobcard.dashboard.fields import Text
 from jobcard.dashboard.gate import Visit
 from jobcard.dashboard.headers import KEPT
 from jobcard.dashboard.pages import STATIC, stamp
@@ -28,12 +29,15 @@ TYPES = {
 """Every file that is served: what is not named here is not there, whatever the path says."""
 
 
+STAMP = Text("v", most=64)
+
+
 async def asset(dashboard: Dashboard, request: Request, visit: Visit) -> Response:
     """One of them, kept by browsers for ever if it was asked for by its stamp."""
     name = request.state.said["name"]
     if name not in TYPES:
         raise Refused(404, "There is no such file.")
-    kept = request.query_params.get("v") == stamp(name)
+    kept = request.state.said["v"] == stamp(name)
     return Response(
         _content(name),
         headers={"Content-Type": TYPES[name], "Cache-Control": KEPT if kept else "no-cache"},
