@@ -32,7 +32,7 @@ _EXAMPLES = f"""{APP_HELP}
 
 \b
 Examples:
-  jobcard dashboard                        for this machine: http://127.0.0.1:8678
+  jobcard dashboard                 for this machine: http://127.0.0.1:8678
   jobcard dashboard shop:jobs --url postgresql://h/shop
   jobcard dashboard user add anna --role operator --users users.json
   jobcard dashboard --host 0.0.0.0 --users users.json
