@@ -87,8 +87,8 @@ ROOMS = {
     "dashboard": room("client core errors version", "starlette jinja2 markupsafe uvicorn"),
     # `jobcard start` becomes the keeper itself.
     "cli": room(
-        "client moving engine engine.keeper workers backends.base backends.registry backends.roles backends.url core "
-        "errors version",
+        "client dashboard moving engine engine.keeper workers backends.base backends.registry backends.roles "
+        "backends.url core errors version",
         "click rich",
     ),
 }

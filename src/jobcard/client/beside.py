@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from jobcard.client.app import Jobcard
 
 
-def beside(app: Jobcard, *, url: str | None = None, pool_size: int, patience: float) -> Jobcard:
+def beside(app: Jobcard, *, url: str | None = None, pool_size: int, call_timeout: float) -> Jobcard:
     """A client that reads and writes as `app` does, with a pool of its own; the same one where there can be no other.
 
     url: another store to ask instead, such as a replica, whose schema is left as it is. pool_size: connections at
-    most. patience: seconds a call waits for a connection, or for what others hold locked. Opens the store:
-    `StoreError` while it cannot be reached.
+    most. call_timeout: seconds that a statement may take, and a call waits for a connection or for what others hold
+    locked. Opens the store: `StoreError` while it cannot be reached.
     """
     from jobcard.backends.registry import open_backend
     from jobcard.client.app import Jobcard
@@ -34,8 +34,9 @@ def beside(app: Jobcard, *, url: str | None = None, pool_size: int, patience: fl
         backend=given if url is None else None,
         moving_to=settings.moving_to if url is None else None,
         pool_size=pool_size,
-        pool_timeout=patience,
-        patience=patience,
+        pool_timeout=call_timeout,
+        call_timeout=call_timeout,
+        patience=call_timeout,
     )
     try:
         make_ready(backend, migrate=settings.migrate and url is None, strict_durability=settings.strict_durability)

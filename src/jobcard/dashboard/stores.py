@@ -42,7 +42,7 @@ class Stores:
             return self._clients
 
     def _open(self, url: str | None) -> Jobcard:
-        return beside(self._app, url=url, pool_size=MOST_THREADS, patience=STATEMENT_SECONDS)
+        return beside(self._app, url=url, pool_size=MOST_THREADS, call_timeout=STATEMENT_SECONDS)
 
     def close(self) -> None:
         """Let go of what was opened here; the application's own client stays as it is."""
