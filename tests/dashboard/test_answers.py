@@ -104,10 +104,41 @@ class TestErrors:
         assert "Traceback" not in page.text + found.text
         site.app.close()
 
-    @pytest.mark.parametrize("path", ["/?span=1m", "/?span=12m&span=12h", "/?span=%ff", "/api/v1/overview?span=x"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/?span=1m",
+            "/?span=12m&span=12h",
+            "/?span=%ff",
+            "/?span=%00",
+            "/?page=-1",
+            "/?span[]=12m",
+            "/?" + "a&" * 3_000,
+            "/api/v1/overview?span=x",
+        ],
+    )
     def test_a_query_has_bounds(self, site: Site, path: str) -> None:
         """400, and what it must be."""
         assert site.get(path).status_code == 400
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/jobs/../../etc/passwd",
+            "/%2e%2e%2f",
+            "/x//evil.example",
+            "/\\",
+            "/%00",
+            "/%c0%ae",
+            "/api/v1/",
+            "/overview/",
+        ],
+    )
+    def test_an_odd_path_leads_nowhere(self, site: Site, path: str) -> None:
+        """Neither to a file nor to another host, and to no error of ours."""
+        answer = site.get(path)
+        assert answer.status_code in (400, 404)
+        assert "root:" not in answer.text
 
     def test_a_long_address_is_refused(self, site: Site) -> None:
         """Before anybody looks at it."""

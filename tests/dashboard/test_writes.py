@@ -137,6 +137,14 @@ class TestForms:
         assert site.browser("operator").post("/note", content=body, headers=headers).status_code == status
         assert NOTES == []
 
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
+    def test_no_other_way_leads_to_a_write(self, site: Site, method: str) -> None:
+        """Whatever a header says that the method is meant to be."""
+        for name in ("x-http-method-override", "x-method-override"):
+            headers = {name: "POST", "x-csrf-token": site.token("operator")}
+            assert site.browser("operator").request(method, "/note?_method=POST", headers=headers).status_code == 405
+        assert NOTES == []
+
     def test_without_users_it_needs_the_token_too(self, filled: Jobcard, site: Site) -> None:
         """A page elsewhere may send forms to this machine."""
         app = filled.dashboard(open=True)
