@@ -121,6 +121,17 @@ def check_a_follower_may_have_a_once_key(harness: Harness) -> None:
         assert len(backend.get([follower.id])) == expected
 
 
+def check_of_several_followers_the_first_takes_the_once_key(harness: Harness) -> None:
+    """Jobs that follow one end and want the same once key: the one that was named first is stored, whatever its id."""
+    backend = harness.ready()
+    for reverse in (False, True):
+        followers = sorted((once(harness, f"followers {reverse}") for _ in range(3)), key=lambda job: job.id)
+        followers = followers[::-1] if reverse else followers
+        claim = factory.claimed_job(backend)
+        assert factory.settle(backend, claim, states.complete("1"), then=followers) == []
+        assert [row.id for row in backend.get([job.id for job in followers])] == [followers[0].id]
+
+
 def check_a_waiting_job_is_replaced_where_it_stands(harness: Harness) -> None:
     """A job that replaces writes its content over the waiting holder of the key, which keeps its id and creation."""
     backend = harness.ready()

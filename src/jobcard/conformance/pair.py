@@ -119,6 +119,7 @@ class Pair:
                 freed=freed,
             )
 
+        before = self._under_limits()
         expected = send(self.model, lambda holding: holding.model)
         found = send(self.real, lambda holding: holding.real)
         assert [claim.id for claim in found.claimed] == [claim.id for claim in expected.claimed]
@@ -128,11 +129,19 @@ class Pair:
             self.claims.append(Holding(owner, claim, its_model))
         assert _told(found, self._refs) == _told(expected, {claim.model.id: claim.model.id for claim in self.claims})
         self._set_aside_alike()
-        # A store may also tell the turn of a rate for which nobody stands in line any more.
-        assert found.next_due in (self.model.next_due(want), self.model.next_due(want, whoever_waits=False))
+        # A store may also tell the turn of a rate for which nobody stands in line any more; and it may want to be asked
+        # again at once, if it has put some aside and not looked behind all of them.
+        dues = [self.model.next_due(want), self.model.next_due(want, whoever_waits=False)]
+        assert found.next_due in (dues if self._under_limits() <= before else [*dues, 0])
         assert found.settings >= self._settings
         self._settings = found.settings
         return expected
+
+    def _under_limits(self) -> set[tuple[bytes, str, int]]:
+        rows = self.model.store.rows.values()
+        return {
+            (row.id, row.hold, row.available_at) for row in rows if row.limit_key is not None and row.hold is not None
+        }
 
     def _set_aside_alike(self) -> None:
         """A store may set more jobs of full keys aside than the model, and a rate's turns are its own."""

@@ -103,11 +103,12 @@ def _each(store: Store, pipelines: Sequence[list[Document]]) -> Iterator[Documen
 
 @dataclass(slots=True)
 class Verdicts:
-    """What became of candidates. until: for those that may start, the end of their permits.
+    """What became of candidates. For those that may start, now: when that counts; until: the end of their permits.
 
     kept_out: by a limit of their keys. full: queues that let nobody more in now. free_at: when their rates do.
     """
 
+    now: int = 0
     until: int = 0
     enter: list[Candidate] = field(default_factory=list)
     kept_out: list[tuple[Candidate, Admission]] = field(default_factory=list)
@@ -128,7 +129,7 @@ def reserve(
 
     most: how many of a (key, queue) at most.
     """
-    verdicts = Verdicts(until=now + min(lease, permits.PENDING))
+    verdicts = Verdicts(now, now + min(lease, permits.PENDING))
     by = ObjectId()
     left = list(line)
     for turn in range(_TRIES):
@@ -190,9 +191,9 @@ def _decide(
             verdicts.full.add(one.queue)
             continue
         if (key := one.limit_key) is not None:
-            if of_key[key, one.queue] >= most[key, one.queue]:
-                continue
             [answer] = rates.admit([one.limited], use, now)
+            if answer.enters and of_key[key, one.queue] >= most[key, one.queue]:
+                continue
             use[key] = _with_one_more(use[key], answer, one.rate, now)
             if not answer.enters:
                 verdicts.kept_out.append((one, answer))

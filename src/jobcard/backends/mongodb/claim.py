@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
+from pymongo.collection import Collection
 
 from jobcard.backends.base import RELEASED_AT_ONCE, Want
-from jobcard.backends.mongodb import admission, schema
+from jobcard.backends.mongodb import admission, records, schema
 from jobcard.backends.mongodb.admission import FIELDS, IN_LINE, WHOLE, Verdicts, to_candidate
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.records import STORE, check_seal
@@ -34,6 +35,8 @@ _log = logging.getLogger("jobcard.store")
 
 _LOOKS = 6
 _WIDEST = 4_000
+_MANY = 1_000
+"""So many jobs under limits are decided about at once."""
 
 _FURTHER = 8
 """So many times as wide is the next look, when jobs were kept out by their limits."""
@@ -143,7 +146,7 @@ class Claim:
         self._is_spread = False
         self.cancels: list[tuple[Ref, str]] = []
         self.free_at: int | None = None
-        """When the rate of a queue with jobs in line lets in one more."""
+        """When a rate lets in one more: of a queue with jobs in line, or of a key that has put some off."""
 
     def wants(self) -> list[tuple[int, str, int]]:
         """How much of each line to look at."""
@@ -196,7 +199,8 @@ class Claim:
         verdicts = self._permit(ids, seen) if number < len(ids) else Verdicts()
         if verdicts.enter:
             refs = sorted(one.ref for one in verdicts.enter)
-            number += self._update(self._permitted(verdicts), mark, hold="$$REMOVE")
+            # At the instant at which they count, not at a later one: in any window of time no more start than may.
+            number += self._update(self._permitted(verdicts), mark, hold="$$REMOVE", claimed_at=verdicts.now)
             ids = sorted({*ids, *refs})
         taken = self._read_back(ids, mark) if number else []
         # What its key holds already was kept out before, and makes way for nobody.
@@ -224,13 +228,18 @@ class Claim:
 
     def _permit(self, ids: list[bytes], seen: Look) -> Verdicts:
         """Get permits for those of these jobs that still stand in line and are under a limit."""
-        standing = list(self._store.jobs.find({"_id": {"$in": ids}, **IN_LINE}, FIELDS).hint(BY_ID))
+        chosen = set(ids)
+        # Once limits have kept some out: those behind them too, so that a crowd of a full key leaves the line at once.
+        wider = (
+            ids if self._window == 1 else [*ids, *(seat.ref for seat in seen.seats if seat.ref not in chosen)][:_MANY]
+        )
+        standing = list(self._store.jobs.find({"_id": {"$in": sorted(wider)}, **IN_LINE}, FIELDS).hint(BY_ID))
         found = [one for one in map(to_candidate, standing) if one is not None]
-        line = [one for one in found if one.limit_key is None and one.queue in self._limits]
-        keys = Counter((one.limit_key, one.queue) for one in found if one.limit_key is not None)
+        line = [one for one in found if one.limit_key is None and one.queue in self._limits and one.ref in chosen]
+        keys = Counter((one.limit_key, one.queue) for one in found if one.limit_key is not None and one.ref in chosen)
         if keys:
             # In the order of their keys, wherever we have drawn them: what a key holds may have to go first.
-            of_keys = {one.ref: one for one in found if one.limit_key is not None}
+            of_keys = {one.ref: one for one in found if (one.limit_key, one.queue) in keys}
             of_keys |= {one.ref: one for one in admission.first_of_keys(self._store, keys)}
             line += of_keys.values()
         sound = {one.ref for one in found}
@@ -239,7 +248,8 @@ class Claim:
         if not line:
             return Verdicts()
         line.sort(key=lambda one: (self._queues.index(one.queue), one))
-        return admission.reserve(self._store, line, self._limits, keys, now=seen.now, lease=self._lease)
+        now = records.now(self._store)  # anew: some were stored since the look
+        return admission.reserve(self._store, line, self._limits, keys, now=now, lease=self._lease)
 
     def _permitted(self, verdicts: Verdicts) -> Document:
         """What jobs must be like to be claimed by their permits."""
@@ -255,20 +265,26 @@ class Claim:
         """Put out of the line what limits kept out, and ask no more of queues that are full, if nobody made way."""
         if verdicts.kept_out:
             admission.keep_out(self._store, verdicts.kept_out, [seat.ref for seat in seen.seats], seen.now)
-        for queue in verdicts.full:
-            free_at = verdicts.free_at.get(queue, 0)
-            if free_at > seen.now:
-                self.free_at = min(free_at, self.free_at or free_at)
-            if is_over:
+            for _, answer in verdicts.kept_out:
+                if answer.hold is Hold.DELAY:
+                    self._note_free(answer.until)
+        for free_at in verdicts.free_at.values():
+            if free_at > verdicts.now:
+                self._note_free(free_at)
+        if is_over:
+            for queue in verdicts.full:
                 self._left[self._queues.index(queue)] = 0
         # Their permits are of no use: somebody else may be waiting for them.
         missed = {one.limit_key for one in verdicts.enter if one.ref not in taken and one.limit_key is not None}
         if missed:
             admission.let_in(self._store, missed, seen.now)
 
+    def _note_free(self, at: int) -> None:
+        self.free_at = at if self.free_at is None else min(at, self.free_at)
+
     def _read_back(self, ids: list[bytes], mark: ObjectId) -> list[Claimed]:
         claims, broken = [], []
-        for job_id, document in read_each(self._store, {"_id": {"$in": ids}, "taken": mark}):
+        for job_id, document in read_each(self._store.jobs, {"_id": {"$in": ids}, "taken": mark}):
             try:
                 claims.append(to_claimed(document))
             except CorruptRecordError:
@@ -291,15 +307,15 @@ class Claim:
             _log.error("%d jobs cannot be read: taken out of the line, their fields kept", number)
 
 
-def read_each(store: Store, which: Document) -> list[tuple[bytes, Document]]:
+def read_each(jobs: Collection[Document], which: Document) -> list[tuple[bytes, Document]]:
     """Jobs as the claims of them need them; one whose bytes are no document comes as an empty one."""
     try:
-        return [(one["_id"], one) for one in store.jobs.find(which, WITHOUT_ENDINGS).hint(BY_ID)]
+        return [(one["_id"], one) for one in jobs.find(which, WITHOUT_ENDINGS).hint(BY_ID)]
     except InvalidBSON:
         found = []
-        for job_id in [one["_id"] for one in store.jobs.find(which, {"_id": True}).hint(BY_ID)]:
+        for job_id in [one["_id"] for one in jobs.find(which, {"_id": True}).hint(BY_ID)]:
             try:
-                one = store.jobs.find_one({"_id": job_id}, WITHOUT_ENDINGS)
+                one = jobs.find_one({"_id": job_id}, WITHOUT_ENDINGS)
             except InvalidBSON:
                 one = {}
             if one is not None:

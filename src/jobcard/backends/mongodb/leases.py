@@ -59,12 +59,13 @@ def find_held(
     if after is not None:
         which["_id"] = {"$gt": after}
     # The ids first: all claims of everybody may have to be looked at, but not with all their texts.
-    found = store.settled(store.jobs).find(which, {"_id": True}).sort([("_id", 1)]).hint("held").limit(limit)
+    jobs = store.settled(store.jobs)
+    found = jobs.find(which, {"_id": True}).sort([("_id", 1)]).hint("held").limit(limit)
     ids = [one["_id"] for one in found]
-    # Looked at once more: some are another's by now.
+    # Looked at once more: some are another's by now. As settled as before, or a later look could see them here again.
     mine = {"claimed_by": {"$exists": True}, **which, "_id": {"$in": ids}}
     claims, broken = [], []
-    for job_id, document in read_each(store, mine) if ids else []:
+    for job_id, document in read_each(jobs, mine) if ids else []:
         try:
             claims.append(to_claimed(document))
         except CorruptRecordError as error:

@@ -247,8 +247,8 @@ class Entrance:
         counted: Counter[tuple[str, int]] = Counter()
         until: dict[tuple[str, int], int] = {}
         for claim in entered:
-            for name, rate in self._rates_of(claim):
-                slot = rate.slot_at(self._now)
+            for name, rate, at in self._rates_of(claim):
+                slot = rate.slot_at(at)
                 counted[name, slot] += 1
                 until[name, slot] = max(until.get((name, slot), 0), rate.lapses(slot))
         if not counted:
@@ -262,12 +262,16 @@ class Entrance:
         }
         return [Step(self._sql["count_starts"], values)]
 
-    def _rates_of(self, claim: Claimed) -> Iterator[tuple[str, Rate]]:
+    def _rates_of(self, claim: Claimed) -> Iterator[tuple[str, Rate, int]]:
+        """The rates that a claim counts under, and the instant at which it counts: of a queue, when it was claimed.
+
+        That is after the queue's room was told. What a key allows is told after the claim, and counts from then on.
+        """
         rate, queue = rates.rate_of(claim), self._limits.get(claim.queue)
         if claim.limit_key is not None and rate is not None:
-            yield rates.of_key(claim.limit_key), rate
+            yield rates.of_key(claim.limit_key), rate, self._now
         if queue is not None and queue.rate is not None:
-            yield rates.of_queue(claim.queue), queue.rate
+            yield rates.of_queue(claim.queue), queue.rate, claim.claimed_at
 
     # -- the end
 

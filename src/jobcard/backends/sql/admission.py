@@ -303,14 +303,18 @@ class Gate:
             return None
         return max(0, self._queues[queue].starts.free_at(limit.rate, self._now) - self._now) or None
 
-    def note_claims(self, queue: str, limit: QueueLimit, number: int) -> None:
-        """So many jobs of a limited queue have been claimed."""
-        self._queues[queue] = self._enter(self._queues[queue], rates.of_queue(queue), limit.rate, number)
+    def enter(self, queue: str, limit: QueueLimit, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Note these claims of a limited queue; the same, claimed at the instant at which they count."""
+        self._queues[queue] = self._enter(self._queues[queue], rates.of_queue(queue), limit.rate, len(claimed))
+        return [job._replace(claimed_at=self._now) for job in claimed]
 
     # -- keys
 
     def sift(self, queue: str, met: Sequence[Claimed], most: int) -> Sifted:
-        """Who of these jobs of a line may start, at most so many; whoever stands behind the last stays in line."""
+        """Who of these jobs of a line may start, at most so many; whoever stands behind the last stays in line.
+
+        Those who may are claimed at the instant at which they count.
+        """
         self._learn(queue, met)
         line = [job for job in met if job.limit_key in self._keys]
         answers = {
@@ -325,7 +329,7 @@ class Gate:
             if answer is None:
                 sifted.left = True
             elif answer.enters:
-                sifted.entered.append(job)
+                sifted.entered.append(job._replace(claimed_at=self._now))
             elif answer.until:
                 sifted.put_off[job.ref] = answer.until  # type: ignore[index]
             else:

@@ -63,14 +63,12 @@ class Claims:
         if limit is None:
             self._take(queue, number, rows)
             return
-        claimed = len(self.claimed)
-        self._take(queue, self._gate.room_in(queue, limit, number), rows)
-        self._gate.note_claims(queue, limit, len(self.claimed) - claimed)
+        self._take(queue, self._gate.room_in(queue, limit, number), rows, limit)
         wait = self._gate.free_in(queue, limit)
         if wait is not None:
             self._waits[queue] = wait
 
-    def _take(self, queue: str, number: int, rows: Rows | None) -> None:
+    def _take(self, queue: str, number: int, rows: Rows | None, limit: QueueLimit | None = None) -> None:
         if number <= 0:
             return
         most = number
@@ -86,6 +84,8 @@ class Claims:
                 self._steps += sifted.steps(self._sql)
             else:
                 entered, left = met[:number], False
+            if limit is not None:
+                entered = self._gate.enter(queue, limit, entered)
             if entered:
                 self._steps.append(self._take_step(entered))
                 self.claimed += entered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
@@ -65,7 +66,8 @@ def _store(
 
 def _take_once(sql: Statements, jobs: Collection[NewJob], now: int, how: str) -> list[Step]:
     """The steps that take the once keys of new jobs, in one order for everybody."""
-    rows = sorted((job.once_key, job.id, job.once_until) for job in jobs if job.once_key is not None)
+    rows = [(job.once_key, job.id, job.once_until) for job in jobs if job.once_key is not None]
+    rows.sort(key=itemgetter(0))  # of those with one key the first comes first
     if not rows:
         return []
     return [Step(sql["free_once"], {"keys": [key for key, *_ in rows], "now": now}), Step(sql[how], {"rows": rows})]
