@@ -22,33 +22,21 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
 from starlette.routing import Route as PathPattern
 
-from jobcard.dashboard import headers, origins, pages
+from jobcard.dashboard import audit, headers, origins, pages
 from jobcard.dashboard.asking import Ask, Done, Plain
 from jobcard.dashboard.fields import MOST_VALUES, as_pairs, read_fields
 from jobcard.dashboard.gate import Gate, Visit
 from jobcard.dashboard.options import Options
 from jobcard.dashboard.plain import to_json
-from jobcard.dashboard.refusal import Refused
+from jobcard.dashboard.refusal import Refused, refusal_of, status_of
 from jobcard.dashboard.roles import Role, Visitor
 from jobcard.dashboard.routes import ROUTES
 from jobcard.dashboard.routing import API, Route
 from jobcard.dashboard.stores import Stores
 from jobcard.dashboard.threads import Threads
-from jobcard.errors import (
-    AccessDeniedError,
-    ConfigError,
-    DuplicateJobError,
-    InvalidJobError,
-    JobcardError,
-    NotFoundError,
-    SchemaVersionError,
-    StoreError,
-    TransitionError,
-)
+from jobcard.errors import JobcardError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from starlette.types import Receive, Scope, Send
 
     from jobcard.client import Jobcard
@@ -57,16 +45,6 @@ _log = logging.getLogger("jobcard.dashboard")
 
 _MOST_URL = 8_000
 _BODY_SECONDS = 20.0
-_STATUSES: Sequence[tuple[type[JobcardError], int]] = (
-    (NotFoundError, 404),
-    (TransitionError, 409),
-    (DuplicateJobError, 409),
-    (InvalidJobError, 400),
-    (ConfigError, 400),
-    (AccessDeniedError, 503),
-    (SchemaVersionError, 503),
-    (StoreError, 503),
-)
 
 
 class _Found(NamedTuple):
@@ -140,12 +118,12 @@ class Dashboard:
         except Refused as refusal:
             return self._refuse(request, visit, refusal, as_json=as_json)
         except JobcardError as error:
-            status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+            status = status_of(error)
             if status >= 500:
                 _log.warning("dashboard.answer %s: %s", type(error).__name__, error)
             # What the store says of itself is not for whoever has not come in.
             known = visit is not None and visit.visitor is not None
-            text = f"{error}." if known else "The store does not answer."
+            text = refusal_of(error) if known else "The store does not answer."
             return self._refuse(request, visit, Refused(status, text), as_json=as_json)
         except ClientDisconnect:
             raise
@@ -222,7 +200,8 @@ class Dashboard:
         nobody = visit.visitor
         assert nobody is not None or route.role is None
         ask = self._ask(visit, said)
-        answer = route.view(ask)
+        # Here and nowhere else is anything written, so no view can forget who did it.
+        answer = audit.act(route, ask, found.words) if route.writes else route.view(ask)
         if isinstance(answer, Plain):
             return Response(answer.text, answer.status, headers={"Content-Type": answer.content_type})
         if isinstance(answer, Done):

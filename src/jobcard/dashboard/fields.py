@@ -7,6 +7,7 @@ A route lists them for its query and for its form; a view then asks `ask["limit"
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 
 from jobcard.dashboard.formats import short
 from jobcard.dashboard.refusal import Refused
+
+_NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 
 MOST_VALUES = 1_000
 """Of one field: as many jobs as a page may show."""
@@ -68,6 +71,67 @@ class Whole:
     def schema(self) -> dict[str, Any]:
         """It in JSON Schema's words."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `least` to `most`, with up to six decimals."""
+
+    name: str
+    default: float | None
+    least: float
+    most: float
+    many: bool = False
+
+    def read(self, text: str) -> float:
+        """The number."""
+        if not _NUMBER.fullmatch(text):
+            raise ValueError(f"must be a number from {self.least:,} to {self.most:,}")
+        if not self.least <= (value := float(text)) <= self.most:
+            raise ValueError(f"must be from {self.least:,} to {self.most:,}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """It in JSON Schema's words."""
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
+
+class Unsaid:
+    """Stands for a field that was not given, where one that is empty means something else."""
+
+
+UNSAID = Unsaid()
+
+
+@dataclass(frozen=True, slots=True)
+class OrNone:
+    """A field that may be empty, or null, which is None; not given at all it is `UNSAID`."""
+
+    field: Whole | Number
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.field.name
+
+    @property
+    def many(self) -> bool:
+        """It stands there once."""
+        return False
+
+    @property
+    def default(self) -> Unsaid:
+        """What it is when it is not given."""
+        return UNSAID
+
+    def read(self, text: str) -> Any:
+        """The value of the field, or None."""
+        return None if text == "" else self.field.read(text)
+
+    def schema(self) -> dict[str, Any]:
+        """It in JSON Schema's words."""
+        schema = self.field.schema()
+        return {**schema, "type": [schema["type"], "null"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +213,7 @@ def read_fields(fields: Sequence[Field], given: Sequence[tuple[str, str]]) -> di
 
 
 def _value(field: Field, texts: Sequence[str]) -> Any:
-    said = [text for text in texts if text != ""]
+    said = [text for text in texts if text != "" or isinstance(field, OrNone)]
     try:
         if len(said) > (MOST_VALUES if field.many else 1):
             raise ValueError("is given too often")
@@ -170,7 +234,7 @@ def as_pairs(document: Any) -> list[tuple[str, str]]:
 
 def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
     if value is None:
-        return []
+        return [(name, "")]
     if isinstance(value, list):
         return [pair for each in value if not isinstance(each, list) for pair in _pairs(name, each)]
     if isinstance(value, bool):

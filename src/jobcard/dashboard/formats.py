@@ -99,6 +99,16 @@ def short(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def word(name: object) -> str:
+    """A name as one word of a path: a / in it is a ~, which no name has."""
+    return str(name).replace("/", "~")
+
+
+def name_of(word: str) -> str:
+    """The name that a word of a path stands for."""
+    return word.replace("~", "/")
+
+
 def redacted(value: Any, hide: Collection[str], depth: int = 0) -> Any:
     """A value without what stands under a name that is to be hidden, however deep."""
     if depth > _DEEPEST:
@@ -122,5 +132,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "iso": iso,
     "size": size,
     "short": short,
+    "word": word,
 }
 """By the names that templates use."""

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+
+from jobcard.errors import (
+    AccessDeniedError,
+    ConfigError,
+    DuplicateJobError,
+    InvalidJobError,
+    JobcardError,
+    NotFoundError,
+    SchemaVersionError,
+    StoreError,
+    TransitionError,
+)
+
+_STATUSES: Sequence[tuple[type[JobcardError], int]] = (
+    (NotFoundError, 404),
+    (TransitionError, 409),
+    (DuplicateJobError, 409),
+    (InvalidJobError, 400),
+    (ConfigError, 400),
+    (AccessDeniedError, 503),
+    (SchemaVersionError, 503),
+    (StoreError, 503),
+)
 
 
 class Refused(Exception):
@@ -14,3 +37,13 @@ class Refused(Exception):
         self.status = status
         self.text = text
         self.headers = headers
+
+
+def status_of(error: JobcardError) -> int:
+    """The status that an error of the client is answered with."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def refusal_of(error: JobcardError) -> str:
+    """The sentence it is told in, to whoever has come in."""
+    return f"{error}."

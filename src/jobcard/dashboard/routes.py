@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from jobcard.dashboard.routing import Route
-from jobcard.dashboard.views import assets, machines, overview, sign_in
+from jobcard.dashboard.fields import Field
+from jobcard.dashboard.roles import Role
+from jobcard.dashboard.routing import Route, View
+from jobcard.dashboard.views import assets, audit, engines, machines, overview, queues, schedules, sign_in
+
+
+def _write(path: str, view: View, summary: str, *, role: Role = Role.OPERATOR, form: tuple[Field, ...] = ()) -> Route:
+    """A route that writes: of the page and of the API, under the same path."""
+    return Route(path=path, api=path, view=view, role=role, writes=True, form=form, summary=summary)
+
 
 ROUTES: tuple[Route, ...] = (
     # -- the overview, and its parts, each refreshed by itself
@@ -29,6 +37,59 @@ ROUTES: tuple[Route, ...] = (
         path="/overview/schedules", view=overview.schedules, template="overview/schedules.html", summary="Next ticks"
     ),
     Route(path="/overview/failures", view=overview.failures, template="overview/failures.html", summary="Failures"),
+    # -- operations, each with the part of its page that is refreshed
+    Route(
+        path="/queues", api="/queues", view=queues.queues, template="queues.html", summary="Queues with their limits"
+    ),
+    Route(path="/parts/queues", view=queues.queues, template="queues/table.html", summary="Queues"),
+    Route(path="/queues/{name}", api="/queues/{name}", view=queues.queue, template="queue.html", summary="A queue"),
+    Route(path="/parts/queues/{name}", view=queues.queue, template="queues/state.html", summary="A queue's figures"),
+    _write("/queues/{name}/pause", queues.pause, "Pause a queue"),
+    _write("/queues/{name}/resume", queues.resume, "Resume a queue"),
+    _write("/queues/{name}/limits", queues.change, "Change a queue's limits", form=queues.LIMITS),
+    Route(
+        path="/schedules",
+        api="/schedules",
+        view=schedules.schedules,
+        template="schedules.html",
+        summary="Schedules, the next to be due first",
+    ),
+    Route(path="/parts/schedules", view=schedules.schedules, template="schedules/table.html", summary="Schedules"),
+    Route(
+        path="/schedules/{name}",
+        api="/schedules/{name}",
+        view=schedules.schedule,
+        template="schedule.html",
+        summary="A schedule, its ticks and its jobs",
+    ),
+    Route(
+        path="/parts/schedules/{name}",
+        view=schedules.schedule,
+        template="schedules/state.html",
+        summary="A schedule's ticks and jobs",
+    ),
+    _write("/schedules/{name}/pause", schedules.pause, "Pause a schedule"),
+    _write("/schedules/{name}/resume", schedules.resume, "Resume a schedule"),
+    _write("/schedules/{name}/run", schedules.run_now, "Run a schedule now"),
+    Route(
+        path="/engines",
+        api="/engines",
+        view=engines.engines,
+        template="engines.html",
+        summary="Engines, and what their workers run",
+    ),
+    Route(path="/parts/engines", view=engines.engines, template="engines/list.html", summary="Engines"),
+    _write("/engines/{id}/quiet", engines.quiet, "Quiet an engine"),
+    _write("/engines/{id}/work", engines.work, "Let an engine work"),
+    _write("/engines/{id}/stop", engines.stop, "Stop an engine", role=Role.ADMIN),
+    Route(
+        path="/audit",
+        api="/audit",
+        view=audit.entries,
+        template="audit.html",
+        query=(audit.BEFORE, audit.ON),
+        summary="What operators did",
+    ),
     # -- for programs
     Route(api="/openapi.json", view=machines.document, summary="This document"),
     Route(api="/session", view=machines.session, summary="Who asks"),

@@ -17,7 +17,7 @@ SPAN = Choice("span", SPANS, "12m")
 COUNTED = 10_000
 """Jobs of a queue and state are counted so far: beyond, nobody reads the digits, and each costs."""
 RECENT = timedelta(hours=24)
-_TIMED = timedelta(hours=1)
+TIMED = timedelta(hours=1)
 _MOST_FAILURES = 10
 _MOST_ROWS = 50
 
@@ -57,7 +57,7 @@ def chart(ask: Ask) -> Mapping[str, Any]:
 def queues(ask: Ask) -> Mapping[str, Any]:
     """Each queue with what waits and is at work in it, what it may do, and how long its jobs wait and run."""
     counted = ask.reading.count_by_queue(limit=COUNTED)
-    timed = times_by_queue(ask.reading.parts, _TIMED)
+    timed = times_by_queue(ask.reading.parts, TIMED)
     found = []
     for queue in ask.reading.queues.list("-priority"):
         of_it = counted.get(queue.name, Counts())
