@@ -55,7 +55,9 @@ class Place:
             for each in (value if isinstance(value, (list, tuple)) else (value,))
             if (text := "" if each is None else str(to_plain(each))) != ""
         ]
-        return self.root + quote(path) + (f"?{urlencode(pairs)}" if pairs else "")
+        # Stored text may hold what no address can: such a link leads nowhere, but the page is shown.
+        query_text = f"?{urlencode(pairs, errors='replace')}" if pairs else ""
+        return self.root + quote(path, errors="replace") + query_text
 
     def static(self, name: str) -> str:
         """A file of ours, under another address whenever it has changed: browsers may keep it for ever."""
