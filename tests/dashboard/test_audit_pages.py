@@ -49,6 +49,11 @@ class TestEveryWrite:
             assert entry["result"] == ("done" if answer.status_code < 400 else "refused")
         assert len(entries(site)) == len(route.paths)
 
+    def test_no_other_way_leads_to_a_write(self) -> None:
+        """What writes and is for those who came in has a view, for those are written down."""
+        assert not [route for route in ROUTES if route.writes and route.handler is not None and route.role is not None]
+        assert len(WRITES) >= 9
+
     def test_it_says_who_did_what_to_which(self, site: Site) -> None:
         """When, with what, and what came of it."""
         site.post("/queues/mail/pause", {})
@@ -158,6 +163,7 @@ class TestAnyView:
         assert site.post("/any/x", said).status_code == 303
         [entry] = entries(site)
         assert entry["said"] == {
+            "how": "done",
             "arguments": "given",
             "ids": "2 given",
             "number": "7",
@@ -211,6 +217,12 @@ class TestAnyView:
         assert elements(hostile) == elements(plain)
         assert "\x1b" not in hostile
         assert "‮" not in hostile
+
+    def test_an_id_is_written_in_one_way(self, site: Site) -> None:
+        """However it stood in the address."""
+        for word in ("018f000000007000800000000000000A", "018f0000-0000-7000-8000-00000000000a", "a~b"):
+            assert site.post(f"/any/{word}", {}).status_code == 303
+        assert [each["on"] for each in entries(site)] == ["a/b", *["018f0000-0000-7000-8000-00000000000a"] * 2]
 
     def test_nor_does_an_odd_address(self, site: Site) -> None:
         """Whatever is asked for is told as it was."""

@@ -6,6 +6,7 @@
     fields.py    what a request may say, in bounds      asking.py    what a view is told, and may answer
     formats.py   filters of the templates               openapi.py   made of the table
     stores.py    its own small pool                     threads.py   the four threads that views run on
+    audit.py     every write goes through it            refusal.py   what ends a request early
 
 To add a page:
 
@@ -19,9 +20,11 @@ To add a page:
    a duration or a time goes through a filter of `formats.py`. Without JavaScript the page must still read.
 3. A line in `routes.py`: path, `api=` below /api/v1 if programs get it too, view, template, role, `query=` with each
    word and its bounds (`ask["word"]` is its value). The test walks over roles and credentials by themselves.
-4. What writes is a `writes=True` route with a role of its own and `form=`; its view does it through `ask.jobs`, takes
-   note of who did (`ask.visitor.name`), and returns `Done(see="/where", text="what was done")`. In the template it is a
-   `<form method="post">` with `{{ ui.token(token) }}`, shown `{% if ask.may("operator") %}`.
+4. What writes is a `writes=True` route with a role of its own and `form=`; its view does it through `ask.jobs` and
+   returns `Done(see="/where", text="what was done")`. Who did it is written down by itself, with the route's `summary`,
+   the words of its path, what the form says in numbers and choices, and that text: no argument in that, then. In the
+   template it is a `<form method="post">` with `{{ ui.token(token) }}`, or `ui.act(…)` for a mere button, shown
+   `{% if ask.may("operator") %}`. A name in a path goes through `|word` there, and through `name_of` in the view.
 5. Arguments and results: only `{% if ask.sees_arguments %}`, and through `redacted(value, ask.options.hide)`, in the
    view, so that JSON is no other way to them.
 6. A link in the navigation of `base.html`, a section in docs/dashboard.md, tests in tests/dashboard: `site` of the

@@ -6,12 +6,14 @@ number, a time or one of some words; of free text, which may be an argument, onl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from jobcard.dashboard.asking import Ask, Done, Plain
-from jobcard.dashboard.fields import UNSAID, Text
+from jobcard.dashboard.fields import UNSAID, OrNone, Text
 from jobcard.dashboard.formats import name_of, visible
 from jobcard.dashboard.plain import to_plain
 from jobcard.dashboard.refusal import Refused, refusal_of, status_of
@@ -34,7 +36,7 @@ def act(route: Route, ask: Ask, words: Mapping[str, Any]) -> Mapping[str, Any] |
         who=ask.visitor.name,
         role=ask.visitor.role.value,
         action=route.summary,
-        on=" ".join(name_of(str(word)) for word in words.values()) or None,
+        on=" ".join(_named(*word) for word in words.items()) or None,
         said=_said(route, ask),
     )
     try:
@@ -52,20 +54,27 @@ def act(route: Route, ask: Ask, words: Mapping[str, Any]) -> Mapping[str, Any] |
     return answer
 
 
+def _named(kind: str, word: str) -> str:
+    """What stands in an address, as pages call it: a job's id is written in one way, however it was asked."""
+    if kind == "id" and len(word) in (32, 36):
+        with contextlib.suppress(ValueError):
+            return str(UUID(word))
+    return name_of(word)
+
+
 def _said(route: Route, ask: Ask) -> Mapping[str, str]:
     said = {}
     for field in route.form:
         value = ask[field.name]
-        if value is UNSAID or (value == field.default and not field.many):
+        if isinstance(field, OrNone) and value is None:
+            said[field.name] = "none"
+        elif value is None or value is UNSAID or value == "" or value == ():
             continue
-        if isinstance(field, Text):
-            if value:
-                said[field.name] = f"{len(value):,} given" if field.many else "given"
-        elif field.many:
-            if value:
-                said[field.name] = ", ".join(str(to_plain(each)) for each in value)
+        elif isinstance(field, Text):
+            said[field.name] = f"{len(value):,} given" if field.many else "given"
         else:
-            said[field.name] = "none" if value is None else str(to_plain(value))
+            each = value if field.many else (value,)
+            said[field.name] = ", ".join(str(to_plain(one)) for one in each)
     return said
 
 
