@@ -6,6 +6,7 @@ what stands beside it; the templates escape what is left.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,11 @@ def short(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def pretty(value: Any) -> str:
+    """A value of JSON's own types as people read it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def redacted(value: Any, hide: Collection[str], depth: int = 0) -> Any:
     """A value without what stands under a name that is to be hidden, however deep."""
     if depth > _DEEPEST:
@@ -122,5 +128,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "iso": iso,
     "size": size,
     "short": short,
+    "pretty": pretty,
 }
 """By the names that templates use."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from jobcard.dashboard.roles import Role
 from jobcard.dashboard.routing import Route
-from jobcard.dashboard.views import assets, machines, overview, sign_in
+from jobcard.dashboard.views import assets, bulk, choosing, job, jobs, machines, overview, sign_in
 
 ROUTES: tuple[Route, ...] = (
     # -- the overview, and its parts, each refreshed by itself
@@ -29,6 +30,89 @@ ROUTES: tuple[Route, ...] = (
         path="/overview/schedules", view=overview.schedules, template="overview/schedules.html", summary="Next ticks"
     ),
     Route(path="/overview/failures", view=overview.failures, template="overview/failures.html", summary="Failures"),
+    # -- jobs, and many of them at once
+    Route(path="/jobs", api="/jobs", view=jobs.jobs, template="jobs.html", query=choosing.QUERY, summary="Jobs"),
+    Route(path="/jobs/rows", view=jobs.rows, template="jobs/rows.html", query=choosing.QUERY, summary="A page of jobs"),
+    Route(
+        path="/jobs/count",
+        api="/jobs/count",
+        view=jobs.count,
+        template="jobs/count.html",
+        query=choosing.QUERY,
+        summary="How many jobs there are",
+    ),
+    Route(
+        path="/jobs/bulk",
+        api="/jobs/bulk",
+        view=bulk.preview,
+        template="jobs/preview.html",
+        role=Role.OPERATOR,
+        query=bulk.PREVIEW,
+        summary="What a move of many jobs will touch",
+    ),
+    Route(
+        path="/jobs/bulk",
+        api="/jobs/bulk",
+        view=bulk.move,
+        role=Role.OPERATOR,
+        writes=True,
+        form=bulk.MOVE,
+        summary="Retry or cancel many jobs",
+    ),
+    Route(
+        path="/jobs/delete",
+        api="/jobs/delete",
+        view=bulk.move,
+        role=Role.ADMIN,
+        writes=True,
+        form=bulk.DELETE,
+        summary="Delete many jobs that have ended",
+    ),
+    # -- one job
+    Route(path="/jobs/{id}", api="/jobs/{id}", view=job.job, template="job.html", summary="A job"),
+    Route(path="/jobs/{id}/now", view=job.job, template="job/now.html", summary="A job as it is now"),
+    Route(
+        path="/jobs/{id}/edit",
+        api="/jobs/{id}/edit",
+        view=job.edit,
+        template="job/edit.html",
+        role=Role.OPERATOR,
+        summary="The arguments of a job, to be changed",
+    ),
+    Route(
+        path="/jobs/{id}/edit",
+        api="/jobs/{id}/edit",
+        view=job.edit_and_retry,
+        role=Role.OPERATOR,
+        writes=True,
+        form=job.EDIT,
+        body=job.EDIT_BYTES,
+        summary="Store a job again with other arguments",
+    ),
+    Route(
+        path="/jobs/{id}/run_now",
+        api="/jobs/{id}/run_now",
+        view=job.run_now,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Make a waiting job due now",
+    ),
+    Route(
+        path="/jobs/{id}/cancel",
+        api="/jobs/{id}/cancel",
+        view=job.cancel,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Cancel a job",
+    ),
+    Route(
+        path="/jobs/{id}/retry",
+        api="/jobs/{id}/retry",
+        view=job.retry,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Run a job again from the start",
+    ),
     # -- for programs
     Route(api="/openapi.json", view=machines.document, summary="This document"),
     Route(api="/session", view=machines.session, summary="Who asks"),
