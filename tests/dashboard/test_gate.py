@@ -75,7 +75,7 @@ class TestRoutes:
 
     def test_unknown_addresses_tell_strangers_nothing(self, site: Site) -> None:
         """Whether there is such a page is for those who may come in."""
-        assert site.browser(None).get("/jobs/1").status_code == 401
+        assert site.browser(None).get("/nothing/1").status_code == 401
         assert site.browser(None).get("/nothing").status_code == 401
         assert site.get("/nothing").status_code == 404
 

@@ -6,6 +6,7 @@ what stands beside it; the templates escape what is left.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -109,6 +110,11 @@ def name_of(word: str) -> str:
     return word.replace("~", "/")
 
 
+def pretty(value: Any) -> str:
+    """A value of JSON's own types as people read it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def redacted(value: Any, hide: Collection[str], depth: int = 0) -> Any:
     """A value without what stands under a name that is to be hidden, however deep."""
     if depth > _DEEPEST:
@@ -133,5 +139,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "size": size,
     "short": short,
     "word": word,
+    "pretty": pretty,
 }
 """By the names that templates use."""

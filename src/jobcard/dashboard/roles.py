@@ -16,9 +16,9 @@ class Role(StrEnum):
     VIEWER = "viewer"
     """Looks, at everything but arguments and results."""
     OPERATOR = "operator"
-    """Sees those too, and moves jobs, queues and schedules."""
+    """Sees those too, moves jobs, queues and schedules, and stores jobs again with other arguments."""
     ADMIN = "admin"
-    """Also stops engines, deletes, and stores jobs with other arguments."""
+    """Also stops engines, and deletes."""
 
     def may(self, least: Role) -> bool:
         """Whether this role is that one, or stands above it."""

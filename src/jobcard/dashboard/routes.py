@@ -5,7 +5,20 @@ from __future__ import annotations
 from jobcard.dashboard.fields import Field
 from jobcard.dashboard.roles import Role
 from jobcard.dashboard.routing import Route, View
-from jobcard.dashboard.views import assets, audit, engines, machines, overview, queues, schedules, sign_in
+from jobcard.dashboard.views import (
+    assets,
+    audit,
+    bulk,
+    choosing,
+    engines,
+    job,
+    jobs,
+    machines,
+    overview,
+    queues,
+    schedules,
+    sign_in,
+)
 
 
 def _write(path: str, view: View, summary: str, *, role: Role = Role.OPERATOR, form: tuple[Field, ...] = ()) -> Route:
@@ -89,6 +102,89 @@ ROUTES: tuple[Route, ...] = (
         template="audit.html",
         query=(audit.BEFORE, audit.ON),
         summary="What operators did",
+    ),
+    # -- jobs, and many of them at once
+    Route(path="/jobs", api="/jobs", view=jobs.jobs, template="jobs.html", query=choosing.QUERY, summary="Jobs"),
+    Route(path="/jobs/rows", view=jobs.rows, template="jobs/rows.html", query=choosing.QUERY, summary="A page of jobs"),
+    Route(
+        path="/jobs/count",
+        api="/jobs/count",
+        view=jobs.count,
+        template="jobs/count.html",
+        query=choosing.QUERY,
+        summary="How many jobs there are",
+    ),
+    Route(
+        path="/jobs/bulk",
+        api="/jobs/bulk",
+        view=bulk.preview,
+        template="jobs/preview.html",
+        role=Role.OPERATOR,
+        query=bulk.PREVIEW,
+        summary="What a move of many jobs will touch",
+    ),
+    Route(
+        path="/jobs/bulk",
+        api="/jobs/bulk",
+        view=bulk.move,
+        role=Role.OPERATOR,
+        writes=True,
+        form=bulk.MOVE,
+        summary="Retry or cancel many jobs",
+    ),
+    Route(
+        path="/jobs/delete",
+        api="/jobs/delete",
+        view=bulk.move,
+        role=Role.ADMIN,
+        writes=True,
+        form=bulk.DELETE,
+        summary="Delete many jobs that have ended",
+    ),
+    # -- one job
+    Route(path="/jobs/{id}", api="/jobs/{id}", view=job.job, template="job.html", summary="A job"),
+    Route(path="/jobs/{id}/now", view=job.job, template="job/now.html", summary="A job as it is now"),
+    Route(
+        path="/jobs/{id}/edit",
+        api="/jobs/{id}/edit",
+        view=job.edit,
+        template="job/edit.html",
+        role=Role.OPERATOR,
+        summary="The arguments of a job, to be changed",
+    ),
+    Route(
+        path="/jobs/{id}/edit",
+        api="/jobs/{id}/edit",
+        view=job.edit_and_retry,
+        role=Role.OPERATOR,
+        writes=True,
+        form=job.EDIT,
+        body=job.EDIT_BYTES,
+        summary="Store a job again with other arguments",
+    ),
+    Route(
+        path="/jobs/{id}/run_now",
+        api="/jobs/{id}/run_now",
+        view=job.run_now,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Make a waiting job due now",
+    ),
+    Route(
+        path="/jobs/{id}/cancel",
+        api="/jobs/{id}/cancel",
+        view=job.cancel,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Cancel a job",
+    ),
+    Route(
+        path="/jobs/{id}/retry",
+        api="/jobs/{id}/retry",
+        view=job.retry,
+        role=Role.OPERATOR,
+        writes=True,
+        summary="Run a job again from the start",
     ),
     # -- for programs
     Route(api="/openapi.json", view=machines.document, summary="This document"),

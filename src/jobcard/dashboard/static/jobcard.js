@@ -6,13 +6,20 @@ function isInUse(part) {
   const selection = document.getSelection();
   const selects = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   const edits = part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-  return selects || edits;
+  // Who is choosing rows wants them to stay where they are.
+  return selects || edits || part.querySelector("input[type=checkbox]:checked") !== null;
 }
 
 document.addEventListener("htmx:config:request", (event) => {
   const part = event.target;
   const refreshes = (part.getAttribute("hx-trigger") || "").startsWith("every");
   if (refreshes && (document.hidden || isInUse(part))) event.preventDefault();
+});
+
+// One box for all the boxes of its form.
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-all]")) return;
+  for (const box of event.target.form.querySelectorAll("input[name=id]")) box.checked = event.target.checked;
 });
 
 // Whoever is not signed in any more is sent to do so; whoever sees old figures is told.
