@@ -128,6 +128,7 @@ class TestAnyView:
             Text("arguments"),
             Text("ids", many=True),
             Whole("number", 3, 0, 9),
+            Whole("many", None, 0, 999, many=True),
             Moment("at"),
         )
         route = Route(
@@ -159,7 +160,13 @@ class TestAnyView:
 
     def test_free_text_is_not_written_down(self, site: Site) -> None:
         """It may be an argument; that it was there is told, and how many there were."""
-        said = {"arguments": "hunter2", "ids": ["secret-a", "secret-b"], "number": "7", "at": "2030-01-31T08:00:00Z"}
+        said = {
+            "arguments": "hunter2",
+            "ids": ["secret-a", "secret-b"],
+            "number": "7",
+            "at": "2030-01-31T08:00:00Z",
+            "many": ["1", "2"],
+        }
         assert site.post("/any/x", said).status_code == 303
         [entry] = entries(site)
         assert entry["said"] == {
@@ -167,6 +174,7 @@ class TestAnyView:
             "arguments": "given",
             "ids": "2 given",
             "number": "7",
+            "many": "2: 1, 2",
             "at": "2030-01-31T08:00:00.000000Z",
         }
         with site.jobs.parts.connection as store:

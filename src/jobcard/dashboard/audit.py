@@ -74,7 +74,9 @@ def _said(route: Route, ask: Ask) -> Mapping[str, str]:
             said[field.name] = f"{len(value):,} given" if field.many else "given"
         else:
             each = value if field.many else (value,)
-            said[field.name] = ", ".join(str(to_plain(one)) for one in each)
+            # However many there are, an entry is small: behind their number stand the first ones.
+            number = f"{len(each):,}: " if len(each) > 1 else ""
+            said[field.name] = number + ", ".join(str(to_plain(one)) for one in each)
     return said
 
 
