@@ -23,6 +23,7 @@ from helpers.waiting import PATIENCE, wait_until
 from jobcard import Jobcard
 from jobcard.backends.sqlite import SQLiteBackend
 from jobcard.cli.main import cli
+from jobcard.dashboard.users import add_user
 
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LONG = 300.0
@@ -73,6 +74,11 @@ def locked(app: App) -> dict[str, str]:
     return {}
 
 
+def with_users(app: App) -> dict[str, str]:
+    add_user(app.directory / "users.json", "anna", "operator", "correct horse", log_n=4)
+    return {}
+
+
 CASES = {
     "init": Case("init --url sqlite:///jobcard.db --app shop", "wrote [tool.jobcard]"),
     "start": Case("start shop --max-concurrent-jobs 1", "ready", until="ready", json_is=None),
@@ -100,6 +106,10 @@ CASES = {
     "engines quiet": Case("engines quiet --all", "no engine is alive", json_is=list),
     "engines work": Case("engines work --all", "no engine is alive", json_is=list),
     "engines stop": Case("engines stop --all", "no engine is alive", json_is=list),
+    "dashboard serve": Case("dashboard serve --port 0", "ready: dashboard at http", until="ready", json_is=None),
+    "dashboard user add": Case("dashboard user add otto --role viewer", "added otto", json_is=None),
+    "dashboard user remove": Case("dashboard user remove anna", "removed anna", prepare=with_users, json_is=None),
+    "dashboard user list": Case("dashboard user list", "operator", table=True, prepare=with_users, json_is=list),
     "stats": Case("stats", "canceled", table=True),
     "migrate": Case("migrate", "nothing to do"),
     "rollback": Case("rollback --yes", "took back"),
@@ -117,8 +127,8 @@ CASES = {
     "demo": Case("demo --files 20", "p99"),
     "completion": Case("completion bash", "_jobcard_completion", json_is=None),
 }
-ELSEWHERE = ("demo",)
-"""What takes seconds: test_cli_measures.py runs it in each of these ways."""
+ELSEWHERE = ("demo", "dashboard user add")
+"""What takes seconds, or asks for more: test_cli_measures.py and test_cli_dashboard.py run it in each of these ways."""
 
 
 def walk(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:

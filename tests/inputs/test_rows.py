@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rows import CHECKS, DASHBOARD, PROVED, WITH_A_FEATURE, WITHIN
+from rows import CHECKS, PAGES, PROVED, WITH_A_FEATURE, WITHIN
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
 
 from jobcard import Jobcard
 from jobcard.client.options import EnqueueOptions
+from jobcard.dashboard.routes import ROUTES
 
 TESTS = Path(__file__).parents[1]
 ROOM = {CHECKS: TESTS.parent / "src" / "jobcard" / "conformance"}
@@ -40,7 +41,7 @@ def test_every_row_has_its_place() -> None:
     ("reason", "is_there"),
     [
         (WITHIN, "within" in EnqueueOptions.__annotations__),
-        (DASHBOARD, hasattr(Jobcard, "dashboard")),
+        (PAGES, any(route.path == "/jobs" for route in ROUTES)),
     ],
 )
 def test_no_row_waits_for_what_is_there(reason: str, is_there: bool) -> None:

@@ -245,6 +245,8 @@ class RecordKind(StrEnum):
     """What an operator told an engine, by the engine's id."""
     MOVE = "move"
     """That jobs are on their way from or into this store, and how far they are."""
+    AUDIT = "audit"
+    """What an operator did, by its time; it is no setting."""
 
 
 SETTINGS = frozenset({RecordKind.QUEUE, RecordKind.SCHEDULE, RecordKind.ORDER, RecordKind.MOVE})

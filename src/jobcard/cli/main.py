@@ -51,6 +51,7 @@ Examples:
   jobcard jobs list --state failed
   jobcard jobs show ID                         one job, its errors and what it printed
   jobcard stats --json
+  jobcard dashboard                            the same in a browser, and more
   jobcard copy --from URL --to URL --live      move to another store while engines work
   jobcard doctor                               does this store keep what is promised?
   jobcard demo                                 see it work, in a few seconds
@@ -75,6 +76,7 @@ class Commands(click.Group):
         "queues": "jobcard.cli.queues:queues",
         "schedules": "jobcard.cli.schedules:schedules",
         "engines": "jobcard.cli.engines:engines",
+        "dashboard": "jobcard.cli.dashboard:dashboard",
         "stats": "jobcard.cli.stats:stats",
         "migrate": "jobcard.cli.schema:migrate",
         "rollback": "jobcard.cli.schema:rollback",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, TypeVar
 
 import click
@@ -62,20 +63,41 @@ def engine_options(command: F) -> F:
 @click.command(epilog=_START_EXAMPLES)
 @click.argument("app", required=False)
 @engine_options
+@click.option("--dashboard", is_flag=True, help="Also show the dashboard, at http://127.0.0.1:8678.")
+@click.option("--dashboard-port", type=click.IntRange(1, 65_535), metavar="N", help="The same, at another port.")
 @click.option("--reload", is_flag=True, help="Start the engine anew when a .py file below this directory changes.")
-def start(app: str | None, queues: str | None, reload: bool, **overrides: str | float | None) -> int:
+def start(
+    app: str | None,
+    queues: str | None,
+    reload: bool,
+    dashboard: bool,
+    dashboard_port: int | None,
+    **overrides: str | float | None,
+) -> int:
     """Run the jobs of an application until told to stop.
 
     Without APP, [tool.jobcard] app in pyproject.toml.
     """
     boot = _boot(app, queues, overrides, logging_options())
-    if not reload:
-        from jobcard.engine.keeper import Keeper
+    # Before the keeper begins: what is there by then is none of its business.
+    with _dashboard(boot, overrides.get("url"), dashboard_port) if dashboard or dashboard_port else nullcontext():
+        if not reload:
+            from jobcard.engine.keeper import Keeper
 
-        return Keeper(boot, report=_report).run()
-    from jobcard.cli.reload import run_reloading
+            return Keeper(boot, report=_report).run()
+        from jobcard.cli.reload import run_reloading
 
-    return run_reloading(boot)
+        return run_reloading(boot)
+
+
+def _dashboard(boot: dict[str, Any], url: Any, port: int | None) -> AbstractContextManager[object]:
+    from jobcard.cli.dashboard import import_server
+    from jobcard.client.dashboards import PORT, DashboardProcess
+    from jobcard.core.reference import AppReference
+
+    import_server()
+    reference = {**boot["reference"], "imports": tuple(boot["reference"]["imports"])}
+    return closing(DashboardProcess(AppReference(**reference), url, port or PORT))
 
 
 @click.command(epilog=_DEV_EXAMPLES)

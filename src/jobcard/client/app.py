@@ -34,6 +34,7 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.dashboards import Dashboard, DashboardOptions
     from jobcard.client.events import Events
     from jobcard.client.functions import Call
     from jobcard.client.testing import Testing
@@ -256,13 +257,16 @@ class Jobcard(Declares):
         """All jobs that fit, newest first, read as they are needed; one that cannot be read is left out."""
         return self._parts.lookup.iterate(where)
 
-    def count(self, **where: Unpack[Filters]) -> Counts:
-        """How many jobs fit, by state, and `.total`."""
-        return self._parts.lookup.count(where)
+    def count(self, *, limit: int | None = None, **where: Unpack[Filters]) -> Counts:
+        """How many jobs fit, by state, and `.total`.
 
-    def count_by_queue(self) -> dict[str, Counts]:
-        """How many jobs each queue has, by state; queues without jobs included."""
-        return self._parts.lookup.count_by_queue()
+        limit: count no further than this in each queue and state, which costs less where there are very many.
+        """
+        return self._parts.lookup.count(where, limit=limit)
+
+    def count_by_queue(self, *, limit: int | None = None) -> dict[str, Counts]:
+        """How many jobs each queue has, by state; queues without jobs included. limit: as for `count`."""
+        return self._parts.lookup.count_by_queue(limit=limit)
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day in UTC ("12m", "12h", "12d"), oldest first.
@@ -347,16 +351,20 @@ class Jobcard(Declares):
 
     # ------------------------------------------------------------------ engines
 
-    def start(self, *, another: bool = False) -> None:
+    def start(self, *, another: bool = False, dashboard: bool | int = False) -> None:
         """Start an engine in processes of its own, if none of this application runs on this host; return when it is
         ready.
 
         However many processes call it at once, one starts it; the others stand by, and when that one ends the next
         takes its place. It ends with `stop()` or with us. another: start one in any case.
-        Inside a job or a worker it does nothing, and neither does calling it twice. `ConfigError` when a worker cannot
-        import this object; `StoreError` when the engine cannot use the store.
+        dashboard: show one at http://127.0.0.1:8678, or at another port, for this machine alone, in a process of its
+        own; while another has that port it waits for it.
+        Inside a job or a worker it does nothing, and neither does calling it twice.
+        `ConfigError` when a worker cannot import this object; `StoreError` when the engine cannot use the store.
         """
         self._start(another=another, in_process=False)
+        if dashboard is not False and not self._parts.started.does_nothing:
+            self._parts.started.show_dashboard(self.reference, None if dashboard is True else dashboard)
 
     def stop(self) -> None:
         """Stop what `start()` started here, and stand by no more; running jobs get `stop_timeout` seconds to finish."""
@@ -418,6 +426,20 @@ class Jobcard(Declares):
             job_modules=[definition.module for definition in self.registry],
             imports=self.settings.imports,
         )
+
+    # ------------------------------------------------------------------ the dashboard
+
+    def dashboard(self, **options: Unpack[DashboardOptions]) -> Dashboard:
+        """An ASGI application that shows these jobs and lets operators move them: mount it, or serve it by itself.
+
+        users: the file that `jobcard dashboard user add` writes. auth: a function of the request that says who asks:
+        a role (viewer, operator, admin), a (name, role), or None. open=True: neither, and for this machine alone. One
+        of the three must be given, else `ConfigError`; also when the extra `jobcard[dashboard]` is not installed.
+        read_url: a replica for all that is only shown. It has a small pool of its own.
+        """
+        from jobcard.client.dashboards import make_dashboard
+
+        return make_dashboard(self, options)
 
     # ------------------------------------------------------------------ the store
 

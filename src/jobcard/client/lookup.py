@@ -7,8 +7,8 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from uuid import UUID
 
 from jobcard.backends.base import RecordKind
@@ -28,6 +28,7 @@ _log = logging.getLogger("jobcard.client")
 
 MAX_PAGE = 1_000
 MAX_BUCKETS = 1_000
+MAX_COUNTED = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ class Bucket:
 
     at: datetime
     counts: Counts
+
+
+class Line(NamedTuple):
+    """How many jobs wait and are not due, and how long the one due longest has been; None: none is."""
+
+    delayed: int
+    oldest_waiting: timedelta | None
 
 
 class Lookup:
@@ -160,24 +168,34 @@ class Lookup:
 
     # -- counting
 
-    def count(self, given: Mapping[str, Any]) -> Counts:
-        """How many jobs fit, by state."""
-        where = make_filter(self._codec, given)
+    def count(self, given: Mapping[str, Any], *, limit: int | None = None) -> Counts:
+        """How many jobs fit, by state; counted up to `limit` in each queue and state."""
+        where, most = make_filter(self._codec, given), _check_limit(limit)
         with self._connection as store:
-            by_queue = store.count(where)
+            by_queue = store.count(where, limit=most)
         total: dict[str, int] = {}
         for states in by_queue.values():
             for state, count in states.items():
                 total[state] = total.get(state, 0) + count
         return Counts.of(total)
 
-    def count_by_queue(self) -> dict[str, Counts]:
-        """How many jobs each queue has, by state; queues without jobs included, sorted by name."""
-        where = make_filter(self._codec, {})
+    def count_by_queue(self, *, limit: int | None = None) -> dict[str, Counts]:
+        """How many jobs each queue has, by state; queues without jobs included, sorted by name.
+
+        limit: each state is counted up to this.
+        """
+        where, most = make_filter(self._codec, {}), _check_limit(limit)
         with self._connection as store:
             names = {record.key for record in store.read_records(RecordKind.QUEUE)}
-            found = store.count(where)
+            found = store.count(where, limit=most)
         return {name: Counts.of(found.get(name, {})) for name in sorted(names | found.keys())}
+
+    def line(self) -> Line:
+        """How the line of waiting jobs is."""
+        with self._connection as store:
+            tally = store.tally()
+        oldest = tally.oldest_waiting
+        return Line(tally.delayed, None if oldest is None else clock.to_timedelta(oldest))
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day ("12m", "12h", "12d"), oldest first, the present one last."""
@@ -206,6 +224,14 @@ def _parse_span(span: object) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= MAX_BUCKETS:
         raise ConfigError(f'the span must be text like "12m", "12h" or "12d", 1 to {MAX_BUCKETS:,}')
     return int(match[1]), _STEPS[match[2]]
+
+
+def _check_limit(limit: object) -> int | None:
+    if limit is None:
+        return None
+    limits.check_whole(limit, "limit", 1, MAX_COUNTED, error=ConfigError)
+    assert isinstance(limit, int)
+    return limit
 
 
 def _parse_cursor(cursor: object) -> bytes | None:

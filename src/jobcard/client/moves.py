@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 from jobcard.client.filters import check_states
 from jobcard.core import ids, limits, states
 from jobcard.core.states import ALIVE, ENDED, Change, JobState
-from jobcard.errors import ConfigError, DuplicateJobError, JobNotFoundError, TransitionError
+from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, JobNotFoundError, TransitionError
 
 if TYPE_CHECKING:
     from jobcard.client.lookup import Lookup
@@ -22,6 +23,23 @@ _CANCELED = "canceled"
 _TRIES = 100
 """So often may a job change its state between our reading and our writing."""
 _AT_ONCE = 1_000
+_DELETED_AT_ONCE = 50
+
+EACH: Mapping[str, Collection[JobState]] = {"retry": states.RETRYABLE, "cancel": ALIVE, "delete": ENDED}
+"""What may be done to many jobs named, and to those in which states."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What came of a move of many jobs. changed: they were not in a state for it any more, or were gone; taken: another
+    job has their unique key; unreadable: their records are damaged; left: nobody got to them in time."""
+
+    asked: int
+    moved: int
+    changed: int = 0
+    taken: int = 0
+    unreadable: int = 0
+    left: int = 0
 
 
 class Moves:
@@ -33,13 +51,7 @@ class Moves:
 
     def cancel(self, job_id: object) -> Job:
         """End a waiting job; tell the engine of one at work to stop it."""
-
-        def change(row: JobRow) -> Change:
-            if row.state == JobState.WAITING:
-                return states.cancel_waiting(reason=_CANCELED)
-            return states.ask_to_cancel(row, reason=_CANCELED)
-
-        return self._move(job_id, "cancel", ALIVE, change)
+        return self._move(job_id, "cancel", ALIVE, _cancel)
 
     def retry(self, job_id: object) -> Job:
         """Run a failed or canceled job again from the start."""
@@ -62,6 +74,41 @@ class Moves:
         """Cancel all jobs that fit and have not ended; how many."""
         return self._move_many(given, ALIVE, ALIVE, self.cancel)
 
+    def each(self, verb: str, job_ids: Sequence[UUID], *, seconds: float) -> Moved:
+        """Do this (of `EACH`) to these jobs, each by itself, for so long at most; what came of it."""
+        until = time.monotonic() + seconds
+        counts = {"moved": 0, "changed": 0, "taken": 0, "unreadable": 0}
+        step = _DELETED_AT_ONCE if verb == "delete" else 1
+        handled = 0
+        for first in range(0, len(job_ids), step):
+            if time.monotonic() >= until:
+                break
+            some = job_ids[first : first + step]
+            handled += len(some)
+            if verb == "delete":
+                deleted = self._delete(some)
+                counts["moved"] += deleted
+                counts["changed"] += len(some) - deleted
+            else:
+                counts[self._try(verb, some[0])] += 1
+        return Moved(asked=len(job_ids), left=len(job_ids) - handled, **counts)
+
+    def _delete(self, job_ids: Sequence[UUID]) -> int:
+        with self._connection as store:
+            return store.delete([job_id.bytes for job_id in job_ids])
+
+    def _try(self, verb: str, job_id: UUID) -> str:
+        change = states.retry_ended if verb == "retry" else _cancel
+        try:
+            self._moved(job_id, verb, EACH[verb], change)
+        except (TransitionError, JobNotFoundError):
+            return "changed"
+        except DuplicateJobError:
+            return "taken"
+        except CorruptRecordError:
+            return "unreadable"
+        return "moved"
+
     def delete_finished(self, older_than: float | timedelta | datetime) -> int:
         """Delete jobs that ended before then; how many."""
         if isinstance(older_than, datetime):
@@ -82,6 +129,11 @@ class Moves:
     def _move(
         self, job_id: object, verb: str, allowed: Collection[JobState], change: Callable[[JobRow], Change]
     ) -> Job:
+        return self._lookup.view(self._moved(job_id, verb, allowed, change))
+
+    def _moved(
+        self, job_id: object, verb: str, allowed: Collection[JobState], change: Callable[[JobRow], Change]
+    ) -> JobRow:
         wanted = ids.parse_id(job_id)
         for _ in range(_TRIES):
             row = self._lookup.row(wanted)
@@ -92,7 +144,7 @@ class Moves:
             exact = replace(change(row), sources=frozenset({state}))
             moved = self._apply(wanted, verb, exact)
             if moved is not None:
-                return self._lookup.view(moved)
+                return moved
         raise TransitionError(verb, row.state, allowed, UUID(bytes=wanted))
 
     def _apply(self, job_id: bytes, verb: str, change: Change) -> JobRow | None:
@@ -122,3 +174,9 @@ class Moves:
                 continue
             moved += 1
         return moved
+
+
+def _cancel(row: JobRow) -> Change:
+    if row.state == JobState.WAITING:
+        return states.cancel_waiting(reason=_CANCELED)
+    return states.ask_to_cancel(row, reason=_CANCELED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobcard.client import living
 from jobcard.client.ageing import Ageing
+from jobcard.client.audit import Audit
 from jobcard.client.hooks import Hooks
 from jobcard.client.keys import Keys
 from jobcard.client.live_engines import Engines
@@ -43,6 +44,7 @@ class Parts:
         self.queues = Queues(self.connection, self.ageing)
         self.engines = Engines(self.connection)
         self.schedules = Schedules(self)
+        self.audit = Audit(self.connection)
         self.started = Started(self)
         self.is_tested = False
         self.closed = False

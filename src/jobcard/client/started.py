@@ -14,6 +14,7 @@ from jobcard.core import context
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from jobcard.client.dashboards import DashboardProcess
     from jobcard.client.parts import Parts
     from jobcard.core.reference import AppReference
     from jobcard.core.settings import Settings
@@ -39,6 +40,7 @@ class Started:
         """In a forked child: what was started stayed with the parent."""
         self._lock = threading.Lock()
         self._engines: list[tuple[_Engine, Stop]] = []
+        self._dashboard: DashboardProcess | None = None
 
     @property
     def does_nothing(self) -> bool:
@@ -65,6 +67,14 @@ class Started:
             )
             one.begin()
             return self._keep(one, lambda: one.stop(settings.stop_timeout))
+
+    def show_dashboard(self, find_reference: Callable[[], AppReference], port: int | None) -> None:
+        """A dashboard in a process of its own, if there is none of ours. port: None: the usual one."""
+        from jobcard.client.dashboards import PORT, DashboardProcess
+
+        with self._lock:
+            if self._dashboard is None:
+                self._dashboard = DashboardProcess(find_reference(), None, PORT if port is None else port)
 
     def run(self, find_reference: Callable[[], AppReference]) -> int:
         """An engine in the foreground; its exit code."""
@@ -98,9 +108,14 @@ class Started:
         with self._lock:
             stopping = [stop for _engine, stop in reversed(self._engines) if only is None or stop is only]
             self._engines = [each for each in self._engines if each[1] not in stopping]
+            dashboard = self._dashboard if only is None else None
+            if only is None:
+                self._dashboard = None
         with contextlib.ExitStack() as all_of_them:
             for stop in reversed(stopping):
                 all_of_them.callback(stop)
+            if dashboard is not None:
+                all_of_them.callback(dashboard.close)
 
     # -- inside
 

@@ -201,6 +201,16 @@ class JobDefinition:
 
     # -- in the client
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What the job's arguments are called, in order."""
+        return self._run.names
+
+    @property
+    def init_parameters(self) -> tuple[str, ...]:
+        """What a class job's constructor calls its arguments, in order; () for a function."""
+        return () if self._init is None else self._init.names
+
     def check_init(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """`InvalidJobError` showing the signature unless the class can be constructed so."""
         if self._init is not None:

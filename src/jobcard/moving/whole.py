@@ -18,10 +18,11 @@ PAGE = 1_000
 """The most jobs that are read at once: as many as `put` takes."""
 PAGE_TEXT = 16 << 20
 """Characters of arguments and results that a page should have at most; where jobs are large, pages are small."""
-RECORDS = (RecordKind.QUEUE, RecordKind.TICK, RecordKind.SCHEDULE)
+RECORDS = (RecordKind.QUEUE, RecordKind.TICK, RecordKind.SCHEDULE, RecordKind.AUDIT)
 """The records that go with the jobs, in the order in which to write them: how far a schedule is, before the schedule.
 
-What engines say of themselves and are told stays with their store, and so does the mark of a move.
+What operators did goes along, for it is told with the jobs. What engines say of themselves and are told stays with
+their store, and so does the mark of a move.
 """
 
 EVERY = Filter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +33,8 @@ class Options:
     connect_timeout: float = 5.0
     socket_timeout: float = 15.0
     """How long one call may take."""
+    call_timeout: float | None = None
+    """The same, as every store calls it: the shorter of both counts."""
     unsafe_url_options: bool = False
     """Let the URL switch the checks of TLS off. Only code may say so."""
     readonly: bool = False
@@ -60,6 +62,7 @@ _OURS: Mapping[str, Check] = {
     "pool_recycle": seconds(1, 10 * clock.DAY / clock.SECOND),
     "connect_timeout": seconds(0.001, 3600),
     "socket_timeout": seconds(0.001, 3600),
+    "call_timeout": seconds(1, 3600),
     "unsafe_url_options": flag,
     "readonly": flag,
 }
@@ -124,7 +127,7 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
     driver = {name: value for name, value in merged.items() if name in _FOR_DRIVER or name in _UNSAFE}
     if parsed.path:
         ours["database"] = parsed.path
-    return parsed, Options(**ours, driver=MappingProxyType(driver))
+    return parsed, _in_time(Options(**ours, driver=MappingProxyType(driver)))
 
 
 def _refuse_unsafe(options: Mapping[str, str], shown: str, *, allowed: bool) -> None:
@@ -136,3 +139,9 @@ def _refuse_unsafe(options: Mapping[str, str], shown: str, *, allowed: bool) -> 
                 f"the option {name} in the store URL {shown!r} weakens who the server must prove to be; "
                 "give unsafe_url_options=True in config if whoever writes the URL may do that"
             )
+
+
+def _in_time(options: Options) -> Options:
+    if options.call_timeout is None:
+        return options
+    return replace(options, socket_timeout=min(options.socket_timeout, options.call_timeout))

@@ -40,7 +40,6 @@ _SETTINGS: Mapping[str, str] = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
-    "statement_timeout": f"{STATEMENT_SECONDS * 1e3:.0f}",
     "idle_in_transaction_session_timeout": f"{STATEMENT_SECONDS * 2e3:.0f}",
 }
 
@@ -94,11 +93,10 @@ class Connection:
     def __init__(self, options: Options, *, patient: float | None = None) -> None:
         """patient: seconds a statement may take, for work on the schema; None: as statements do."""
         self._pooled = options.pooled
-        self._limit = (patient or STATEMENT_SECONDS) + _GRACE
-        self._settings = {**_SETTINGS}
-        if patient is not None:
-            self._settings["statement_timeout"] = f"{patient * 1e3:.0f}"
-        elif options.lock_timeout is not None:
+        seconds = options.call_timeout if patient is None else patient
+        self._limit = seconds + _GRACE
+        self._settings = {**_SETTINGS, "statement_timeout": f"{seconds * 1e3:.0f}"}
+        if patient is None and options.lock_timeout is not None:
             # 0 would mean to wait for ever.
             self._settings["lock_timeout"] = f"{max(1.0, options.lock_timeout * 1e3):.0f}"
         self._raw = self._open(options)

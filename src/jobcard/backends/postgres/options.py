@@ -38,6 +38,8 @@ class Options:
     """Let the URL name files and services of this host that libpq then reads. Only code may say so."""
     readonly: bool = False
     """To look only: whatever would change something is refused."""
+    call_timeout: float = STATEMENT_SECONDS
+    """How long a statement may take."""
     lock_timeout: float | None = None
     """How long a statement waits for somebody else's lock."""
     connection: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -56,6 +58,7 @@ _CHECKS: Mapping[str, Check] = {
     "unsafe_url_options": flag,
     "readonly": flag,
     **usual.POOL_CHECKS,
+    "call_timeout": usual.CHECKS["call_timeout"],
 }
 
 # Passed to libpq as they are. It checks the values that have no list here when it connects.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jobcard.backends.checks import Check, flag, matching, seconds, text, whole
@@ -27,6 +27,8 @@ class Options:
     connect_timeout: float = 5.0
     socket_timeout: float = 15.0
     """How long one call may take."""
+    call_timeout: float | None = None
+    """The same, as every store calls it: the shorter of both counts."""
     db: int = 0
     cluster: bool = False
     """The servers form a Redis Cluster; the store stays on one of them."""
@@ -44,6 +46,7 @@ _CHECKS: Mapping[str, Check] = {
     "pool_timeout": seconds(0, 3600),
     "connect_timeout": seconds(0.001, 3600),
     "socket_timeout": seconds(0.001, 3600),
+    "call_timeout": seconds(1, 3600),
     "db": whole(0, 9_999),
     "cluster": flag,
     "wait_replicas": whole(0, 9),
@@ -69,9 +72,15 @@ def read_options(url: object, given: Mapping[str, Any]) -> tuple[StoreURL, Optio
             raise ConfigError(f"the database stands twice in {shown!r}; give it once")
         merged["db"] = parsed.path
     checked: dict[str, Any] = {name: _CHECKS[name](f"the Redis option {name}", value) for name, value in merged.items()}
-    options = Options(**checked)
+    options = _in_time(Options(**checked))
     if parsed.others and not options.cluster:
         raise ConfigError(f"{shown!r} names several servers: those of a cluster, with cluster=1, or give one")
     if options.cluster and options.db:
         raise ConfigError(f"a cluster has no database {options.db}: leave it out of {shown!r}")
     return parsed, options
+
+
+def _in_time(options: Options) -> Options:
+    if options.call_timeout is None:
+        return options
+    return replace(options, socket_timeout=min(options.socket_timeout, options.call_timeout))

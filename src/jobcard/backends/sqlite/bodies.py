@@ -32,7 +32,12 @@ class Body(Protocol):
 
     def in_transaction(self) -> bool: ...
 
+    def interrupt_when(self, is_late: Callable[[], bool]) -> None: ...
+
     def close(self) -> None: ...
+
+
+_STEPS = 10_000  # of SQLite's machine between two looks at the clock: some tenths of a millisecond
 
 
 class _ApswBody:
@@ -54,6 +59,9 @@ class _ApswBody:
 
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
+
+    def interrupt_when(self, is_late: Callable[[], bool]) -> None:
+        self._connection.set_progress_handler(is_late, _STEPS)
 
     def close(self) -> None:
         self._connection.close()
@@ -99,6 +107,9 @@ class _StandardBody:
 
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
+
+    def interrupt_when(self, is_late: Callable[[], bool]) -> None:
+        self._connection.set_progress_handler(is_late, _STEPS)
 
     def close(self) -> None:
         self._connection.close()

@@ -45,6 +45,7 @@ class Connection:
 
     def __init__(self, path: str, options: Options, *, create: bool) -> None:
         patience = _patience(options.busy_timeout)
+        self._limit, self._until = options.call_timeout or 0.0, 0.0
         with driver_errors:
             self._body: Body = open_body(path, options, create=create, patience=patience)
         try:
@@ -55,6 +56,8 @@ class Connection:
                     f"{'.'.join(map(str, OLDEST_LIBRARY))} is needed; the default library brings a current one"
                 )
             self._settle_in(options, patience, in_memory=path == MEMORY)
+            if self._limit:
+                self._body.interrupt_when(self._is_late)
         except BaseException:
             self._body.close()
             raise
@@ -99,14 +102,19 @@ class Connection:
                 raise StoreUnavailableError(f"the SQLite file is busy: it could not be set to journal_mode={mode}")
             count += 1
 
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
+
     def execute(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         """Run one statement to its end; its rows."""
+        self._until = time.monotonic() + self._limit
         with driver_errors:
             return self._body.execute(sql, values)
 
     def change(self, sql: str, values: Sequence[object] = ()) -> int:
         """Run one statement to its end; how many rows it changed."""
         before = self._body.total_changes()
+        self._until = time.monotonic() + self._limit
         with driver_errors:
             self._body.execute(sql, values)
         return self._body.total_changes() - before
@@ -114,6 +122,7 @@ class Connection:
     def change_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
         """Run one statement for each row of values; how many rows were changed in all."""
         before = self._body.total_changes()
+        self._until = time.monotonic() + self._limit
         with driver_errors:
             self._body.execute_many(sql, rows)
         return self._body.total_changes() - before

@@ -79,6 +79,8 @@ def translate(error: BaseException) -> JobcardError | None:
     match code & 0xFF:
         case 5 | 6 | 15:  # busy, locked, a race for the lock
             return StoreUnavailableError("the SQLite file is busy: another process held its lock too long")
+        case 9:  # interrupted, which nobody but our own clock does
+            return StoreUnavailableError("a statement took longer than call_timeout lets it")
         case 13:  # full
             return StoreFullError("the disk of the SQLite file is full; nothing was stored")
         case 26:  # not a database

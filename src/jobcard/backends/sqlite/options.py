@@ -27,6 +27,8 @@ class Options:
     for encrypted files, and comes with their key."""
     busy_timeout: float = 10.0
     """How long to wait for another process's lock."""
+    call_timeout: float | None = None
+    """How long a statement may take."""
     synchronous: str = "full"
     journal_mode: str = "wal"
     cache_size: int | None = None
@@ -56,6 +58,7 @@ def _prefix(what: str, value: object) -> str:
 _CHECKS: Mapping[str, Check] = {
     "library": choice("apsw", "sqlite3", "sqlcipher"),
     "busy_timeout": seconds(0, 3600),
+    "call_timeout": seconds(1, 3600),
     "synchronous": choice("off", "normal", "full", "extra"),
     # Not memory or off: a process that dies in the middle of a commit would then damage the file.
     "journal_mode": choice("wal", "delete", "truncate", "persist"),

@@ -51,6 +51,10 @@ class Codec:
         self._loads[tag] = load
         self._types[id(kind)] = Tag(kind, tag, dump, load)
 
+    def know_what(self, other: Codec) -> None:
+        """Know from now on whatever types the other knows, or is taught later."""
+        self._types, self._loads = other._types, other._loads
+
     # -- writing
 
     def dumps(self, value: object, *, what: str, limit: int = MAX_PAYLOAD, shape: Shape | None = None) -> str:

@@ -1,0 +1,70 @@
+"""Running a job's call once more with other arguments: a new job, for what was asked for with a job never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.backends.base import Fate
+from jobcard.core.job import JobRow, NewJob
+from jobcard.errors import DuplicateJobError
+
+if TYPE_CHECKING:
+    from jobcard.client.parts import Parts
+    from jobcard.core.definition import JobDefinition
+
+EDITED_FROM = "edited_from"
+"""In the new job's `meta`: the id of the job whose arguments somebody changed."""
+
+
+def enqueue_again(
+    parts: Parts, row: JobRow, args: Sequence[Any], kwargs: Mapping[str, Any], definition: JobDefinition | None = None
+) -> UUID:
+    """Store the call of this job with these arguments, due now; the id of the new job.
+
+    It keeps queue, priority, limits, tags, and the unique key as it is: `DuplicateJobError` while another job has that.
+    definition: what the application's code says of the job, if it is known here; `InvalidJobError` when the arguments
+    do not fit it, or cannot be stored.
+    """
+    if definition is not None:
+        definition.check_call(tuple(args), dict(kwargs))
+    codec = parts.codec
+    texts = codec.dump_call(args, dict(kwargs))
+    meta = dict(codec.loads(row.meta) or {}) if row.meta else {}
+    new = NewJob(
+        id=parts.connection.take_ids(1)[0],
+        queue=row.queue,
+        name=row.name,
+        init=row.init,
+        args=texts[0],
+        kwargs=texts[1],
+        priority=row.priority,
+        rank=row.rank,
+        order_offset=row.order_offset,
+        delay=0,
+        at=None,
+        max_attempts=row.max_attempts,
+        max_crashes=row.max_crashes,
+        backoff=row.backoff,
+        timeout=row.timeout,
+        keep=row.keep,
+        unique_key=row.unique_key,
+        once_key=None,
+        once_until=None,
+        replaces=False,
+        limit_key=row.limit_key,
+        key_limit=row.key_limit,
+        rate_count=row.rate_count,
+        rate_per=row.rate_per,
+        batch_id=None,
+        parent_id=None,
+        schedule_id=None,
+        tags=row.tags,
+        meta=codec.dumps({**meta, EDITED_FROM: str(UUID(bytes=row.id))}, what="meta"),
+    )
+    [answer] = parts.producer.send([new])
+    if answer.fate is Fate.KEY_TAKEN:
+        why = "has a unique key, which another job has taken"
+        raise DuplicateJobError(UUID(bytes=new.id), UUID(bytes=answer.existing), why)
+    return UUID(bytes=new.id)

@@ -1,0 +1,191 @@
+"""Looking through jobs page by page, without their arguments: what the dashboard's list is made of.
+
+What a store can choose by, it chooses; what it cannot (`also`) is looked for among those, newest first, no further at
+a time than somebody waits for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.client.filters import make_filter
+from jobcard.core import clock, ids
+from jobcard.errors import JobcardError
+
+if TYPE_CHECKING:
+    from jobcard.backends.base import Backend, Filter
+    from jobcard.client.parts import Parts
+    from jobcard.core.codec import Codec
+    from jobcard.core.job import JobRow
+
+MOST_LOOKED_AT = 20_000
+LOOKS_FOR = 0.1
+"""Seconds."""
+_FIRST_STEP, _MOST_STEP = 50, 500
+MOST_FOLLOW_UPS = 50
+_FIRST, _LAST = 0, clock.to_instant(datetime(9999, 12, 30, tzinfo=UTC))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """A job at a glance: its stamps, and nothing that it brought along or returned."""
+
+    id: UUID
+    name: str
+    queue: str
+    state: str
+    hold: str | None
+    priority: int
+    attempt: int
+    max_attempts: int
+    created_at: datetime
+    available_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested: bool
+    reason: str | None
+    error_kind: str | None
+    schedule: str | None
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Some jobs, newest first. next_cursor: where to go on; None: that was the end.
+
+    is_cut: the look stopped before the page was full, for it had taken long enough; looked: at so many jobs, as far
+    back as the one made at `back_to`.
+    """
+
+    jobs: Sequence[Glance]
+    next_cursor: str | None
+    is_cut: bool
+    looked: int
+    back_to: datetime | None
+
+
+def browse(
+    parts: Parts,
+    given: Mapping[str, Any],
+    *,
+    limit: int,
+    cursor: str | None = None,
+    also: Callable[[JobRow], bool] | None = None,
+) -> Found:
+    """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant."""
+    where, before = make_filter(parts.codec, given), None if cursor is None else ids.parse_id(cursor)
+    if where.after is not None:
+        # Who was made since was touched since: the store need not look at what ended before.
+        where = replace(where, touched_since=where.after)
+    with parts.connection as store:
+        look = _Look(store, where, also, limit, before)
+        look.go()
+    return Found(
+        jobs=[glance_at(row, parts.codec) for row in look.rows],
+        next_cursor=None if look.below is None else look.below.hex(),
+        is_cut=look.is_cut,
+        looked=look.looked,
+        back_to=None if look.last is None else moment(look.last.created_at),
+    )
+
+
+class _Look:
+    """One look down the ids, to the end of a page or of patience."""
+
+    def __init__(
+        self,
+        store: Backend,
+        where: Filter,
+        also: Callable[[JobRow], bool] | None,
+        limit: int,
+        below: bytes | None,
+    ) -> None:
+        self._store = store
+        self._where = where
+        self._also = also
+        self._limit = limit
+        self.below = below
+        self.rows: list[JobRow] = []
+        self.looked = 0
+        self.last: JobRow | None = None
+        self.is_cut = False
+
+    def go(self) -> None:
+        """Look."""
+        # One more than asked for tells whether there is a next page.
+        wanted = self._limit + 1
+        until = time.monotonic() + LOOKS_FOR
+        # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
+        step = wanted if self._also is None else _FIRST_STEP
+        while True:
+            page = self._store.list(self._where, limit=step, before_id=self.below)
+            step = min(2 * step, _MOST_STEP) if self._also is not None else step
+            for row in page.rows:
+                self.looked += 1
+                self.last = row
+                if self._also is not None and not self._also(row):
+                    continue
+                self.rows.append(row)
+                if len(self.rows) == wanted:
+                    self.rows.pop()
+                    self.below = self.rows[-1].id
+                    return
+            self.below = page.below
+            if self.below is None:
+                return
+            if self.looked >= MOST_LOOKED_AT or time.monotonic() >= until:
+                self.is_cut = True
+                return
+
+
+def glance_at(row: JobRow, codec: Codec) -> Glance:
+    """A stored job at a glance; also of one whose arguments cannot be read."""
+    return Glance(
+        id=UUID(bytes=row.id),
+        name=row.name,
+        queue=row.queue,
+        state=row.state,
+        hold=row.hold,
+        priority=row.priority,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        created_at=moment(row.created_at),
+        available_at=moment(row.available_at),
+        started_at=None if row.started_at is None else moment(row.started_at),
+        finished_at=None if row.finished_at is None else moment(row.finished_at),
+        cancel_requested=row.cancel_requested is not None,
+        reason=row.reason,
+        error_kind=row.error_kind,
+        schedule=row.schedule_id,
+        tags=_tags(row, codec),
+    )
+
+
+def moment(instant: int) -> datetime:
+    """A stored instant; one of a damaged record that no calendar has as the nearest that it has."""
+    return clock.to_datetime(min(max(instant, _FIRST), _LAST))
+
+
+def _tags(row: JobRow, codec: Codec) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, codec.loads(row.tags))) if row.tags else ()
+    except (ValueError, TypeError, JobcardError):
+        return ()
+
+
+def glances(parts: Parts, job_ids: Collection[UUID]) -> list[Glance]:
+    """Those of these jobs that are there, in the order they were named."""
+    with parts.connection as store:
+        rows = {row.id: row for row in store.get([job_id.bytes for job_id in job_ids])}
+    return [glance_at(rows[job_id.bytes], parts.codec) for job_id in job_ids if job_id.bytes in rows]
+
+
+def follow_ups(parts: Parts, job_id: UUID) -> list[Glance]:
+    """The first of the jobs that this one stored with its success."""
+    # They are found by their ids, which follow from the parent's.
+    return glances(parts, [UUID(bytes=ids.follow_up_id(job_id.bytes, place)) for place in range(MOST_FOLLOW_UPS)])

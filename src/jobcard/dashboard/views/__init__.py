@@ -1,0 +1,1 @@
+"""The views: what each page, and each part of one, finds in the store."""

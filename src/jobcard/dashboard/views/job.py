@@ -1,0 +1,301 @@
+"""The page of one job: its card, what happened to it, what keeps it, what belongs to it, and what may be done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jobcard.client.again import EDITED_FROM, enqueue_again
+from jobcard.client.browsing import follow_ups, glance_at, glances, moment
+from jobcard.client.explain import reasons
+from jobcard.core import ids
+from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
+from jobcard.core.view import error_of
+from jobcard.dashboard.asking import Ask, Done
+from jobcard.dashboard.fields import Text
+from jobcard.dashboard.formats import HIDDEN, pretty
+from jobcard.dashboard.refusal import Refused
+from jobcard.dashboard.views.values import arguments_of, by_place, value_of
+from jobcard.errors import CorruptRecordError, JobcardError, SerializationError
+
+if TYPE_CHECKING:
+    from jobcard.core.job import Attempt, JobRow
+
+MOST_EDITED = 100_000
+"""Characters of arguments that a form shows for editing; larger ones are edited in code."""
+EDIT_BYTES = 1 << 20
+EDIT = (Text("args", "[]", most=MOST_EDITED), Text("kwargs", "{}", most=MOST_EDITED))
+_DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
+
+
+def job(ask: Ask) -> Mapping[str, Any]:
+    """Everything that is known of a job."""
+    row = _row(ask)
+    return {
+        "job": glance_at(row, ask.reading.parts.codec),
+        "card": _card(row),
+        "progress": _progress(row, ask),
+        "reasons": reasons(ask.reading.parts, row) if row.state in ALIVE else [],
+        **_tried(row, ask),
+        **_brought(row, ask),
+        **_related(row, ask),
+        "actions": actions_of(row),
+    }
+
+
+def _row(ask: Ask) -> JobRow:
+    try:
+        return ask.reading.parts.lookup.row(ids.parse_id(ask["id"]))
+    except CorruptRecordError:
+        raise Refused(409, _DAMAGED) from None
+
+
+def actions_of(row: JobRow) -> list[str]:
+    """What may be done to a job in its state."""
+    allowed = {"run_now": WAITING, "cancel": ALIVE, "retry": RETRYABLE, "edit": ENDED}
+    return [verb for verb, states in allowed.items() if row.state in states]
+
+
+# ------------------------------------------------------------------ what is shown
+
+
+def _card(row: JobRow) -> dict[str, Any]:
+    return {
+        "claimed_at": None if row.claimed_at is None else moment(row.claimed_at),
+        "claimed_by": row.claimed_by,
+        "claim_token": row.claim_token,
+        "lease_until": None if row.lease_until is None else moment(row.lease_until),
+        "expires_at": None if row.expires_at is None else moment(row.expires_at),
+        "timeout_seconds": None if row.timeout is None else row.timeout / 1_000_000,
+        "crashes": row.crashes,
+        "interrupts": row.interrupts,
+        "cancel_reason": row.cancel_requested,
+        "batch": None if row.batch_id is None else UUID(bytes=row.batch_id),
+        "version": row.version,
+    }
+
+
+def _progress(row: JobRow, ask: Ask) -> dict[str, Any] | None:
+    try:
+        said = ask.reading.parts.codec.loads(row.progress or "null")
+        if said is None:
+            return None
+        value = min(max(float(said["value"]), 0.0), 1.0)
+        return {"value": value, "text": said["text"], "at": moment(int(said["at"]))}
+    except (JobcardError, LookupError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _tried(row: JobRow, ask: Ask) -> dict[str, Any]:
+    """Its tries, what it wrote, and all of it in the order of time."""
+    with ask.reading.parts.connection as store:
+        tries = store.attempts([row.id]) if row.claim_token else []
+        lines = store.log_lines([row.id]) if row.claim_token else []
+    errors = [_error(each, ask) for each in tries]
+    return {
+        "timeline": _timeline(row, errors),
+        "errors": errors,
+        "log": [{"at": moment(line.at), "text": line.text} for line in lines],
+    }
+
+
+_OF_A_TRY = ("kind", "type", "message", "traceback", "exit_code", "signal", "output")
+
+
+def _error(attempt: Attempt, ask: Ask) -> dict[str, Any]:
+    shown: dict[str, Any] = {"attempt": attempt.attempt, "at": moment(attempt.at), **dict.fromkeys(_OF_A_TRY)}
+    try:
+        said = error_of(attempt, ask.reading.parts.codec)
+    except (JobcardError, TypeError, ValueError, OverflowError):
+        return {**shown, "message": "(cannot be read)"}
+    return {**shown, **{name: said.get(name) for name in _OF_A_TRY}}
+
+
+def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What happened to it, by its stamps and its recorded tries; what is to come is at the end."""
+    found = [_happened(moment(row.created_at), "stored", f"in the queue {row.queue}")]
+    found += [_happened(each["at"], f"try {each['attempt']} ended", _short_of(each)) for each in errors]
+    if row.claimed_at is not None:
+        by = "" if row.claimed_by is None else f" by {row.claimed_by}"
+        found.append(_happened(moment(row.claimed_at), "claimed", f"try {row.attempt} of {row.max_attempts}{by}"))
+    if row.started_at is not None:
+        found.append(_happened(moment(row.started_at), "started", f"try {row.attempt}"))
+    if row.finished_at is not None:
+        found.append(_happened(moment(row.finished_at), row.state, row.reason or ""))
+    if row.available_at > row.created_at and (row.finished_at is None or row.available_at <= row.finished_at):
+        found.append(_happened(moment(row.available_at), "due", "delayed" if row.hold == Hold.DELAY else ""))
+    if row.expires_at is not None:
+        found.append(_happened(moment(row.expires_at), "kept until", ""))
+    return sorted(found, key=lambda each: each["at"])
+
+
+def _happened(at: Any, what: str, text: str) -> dict[str, Any]:
+    return {"at": at, "what": what, "text": text}
+
+
+def _short_of(error: Mapping[str, Any]) -> str:
+    return ": ".join(str(part)[:200] for part in (error["type"] or error["kind"], error["message"]) if part)
+
+
+def _brought(row: JobRow, ask: Ask) -> dict[str, Any]:
+    """What it was called with and what came of it, for whoever may see that."""
+    if not ask.sees_arguments:
+        return {"sees_arguments": False, "brought": None}
+    shown = {
+        **arguments_of(row, ask),
+        "result": value_of(row.result, ask),
+        "checkpoint": value_of(row.checkpoint, ask),
+        "meta": value_of(row.meta, ask),
+    }
+    keys = {"unique_key": row.unique_key, "once_key": row.once_key, "limit_key": row.limit_key}
+    return {
+        "sees_arguments": True,
+        "brought": {**shown, "keys": {name: key for name, key in keys.items() if key is not None}},
+    }
+
+
+def _related(row: JobRow, ask: Ask) -> dict[str, Any]:
+    parts = ask.reading.parts
+    origin = _origin(row, ask)
+    named = [] if row.parent_id is None else [UUID(bytes=row.parent_id)]
+    found = {job.id: job for job in glances(parts, [*named, *([] if origin is None else [origin])])}
+    return {
+        "parent_id": named[0] if named else None,
+        "parent": found.get(named[0]) if named else None,
+        "edited_from": origin,
+        # Stored with its success alone, so no other job has any.
+        "follow_ups": follow_ups(parts, UUID(bytes=row.id)) if row.finished_at is not None else [],
+        "schedule": row.schedule_id,
+    }
+
+
+def _origin(row: JobRow, ask: Ask) -> UUID | None:
+    meta = value_of(row.meta, ask)
+    try:
+        return UUID(bytes=ids.parse_id(meta[EDITED_FROM])) if isinstance(meta, dict) else None
+    except (JobcardError, LookupError):
+        return None
+
+
+# ------------------------------------------------------------------ what may be done
+
+
+def run_now(ask: Ask) -> Done:
+    """Make it due now."""
+    ask.jobs.run_now(ask["id"])
+    return _done(ask, "It is due now.")
+
+
+def cancel(ask: Ask) -> Done:
+    """Cancel it, or tell its engine to."""
+    job = ask.jobs.cancel(ask["id"])
+    return _done(ask, "It is canceled." if job.state in ENDED else "Its engine is told to stop it.")
+
+
+def retry(ask: Ask) -> Done:
+    """Run it again from the start."""
+    ask.jobs.retry(ask["id"])
+    return _done(ask, "It runs again from the start.")
+
+
+def _done(ask: Ask, text: str) -> Done:
+    return Done(see=_page_of(ask["id"]), text=text, data={"id": ask["id"]})
+
+
+def _page_of(job_id: object) -> str:
+    return f"/jobs/{UUID(bytes=ids.parse_id(job_id))}"
+
+
+def edit(ask: Ask) -> Mapping[str, Any]:
+    """Its arguments, to be changed."""
+    row = _row(ask)
+    _need_to_see(ask)
+    args, kwargs = _shown(row, ask)
+    return {
+        "job": glance_at(row, ask.reading.parts.codec),
+        "args": args,
+        "kwargs": kwargs,
+        "hidden": HIDDEN,
+        "is_too_long": max(len(pretty(args)), len(pretty(kwargs))) > MOST_EDITED,
+    }
+
+
+def edit_and_retry(ask: Ask) -> Done:
+    """Store the job again, with other arguments."""
+    row = _row(ask)
+    _need_to_see(ask)
+    if row.state not in ENDED:
+        raise Refused(409, f"It is {row.state}: only the arguments of a job that has ended are changed.")
+    args, kwargs = (
+        _put_back(_read(ask, name), shown, json.loads(stored))
+        for name, shown, stored in zip(("args", "kwargs"), _shown(row, ask), (row.args, row.kwargs), strict=True)
+    )
+    if _holds(args) or _holds(kwargs):
+        raise Refused(400, f"A value that is hidden was moved: write it out where {HIDDEN} stands.")
+    codec = ask.jobs.parts.codec
+    loaded = codec.load_call(json.dumps(args), json.dumps(kwargs))
+    new = enqueue_again(ask.jobs.parts, row, *loaded, ask.app.registry.find(row.name))
+    return Done(see=_page_of(new), text="Stored again, with other arguments.", data={"id": new})
+
+
+def _need_to_see(ask: Ask) -> None:
+    if not ask.sees_arguments:
+        raise Refused(403, f"Arguments are for the role {ask.options.show_arguments_to}.")
+
+
+def _shown(row: JobRow, ask: Ask) -> tuple[Any, Any]:
+    """Its arguments as they are stored, tags and all, without what is hidden; `Refused` if they cannot be read."""
+    try:
+        ask.reading.parts.codec.load_call(row.args, row.kwargs)
+    except SerializationError:
+        raise Refused(409, "Its arguments cannot be read here.") from None
+    definition = ask.app.registry.find(row.name)
+    names = () if definition is None else definition.parameters
+    hide = ask.options.hide
+    args = by_place(_without(json.loads(row.args), hide), names, hide)
+    return args, _without(json.loads(row.kwargs), hide)
+
+
+def _without(value: Any, hide: frozenset[str]) -> Any:
+    """Stored JSON without what is hidden; also in a dict that is stored as pairs."""
+    if isinstance(value, dict):
+        return {name: HIDDEN if name.lower() in hide else _without(each, hide) for name, each in value.items()}
+    if isinstance(value, list):
+        if len(value) == 2 and isinstance(value[0], str) and value[0].lower() in hide:
+            return [value[0], HIDDEN]
+        return [_without(each, hide) for each in value]
+    return value
+
+
+def _read(ask: Ask, what: str) -> Any:
+    kind, text = list if what == "args" else dict, ask[what]
+    # Its bounds first: a text may be deeper than what walks through it.
+    ask.jobs.parts.codec.loads(text, what=what)
+    value = json.loads(text)
+    if not isinstance(value, kind):
+        raise Refused(400, f"{what} must be a JSON {'array' if kind is list else 'object'}.")
+    return value
+
+
+def _put_back(given: Any, shown: Any, stored: Any) -> Any:
+    """What was given, with what was hidden in its place again wherever nobody touched it."""
+    if given == shown and type(given) is type(shown):
+        return stored
+    if isinstance(given, dict) and isinstance(shown, dict):
+        return {
+            name: _put_back(each, shown[name], stored[name]) if name in shown else each for name, each in given.items()
+        }
+    if isinstance(given, list) and isinstance(shown, list):
+        pairs = zip(given, shown, stored, strict=False)
+        return [*(_put_back(*each) for each in pairs), *given[len(shown) :]]
+    return given
+
+
+def _holds(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds, value))
+    return bool(value == HIDDEN)

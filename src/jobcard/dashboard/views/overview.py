@@ -1,0 +1,112 @@
+"""The overview: one view for each block, so that each is refreshed at its own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from jobcard.client.lookup import Counts
+from jobcard.client.recent import failures_by_kind, times_by_queue
+from jobcard.core.states import AT_WORK, JobState
+from jobcard.dashboard.asking import Ask
+from jobcard.dashboard.fields import Choice
+
+SPANS = ("12m", "12h", "12d")
+SPAN = Choice("span", SPANS, "12m")
+COUNTED = 10_000
+"""Jobs of a queue and state are counted so far: beyond, nobody reads the digits, and each costs."""
+RECENT = timedelta(hours=24)
+TIMED = timedelta(hours=1)
+_MOST_FAILURES = 10
+_MOST_ROWS = 50
+
+
+def overview(ask: Ask) -> Mapping[str, Any]:
+    """All of them."""
+    blocks: dict[str, Any] = {}
+    for block in (counts, chart, queues, engines, schedules, failures):
+        blocks |= block(ask)
+    return blocks
+
+
+def counts(ask: Ask) -> Mapping[str, Any]:
+    """How many jobs are in each state, how many are delayed, and how long the first of the line has been due."""
+    found = ask.reading.count(limit=COUNTED)
+    line = ask.reading.parts.lookup.line()
+    return {
+        "counts": {state.value: found[state] for state in JobState},
+        "counted": COUNTED,
+        "delayed": line.delayed,
+        "oldest_waiting": line.oldest_waiting,
+    }
+
+
+def chart(ask: Ask) -> Mapping[str, Any]:
+    """What ended, and how, by minute, hour or day."""
+    span = ask["span"]
+    buckets = ask.reading.count_over_time(span)
+    ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
+    return {
+        "span": span,
+        "spans": SPANS,
+        "buckets": [{"at": bucket.at, **{state.value: bucket.counts[state] for state in ended}} for bucket in buckets],
+    }
+
+
+def queues(ask: Ask) -> Mapping[str, Any]:
+    """Each queue with what waits and is at work in it, what it may do, and how long its jobs wait and run."""
+    counted = ask.reading.count_by_queue(limit=COUNTED)
+    timed = times_by_queue(ask.reading.parts, TIMED)
+    found = []
+    for queue in ask.reading.queues.list("-priority"):
+        of_it = counted.get(queue.name, Counts())
+        times = timed.get(queue.name)
+        found.append(
+            {
+                "name": queue.name,
+                "waiting": of_it.get(JobState.WAITING, 0),
+                "at_work": sum(of_it.get(state, 0) for state in AT_WORK),
+                "concurrency": queue.concurrency,
+                "global_concurrency": queue.global_concurrency,
+                "priority": queue.priority,
+                "paused": queue.paused,
+                "paused_by": queue.paused_by,
+                "paused_since": queue.paused_since,
+                "wait_p50": None if times is None else times.wait_p50,
+                "wait_p95": None if times is None else times.wait_p95,
+                "run_p50": None if times is None else times.run_p50,
+                "run_p95": None if times is None else times.run_p95,
+            }
+        )
+    return {"queues": found[:_MOST_ROWS], "queues_in_all": len(found), "counted": COUNTED}
+
+
+def engines(ask: Ask) -> Mapping[str, Any]:
+    """The engines that are alive, and what their workers run at this moment."""
+    found = ask.reading.engines.list()
+    return {"engines": found[:_MOST_ROWS], "engines_in_all": len(found)}
+
+
+def schedules(ask: Ask) -> Mapping[str, Any]:
+    """The schedules that are due next; of their jobs' arguments nothing."""
+    found = sorted(ask.reading.schedules.list(), key=lambda each: (each.next_at is None, each.next_at, each.name))
+    shown = [
+        {
+            "name": each.name,
+            "job": each.job,
+            "when": each.when,
+            "tz": each.tz,
+            "paused": each.paused,
+            "next_at": each.next_at,
+            "last_at": each.last_at,
+        }
+        for each in found[:_MOST_ROWS]
+    ]
+    return {"schedules": shown, "schedules_in_all": len(found)}
+
+
+def failures(ask: Ask) -> Mapping[str, Any]:
+    """What failed lately, alike failures together."""
+    found = failures_by_kind(ask.reading.parts, RECENT)
+    return {"failures": found[:_MOST_FAILURES], "failure_kinds": len(found), "recent": RECENT}
