@@ -69,7 +69,8 @@ def fill(site: Site, text: str) -> tuple[UUID, UUID, UUID]:
             id=UUID(f"018f0000-0000-7000-8000-00000000000{job_id}").bytes,
             state=state,
             name=text,
-            queue=text,
+            # A queue that cannot be called so has other reasons, and so other elements.
+            queue="default" if state is JobState.WAITING else text,
             init=json.dumps({"args": [text], "kwargs": {text: text}}),
             args=f"[{said}]",
             kwargs=json.dumps({text: {text: [text]}}),
@@ -132,7 +133,7 @@ def test_no_page_has_an_element_more(site: Site, payload: str) -> None:
     for address, shape in hostile.items():
         assert shape.elements == harmless[address].elements, address
         for each in shape.addresses:
-            assert re.match(r"/(?!/)[\x21-\x7e]*$", each), each
+            assert re.fullmatch(r"#main|/(?!/)[\x21-\x7e]*", each), each
             assert "javascript:" not in each.split("?")[0]
 
 
