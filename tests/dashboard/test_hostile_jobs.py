@@ -38,7 +38,7 @@ PAYLOADS = (
     "<template><style>@import'//evil.example'</style></template>",
     "<div hx-get=/jobs hx-trigger=load data-hx-on=alert(1)>",
     "＜script＞<ſcript>alert(1)</ſcript>",
-    "<" * 300 + ">" * 300,
+    "<" * 90 + ">" * 90,
     "../../login?next=//evil.example#",
 )
 
@@ -110,7 +110,7 @@ def shapes(site: Site, text: str) -> dict[str, Shape]:
     first, second, third = fill(site, text)
     addresses = [
         "/",
-        "/jobs?limit=3&name=" + re.sub(".", lambda at: "".join(f"%{byte:02x}" for byte in at[0].encode()), text[:40]),
+        "/jobs?limit=3&name=" + re.sub(".", lambda at: "".join(f"%{byte:02x}" for byte in at[0].encode()), text),
         *(f"/jobs?id={first}&id={second}&id={third}{more}" for more in ("", "&limit=3")),
         f"/jobs/rows?id={first}&id={second}&id={third}",
         *(f"/jobs/bulk?verb={verb}&id={first}&id={second}&id={third}" for verb in ("retry", "cancel", "delete")),
@@ -144,9 +144,9 @@ def test_what_is_typed_comes_back_as_text(site: Site, payload: str) -> None:
     typed = "".join(character for character in payload if character != "\0")[:200]
     answer = site.browser("admin").get("/jobs", params={"search": typed, "queue": typed})
     assert Shape(answer.text).elements == harmless
-    refused = site.browser("admin").get("/jobs", params={"state": typed, typed: typed})
-    assert refused.status_code == 400
-    assert not {"script", "img", "svg", "b", "iframe"} & {tag for tag, _ in Shape(refused.text).elements[6:]}
+    refused = [site.browser("admin").get("/jobs", params={"state": word, word: word}) for word in ("harmless", typed)]
+    assert {answer.status_code for answer in refused} == {400}
+    assert Shape(refused[0].text).elements == Shape(refused[1].text).elements
     told = site.browser("admin").get("/api/v1/jobs", params={"search": typed})
     assert not re.search("[<>&]", told.text)
     assert told.headers["content-type"] == "application/json"
