@@ -12,7 +12,9 @@ PARTS = ("counts", "chart", "queues", "engines", "schedules", "failures")
 
 def figures(page: str) -> dict[str, str]:
     """What stands under each state."""
-    found = re.findall(r'<dt><span class="state state-(\w+)">\w+</span></dt><dd>([^<]*)</dd>', page)
+    found = re.findall(
+        r'<dt><span class="state state-(\w+)">\w+</span></dt><dd><a href="/jobs\?state=\w+">([^<]*)</a></dd>', page
+    )
     assert len(found) == 6
     return dict(found)
 

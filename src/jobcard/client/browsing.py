@@ -1,7 +1,7 @@
 """Looking through jobs page by page, without their arguments: what the dashboard's list is made of.
 
-What a store can choose by, it chooses; what it cannot (`also`) is looked for among those, newest first, no further at
-a time than somebody waits for.
+A store finds jobs by state and by time at once. By anything else it walks through all of them; so among many that is
+looked for here, newest first, no further at a time than somebody waits for.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from jobcard.backends.base import FEW, Filter
 from jobcard.client.filters import make_filter
 from jobcard.core import clock, ids
 from jobcard.errors import JobcardError
 
 if TYPE_CHECKING:
-    from jobcard.backends.base import Backend, Filter
+    from jobcard.backends.base import Backend
     from jobcard.client.parts import Parts
     from jobcard.core.codec import Codec
     from jobcard.core.job import JobRow
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT = 20_000
 LOOKS_FOR = 0.1
 """Seconds."""
-_FIRST_STEP, _MOST_STEP = 50, 500
+_FIRST_STEP, _MOST_STEP = 50, 1_000
 MOST_FOLLOW_UPS = 50
 _FIRST, _LAST = 0, clock.to_instant(datetime(9999, 12, 30, tzinfo=UTC))
 
@@ -83,6 +84,8 @@ def browse(
         # Who was made since was touched since: the store need not look at what ended before.
         where = replace(where, touched_since=where.after)
     with parts.connection as store:
+        if not _are_few(store, where):
+            where, also = _split(where, also, parts.codec)
         look = _Look(store, where, also, limit, before)
         look.go()
     return Found(
@@ -92,6 +95,35 @@ def browse(
         looked=look.looked,
         back_to=None if look.last is None else moment(look.last.created_at),
     )
+
+
+def _are_few(store: Backend, where: Filter) -> bool:
+    """Whether so few jobs are in the states wanted that a store may look at all of them."""
+    counts = store.count(Filter(states=where.states), limit=FEW + 1)
+    return sum(sum(by_state.values()) for by_state in counts.values()) <= FEW
+
+
+def _split(
+    where: Filter, also: Callable[[JobRow], bool] | None, codec: Codec
+) -> tuple[Filter, Callable[[JobRow], bool] | None]:
+    """What the store is to choose by among many, and what is left to be looked for."""
+    quick = replace(where, queues=(), names=(), tags=(), error_kind=None, batch_id=None, search=None)
+    if quick == where:
+        return where, also
+    tags, search = set(where.tags), where.search
+
+    def fits(row: JobRow) -> bool:
+        return (
+            (not where.queues or row.queue in where.queues)
+            and (not where.names or row.name in where.names)
+            and (where.error_kind is None or row.error_kind == where.error_kind)
+            and (where.batch_id is None or row.batch_id == where.batch_id)
+            and (not tags or tags <= set(_tags(row, codec)))
+            and (not search or search in row.name or search.lower() in str(UUID(bytes=row.id)))
+            and (also is None or also(row))
+        )
+
+    return quick, fits
 
 
 class _Look:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,9 +92,11 @@ def also(ask: Ask) -> Callable[[JobRow], bool] | None:
         raise Refused(403, f"Arguments are for the role {ask.options.show_arguments_to}.")
     if text is None and schedule is None:
         return None
+    # As it is typed, or as JSON writes it: arguments are stored in ASCII.
+    written = () if text is None else (text, json.dumps(text)[1:-1])
 
     def fits(row: JobRow) -> bool:
-        return (schedule is None or row.schedule_id == schedule) and (text is None or says(row, text, ask))
+        return (schedule is None or row.schedule_id == schedule) and (text is None or says(row, written, ask))
 
     return fits
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from jobcard.client.again import EDITED_FROM, enqueue_again
 from jobcard.client.browsing import follow_ups, glance_at, glances, moment
-from jobcard.client.explain import reasons
+from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
 from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
 from jobcard.core.view import error_of
@@ -18,7 +18,7 @@ from jobcard.dashboard.fields import Text
 from jobcard.dashboard.formats import HIDDEN, pretty
 from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.views.values import arguments_of, by_place, value_of
-from jobcard.errors import CorruptRecordError, JobcardError, SerializationError
+from jobcard.errors import ConfigError, CorruptRecordError, JobcardError, SerializationError
 
 if TYPE_CHECKING:
     from jobcard.core.job import Attempt, JobRow
@@ -37,7 +37,7 @@ def job(ask: Ask) -> Mapping[str, Any]:
         "job": glance_at(row, ask.reading.parts.codec),
         "card": _card(row),
         "progress": _progress(row, ask),
-        "reasons": reasons(ask.reading.parts, row) if row.state in ALIVE else [],
+        "reasons": _reasons(row, ask) if row.state in ALIVE else [],
         **_tried(row, ask),
         **_brought(row, ask),
         **_related(row, ask),
@@ -59,6 +59,14 @@ def actions_of(row: JobRow) -> list[str]:
 
 
 # ------------------------------------------------------------------ what is shown
+
+
+def _reasons(row: JobRow, ask: Ask) -> list[Reason]:
+    try:
+        return reasons(ask.reading.parts, row)
+    except (ConfigError, CorruptRecordError) as error:
+        # A queue that nobody can have named so, or a limit that is none: the rest of the page is shown all the same.
+        return [Reason(code="unreadable", text=f"what keeps it cannot be told: {error}")]
 
 
 def _card(row: JobRow) -> dict[str, Any]:

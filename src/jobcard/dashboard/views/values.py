@@ -48,10 +48,8 @@ def by_place(args: Any, names: Sequence[str], hide: Collection[str]) -> Any:
     return [HIDDEN if place in hidden else value for place, value in enumerate(args)]
 
 
-def says(row: JobRow, text: str, ask: Ask) -> bool:
-    """Whether the arguments of a job say this; of what is hidden from everybody nobody learns a word so."""
-    # As it is typed, or as JSON writes it: arguments are stored in ASCII.
-    written = {text, json.dumps(text)[1:-1]}
+def says(row: JobRow, written: Sequence[str], ask: Ask) -> bool:
+    """Whether the arguments of a job say one of these; of what is hidden from everybody nobody learns a word so."""
     stored = (row.init or "", row.args, row.kwargs)
     if not any(each in part for part in stored for each in written):
         return False
