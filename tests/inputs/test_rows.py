@@ -11,7 +11,6 @@ from rows import CHECKS, PAGES, PROVED, WITH_A_FEATURE, WITHIN
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
 
-from jobcard import Jobcard
 from jobcard.client.options import EnqueueOptions
 from jobcard.dashboard.routes import ROUTES
 
