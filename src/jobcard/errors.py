@@ -214,3 +214,7 @@ class StoreMovedError(StoreError):
 
 class CorruptRecordError(StoreError):
     """One record is unreadable; its bytes are kept and it is not run."""
+
+
+ABOUT_THE_STORE = (StoreUnavailableError, StoreFullError, StoreMovedError, AccessDeniedError)
+"""What a store says that no single job or record is to blame for."""

@@ -20,6 +20,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +182,8 @@ def run(
             load.run()
             figures = _end(scene)
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
             if scene is None or load is None:
                 keep(lab, place, seed)
                 raise

@@ -177,11 +177,15 @@ class Scene:
         return self.lab.folder / f"clock-{self.lab.trees.index(tree)}"
 
     @staticmethod
-    def signal(process: str, number: int) -> None:
-        """Send a signal to a process, if it is still there."""
-        with contextlib.suppress(ProcessLookupError):
+    def signal(process: str, number: int) -> bool:
+        """Send a signal to a process; whether it was still there."""
+        try:
             if is_alive(process):
                 os.kill(int(process.partition("-")[0]), number)
+                return True
+        except ProcessLookupError:
+            pass
+        return False
 
     def _start(self) -> Tree:
         shape = self.shape

@@ -128,6 +128,9 @@ class TestOwnStore:
             assert url.startswith("shared://db/x?pool_size=2&prefix=bench_")
             assert taken_back == []
         assert taken_back == [url]
+        for other in ("shared://db/x?prefix=shop_&pool_size=2", "shared://db/x?pool_size=2&%70refix=shop_"):
+            with own_store(other) as url:
+                assert url.startswith("shared://db/x?pool_size=2&prefix=bench_"), "in the stead of another one"
 
     def test_one_that_is_not_installed_is_refused(self) -> None:
         """Before anything is made."""

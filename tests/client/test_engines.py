@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -40,6 +41,18 @@ def orders(jobs: Jobcard) -> dict[str, Any]:
 def settings_version(jobs: Jobcard) -> int:
     with jobs.parts.connection as store:
         return store.exchange("somebody").settings
+
+
+def test_a_handler_may_stop_what_is_just_being_started(tmp_path: Path) -> None:
+    """A signal comes in the midst of `start()`, and its handler calls `stop()` in the same thread."""
+    with Jobcard(f"sqlite:///{tmp_path}/own.db") as jobs:
+
+        def interrupted() -> Any:
+            jobs.stop()
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            jobs.parts.started.start(interrupted, another=False)
 
 
 class TestList:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,6 +58,24 @@ def try_failed(hands: Hands, claim: Claimed, *, delay: int = 0) -> None:
 
 
 class TestWhatIsTold:
+    def test_of_many_large_jobs_it_keeps_the_stamps_only(self, jobs: Jobcard) -> None:
+        """A stream that starts long ago does not hold all arguments before it tells the first event."""
+
+        @jobs.job(name="large")
+        def large(text: str) -> None: ...
+
+        began = datetime.now(UTC) - timedelta(seconds=5)
+        for _ in range(6):
+            jobs.enqueue_many([large.call("x" * 100_000) for _ in range(100)])
+        tracemalloc.start()
+        try:
+            with jobs.events(since=began) as events:
+                assert next(events).name == "large"
+            _now, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 45_000_000, "600 jobs of 100 kB each, two hundred at once"
+
     def test_the_life_of_a_job(self, jobs: Jobcard, add: Any, hands: Hands, events: Events) -> None:
         """Each state as it comes, with when, whose, and which try."""
         handle = add.enqueue(1)

@@ -350,6 +350,14 @@ def test_the_only_one_that_ran_is_to_blame() -> None:
     assert desk.settle_all() == {job.ref: "crash"}
 
 
+def test_a_worker_that_went_with_its_template_blames_nobody() -> None:
+    """Not even the only one that ran: nobody knows how it ended."""
+    desk = Table()
+    [job] = desk.waves()
+    desk.plan.worker_gone(desk.worker_of(job), [], Exit(None, ""), desk.now)
+    assert desk.settle_all() == {job.ref: "interrupt"}
+
+
 def test_a_canceled_job_that_was_near_a_crash_is_canceled() -> None:
     """Nobody wants it to run again."""
     desk = Table()

@@ -23,7 +23,7 @@ from jobcard.engine import ticker
 from jobcard.engine.store_clock import StoreClock
 from jobcard.engine.ticker import Ticker
 from jobcard.engine.timetables import declare_schedules
-from jobcard.errors import StoreUnavailableError
+from jobcard.errors import AccessDeniedError, StoreError, StoreFullError, StoreMovedError, StoreUnavailableError
 
 START = 1_800_000_000 * clock.SECOND
 assert START % (5 * clock.MINUTE) == 0
@@ -70,6 +70,22 @@ def desk() -> Iterator[Desk]:
     desk = Desk()
     yield desk
     desk.jobs.close()
+
+
+class NoRoom:
+    """A store that takes no job while it has an error to say."""
+
+    def __init__(self, store: Backend) -> None:
+        self._store = store
+        self.error: StoreError | None = None
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self._store.enqueue(jobs)
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, verb)
 
 
 def lives(desk: Desk, owner: str) -> None:
@@ -581,6 +597,21 @@ class TestBrokenOnes:
             assert engine.look().made == 1
         assert desk.made("good") == [5, 10, 15]
         assert len([record for record in caplog.records if "schedule huge" in record.getMessage()]) == 1
+
+    @pytest.mark.parametrize("error", [StoreFullError, AccessDeniedError, StoreMovedError])
+    def test_a_store_that_takes_nothing_is_asked_again(self, error: type[StoreError], desk: Desk) -> None:
+        """No schedule is to blame for a full disk: the tick is seen to at the next look, not passed over."""
+        desk.schedule()
+        store = NoRoom(desk.store)
+        engine = desk.engine(store)
+        engine.look()
+        desk.advance(5)
+        store.error = error("no room")
+        with pytest.raises(error):
+            engine.look()
+        store.error = None
+        assert engine.look().made == 1
+        assert desk.made() == [5]
 
     def test_a_name_that_no_worker_here_knows_is_told(self, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
         """The job is made all the same: another engine may know it, and until then it is parked."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from jobcard.backends.registry import open_backend
 from jobcard.backends.url import parse
@@ -50,7 +50,9 @@ def _is_shared(url: str) -> bool:
 def _own_prefix(url: str) -> Iterator[str]:
     from jobcard.client import Jobcard
 
-    own = f"{url}{'&' if '?' in url else '?'}prefix=bench_{secrets.token_hex(4)}_"
+    place, _, options = url.partition("?")
+    others = [option for option in options.split("&") if option and unquote(option.partition("=")[0]) != "prefix"]
+    own = f"{place}?{'&'.join([*others, f'prefix=bench_{secrets.token_hex(4)}_'])}"
     try:
         yield own
     finally:

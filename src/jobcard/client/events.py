@@ -37,6 +37,8 @@ SHORTEST_PAUSE = 0.25
 LONGEST_PAUSE = 1.0
 _SLOWING = 1.5
 _PAGE = 1_000
+_ROWS = 200
+"""So many at once where whole jobs are read: each may bring its megabytes along."""
 _OVERLAP = 2 * clock.SECOND
 """What a store commits later than it stamped it is found by looking so far back each time."""
 _PATIENCE = 30.0
@@ -100,6 +102,14 @@ class _Known(NamedTuple):
 
     def latest(self) -> int:
         return max(self.created, self.claimed or 0, self.started or 0, self.finished or 0)
+
+
+class _Try(NamedTuple):
+    """A recorded try, as far as events tell of it. kind: why it ended."""
+
+    at: int
+    attempt: int
+    kind: str | None
 
 
 class Events(Iterator[Event], AsyncIterator[Event]):
@@ -230,12 +240,12 @@ class Events(Iterator[Event], AsyncIterator[Event]):
             self._after = _Place(began // 1000 * 1000, b"", -1, 0)  # a store may round its stamps to milliseconds
         low = self._after.at if self._low is None else self._low
         # Compared again: what ended before that was forgotten, and would be told twice.
-        touched = itertools.chain.from_iterable(pages(store, Filter(touched_since=low)))
-        rows = {row.id: row for row in touched if _known_of(row).latest() >= low}
+        touched = itertools.chain.from_iterable(pages(store, Filter(touched_since=low), size=_ROWS))
+        rows = {row.id: _slim(row) for row in touched if _known_of(row).latest() >= low}
         if first:
             # Those that are at work already: nothing is told of that, but of how they go on.
-            at_work = pages(store, Filter(states=sorted(AT_WORK)))
-            rows |= {row.id: row for row in itertools.chain.from_iterable(at_work)}
+            at_work = pages(store, Filter(states=sorted(AT_WORK)), size=_ROWS)
+            rows |= {row.id: _slim(row) for row in itertools.chain.from_iterable(at_work)}
         rows |= self._left_work(store, rows)
         tries = _tries(store, rows.values())
         found: list[Event] = []
@@ -249,14 +259,14 @@ class Events(Iterator[Event], AsyncIterator[Event]):
         """Jobs that were at work at the last look and have no new stamp: they may wait again."""
         ids = [job_id for job_id, known in self._known.items() if _is_at_work(known) and job_id not in rows]
         found: dict[bytes, JobRow] = {}
-        for start in range(0, len(ids), _PAGE):
-            found |= {row.id: row for row in store.get(ids[start : start + _PAGE])}
+        for start in range(0, len(ids), _ROWS):
+            found |= {row.id: _slim(row) for row in store.get(ids[start : start + _ROWS])}
         for job_id in ids:
             if job_id not in found:
                 del self._known[job_id]  # it was deleted
         return found
 
-    def _of_job(self, row: JobRow, tries: Sequence[Attempt], low: int, now: int) -> Iterator[Event]:
+    def _of_job(self, row: JobRow, tries: Sequence[_Try], low: int, now: int) -> Iterator[Event]:
         """What is new of one job."""
         assert self._after is not None
         before = self._known.get(row.id)
@@ -264,7 +274,7 @@ class Events(Iterator[Event], AsyncIterator[Event]):
         for each in _missed(row, tries) if before is None else [each for each in tries if each.at > before.tried]:
             # The try that ended the job is told by its end.
             if not _ended_by(row, each):
-                yield from self._event(row, JobState.WAITING, each.at, attempt=each.attempt, reason=_kind(each))
+                yield from self._event(row, JobState.WAITING, each.at, attempt=each.attempt, reason=each.kind)
         if before is None:
             # Never seen: what it has from before the last look was told, or is older than the stream.
             if row.created_at >= low:
@@ -315,24 +325,29 @@ def _known_of(row: JobRow, tried: int = 0) -> _Known:
     return _Known(row.created_at, row.claimed_at, row.started_at, row.finished_at, tried, row.attempt)
 
 
+def _slim(row: JobRow) -> JobRow:
+    # Of very many jobs there is room for their stamps only.
+    return row._replace(args="", kwargs="", init=None, result=None, progress=None, checkpoint=None, meta=None)
+
+
 def _is_at_work(known: _Known) -> bool:
     return known.claimed is not None and known.finished is None
 
 
-def _tries(store: Backend, rows: Iterable[JobRow]) -> dict[bytes, list[Attempt]]:
+def _tries(store: Backend, rows: Iterable[JobRow]) -> dict[bytes, list[_Try]]:
     """The recorded tries of those jobs that may have some: a first try still under way, or a success, leaves none."""
     ids = [row.id for row in rows if row.claim_token > 1 or (row.claim_token and row.state not in AT_WORK)]
-    found: dict[bytes, list[Attempt]] = {}
+    found: dict[bytes, list[_Try]] = {}
     for start in range(0, len(ids), _PAGE):
         for attempt in store.attempts(ids[start : start + _PAGE]):
-            found.setdefault(attempt.job_id, []).append(attempt)
+            found.setdefault(attempt.job_id, []).append(_Try(attempt.at, attempt.attempt, _kind(attempt)))
     return found
 
 
-def _missed(row: JobRow, tries: Sequence[Attempt]) -> list[Attempt]:
+def _missed(row: JobRow, tries: Sequence[_Try]) -> list[_Try]:
     """The tries of a job we never saw at work, oldest first: they began and ended between two looks."""
     # Down from the present one: a try with a higher number is from before an operator's retry, and was told.
-    found: list[Attempt] = []
+    found: list[_Try] = []
     below = row.attempt + (row.state not in AT_WORK)
     for each in reversed(tries):
         if each.attempt >= below:
@@ -342,7 +357,7 @@ def _missed(row: JobRow, tries: Sequence[Attempt]) -> list[Attempt]:
     return found
 
 
-def _ended_by(row: JobRow, attempt: Attempt) -> bool:
+def _ended_by(row: JobRow, attempt: _Try) -> bool:
     return (
         row.state in ENDED
         and attempt.attempt == row.attempt

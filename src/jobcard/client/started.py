@@ -38,7 +38,8 @@ class Started:
 
     def after_fork(self) -> None:
         """In a forked child: what was started stayed with the parent."""
-        self._lock = threading.Lock()
+        # Entered again by a signal handler that stops what its own thread is just starting.
+        self._lock = threading.RLock()
         self._engines: list[tuple[_Engine, Stop]] = []
         self._dashboard: DashboardProcess | None = None
 

@@ -249,7 +249,8 @@ class Sharing(Hand):
             assert job is not None
             why = sharer.killed
             if why is None:
-                why = "lost" if unsafe else "crash"
+                # Lost with its template, or by the keeper: whoever does not renew must not run.
+                why = "lost" if unsafe or exit.is_lost else "crash"
             if why in ("crash", "memory") and not alone:
                 why = "suspect"
             if why == "guilty":

@@ -32,7 +32,7 @@ from jobcard.engine.record import is_alive
 from jobcard.engine.small_records import ageing_of
 from jobcard.engine.store_clock import StoreClock
 from jobcard.engine.timetables import progress_of
-from jobcard.errors import CorruptRecordError, StoreUnavailableError
+from jobcard.errors import ABOUT_THE_STORE, CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
 
@@ -84,7 +84,7 @@ class Ticker:
         return self._here_since is not None and bool(self._read) and self._clock.is_doubtful()
 
     def look(self) -> Looked:
-        """See to every tick that is due; `StoreUnavailableError`: what is left is seen to next time."""
+        """See to every tick that is due; an error about the store: what is left is seen to next time."""
         now = self._clock.now()
         if now < self._looked_at:
             self._looked.clear()  # the clock was set back, and what was due by then is due again later
@@ -107,7 +107,7 @@ class Ticker:
                 try:
                     count, next_at = self._see_to(timetable, progress.get(timetable.name, Progress()), now)
                     made += count
-                except StoreUnavailableError:
+                except ABOUT_THE_STORE:
                     raise
                 except Exception as error:  # whatever a record that somebody wrote by hand has led to
                     self._tell_refused(timetable, error)

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 from jobcard.backends.base import Backend
 from jobcard.core.job import WholeJob
-from jobcard.errors import AccessDeniedError, JobcardError, StoreFullError, StoreMovedError, StoreUnavailableError
-
-_OF_THE_STORE = (StoreUnavailableError, StoreFullError, StoreMovedError, AccessDeniedError)
-"""What a store says that no single job is to blame for."""
+from jobcard.errors import ABOUT_THE_STORE, JobcardError
 
 
 class NotPut(NamedTuple):
@@ -26,7 +23,7 @@ def put_what_fits(store: Backend, jobs: Sequence[WholeJob]) -> NotPut:
         return NotPut([], {})
     try:
         return NotPut(store.put(jobs), {})
-    except _OF_THE_STORE:
+    except ABOUT_THE_STORE:
         raise
     except JobcardError as error:
         # One of them it cannot hold; the others shall not suffer for that.

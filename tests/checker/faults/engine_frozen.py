@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -34,7 +35,8 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
             scene.broken("overlap", f"the workers of a frozen engine lived for {seen - at:.2f} s of {scene.lease:g} s")
         yield from scene.after(3 * scene.lease - (scene.now() - at))
     finally:
-        os.kill(engine, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # that it did not live on is told below
+            os.kill(engine, signal.SIGCONT)
     thawed = scene.now()
     yield from scene.runs_again(tree, thawed)
     scene.measured("frozen_back", scene.now() - thawed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 
@@ -19,11 +18,15 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
         found[:] = [worker for worker in scene.workers(tree) if worker in scene.tail.running]
         return bool(found)
 
-    yield from scene.until(at_work, "a worker at work")
-    victim = chance.choice(sorted(found))
-    engine = tree.find_engine()
-    os.kill(int(victim.partition("-")[0]), signal.SIGKILL)
-    at = scene.now()
+    while True:
+        yield from scene.until(at_work, "a worker at work")
+        victim = chance.choice(sorted(found))
+        engine = tree.find_engine()
+        at = scene.now()
+        # It may have ended in this very moment: for a job that was canceled, or of old age.
+        if scene.signal(victim, signal.SIGKILL):
+            break
+        yield
     yield from scene.until(lambda: scene.is_gone(victim), "the end of a killed worker")
     # Somebody else of that engine begins a run: the place is taken. An engine that was killed as well is another story.
     yield from scene.until(
