@@ -24,7 +24,7 @@ from checker.tail import Tail
 from helpers.places import Place
 from helpers.proxy import Proxy
 from jobcard.core.ids import IdSource
-from jobcard.errors import EnqueueUnknownError, JobcardError, StoreError
+from jobcard.errors import EnqueueUnknownError, JobcardError, StoreError, StoreUnavailableError
 
 # One for good: a server that is started by a thread ends with that thread.
 _helper = ThreadPoolExecutor(1, "checker-helper")
@@ -212,6 +212,13 @@ class Scene:
                 return  # it had ended
             self.counts["canceled"] += 1
             self.lab.history.write("cancel", job, state)
+
+    def ended(self, handle: Any) -> Any:
+        """The job, if it has ended as far as the store says just now; else None."""
+        with contextlib.suppress(StoreUnavailableError):
+            found = handle.refresh()
+            return found if found.finished_at is not None else None
+        return None
 
     # -- noting
 

@@ -73,8 +73,8 @@ class Tail:
             case "told":
                 self.told.setdefault(facts[0], at)
             case "cancel":
-                if facts[1] == "canceled":
-                    self.waiting.discard(facts[0])
+                # Also one that was claimed: as a rule it is not begun any more.
+                self.waiting.discard(facts[0])
             case "key":
                 self.raced.setdefault(facts[0], set()).add(process)
             case "enq-ok":

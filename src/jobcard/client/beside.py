@@ -44,6 +44,7 @@ def beside(app: Jobcard, *, url: str | None = None, pool_size: int, call_timeout
         backend.close()
         raise
     other = Jobcard()
+    other.parts.is_beside = True  # no handle is meant for it
     other.codec.know_what(app.codec)
     other.parts.connection.lend_instead(backend)
     return other

@@ -21,7 +21,7 @@ def add(parts: Parts) -> None:
 
 def only() -> Parts:
     """The one open client of this process; `ConfigError` when there is none or a choice."""
-    found = [parts for parts in list(_living) if not parts.closed]
+    found = [parts for parts in list(_living) if not (parts.closed or parts.is_beside)]
     if len(found) != 1:
         raise ConfigError(
             f"this handle came without its Jobcard, and the process has {len(found) or 'none'}: "

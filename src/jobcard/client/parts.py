@@ -47,6 +47,7 @@ class Parts:
         self.audit = Audit(self.connection)
         self.started = Started(self)
         self.is_tested = False
+        self.is_beside = False
         self.closed = False
         living.add(self)
 

@@ -157,9 +157,9 @@ class Dashboard:
             request.state.said = said
             return await route.handler(self, request, visit)
         response = await self._threads.run(partial(self._view, request, visit, found, said))
-        if not visit.by_header and (
-            self.gate.sessions.cookie not in request.cookies or self.gate.sessions.is_stale(visit.session)
-        ):
+        sessions = self.gate.sessions
+        is_new = sessions.read(request.cookies.get(sessions.cookie)) is None
+        if not visit.by_header and (is_new or sessions.is_stale(visit.session)):
             self.gate.keep(response, request, visit.session, self._root(request))
         return response
 
@@ -199,7 +199,9 @@ class Dashboard:
         assert route.view is not None
         nobody = visit.visitor
         assert nobody is not None or route.role is None
-        ask = self._ask(visit, said)
+        # What is decided or has just been written is read where it is written: a replica is a little behind.
+        with_care = route.writes or self._said_cookie in request.cookies
+        ask = self._ask(visit, said, with_care=with_care)
         # Here and nowhere else is anything written, so no view can forget who did it.
         answer = audit.act(route, ask, found.words) if route.writes else route.view(ask)
         if isinstance(answer, Plain):
@@ -214,11 +216,10 @@ class Dashboard:
             return _json(answer)
         return self.page(request, visit, route.template, answer, ask=ask)
 
-    def _ask(self, visit: Visit, said: Mapping[str, Any]) -> Ask:
-        clients = self._stores.clients()
+    def _ask(self, visit: Visit, said: Mapping[str, Any], *, with_care: bool) -> Ask:
         return Ask(
-            jobs=clients.jobs,
-            reading=clients.reading,
+            find_jobs=self._stores.jobs,
+            find_reading=self._stores.jobs if with_care else self._stores.reading,
             app=self.app,
             options=self.options,
             visitor=visit.visitor or Visitor("nobody", Role.VIEWER),
@@ -237,8 +238,11 @@ class Dashboard:
         status: int = 200,
     ) -> Response:
         """A page, or a part of one."""
-        name = f"{self.gate.sessions.cookie}_said"
-        said = self.gate.sessions.unwrap(request.cookies.get(name)) if "hx-request" not in request.headers else None
+        said = (
+            self.gate.sessions.unwrap(request.cookies.get(self._said_cookie))
+            if "hx-request" not in request.headers
+            else None
+        )
         text = pages.render(
             template,
             data,
@@ -250,7 +254,7 @@ class Dashboard:
         )
         response = HTMLResponse(text, status)
         if said is not None:
-            response.delete_cookie(name, path=self._root(request) or "/")
+            response.delete_cookie(self._said_cookie, path=self._root(request) or "/")
         return response
 
     def _refuse(self, request: Request, visit: Visit | None, refusal: Refused, *, as_json: bool) -> Response:
@@ -273,9 +277,13 @@ class Dashboard:
         wanted = _path(request) + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(self._place(request).url("/login", next=None if wanted == "/" else wanted), 303)
 
+    @property
+    def _said_cookie(self) -> str:
+        return f"{self.gate.sessions.cookie}_said"
+
     def _say_next(self, response: Response, request: Request, text: str) -> None:
         response.set_cookie(
-            f"{self.gate.sessions.cookie}_said",
+            self._said_cookie,
             self.gate.sessions.wrap(text[:500]),
             max_age=60,
             path=self._root(request) or "/",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,21 @@ class Ask:
     what a form of this browser's must carry.
     """
 
-    jobs: Jobcard
-    reading: Jobcard
+    find_jobs: Callable[[], Jobcard]
+    find_reading: Callable[[], Jobcard]
     app: Jobcard
     options: Options
     visitor: Visitor
     token: str = field(default="", repr=False)
     said: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> Jobcard:
+        return self.find_jobs()
+
+    @property
+    def reading(self) -> Jobcard:
+        return self.find_reading()
 
     def __getitem__(self, name: str) -> Any:
         return self.said[name]

@@ -14,7 +14,7 @@ T = TypeVar("T")
 MOST_THREADS = 4
 MOST_WAITING = 100
 PATIENCE = 10.0
-"""Seconds until a visitor is told to come again; what was begun goes on to its end."""
+"""Seconds until a visitor is told to come again; what was begun goes on to its end, what was not never begins."""
 
 
 class Threads:
@@ -30,12 +30,14 @@ class Threads:
         if self._under_way >= self._most:
             raise Refused(503, "Too many ask at once. Try again in a moment.", {"Retry-After": "2"})
         self._under_way += 1
-        work = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        begun = self._executor.submit(call)
+        work = asyncio.wrap_future(begun)
         work.add_done_callback(self._ended)
         try:
             # Shielded: a thread cannot be stopped, and counts until it has ended.
             return await asyncio.wait_for(asyncio.shield(work), PATIENCE)
         except TimeoutError:
+            begun.cancel()  # what waits for a thread must not be done behind the back of who was told to ask again
             raise Refused(503, "The store takes long to answer. Try again.", {"Retry-After": "5"}) from None
 
     def _ended(self, work: asyncio.Future[T]) -> None:

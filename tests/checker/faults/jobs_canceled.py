@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from checker.faults.base import Fault, Steps
 from checker.lab import Tree
 from checker.scene import Scene
-from jobcard.errors import TransitionError
+from jobcard.errors import StoreUnavailableError, TransitionError
 
 AT_ONCE = 15
 
@@ -21,12 +22,23 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
         yield
     job = handle.id.hex
     yield from scene.until(lambda: job in scene.tail.begun, "a job to cancel", timeout=60)
-    try:
-        handle.cancel()
-    except TransitionError:
+    told: list[bool] = []
+
+    def insist() -> None:
+        while not told:
+            # A host that stands still may have the lock of a file.
+            with contextlib.suppress(StoreUnavailableError):
+                try:
+                    handle.cancel()
+                    told.append(True)
+                except TransitionError:
+                    told.append(False)
+
+    yield from scene.in_background(insist)
+    if not told[0]:
         return  # its engine died, and it ended as it was told to stop
     at = scene.now()
-    yield from scene.until(lambda: job in scene.tail.told or handle.refresh().finished_at is not None, "a told job")
+    yield from scene.until(lambda: job in scene.tail.told or scene.ended(handle) is not None, "a told job")
     yield  # it may have ended since the histories were read
     if job in scene.tail.told:
         scene.measured("cancel_told", max(0.0, scene.tail.told[job] - at))

@@ -19,8 +19,8 @@ def strike(scene: Scene, tree: Tree, chance: random.Random) -> Steps:
 
     def given_up() -> bool:
         for job in [job for job in left if job in scene.tail.begun]:
-            found = left[job].refresh()
-            if found.finished_at is None:
+            found = scene.ended(left[job])
+            if found is None:
                 return False
             if (found.state, found.reason) != ("failed", "crash"):
                 scene.broken("stuck", f"poison job {job} ended {found.state} with reason {found.reason}")
