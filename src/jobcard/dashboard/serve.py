@@ -91,6 +91,12 @@ class _Connection(H11Protocol):
             self._begun = self.cycle
             self._start_waiting()
 
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and self.cycle.response_started:
+            self.transport.close()  # it has its answer; what is wrong is the rest of a body that nobody reads
+        else:
+            super().send_400_response(msg)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._slow is not None:
             self._slow.cancel()
