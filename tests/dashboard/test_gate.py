@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from visitors import HOST, PASSWORD, Site, token_of, visit
+from starlette.requests import Request
+from visitors import CHEAP, HOST, PASSWORD, Site, token_of, visit
+from walking import addresses
 
 from jobcard.client import Jobcard
+from jobcard.dashboard import passwords
+from jobcard.dashboard.gate import Gate
+from jobcard.dashboard.options import check_options
+from jobcard.dashboard.origins import network_of
+from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.roles import Role
 from jobcard.dashboard.routes import ROUTES
 from jobcard.dashboard.routing import Route
-from jobcard.dashboard.users import add_user, remove_user
+from jobcard.dashboard.users import Users, add_user, remove_user
 from jobcard.errors import ConfigError
 
 PUBLIC = {"/healthz", "/login", "/static/{name:path}"}
-
-
-def addresses() -> list[tuple[Route, str]]:
-    """Every address of every route, with something in the place of each word."""
-    return [
-        (route, path.replace("{name:path}", "jobcard.css").replace("{id}", "018f0000-0000-7000-8000-000000000000"))
-        for route in ROUTES
-        for path, _ in route.paths
-    ]
 
 
 def ids(value: Any) -> str:
@@ -115,6 +115,83 @@ class TestPasswords:
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) > 0
 
+    def test_of_many_at_once_no_more_are_made(self, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ten passwords are looked at, however many come before the first was found wrong."""
+        looked: list[str] = []
+        gate = Gate(check_options({"users": users}))
+        monkeypatch.setattr(Users, "check", lambda _, name, password: looked.append(password))
+
+        async def knock() -> list[int]:
+            async def once(number: int) -> int:
+                request = Request({"type": "http", "headers": [], "client": ("192.0.2.7", 1)})
+                try:
+                    await gate.sign_in(request, f"user{number}", f"password{number}")
+                except Refused as refusal:
+                    return refusal.status
+                return 200
+
+            return await asyncio.gather(*map(once, range(90)))
+
+        told = asyncio.run(knock())
+        assert len(looked) == 10
+        assert sorted(told) == [401] * 10 + [429] * 80
+        gate.close()
+
+    def test_the_same_right_one_many_times_at_once_is_looked_at_once(self, site: Site) -> None:
+        """Programs send it with every request, and many requests at a time."""
+        with ThreadPoolExecutor(12) as threads:
+            statuses = threads.map(
+                lambda _: visit(site.app).get("/api/v1/session", headers=basic("viewer")).status_code, range(24)
+            )
+        assert set(statuses) == {200}
+
+    @pytest.mark.parametrize(
+        ("one", "other", "together"),
+        [
+            ("2001:db8::1", "2001:db8::ffff:2", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+            ("192.0.2.7", "192.0.2.8", False),
+            ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
+            ("fe80::1%eth0", "fe80::2%eth0", True),
+            ("", "testclient", False),
+        ],
+    )
+    def test_an_address_counts_with_those_its_owner_has(self, one: str, other: str, together: bool) -> None:
+        """With IPv6 they are as many as anybody wants."""
+        said = [network_of(Request({"type": "http", "headers": [], "client": (each, 1)})) for each in (one, other)]
+        assert (said[0] == said[1]) is together
+
+    def test_a_name_is_guessed_from_everywhere_no_faster(self, site: Site) -> None:
+        """Ten tries of one name, whatever address they come from."""
+        for number in range(10):
+            browser = visit(site.app, client=(f"198.51.100.{number}", 1))
+            assert site.sign_in(browser, "admin", "a wrong one").status_code == 401
+        assert site.sign_in(visit(site.app, client=("198.51.100.99", 1)), "admin").status_code == 429
+        assert site.sign_in(visit(site.app, client=("198.51.100.99", 1)), "viewer").status_code == 303
+
+    def test_a_forwarded_address_counts_for_nobody(self, site: Site) -> None:
+        """Only a proxy that was named is believed, and by the server, not by a header."""
+        for number in range(10):
+            said = {"x-forwarded-for": f"198.51.100.{number}", "forwarded": f"for=198.51.100.{number}"}
+            answer = site.browser(None).get("/api/v1/session", headers={**basic(f"user{number}", "wrong"), **said})
+            assert answer.status_code == 401
+        assert site.browser(None).get("/api/v1/session", headers=basic("u", "wrong one")).status_code == 429
+
+    @pytest.mark.parametrize("name", ["admin\x00", "admin ", "ADMIN", "\u0430dmin", "admin\u200b", "a" * 100])
+    def test_nobody_is_called_almost_so(self, site: Site, name: str) -> None:
+        """Names are compared as they are."""
+        assert site.sign_in(site.browser(None), name).status_code in (400, 401)
+        assert site.browser(None).get("/api/v1/session", headers=basic(name)).status_code == 401
+
+    def test_an_unknown_name_costs_as_much(self, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hash is made either way: how long it takes tells no names."""
+        made: list[str] = []
+        monkeypatch.setattr(passwords, "_derive", lambda password, *cost: made.append(password) or b"")
+        known, found = Users(users), []
+        for name in ("admin", "nobody"):
+            found.append(known.check(name, "a wrong one"))
+        assert (found, made) == ([None, None], ["a wrong one"] * 2)
+
     def test_the_cookie_is_for_us_alone(self, site: Site) -> None:
         """No script reads it, no other site's page sends it, and over TLS it is never sent without."""
         plain = site.sign_in(site.browser(None), "viewer").headers["set-cookie"].lower()
@@ -150,6 +227,15 @@ class TestPasswords:
         payload, _, signature = value.partition(".")
         for forged in (payload + "." + signature[:-2] + "AA", "e30=." + signature, payload, "x.y", "", "." * 3_000):
             assert visit(site.app, cookies={name: forged}).get("/").status_code == 303
+
+    def test_a_sentence_of_ours_is_no_session(self, site: Site) -> None:
+        """What was signed as one thing is not believed as another."""
+        gate = site.app.gate
+        text = '{"id": "x", "user": "admin", "proof": "", "seen": 99999999999}'
+        said = gate.sessions.wrap(text)
+        for forged in (said, f"said {said}", said.replace(".", ".said ")):
+            assert gate.sessions.read(forged) is None
+        assert gate.sessions.unwrap(gate.sessions.write(gate.sessions.new())) is None
 
     def test_a_program_sends_its_password_along(self, site: Site) -> None:
         """With each request; it has no cookie and needs no form's token."""
@@ -188,9 +274,22 @@ class TestUsersFile:
         add_user(path, "anna", "viewer", PASSWORD, log_n=4)
         assert path.stat().st_mode & 0o777 == 0o600
         assert PASSWORD not in path.read_text("utf-8")
-        path.chmod(0o666)
-        with pytest.raises(ConfigError, match="written by others"):
-            Jobcard("sqlite:///:memory:").dashboard(users=path)
+        for mode in (0o666, 0o644, 0o604, 0o620, 0o601):
+            path.chmod(mode)
+            with pytest.raises(ConfigError, match="by others: chmod 600"):
+                Jobcard("sqlite:///:memory:").dashboard(users=path)
+
+    def test_one_that_is_opened_to_others_lets_nobody_in(self, filled: Jobcard, tmp_path: Path) -> None:
+        """Also while it is in use: whoever reads its key signs sessions."""
+        path = tmp_path / "users.json"
+        add_user(path, "viewer", "viewer", PASSWORD, log_n=CHEAP)
+        site = Site(filled, filled.dashboard(users=path))
+        assert site.get("/").status_code == 200
+        path.chmod(0o644)
+        assert site.get("/").status_code == 303
+        path.chmod(0o600)
+        assert site.get("/").status_code == 200
+        site.app.close()
 
     @pytest.mark.parametrize(
         "text", ["", "{}", "[]", '{"key": "00", "users": {}}', '{"key": "' + "0" * 64 + '", "users": {}}']

@@ -62,10 +62,13 @@ def last_look(parts: Parts, job_id: bytes, waited: float) -> Ended:
     raise ResultTimeoutError(UUID(bytes=job_id), waited, row.state, text)
 
 
-def reasons(parts: Parts, row: JobRow) -> list[Reason]:
-    """Every cause that holds at this moment; none: it waits for its turn."""
+def reasons(parts: Parts, row: JobRow, *, tells_keys: bool = True) -> list[Reason]:
+    """Every cause that holds at this moment; none: it waits for its turn.
+
+    tells_keys: whether a text may say a key that code made of the job's arguments.
+    """
     if row.state == JobState.WAITING:
-        return list(_Look(parts, row).reasons())
+        return list(_Look(parts, row, tells_keys).reasons())
     if row.state in ENDED:
         why = f": {row.reason}" if row.reason else ""
         return [Reason(code="ended", text=f"it is {row.state}{_since(row.finished_at)}{why}")]
@@ -85,9 +88,10 @@ def _since(instant: int | None) -> str:
 class _Look:
     """One look at what keeps a waiting job: its record, its queue, the engines, and who uses its limits up."""
 
-    def __init__(self, parts: Parts, row: JobRow) -> None:
+    def __init__(self, parts: Parts, row: JobRow, tells_keys: bool) -> None:
         self._parts = parts
         self._row = row
+        self._those_with_its_key = _those_with_its_key(row, tells_keys)
         self._queue, self._is_readable = _queue(parts, row.queue)
         self._alive = parts.engines.list()
         serving = [engine for engine in self._alive if row.queue in engine.queues]
@@ -109,7 +113,7 @@ class _Look:
         if row.hold == Hold.DELAY:
             due = clock.to_datetime(row.available_at)
             if rate_of(row) is not None and is_put_off(row):
-                yield _rate_limit(rate_of(row), _those_with_its_key(row), due)
+                yield _rate_limit(rate_of(row), self._those_with_its_key, due)
             else:
                 yield Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
         elif row.hold not in (None, Hold.LIMIT):
@@ -166,13 +170,13 @@ class _Look:
         use, now = self._usage((), (row.limit_key,))
         if row.key_limit is not None and (use.at_work >= row.key_limit or row.hold == Hold.LIMIT):
             where = Filter(states=sorted(AT_WORK), limit_key=row.limit_key)
-            text = f"{use.at_work} of {_those_with_its_key(row)} are at work, and {row.key_limit} is all that may be"
+            text = f"{use.at_work} of {self._those_with_its_key} are at work, and {row.key_limit} is all that may be"
             if use.at_work < row.key_limit:
-                text = f"it had to wait for another of {_those_with_its_key(row)}, and is about to come back in line"
+                text = f"it had to wait for another of {self._those_with_its_key}, and is about to come back in line"
             yield self._held_by(where, use.at_work, "key_limit", text)
         rate = rate_of(row)
         if rate is not None and use.starts.room(rate, now) <= 0:
-            yield _rate_limit(rate, _those_with_its_key(row), clock.to_datetime(use.starts.free_at(rate, now)))
+            yield _rate_limit(rate, self._those_with_its_key, clock.to_datetime(use.starts.free_at(rate, now)))
 
     def _usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Use, int]:
         with self._parts.connection as store:
@@ -199,9 +203,9 @@ def _rate_limit(rate: Rate | None, whose: str, until: datetime) -> Reason:
     return Reason(code="rate_limit", text=f"{text} {until.isoformat()}", until=until)
 
 
-def _those_with_its_key(row: JobRow) -> str:
+def _those_with_its_key(row: JobRow, tells_keys: bool) -> str:
     key = str(row.limit_key)
-    if key.startswith("#"):
+    if key.startswith("#") and tells_keys:
         return f"the jobs with the key {key[1:]!r}"
     return f"the jobs {row.name}" if key == row.name else f"the jobs {row.name} with its key"
 

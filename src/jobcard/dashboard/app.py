@@ -112,6 +112,7 @@ class Dashboard:
         try:
             if len(request.url.path) + len(request.url.query) > _MOST_URL:
                 raise Refused(414, "That address is too long.")
+            origins.check_framing(request)
             origins.check_host(request, self.options.allowed_hosts)
             visit = await self.gate.meet(request)
             return await self._let_in(request, visit)

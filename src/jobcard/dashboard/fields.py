@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from jobcard.core.limits import FIRST_YEAR, LAST_YEAR, check_instant
 from jobcard.dashboard.formats import short
 from jobcard.dashboard.refusal import Refused
+from jobcard.errors import InvalidJobError
 
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 
@@ -190,8 +192,10 @@ class Moment:
             # A + in a query is a space unless somebody took care.
             moment = datetime.fromisoformat(text[:40].replace(" ", "+") if "T" in text else text[:40])
             if moment.tzinfo is not None:
-                moment.timestamp()
+                check_instant(moment)
                 return moment
+        except InvalidJobError:
+            raise ValueError(f"must lie between {FIRST_YEAR} and {LAST_YEAR}") from None
         except (ValueError, OverflowError):
             pass
         raise ValueError("must be a time in ISO 8601 with a zone: 2030-01-31T08:00:00Z")

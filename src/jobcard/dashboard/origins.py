@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -20,6 +20,12 @@ def check_host(request: Request, allowed: Sequence[str]) -> None:
         raise Refused(400, "This dashboard is not known by that name: allowed_hosts, or --allowed-host, tells it more.")
 
 
+def check_framing(request: Request) -> None:
+    """`Refused` when two headers say where the body ends: whoever stands before us may have believed the other one."""
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        raise Refused(400, "That has two lengths.", {"Connection": "close"})
+
+
 def check_is_local(request: Request) -> None:
     """`Refused` unless the request comes from this machine: by its socket, and by no proxy's word."""
     client = request.scope.get("client")
@@ -33,6 +39,16 @@ def check_same_origin(request: Request, allowed: Sequence[str]) -> None:
     origin = request.headers.get("origin")
     if site not in ("same-origin", "none") or (origin is not None and not _is_ours(origin, request, allowed)):
         raise Refused(403, "Another site's page sent this.")
+
+
+def network_of(request: Request) -> str:
+    """Who is at the other end, as far as tries are counted: with IPv6, whoever has one address has 2**64."""
+    address = str((request.scope.get("client") or ("",))[0])
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 and found.ipv4_mapped is None else address
 
 
 def is_https(request: Request) -> bool:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobcard.dashboard.app import Dashboard
 
@@ -20,6 +21,8 @@ _MOST_CONNECTIONS = 200
 _MOST_HEADERS = 32 << 10
 _IDLE_SECONDS = 15
 _DRAIN_SECONDS = 5
+REQUEST_SECONDS = 40.0
+"""From the first byte, or from the request before, to the last byte of the answer: twice what a slow form may take."""
 INTERRUPTED = 130
 
 
@@ -54,7 +57,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -70,6 +73,45 @@ def serve(
     server = _Server(config, ready, lifeline)
     asyncio.run(server.serve(sockets=[listening]))
     return INTERRUPTED if server.force_exit else 0
+
+
+class _Connection(H11Protocol):
+    """One connection, kept while something is asked by it: who is slower than `REQUEST_SECONDS` holds no place."""
+
+    _slow: asyncio.TimerHandle | None = None
+    _begun: object = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_waiting()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not self._begun:
+            self._begun = self.cycle
+            self._start_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and self.cycle.response_started:
+            self.transport.close()  # it has its answer; what is wrong is the rest of a body that nobody reads
+        else:
+            super().send_400_response(msg)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+        super().connection_lost(exc)
+
+    def _start_waiting(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+        self._slow = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        # Nothing of an answer has been said to whoever has not asked to the end.
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.transport.abort()
 
 
 class _Server(uvicorn.Server):

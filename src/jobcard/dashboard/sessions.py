@@ -51,7 +51,7 @@ class Sessions:
         if not text or len(text) > _MOST_TEXT:
             return None
         payload, _, signature = text.partition(".")
-        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign(payload).encode()):
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign("session", payload).encode()):
             return None
         said = json.loads(base64.urlsafe_b64decode(payload))
         session = Session(said["id"], said["user"], said["proof"], said["seen"])
@@ -63,7 +63,7 @@ class Sessions:
         """The cookie of a session, seen now."""
         said = {"id": session.id, "user": session.user, "proof": session.proof, "seen": int(self._clock())}
         payload = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
-        return f"{payload}.{self._sign(payload)}"
+        return f"{payload}.{self._sign('session', payload)}"
 
     def is_stale(self, session: Session) -> bool:
         """Whether its cookie is to be written anew, so that it does not end while it is used."""
@@ -93,17 +93,18 @@ class Sessions:
     def wrap(self, text: str) -> str:
         """Text for a cookie that only we can have written."""
         payload = base64.urlsafe_b64encode(text.encode()).decode()
-        return f"{payload}.{self._sign('said ' + payload)}"
+        return f"{payload}.{self._sign('said', payload)}"
 
     def unwrap(self, text: str | None) -> str | None:
         """The text of such a cookie."""
         payload, _, signature = (text or "").partition(".")
         if not payload or not hmac.compare_digest(
-            signature.encode("utf-8", "replace"), self._sign("said " + payload).encode()
+            signature.encode("utf-8", "replace"), self._sign("said", payload).encode()
         ):
             return None
         return base64.urlsafe_b64decode(payload).decode()
 
-    def _sign(self, payload: str) -> str:
-        digest = hmac.digest(self._key, b"session " + payload.encode("utf-8", "replace"), "sha256")
+    def _sign(self, what: str, payload: str) -> str:
+        # What it is stands before what it says, so that neither can be shown as the other.
+        digest = hmac.digest(self._key, f"{what} {payload}".encode("utf-8", "replace"), "sha256")
         return base64.urlsafe_b64encode(digest).decode()

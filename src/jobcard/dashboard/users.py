@@ -25,7 +25,7 @@ from jobcard.errors import ConfigError
 _log = logging.getLogger("jobcard.dashboard")
 
 _KEY_BYTES = 32
-_WRITABLE_BY_OTHERS = 0o022
+_OPEN_TO_OTHERS = 0o027
 _MOST_BYTES = 1 << 20
 
 
@@ -47,7 +47,7 @@ class Users:
     """The users of a file, as it is now; any thread may ask."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """`ConfigError` when the file is missing, unreadable, empty, or others may write to it."""
+        """`ConfigError` when the file is missing, unreadable, empty, or others may read it or write to it."""
         self._path = Path(path).absolute()
         self._lock = threading.Lock()
         self._stamp = _stamp_of(self._path)
@@ -116,8 +116,9 @@ def _stamp_of(path: Path) -> tuple[int, int, int] | None:
         about = path.stat()
     except OSError as error:
         raise ConfigError(f"the users file {path} cannot be read: {error.strerror}") from error
-    if about.st_mode & _WRITABLE_BY_OTHERS:
-        raise ConfigError(f"the users file {path} can be written by others: chmod 600 {path}")
+    if about.st_mode & _OPEN_TO_OTHERS:
+        # Who reads its key can sign a session for anybody.
+        raise ConfigError(f"the users file {path} can be read or written by others: chmod 600 {path}")
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 

@@ -71,6 +71,8 @@ def filters_of(ask: Ask) -> dict[str, Any]:
 
 def where(ask: Ask) -> dict[str, Any]:
     """The filters that a store can choose by, as the client says them."""
+    if ask["after"] is not None and ask["before"] is not None and ask["after"] >= ask["before"]:
+        raise Refused(400, "after must be earlier than before.")
     given = {
         "state": ask["state"],
         "queue": ask["queue"],

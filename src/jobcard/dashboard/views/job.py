@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,13 +12,15 @@ from jobcard.client.again import EDITED_FROM, enqueue_again
 from jobcard.client.browsing import follow_ups, glance_at, glances, moment
 from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
+from jobcard.core.codec.text import KEY
 from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
 from jobcard.core.view import error_of
 from jobcard.dashboard.asking import Ask, Done
 from jobcard.dashboard.fields import Text
-from jobcard.dashboard.formats import HIDDEN, pretty
+from jobcard.dashboard.formats import HIDDEN, pretty, redacted
+from jobcard.dashboard.plain import to_plain
 from jobcard.dashboard.refusal import Refused
-from jobcard.dashboard.views.values import arguments_of, by_place, value_of
+from jobcard.dashboard.views.values import Mask, arguments_of, by_place, mask_of, value_of
 from jobcard.errors import ConfigError, CorruptRecordError, JobcardError, SerializationError
 
 if TYPE_CHECKING:
@@ -33,12 +36,14 @@ _DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
 def job(ask: Ask) -> Mapping[str, Any]:
     """Everything that is known of a job."""
     row = _row(ask)
+    # What it says of itself may repeat what it was given.
+    mask = mask_of(row, ask)
     return {
-        "job": glance_at(row, ask.reading.parts.codec),
-        "card": _card(row),
-        "progress": _progress(row, ask),
-        "reasons": _reasons(row, ask) if row.state in ALIVE else [],
-        **_tried(row, ask),
+        "job": replace(glance_at(row, ask.reading.parts.codec), reason=mask(row.reason)),
+        "card": _card(row, mask),
+        "progress": _progress(row, ask, mask),
+        "reasons": _reasons(row, ask, mask) if row.state in ALIVE else [],
+        **_tried(row, ask, mask),
         **_brought(row, ask),
         **_related(row, ask),
         "actions": actions_of(row),
@@ -61,15 +66,17 @@ def actions_of(row: JobRow) -> list[str]:
 # ------------------------------------------------------------------ what is shown
 
 
-def _reasons(row: JobRow, ask: Ask) -> list[Reason]:
+def _reasons(row: JobRow, ask: Ask, mask: Mask) -> list[Reason]:
     try:
-        return reasons(ask.reading.parts, row)
+        # A key is made of arguments.
+        found = reasons(ask.reading.parts, row, tells_keys=ask.sees_arguments)
+        return [replace(each, text=mask(each.text)) for each in found]
     except (ConfigError, CorruptRecordError) as error:
         # A queue that nobody can have named so, or a limit that is none: the rest of the page is shown all the same.
         return [Reason(code="unreadable", text=f"what keeps it cannot be told: {error}")]
 
 
-def _card(row: JobRow) -> dict[str, Any]:
+def _card(row: JobRow, mask: Mask) -> dict[str, Any]:
     return {
         "claimed_at": None if row.claimed_at is None else moment(row.claimed_at),
         "claimed_by": row.claimed_by,
@@ -79,46 +86,46 @@ def _card(row: JobRow) -> dict[str, Any]:
         "timeout_seconds": None if row.timeout is None else row.timeout / 1_000_000,
         "crashes": row.crashes,
         "interrupts": row.interrupts,
-        "cancel_reason": row.cancel_requested,
+        "cancel_reason": mask(row.cancel_requested),
         "batch": None if row.batch_id is None else UUID(bytes=row.batch_id),
         "version": row.version,
     }
 
 
-def _progress(row: JobRow, ask: Ask) -> dict[str, Any] | None:
+def _progress(row: JobRow, ask: Ask, mask: Mask) -> dict[str, Any] | None:
     try:
         said = ask.reading.parts.codec.loads(row.progress or "null")
         if said is None:
             return None
         value = min(max(float(said["value"]), 0.0), 1.0)
-        return {"value": value, "text": said["text"], "at": moment(int(said["at"]))}
+        return {"value": value, "text": mask(said["text"]), "at": moment(int(said["at"]))}
     except (JobcardError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _tried(row: JobRow, ask: Ask) -> dict[str, Any]:
+def _tried(row: JobRow, ask: Ask, mask: Mask) -> dict[str, Any]:
     """Its tries, what it wrote, and all of it in the order of time."""
     with ask.reading.parts.connection as store:
         tries = store.attempts([row.id]) if row.claim_token else []
         lines = store.log_lines([row.id]) if row.claim_token else []
-    errors = [_error(each, ask) for each in tries]
+    errors = [_error(each, ask, mask) for each in tries]
     return {
-        "timeline": _timeline(row, errors),
+        "timeline": _timeline(row._replace(reason=mask(row.reason)), errors),
         "errors": errors,
-        "log": [{"at": moment(line.at), "text": line.text} for line in lines],
+        "log": [{"at": moment(line.at), "text": mask(line.text)} for line in lines],
     }
 
 
 _OF_A_TRY = ("kind", "type", "message", "traceback", "exit_code", "signal", "output")
 
 
-def _error(attempt: Attempt, ask: Ask) -> dict[str, Any]:
+def _error(attempt: Attempt, ask: Ask, mask: Mask) -> dict[str, Any]:
     shown: dict[str, Any] = {"attempt": attempt.attempt, "at": moment(attempt.at), **dict.fromkeys(_OF_A_TRY)}
     try:
         said = error_of(attempt, ask.reading.parts.codec)
     except (JobcardError, TypeError, ValueError, OverflowError):
         return {**shown, "message": "(cannot be read)"}
-    return {**shown, **{name: said.get(name) for name in _OF_A_TRY}}
+    return {**shown, **{name: mask(said.get(name)) for name in _OF_A_TRY}}
 
 
 def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -261,20 +268,24 @@ def _shown(row: JobRow, ask: Ask) -> tuple[Any, Any]:
         raise Refused(409, "Its arguments cannot be read here.") from None
     definition = ask.app.registry.find(row.name)
     names = () if definition is None else definition.parameters
-    hide = ask.options.hide
-    args = by_place(_without(json.loads(row.args), hide), names, hide)
-    return args, _without(json.loads(row.kwargs), hide)
+    args = by_place(_without(json.loads(row.args), ask), names, ask.options.hide)
+    return args, _without(json.loads(row.kwargs), ask)
 
 
-def _without(value: Any, hide: frozenset[str]) -> Any:
-    """Stored JSON without what is hidden; also in a dict that is stored as pairs."""
+def _without(value: Any, ask: Ask) -> Any:
+    """Stored JSON without what is hidden; a value with a tag as a whole, if there is something to hide in it."""
     if isinstance(value, dict):
-        return {name: HIDDEN if name.lower() in hide else _without(each, hide) for name, each in value.items()}
-    if isinstance(value, list):
-        if len(value) == 2 and isinstance(value[0], str) and value[0].lower() in hide:
-            return [value[0], HIDDEN]
-        return [_without(each, hide) for each in value]
-    return value
+        if value.keys() == {KEY}:
+            return value if _shows_all(value, ask) else HIDDEN
+        return {
+            name: HIDDEN if name.lower() in ask.options.hide else _without(each, ask) for name, each in value.items()
+        }
+    return [_without(each, ask) for each in value] if isinstance(value, list) else value
+
+
+def _shows_all(value: Any, ask: Ask) -> bool:
+    plain = to_plain(ask.reading.parts.codec.loads(json.dumps(value)))
+    return bool(redacted(plain, ask.options.hide) == plain)
 
 
 def _read(ask: Ask, what: str) -> Any:
@@ -288,7 +299,10 @@ def _read(ask: Ask, what: str) -> Any:
 
 
 def _put_back(given: Any, shown: Any, stored: Any) -> Any:
-    """What was given, with what was hidden in its place again wherever nobody touched it."""
+    """What was given, with what was hidden in its place again wherever nobody touched it.
+
+    A place is the names and numbers that lead there, and those are what hides it: it is hidden there again.
+    """
     if given == shown and type(given) is type(shown):
         return stored
     if isinstance(given, dict) and isinstance(shown, dict):

@@ -65,7 +65,8 @@ def _family(name: str, text: str, samples: Iterable[tuple[Mapping[str, str], flo
 
 
 def _label(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    text = value.encode("utf-8", "replace").decode()
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 def document(ask: Ask) -> Mapping[str, Any]:

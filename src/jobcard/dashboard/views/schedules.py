@@ -9,7 +9,8 @@ from urllib.parse import quote
 from jobcard.client.scheduled import LOOKED_AT, jobs_of
 from jobcard.core.schedule import Schedule
 from jobcard.dashboard.asking import Ask, Done
-from jobcard.dashboard.formats import name_of, redacted, word
+from jobcard.dashboard.formats import name_of, word
+from jobcard.dashboard.views.values import call_of
 
 MOST_SCHEDULES = 200
 _TICKS = 10
@@ -27,7 +28,7 @@ def schedule(ask: Ask) -> Mapping[str, Any]:
     found = ask.reading.schedules.get(name_of(ask["name"]))
     told = _told(found)
     if ask.sees_arguments:
-        told |= {"args": redacted(found.args, ask.options.hide), "kwargs": redacted(found.kwargs, ask.options.hide)}
+        told |= call_of(found, ask)
     return {
         "schedule": told,
         "ticks": ask.reading.schedules.next(found.name, _TICKS),
