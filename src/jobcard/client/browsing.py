@@ -1,12 +1,13 @@
 """Looking through jobs page by page, without their arguments: what the dashboard's list is made of.
 
 A store finds jobs by state and by time at once. By anything else it walks through all of them; so among many that is
-looked for here, newest first, no further at a time than somebody waits for.
+looked for here, newest first, no further at a time than somebody waits for. Counting goes the same way.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from jobcard.backends.base import FEW, Filter
 from jobcard.client.filters import make_filter
+from jobcard.client.lookup import Counts
 from jobcard.core import clock, ids
 from jobcard.errors import JobcardError
 
@@ -28,6 +30,10 @@ MOST_LOOKED_AT = 20_000
 LOOKS_FOR = 0.1
 """Seconds."""
 _FIRST_STEP, _MOST_STEP = 50, 1_000
+_MANY = FEW // 10
+"""So many jobs of one queue and state are many: who only asks whether they are few need not count on."""
+SKEW = 5 * clock.MINUTE
+"""So far ahead of the store's clock that of a client may be which makes an id."""
 MOST_FOLLOW_UPS = 50
 _FIRST, _LAST = 0, clock.to_instant(datetime(9999, 12, 30, tzinfo=UTC))
 
@@ -78,38 +84,104 @@ def browse(
     cursor: str | None = None,
     also: Callable[[JobRow], bool] | None = None,
 ) -> Found:
-    """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant."""
+    """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant.
+
+    Among many, those stored before an instant are looked for from its ids on: a job whose id is of a later time than
+    the job itself, for somebody gave it, may then be left out.
+    """
     where, before = make_filter(parts.codec, given), None if cursor is None else ids.parse_id(cursor)
-    if where.after is not None:
-        # Who was made since was touched since: the store need not look at what ended before.
-        where = replace(where, touched_since=where.after)
     with parts.connection as store:
-        if not _are_few(store, where):
-            where, also = _split(where, also, parts.codec)
-        look = _Look(store, where, also, limit, before)
+        look = _look(store, where, also, limit, before, parts.codec)
         look.go()
     return Found(
         jobs=[glance_at(row, parts.codec) for row in look.rows],
         next_cursor=None if look.below is None else look.below.hex(),
         is_cut=look.is_cut,
         looked=look.looked,
-        back_to=None if look.last is None else moment(look.last.created_at),
+        back_to=look.back_to,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """How many jobs fit, by state. is_cut: there may be more than these, for a look of bounded length found them.
+
+    It looked at so many jobs, as far back as the one made at `back_to`.
+    """
+
+    counts: Counts
+    is_cut: bool
+    looked: int
+    back_to: datetime | None
+
+
+def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
+    """How many jobs fit `given`, each queue and state counted up to `limit`; `ConfigError` as in `browse`.
+
+    What a store cannot choose by is counted among as many as a look goes through.
+    """
+    where = make_filter(parts.codec, given)
+    with parts.connection as store:
+        if where == Filter(states=where.states, queues=where.queues) or _are_few(store, where):
+            by_queue = store.count(where, limit=limit)
+            total = Counter[str]()
+            for states in by_queue.values():
+                total.update(states)
+            return Counted(counts=Counts.of(total), is_cut=False, looked=sum(total.values()), back_to=None)
+        look = _look(store, where, None, MOST_LOOKED_AT, None, parts.codec)
+        look.go()
+    return Counted(
+        counts=Counts.of(Counter(row.state for row in look.rows)),
+        is_cut=look.below is not None,
+        looked=look.looked,
+        back_to=look.back_to,
+    )
+
+
+def _look(
+    store: Backend,
+    where: Filter,
+    also: Callable[[JobRow], bool] | None,
+    limit: int,
+    below: bytes | None,
+    codec: Codec,
+) -> _Look:
+    """How to look for these: let the store choose among few; among many no longer than somebody waits for."""
+    if not _are_few(store, where):
+        if where.before is not None:
+            below = min(below or _ABOVE_ALL, _lowest_id(where.before + SKEW))
+        where, also = _split(where, also, codec)
+    elif where.after is not None:
+        # Who was made since was touched since: the store need not look at what ended before.
+        where = replace(where, touched_since=where.after)
+    return _Look(store, where, also, limit, below)
+
+
+_ABOVE_ALL = b"\xff" * 16
+
+
+def _lowest_id(instant: int) -> bytes:
+    return min(max(instant // 1_000, 0), 2**48 - 1).to_bytes(6, "big") + bytes(10)
 
 
 def _are_few(store: Backend, where: Filter) -> bool:
     """Whether so few jobs are in the states wanted that a store may look at all of them."""
-    counts = store.count(Filter(states=where.states), limit=FEW + 1)
-    return sum(sum(by_state.values()) for by_state in counts.values()) <= FEW
+    by_queue = store.count(Filter(states=where.states), limit=_MANY)
+    counts = [number for by_state in by_queue.values() for number in by_state.values()]
+    return sum(counts) <= FEW and _MANY not in counts
 
 
 def _split(
     where: Filter, also: Callable[[JobRow], bool] | None, codec: Codec
 ) -> tuple[Filter, Callable[[JobRow], bool] | None]:
     """What the store is to choose by among many, and what is left to be looked for."""
-    quick = replace(where, queues=(), names=(), tags=(), error_kind=None, batch_id=None, search=None)
-    if quick == where:
-        return where, also
+    quick = Filter(states=where.states, after=where.after, before=where.before)
+    rest = replace(where, states=(), after=None, before=None)
+    if quick != Filter():
+        # Who was made since was touched since. Where many were, a store looks no further at a time than `reach` says.
+        quick = replace(quick, touched_since=where.after or 0)
+    if rest == Filter():
+        return quick, also
     tags, search = set(where.tags), where.search
 
     def fits(row: JobRow) -> bool:
@@ -147,13 +219,20 @@ class _Look:
         self.last: JobRow | None = None
         self.is_cut = False
 
+    @property
+    def back_to(self) -> datetime | None:
+        """When the last job was made that was looked at; where the store met none that fits, what its ids tell."""
+        if self.last is not None:
+            return moment(self.last.created_at)
+        return None if self.below is None else moment(ids.moment_of(self.below))
+
     def go(self) -> None:
         """Look."""
         # One more than asked for tells whether there is a next page.
         wanted = self._limit + 1
         until = time.monotonic() + LOOKS_FOR
         # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
-        step = wanted if self._also is None else _FIRST_STEP
+        step = min(wanted, _MOST_STEP) if self._also is None else _FIRST_STEP
         while True:
             page = self._store.list(self._where, limit=step, before_id=self.below)
             step = min(2 * step, _MOST_STEP) if self._also is not None else step

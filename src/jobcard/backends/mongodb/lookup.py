@@ -18,7 +18,7 @@ from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 from pymongo.errors import OperationFailure
 
-from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally, reach
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import end_of
@@ -186,9 +186,19 @@ def list_jobs(store: Store, where: Filter, *, limit: int, before_id: bytes | Non
 
     if parts := _parts_of_few(store, where):
         found = {job_id: row for part in parts for job_id, row in find(part.which, part.hint).items()}
-    else:
-        found = find({"load": None}, "_id_")
-    return _listed(found, sorted(found, reverse=True)[:limit], limit)
+        return _listed(found, sorted(found, reverse=True)[:limit], limit)
+    lowest = None if where.touched_since is None else _lowest(store, before_id, reach(limit))
+    found = find({"load": None} if lowest is None else {"load": None, "_id": {"$gte": lowest}}, "_id_")
+    page = _listed(found, list(found), limit)
+    return page if page.below is not None else Listed(page.rows, lowest)
+
+
+def _lowest(store: Store, before_id: bytes | None, places: int) -> bytes | None:
+    """The id so many places below another one; None: there are not so many."""
+    below = {} if before_id is None else {"_id": {"$lt": before_id}}
+    for one in store.jobs.find(below, {"_id": True}).sort([("_id", -1)]).skip(places).limit(1).hint(BY_ID):
+        return bytes(one["_id"])
+    return None
 
 
 def _listed(found: Mapping[bytes, JobRow | None], ids: Sequence[bytes], limit: int) -> Listed:

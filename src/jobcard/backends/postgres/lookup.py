@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
@@ -80,7 +81,7 @@ def conditions(sql: Sql, where: Filter, before_id: bytes | None = None) -> tuple
             searched_id=where.search.lower(),
         )
     if where.touched_since is not None:
-        add(f"n = any(array({sql['touched']}))", touched_since=where.touched_since)
+        add(f"n = any(array({_touched(sql, where)}))", touched_since=where.touched_since)
     if before_id is not None:
         add("id < %(before_id)s", before_id=Id(before_id))
     return " and ".join(parts) or "true", values
@@ -112,9 +113,15 @@ def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, be
         condition, values = conditions(sql, where, before_id)
     except _NobodyError:
         return Listed([], None)
+    if _are_many_touched(connection, sql, where):
+        return _list_touched(connection, sql, where, limit=limit, before_id=before_id)
     if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n = any(array({refs})) and {condition}"
+    return _page(connection, sql, condition, values, limit)
+
+
+def _page(connection: Connection, sql: Sql, condition: str, values: dict[str, object], limit: int) -> Listed:
     values["limit"] = limit
     try:
         rows = list(map(to_job, connection.execute(sql["list"].replace("{where}", condition), values, prepare=False)))
@@ -124,6 +131,43 @@ def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, be
         rows = list(map(to_job, readable(connection, sql["get_ref"], [(ref,) for ref, _ in found])))
         met = [job_id for _, job_id in found]
     return Listed(rows, end_of(met, limit))
+
+
+def _touched(sql: Sql, where: Filter) -> str:
+    ended = [f"'{state.value}'" for state in sorted(ENDED) if not where.states or state in where.states]
+    return sql["touched"].replace("{ended}", ", ".join(ended))
+
+
+def _are_many_touched(connection: Connection, sql: Sql, where: Filter) -> bool:
+    if where.touched_since is None:
+        return False
+    values = {"touched_since": where.touched_since, "most": FEW + 1}
+    statement = sql["touched_up_to"].replace("{touched}", _touched(sql, where))
+    [(number,)] = connection.execute(statement, values, prepare=False)
+    return bool(number > FEW)
+
+
+# Of a job that ended only the end counts; whatever waits or is at work has no end.
+_TOUCHED = (
+    "(finished_at >= %(touched_since)s or finished_at is null and (created_at >= %(touched_since)s"
+    " or claimed_at >= %(touched_since)s or started_at >= %(touched_since)s))"
+)
+
+
+def _list_touched(connection: Connection, sql: Sql, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
+    """Of many: too many to sort for every page. Most of them are young, so a short walk down the ids meets enough."""
+    condition, values = conditions(sql, replace(where, touched_since=None), before_id)
+    below = connection.execute(sql["ids_below"], {"before_id": Id(before_id or _ABOVE_ALL), "reach": reach(limit)})
+    bound = f"{_TOUCHED} and {condition}"
+    values["touched_since"] = where.touched_since
+    if below:
+        bound = f"id >= %(lowest)s and {bound}"
+        values["lowest"] = Id(below[0][0])
+    page = _page(connection, sql, bound, values, limit)
+    return page if page.below is not None else Listed(page.rows, below[0][0] if below else None)
+
+
+_ABOVE_ALL = b"\xff" * 16
 
 
 def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[JobRow]:

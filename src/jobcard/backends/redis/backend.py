@@ -332,14 +332,7 @@ class RedisBackend:
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         """Jobs, newest id first, below `before_id`; unreadable ones are left out and logged."""
-        found = []
-        below = None if before_id is None else before_id.hex()
-        for row in lookup.walk(self._client, self._keys, self._run, where, below=below, most=limit):
-            found.append(row)
-            if len(found) == limit:
-                break
-        # The walk passes over what cannot be read until the page is full.
-        return Listed(found, end_of([row.id for row in found], limit))
+        return lookup.list_jobs(self._client, self._keys, self._run, where, limit=limit, before_id=before_id)
 
     @_verb
     def count(self, where: Filter, *, limit: int | None = None) -> dict[str, dict[str, int]]:

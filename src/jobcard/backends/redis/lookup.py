@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter
+from jobcard.backends.base import FEW, Bucket, Filter, Listed, reach
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
 from jobcard.core.job import JobRow
@@ -74,7 +74,7 @@ def _few(client: Any, keys: Keys, where: Filter) -> list[str] | None:
     pipe = client.pipeline(transaction=False)
     for key, first in sources:
         pipe.zcount(key, first, "+inf")
-    if since is None and sum(pipe.execute()) > FEW:
+    if sum(pipe.execute()) > FEW:
         return None
     pipe.reset()
     for key, first in sources:
@@ -124,15 +124,23 @@ def _needs_card(where: Filter) -> bool:
     return bool(where.tags or where.args is not None or where.batch_id is not None)
 
 
-def walk(
+_LOOKS = 1_000
+"""So many ids one call of `find.lua` looks at."""
+
+
+def _steps(
     client: Any, keys: Keys, run: Any, where: Filter, *, below: str | None = None, most: int = 1_000
-) -> Iterator[JobRow]:
-    """Jobs of a filter, newest id first. most: how many are probably wanted."""
+) -> Iterator[tuple[Iterator[JobRow], str | None]]:
+    """Jobs of a filter, newest id first, some at a time, and the id below which the next are; None: nobody need ask.
+
+    most: how many are probably wanted.
+    """
     few = _few(client, keys, where)
     if few is not None:
         refs = [ref for ref in few if below is None or ref < below]
         for first in range(0, len(refs), _CHUNK):
-            yield from (row for row in _readable(client, keys, refs[first : first + _CHUNK]) if _fits(row, where))
+            rows = _readable(client, keys, refs[first : first + _CHUNK])
+            yield (row for row in rows if _fits(row, where)), None
         return
     sets = [({str(value): True for value in values} or False) for values in (where.states, where.queues, where.names)]
     text = where.search or False
@@ -142,10 +150,33 @@ def walk(
         limits = [False if value is None else value for value in (where.error_kind, where.after, where.before)]
         limit_key = False if where.limit_key is None else where.limit_key
         found, go_on = run("find", cursor, at_once, *sets, *limits, text, limit_key)
-        yield from (row for row in _readable(client, keys, [ref.decode() for ref in found]) if _fits(row, where))
+        rows = _readable(client, keys, [ref.decode() for ref in found])
+        yield (row for row in rows if _fits(row, where)), go_on.decode() if go_on else None
         if not go_on:
             return
         cursor = go_on.decode()
+
+
+def walk(client: Any, keys: Keys, run: Any, where: Filter) -> Iterator[JobRow]:
+    """Jobs of a filter, newest id first."""
+    for found, _ in _steps(client, keys, run, where):
+        yield from found
+
+
+def list_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
+    """Jobs of a filter, newest id first. It passes over what cannot be read until the page is full."""
+    rows: list[JobRow] = []
+    looks = 0
+    below = None if before_id is None else before_id.hex()
+    for found, go_on in _steps(client, keys, run, where, below=below, most=limit):
+        for row in found:
+            rows.append(row)
+            if len(rows) == limit:
+                return Listed(rows, row.id)
+        looks += _LOOKS
+        if where.touched_since is not None and go_on is not None and looks >= reach(limit):
+            return Listed(rows, bytes.fromhex(go_on))
+    return Listed(rows, None)
 
 
 def count_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:

@@ -10,14 +10,14 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
 from jobcard.core.job import JobRow, Ref
-from jobcard.core.states import ENDED, JobState
+from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
@@ -99,14 +99,61 @@ def _found_in(sql: Statements, refs: Sequence[str]) -> str:
     return f"({' union all '.join(refs)})" + sql.part(" as found {join} {prefix}jobs as job on job.n = found.n")
 
 
-def _touched(connection: Connection, sql: Statements, since: int) -> tuple[str, dict[str, object]]:
-    """A source of the jobs touched since an instant; no look at jobs that ended before."""
-    values: dict[str, object] = {"touched_since": since}
-    refs = [sql["touched_waiting"], sql["touched_at_work"]]
-    for place, (state, queue) in enumerate(ends(connection, sql, sorted(ENDED))):
+def _touched(connection: Connection, sql: Statements, where: Filter) -> tuple[list[str], dict[str, object]]:
+    """The refs of the jobs touched since an instant in the states wanted; no look at jobs that ended before."""
+    values: dict[str, object] = {"touched_since": where.touched_since}
+    wanted = where.states or tuple(JobState)
+    refs = [sql["touched_waiting"]] if JobState.WAITING in wanted else []
+    if not AT_WORK.isdisjoint(wanted):
+        refs.append(sql["touched_at_work"])
+    ended = [state for state in sorted(ENDED) if state in wanted]
+    for place, (state, queue) in enumerate(ends(connection, sql, ended)):
         values |= {f"state_{place}": state, f"queue_{place}": queue}
         refs.append(sql["touched_ended"].replace("{state}", f"state_{place}").replace("{queue}", f"queue_{place}"))
-    return _found_in(sql, refs), values
+    return refs, values
+
+
+def _are_many(connection: Connection, sql: Statements, refs: Sequence[str], values: Mapping[str, object]) -> bool:
+    left = FEW
+    for part in refs:
+        statement = sql["count_refs"].replace("{refs}", part)
+        [(number,)] = connection.execute(statement, {**values, "most": left + 1})
+        left -= number
+        if left < 0:
+            return True
+    return False
+
+
+# Of a job that ended only the end counts; whatever waits or is at work has no end.
+_TOUCHED = (
+    "(job.finished_at >= %(touched_since)s or job.finished_at is null and (job.created_at >= %(touched_since)s"
+    " or job.claimed_at >= %(touched_since)s or job.started_at >= %(touched_since)s))"
+)
+_ABOVE_ALL = b"\xff" * 16
+
+
+def _list_touched(
+    connection: Connection,
+    sql: Statements,
+    where: Filter,
+    condition: str,
+    values: Mapping[str, object],
+    *,
+    limit: int,
+    before_id: bytes | None,
+) -> Listed:
+    refs, more = _touched(connection, sql, where)
+    if not refs:
+        return Listed([], None)
+    if not _are_many(connection, sql, refs, more):
+        return _page(connection, sql, _found_in(sql, refs), condition, {**values, **more}, limit)
+    # Too many to sort for every page. Most of them are young, so a short walk down the ids meets enough.
+    below = connection.execute(sql["ids_below"], {"before_id": before_id or _ABOVE_ALL, "reach": reach(limit)})
+    bound, given = f"{_TOUCHED} and {condition}", {**values, "touched_since": where.touched_since}
+    if below:
+        bound, given = f"job.id >= %(lowest)s and {bound}", {**given, "lowest": below[0][0]}
+    page = _page(connection, sql, sql.part("{prefix}jobs as job{along by_id}"), bound, given, limit)
+    return page if page.below is not None else Listed(page.rows, below[0][0] if below else None)
 
 
 def ends(connection: Connection, sql: Statements, wanted: Sequence[str]) -> list[tuple[str, str]]:
@@ -127,23 +174,27 @@ def list_jobs(connection: Connection, sql: Statements, where: Filter, *, limit: 
         condition, values = conditions(sql, where, before_id)
     except _NobodyError:
         return Listed([], None)
-    source, more = _source(connection, sql, where)
+    if where.touched_since is not None:
+        return _list_touched(connection, sql, where, condition, values, limit=limit, before_id=before_id)
+    return _page(connection, sql, _source(connection, sql, where), condition, values, limit)
+
+
+def _page(
+    connection: Connection, sql: Statements, source: str, condition: str, values: Mapping[str, object], limit: int
+) -> Listed:
     text = sql["list"].replace("{source}", source).replace("{where}", condition)
-    rows = _noted(connection.execute(text, {**values, **more, "limit": limit}))
+    rows = _noted(connection.execute(text, {**values, "limit": limit}))
     return Listed(list(map(to_job, rows)), end_of(sorted(_met(rows), reverse=True), limit))
 
 
-def _source(connection: Connection, sql: Statements, where: Filter) -> tuple[str, dict[str, object]]:
-    if where.touched_since is not None:
-        return _touched(connection, sql, where.touched_since)
+def _source(connection: Connection, sql: Statements, where: Filter) -> str:
     # Few jobs are sorted in no time; among many, a walk down the ids soon meets enough.
     parts = [part for part in _PARTS if part.state in where.states]
     if parts:
         steps = [Step(_count_text(sql, part.source(sql), part.condition), {"most": FEW + 1}) for part in parts]
         if sum(number for [(number,)] in connection.run(steps)) <= FEW:
-            refs = [_fill(sql["refs_of_part"], part.source(sql), part.condition) for part in parts]
-            return _found_in(sql, refs), {}
-    return sql.part("{prefix}jobs as job{along by_id}"), {}
+            return _found_in(sql, [_fill(sql["refs_of_part"], part.source(sql), part.condition) for part in parts])
+    return sql.part("{prefix}jobs as job{along by_id}")
 
 
 def _count_text(sql: Statements, source: str, condition: str) -> str:
@@ -215,8 +266,10 @@ def count_jobs(
         return {}
     touched = None
     if where.touched_since is not None:
-        touched, more = _touched(connection, sql, where.touched_since)
-        values |= more
+        refs, more = _touched(connection, sql, where)
+        if not refs:
+            return {}
+        touched, values = _found_in(sql, refs), {**values, **more}
     parts = [
         (part, touched or part.source(sql), f"{part.condition} and {condition}")
         for part in _PARTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
@@ -145,11 +145,10 @@ def _list_touched(
     [(number,)] = connection.execute(sql["touched_up_to"].replace("{touched}", refs), [*since, FEW + 1])
     if number > FEW:
         # Too many to sort for every page. Most of them are young, so a short walk down the ids meets enough.
-        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, FEW + 10 * limit))
+        below = connection.execute(sql["ids_below"], (before_id or _ABOVE_ALL, reach(limit)))
         bound, lowest = ("id >= ? and ", below[0]) if below else ("", ())
         page = _page(connection, sql, sql["list"].replace("{where}", bound + condition), [*lowest, *values], limit)
-        if page.below is not None or not below:
-            return page
+        return page if page.below is not None else Listed(page.rows, below[0][0] if below else None)
     statement = sql["list_touched"].replace("{touched}", refs).replace("{where}", condition)
     return _page(connection, sql, statement, [*since, *values], limit)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobcard.client.browsing import Found, browse, glances
+from jobcard.client.browsing import count as count_jobs
 from jobcard.core.states import JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.refusal import Refused
@@ -16,6 +17,7 @@ from jobcard.dashboard.views.overview import COUNTED
 VERBS = ("retry", "cancel", "delete")
 CHEAP = frozenset({"state", "queue"})
 """Counting by these goes along an index; by anything else it looks at every job."""
+_UNCOUNTED = {"counts": None, "counted": COUNTED, "counted_among": None, "counted_back_to": None}
 _SPANS = {"last hour": timedelta(hours=1), "last day": timedelta(days=1), "last week": timedelta(days=7)}
 
 
@@ -26,8 +28,7 @@ def jobs(ask: Ask) -> Mapping[str, Any]:
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     return {
         **found,
-        "counts": count(ask)["counts"] if is_cheap else None,
-        "counted": COUNTED,
+        **(count(ask) if is_cheap else _UNCOUNTED),
         "since": {name: now - span for name, span in _SPANS.items()},
     }
 
@@ -69,8 +70,13 @@ def rows(ask: Ask) -> Mapping[str, Any]:
 
 
 def count(ask: Ask) -> Mapping[str, Any]:
-    """How many there are, by state; only of what a store can choose by."""
+    """How many there are, by state; only of what a store can choose by. What none finds at once is looked for."""
     if ask["args"] is not None or ask["schedule"] is not None or ask["id"]:
         raise Refused(400, "Jobs are not counted by their arguments, their schedule or their ids.")
-    counts = ask.reading.count(limit=COUNTED, **where(ask))
-    return {"counts": {state.value: counts[state] for state in JobState}, "counted": COUNTED}
+    found = count_jobs(ask.reading.parts, where(ask), limit=COUNTED)
+    return {
+        "counts": {state.value: found.counts[state] for state in JobState},
+        "counted": COUNTED,
+        "counted_among": found.looked if found.is_cut else None,
+        "counted_back_to": found.back_to if found.is_cut else None,
+    }

@@ -1,4 +1,5 @@
--- The refs of jobs to which something happened at an instant or later, along indexes; stands inside a condition.
+-- The refs of jobs to which something happened at an instant or later, along indexes; stands inside a condition. {ended}: the
+-- states of those, as lookup.py says.
 -- Only reads; of the jobs that have ended, those that did so earlier are not looked at.
 select n from {prefix}jobs where state = 'waiting' and created_at >= 0 and created_at >= %(touched_since)s
 union all
@@ -11,7 +12,7 @@ select job.n
     with recursive line (state, queue) as (
         select ended.state, (select min(queue) from {prefix}jobs
                               where state = ended.state and finished_at is not null)
-          from unnest(array['completed', 'failed', 'canceled']) as ended (state)
+          from unnest(array[{ended}]::text[]) as ended (state)
         union all
         select line.state, (select min(queue) from {prefix}jobs
                              where state = line.state and finished_at is not null and queue > line.queue)
