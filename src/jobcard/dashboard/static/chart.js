@@ -66,7 +66,7 @@ function draw(place) {
       y: { range: (_, least, most) => [0, Math.max(1, most)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, values: (_, splits) => splits.map(time) },
+      { ...axis, grid: { show: false }, size: 32, values: (_, splits) => splits.map(time) },
       { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7, 1e8], size: 56 },
     ],
     // What is highest is drawn first, and the others before it.
