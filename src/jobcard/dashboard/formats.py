@@ -61,13 +61,14 @@ def duration(value: float | timedelta | None) -> str:
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, or in how long: 3 min 2 s ago, in 5 s, now; None as a dash."""
+    """How long ago, or in how long, to the second: 3 min 2 s ago, in 5 s, now; None as a dash."""
     if moment is None:
         return "–"
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
+    whole = round(abs(seconds))
+    return f"{duration(whole)} ago" if seconds > 0 else f"in {duration(whole)}"
 
 
 def clock(moment: datetime | None) -> str:
