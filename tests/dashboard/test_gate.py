@@ -347,14 +347,17 @@ class TestHostApplication:
         app.close()
 
     @pytest.mark.parametrize("said", [True, "root", ("anna", "root"), ("", "admin"), 3, ("a", "b", "c"), {}])
-    def test_what_cannot_be_meant_lets_nobody_in(self, filled: Jobcard, said: Any) -> None:
-        """An answer of another kind, and an error, close the door."""
+    def test_what_cannot_be_meant_lets_nobody_in(
+        self, filled: Jobcard, said: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An answer of another kind closes the door, and the log says what it was: the application is to blame."""
 
         def auth(request: Any) -> Any:
             return said
 
         app = filled.dashboard(auth=auth)
-        assert visit(app).get("/").status_code >= 400
+        assert visit(app).get("/").status_code == 500
+        assert "what auth= returned is no visitor" in caplog.text
         app.close()
 
     def test_an_error_of_its_own_is_told_to_nobody(self, filled: Jobcard, caplog: pytest.LogCaptureFixture) -> None:

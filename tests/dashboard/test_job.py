@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from visitors import Site
 
+from helpers.behind import spoil
+from jobcard import Unique
 from jobcard.backends.base import Outcome, Want
 from jobcard.client import Jobcard
 from jobcard.core import clock, ids, states
@@ -123,6 +126,10 @@ class TestPage:
         page = site.get(f"/jobs/{UUID(bytes=place)}").text
         assert f'Follows <a href="/jobs/{parent.id}">mother</a>' in page
         assert '<a href="/jobs?schedule=nightly">nightly</a>' in page
+        spoil(site.jobs.parts.connection.settings.url, parent.id.bytes, attempt="many")
+        assert "Follows" not in site.get(f"/jobs/{UUID(bytes=place)}").text, (
+            "a parent that cannot be read hides no child"
+        )
 
     def test_arguments_and_result_are_for_operators(self, site: Site) -> None:
         """Neither on a viewer's page nor in its JSON; what is hidden is so for all."""
@@ -278,6 +285,36 @@ class TestEdit:
         job.cancel()
         assert site.post(f"/jobs/{job.id}/edit", {"args": "[1]"}).status_code == 400
         assert site.jobs.get(self.edited(site, job.id, args="[1, 3]")).args == [1, 3]
+
+    def test_keys_of_the_old_arguments_are_made_anew(self, site: Site) -> None:
+        """Moved from one tenant to another it stands under the other's limit; a key that was said by hand stays."""
+
+        @site.jobs.job(name="sync", unique=Unique(by=("tenant",)), concurrency_key="tenant", key_limit=1)
+        def sync(tenant: str) -> None: ...
+
+        other = sync.enqueue("b")
+        job = sync.enqueue("a")
+        job.cancel()
+        refused = site.post(f"/jobs/{job.id}/edit", {"args": '["b"]'})
+        assert refused.status_code == 409 and str(other.id) in refused.text
+        other.cancel()
+        new = self.edited(site, job.id, args='["b"]')
+        with site.jobs.parts.connection as store:
+            [was], [now] = store.get([other.id.bytes]), store.get([new.bytes])
+        assert (now.unique_key, now.limit_key) == (was.unique_key, was.limit_key)
+        by_hand = sync.options(unique=Unique(key=lambda tenant: "mine")).enqueue("c")
+        by_hand.cancel()
+        kept = self.edited(site, by_hand.id, args='["d"]')
+        with site.jobs.parts.connection as store:
+            [row], [old] = store.get([kept.bytes]), store.get([by_hand.id.bytes])
+        assert row.unique_key == old.unique_key and row.limit_key not in (old.limit_key, None)
+
+    @pytest.mark.parametrize(("was", "said"), [([True], "[1]"), ([1], "[1.0]"), ([0], "[false]")])
+    def test_what_python_calls_equal_is_a_change(self, site: Site, was: list[Any], said: str) -> None:
+        """In JSON they are different values."""
+        job = site.jobs.enqueue("typed", was)
+        job.cancel()
+        assert json.dumps(site.jobs.get(self.edited(site, job.id, args=said)).args) == said
 
     def test_only_a_job_that_has_ended(self, site: Site) -> None:
         """One that waits would run twice."""

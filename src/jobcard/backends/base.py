@@ -466,7 +466,10 @@ class Backend(Protocol):
     # -- looking up
 
     def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
-        """Those of the jobs that exist, in any order."""
+        """Those of the jobs that exist, in any order.
+
+        One that cannot be read is left out of several; asked for by itself it is a `CorruptRecordError`.
+        """
         ...
 
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:

@@ -17,6 +17,7 @@ from uuid import UUID
 from jobcard.backends.base import FEW, Filter
 from jobcard.client.filters import make_filter
 from jobcard.client.lookup import Counts
+from jobcard.client.pages import readable
 from jobcard.core import clock, ids
 from jobcard.errors import JobcardError
 
@@ -292,7 +293,7 @@ def _tags(row: JobRow, codec: Codec) -> tuple[str, ...]:
 def glances(parts: Parts, job_ids: Collection[UUID]) -> list[Glance]:
     """Those of these jobs that are there, in the order they were named."""
     with parts.connection as store:
-        rows = {row.id: row for row in store.get([job_id.bytes for job_id in job_ids])}
+        rows = {row.id: row for row in readable(store, [job_id.bytes for job_id in job_ids])}
     return [glance_at(rows[job_id.bytes], parts.codec) for job_id in job_ids if job_id.bytes in rows]
 
 

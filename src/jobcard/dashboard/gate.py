@@ -25,6 +25,7 @@ from jobcard.dashboard.roles import Role, Visitor, visitor
 from jobcard.dashboard.sessions import Session, Sessions
 from jobcard.dashboard.threads import Threads
 from jobcard.dashboard.throttle import Throttle
+from jobcard.errors import ConfigError
 
 _MOST_FAILURES, _FAILURES_PER = 10, 300.0
 _REMEMBERED_SECONDS = 60.0
@@ -170,9 +171,10 @@ class Gate:
             said = await said
         if said is None:
             return None
-        if isinstance(said, tuple) and len(said) == 2:
-            return visitor(*said)
-        return visitor(str(said), said)
+        try:
+            return visitor(*said) if isinstance(said, tuple) and len(said) == 2 else visitor(str(said), said)
+        except ConfigError as error:
+            raise TypeError(f"what auth= returned is no visitor: {error}") from error  # the application's mistake
 
     def _proof(self, name: str) -> str:
         user = self._options.users.find(name) if self._options.users else None
