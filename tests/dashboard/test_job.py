@@ -98,6 +98,18 @@ class TestPage:
             assert words in page
         assert 'href="/jobs?state=failed&amp;error_kind=shop.NoStamp"' in page
 
+    def test_what_operators_did_is_in_its_timeline(self, site: Site) -> None:
+        """By whom, and what came of it; of other jobs nothing."""
+        job, other = site.jobs.enqueue("stamp", delay=60), site.jobs.enqueue("stamp", delay=60)
+        assert site.post(f"/jobs/{str(job.id).replace('-', '')}/cancel", {}).status_code == 303
+        assert site.post(f"/jobs/{job.id}/cancel", {}).status_code == 409
+        timeline = found(site, job.id)["timeline"]
+        assert isinstance(timeline, list)
+        [done, refused] = [each["text"] for each in timeline if each["what"] == "cancel a job"]
+        assert done.startswith("by operator: ") and refused.startswith("by operator (refused): ")
+        assert "by operator" in site.get(f"/jobs/{job.id}").text
+        assert "by operator" not in site.get(f"/jobs/{other.id}").text
+
     def test_progress_and_log_are_on_it(self, site: Site) -> None:
         """A bar, and the lines that it wrote."""
         job = site.jobs.enqueue("import", queue="slow")

@@ -97,6 +97,8 @@ class Audit:
                 break
             if before is not None and record.key >= before:
                 continue
+            if on is not None and json.dumps(on) not in record.value:
+                continue  # read for its own sake only
             try:
                 entry = _entry(record.key, record.value)
             except CorruptRecordError as error:

@@ -15,6 +15,7 @@ from jobcard.core import ids
 from jobcard.core.codec.text import KEY
 from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
 from jobcard.core.view import error_of
+from jobcard.dashboard import audit
 from jobcard.dashboard.asking import Ask, Done
 from jobcard.dashboard.fields import Text
 from jobcard.dashboard.formats import HIDDEN, pretty, redacted
@@ -24,10 +25,12 @@ from jobcard.dashboard.views.values import Mask, arguments_of, by_place, mask_of
 from jobcard.errors import ConfigError, CorruptRecordError, JobcardError, SerializationError
 
 if TYPE_CHECKING:
+    from jobcard.client.audit import AuditEntry
     from jobcard.core.job import Attempt, JobRow
 
 MOST_EDITED = 100_000
 """Characters of arguments that a form shows for editing; larger ones are edited in code."""
+MOST_ACTIONS = 50
 EDIT_BYTES = 1 << 20
 EDIT = (Text("args", "[]", most=MOST_EDITED), Text("kwargs", "{}", most=MOST_EDITED))
 _DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
@@ -110,7 +113,7 @@ def _tried(row: JobRow, ask: Ask, mask: Mask) -> dict[str, Any]:
         lines = store.log_lines([row.id]) if row.claim_token else []
     errors = [_error(each, ask, mask) for each in tries]
     return {
-        "timeline": _timeline(row._replace(reason=mask(row.reason)), errors),
+        "timeline": _timeline(row._replace(reason=mask(row.reason)), errors, _actions(row, ask)),
         "errors": errors,
         "log": [{"at": moment(line.at), "text": mask(line.text)} for line in lines],
     }
@@ -128,9 +131,10 @@ def _error(attempt: Attempt, ask: Ask, mask: Mask) -> dict[str, Any]:
     return {**shown, **{name: mask(said.get(name)) for name in _OF_A_TRY}}
 
 
-def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What happened to it, by its stamps and its recorded tries; what is to come is at the end."""
+def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]], actions: Sequence[AuditEntry]) -> list[dict[str, Any]]:
+    """What happened to it, by its stamps, its recorded tries and the audit; what is to come is at the end."""
     found = [_happened(moment(row.created_at), "stored", f"in the queue {row.queue}")]
+    found += [_happened(each.at, each.action.lower(), _by(each)) for each in actions]
     found += [_happened(each["at"], f"try {each['attempt']} ended", _short_of(each)) for each in errors]
     if row.claimed_at is not None:
         by = "" if row.claimed_by is None else f" by {row.claimed_by}"
@@ -148,6 +152,16 @@ def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]]) -> list[dict[str
 
 def _happened(at: Any, what: str, text: str) -> dict[str, Any]:
     return {"at": at, "what": what, "text": text}
+
+
+def _actions(row: JobRow, ask: Ask) -> Sequence[AuditEntry]:
+    """What operators did to it by itself, as far as the audit goes back."""
+    return ask.reading.parts.audit.list(limit=MOST_ACTIONS, on=str(UUID(bytes=row.id)))
+
+
+def _by(entry: AuditEntry) -> str:
+    became = "" if entry.result == audit.DONE else f" ({entry.result or 'no result'})"
+    return f"by {entry.who}{became}: {entry.text}" if entry.text else f"by {entry.who}{became}"
 
 
 def _short_of(error: Mapping[str, Any]) -> str:
