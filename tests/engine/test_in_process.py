@@ -658,3 +658,27 @@ def test_until_empty_finds_them_behind_any_number_of_delayed_jobs(make: Callable
     assert jobs.run(in_process=True, until_empty=True) == 0
     assert sorted(ran) == [0, 1]
     assert jobs.count(state="waiting").total == 2_000
+
+
+def test_it_can_be_stopped_while_it_waits_for_its_store(
+    make: Callable[..., Jobcard], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jobs are being moved into the store, and whoever runs the engine wants no more."""
+    jobs = make()
+    with jobs.parts.connection as store:
+        store.write_record(RecordKind.MOVE, "into", "nobody can read this")
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            jobs.run(in_process=True)
+        except BaseException as error:
+            ended.append(error)
+
+    caplog.set_level("INFO", "jobcard.engine")
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    wait_until(lambda: "engine.wait" in caplog.text, "an engine that waits")
+    jobs.stop()
+    running.join(TIMEOUT)
+    assert [type(error) for error in ended] == [StoreUnavailableError]

@@ -21,16 +21,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobcard.backends.base import Backend
-from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.backends.registry import open_backend
 from jobcard.core import schedule
-from jobcard.core.queue import Queue, queue_from_plain
+from jobcard.core.queue import queue_from_plain
 from jobcard.core.settings import Settings, settings_from
-from jobcard.engine import exits, record, routines
+from jobcard.engine import exits, record
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.logs import configure_logging
+from jobcard.engine.opening import CLOSED_SECONDS, open_for_work
 from jobcard.engine.outcomes import status_of
-from jobcard.engine.timetables import declare_schedules
 from jobcard.errors import AccessDeniedError, ConfigError, JobcardError
 from jobcard.workers import link, messages
 from jobcard.workers.messages import Exit
@@ -39,7 +38,6 @@ from jobcard.workers.pool import Pool
 log = logging.getLogger("jobcard.engine")
 
 BUSY_SECONDS = 0.25  # how long an exchange may wait for a locked file: kills and timeouts wait as long
-CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 FIRST_WORKER = 0
 GOODBYE_SECONDS = 0.5
 
@@ -159,17 +157,10 @@ class Engine:
         try:
             if not backend.capabilities.survives_process:
                 raise ConfigError("this store lives in one process's memory only; an engine is another process")
-            refuse_to_look_only(backend)
-            make_ready(backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
-            if not routines.wait_until_open(backend, self._rest):
-                return None
-            declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
-            routines.declare_queues(backend, list(declared.values()))
-            declare_schedules(backend, [schedule.from_text(name, text) for name, text in schedules])
-            warn_of_open_door(backend)
+            timetables = [schedule.from_text(name, text) for name, text in schedules]
+            return backend if open_for_work(backend, settings, timetables, self._rest) else None
         except JobcardError as error:
             raise Fatal(exits.STORE, str(error)) from error
-        return backend
 
     def _serve(self, backend: Backend, hello: dict[str, Any]) -> None:
         assert self._settings is not None

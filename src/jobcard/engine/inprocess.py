@@ -19,22 +19,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from jobcard.backends.base import NOTHING, Backend, Exchanged, Filter, Want
-from jobcard.backends.ready import make_ready, refuse_to_look_only, warn_of_open_door
 from jobcard.core import context
-from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
 from jobcard.core.states import AT_WORK
 from jobcard.engine import exits, record, routines
 from jobcard.engine.dispatcher import Dispatcher
-from jobcard.engine.timetables import declare_schedules
-from jobcard.errors import ConfigError, JobcardError, StoreError
+from jobcard.engine.opening import CLOSED_SECONDS, open_for_work
+from jobcard.errors import ConfigError, JobcardError, StoreError, StoreUnavailableError
 from jobcard.workers.pool import Pool
 from jobcard.workers.threads_pool import ThreadsPool
 
 log = logging.getLogger("jobcard.engine")
 
 START_SECONDS = 60.0
-CLOSED_SECONDS = 0.5  # how often to look whether a store that jobs are moved into is open
 
 
 class InProcessEngine:
@@ -108,13 +105,8 @@ class InProcessEngine:
     def _prepare(self) -> None:
         settings = self._settings
         try:
-            refuse_to_look_only(self._backend)
-            make_ready(self._backend, migrate=settings.migrate, strict_durability=settings.strict_durability)
-            routines.wait_until_open(self._backend, _rest)
-            declared = {queue.name: queue for queue in (Queue("default"), *settings.queues)}
-            routines.declare_queues(self._backend, list(declared.values()))
-            declare_schedules(self._backend, self._app.parts.schedules.declared)
-            warn_of_open_door(self._backend)
+            if not open_for_work(self._backend, settings, self._app.parts.schedules.declared, self._rest):
+                raise StoreUnavailableError("told to stop while jobs were being moved into the store")
             self._dispatcher = self._pool.listener = Dispatcher(
                 owner=self._owner,
                 backend=cast(Backend, self._watched),
@@ -129,6 +121,10 @@ class InProcessEngine:
         except BaseException:
             self._close()
             raise
+
+    def _rest(self) -> bool:
+        time.sleep(CLOSED_SECONDS)
+        return not self._stops
 
     def _serve_in_thread(self) -> None:
         try:
@@ -239,8 +235,3 @@ class _Watched:
         if not answer.claimed:
             self._heard(want.total > 0 and answer.next_due != 0)
         return answer
-
-
-def _rest() -> bool:
-    time.sleep(CLOSED_SECONDS)
-    return True
