@@ -18,7 +18,12 @@ _PROBLEMS = {
     401: "Nobody has signed in",
     403: "Not for this role, or sent by another site's page",
     404: "There is no such thing",
+    408: "The body takes too long to arrive",
     409: "It has moved on, or another stands in its way",
+    413: "The body is too long",
+    414: "The address is too long",
+    415: "The body is neither a form nor JSON",
+    429: "Too many wrong passwords",
     503: "The store does not answer, or takes too long",
 }
 
