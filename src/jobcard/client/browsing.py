@@ -16,7 +16,7 @@ from uuid import UUID
 
 from jobcard.backends.base import FEW, Filter
 from jobcard.client.filters import make_filter
-from jobcard.client.lookup import Counts
+from jobcard.client.lookup import MAX_COUNTED, Counts
 from jobcard.core import clock, ids
 from jobcard.core.states import JobState
 from jobcard.errors import JobcardError
@@ -127,7 +127,7 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
         if _is_counted_at_once(where) or _are_few(store, where):
             counts = _count_to(store, where, limit)
             return Counted(counts=counts, is_cut=False, looked=counts.total, back_to=None)
-        look = _look(store, where, None, MOST_LOOKED_AT, None, parts.codec)
+        look = _look(store, where, None, MAX_COUNTED, None, parts.codec)
         look.go(until)
     return Counted(
         counts=Counts.of(Counter(row.state for row in look.rows)),
@@ -135,6 +135,13 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
         looked=look.looked,
         back_to=look.back_to,
     )
+
+
+def count_by_queue(parts: Parts, states: Collection[str], *, limit: int) -> dict[str, Counts]:
+    """How many jobs are in these states, by queue, each counted up to `limit`; of queues that have some."""
+    with parts.connection as store:
+        found = store.count(Filter(states=tuple(map(str, states))), limit=limit)
+    return {queue: Counts.of(by_state) for queue, by_state in found.items()}
 
 
 def _is_counted_at_once(where: Filter) -> bool:
