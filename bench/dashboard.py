@@ -5,9 +5,9 @@
 
 A store of its own where the URL is gets that many jobs (90 % completed, 6 % failed, 4 % waiting, two thirds of these
 delayed; 20 queues, 30 names, twelve days) and is removed afterwards; with `--as-it-is` the jobs are those that are
-there, and it stays. The first prints p50, p95 and the longest of each page, from the call of the ASGI application to the
-last byte of its answer, and one line of JSON. The second drains jobs by turns with and without a dashboard that so many
-tabs look at over HTTP, and prints both rates and their ratio.
+there, and it stays. The first prints p50, p95 and the longest of each page, from the call of the ASGI application to
+the last byte of its answer, and one line of JSON; what the first round took is the column `first`. The second drains
+jobs by turns with and without a dashboard that so many tabs look at over HTTP, and prints both rates and their ratio.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -280,6 +281,7 @@ def measure(url: str, rounds: int, only: str) -> dict[str, Any]:
         took: dict[str, list[float]] = {name: [] for name in wanted}
         sizes: dict[str, int] = {}
         refused: dict[str, int] = {}
+        first: dict[str, float] = {}
 
         async def go() -> None:
             for turn in range(rounds + 1):
@@ -287,14 +289,17 @@ def measure(url: str, rounds: int, only: str) -> dict[str, Any]:
                     status, sizes[name], seconds = await ask(app, address)
                     if status != 200:
                         refused[name] = status
-                    if turn:  # the first warms up
+                    if turn:
                         took[name].append(1_000 * seconds)
+                    else:
+                        first[name] = round(1_000 * seconds, 1)
 
         asyncio.run(go())
         app.close()
     return {
         name: {
             **_figures(each),
+            "first": first[name],
             "kib": round(sizes[name] / 1024),
             **({"status": refused[name]} if name in refused else {}),
         }
@@ -385,8 +390,7 @@ def dashboard(url: str, tabs: int, told: dict[str, list[float]]) -> Iterator[Non
 
 def _cpu(pid: int) -> float:
     """Seconds of processor that a process has used."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -452,10 +456,10 @@ def main() -> None:
             told |= {"tabs": options.tabs, **beside_tabs(url, options.tabs, options.drain, options.rounds)}
         else:
             found = measure(url, options.rounds, options.only)
+            print(f"{'ms':32}      p50      p95      max    first   KiB")
             for name, of in sorted(found.items(), key=lambda each: -each[1]["p95"]):
-                print(
-                    f"{name:32} {of['p50']:8.1f} {of['p95']:8.1f} {of['max']:8.1f} ms {of['kib']:5} KiB  {of.get('status', '')}"
-                )
+                figures = "".join(f" {of[each]:8.1f}" for each in ("p50", "p95", "max", "first"))
+                print(f"{name:32}{figures} {of['kib']:5}  {of.get('status', '')}")
             told["pages"] = found
         print(json.dumps(told), flush=True)
 

@@ -434,8 +434,13 @@ class TestPlans:
             ("prune_expired", {"jobs_expiry", "jobs_pkey", "attempts_pkey", "log_lines_pkey"}),
             ("trim_attempts", {"attempts_pkey"}),
             ("trim_lines", {"log_lines_pkey"}),
-            ("chart", {"jobs_created", "jobs_held", "jobs_finished"}),
-            ("touched", {"jobs_created", "jobs_held", "jobs_finished"}),
+            ("chart_alive", {"jobs_created", "jobs_held"}),
+            ("chart_ended", {"jobs_finished"}),
+            ("touched_waiting", {"jobs_created"}),
+            ("touched_at_work", {"jobs_held"}),
+            ("touched_ended", {"jobs_finished"}),
+            ("delayed_up_to", {"jobs_due"}),
+            ("first_due", {"jobs_claim", "jobs_due"}),
             ("tally", {"jobs_claim", "jobs_due", "jobs_held", "jobs_finished"}),
             ("queue_use", {"jobs_held", "starts_live"}),
             ("key_use", {"jobs_limited", "starts_live"}),
@@ -454,7 +459,8 @@ class TestPlans:
     )
     def test_each_statement_walks_its_index(self, quiet_store: PostgresBackend, name: str, indexes: set[str]) -> None:
         """No statement walks the table, or an index that is not made for it."""
-        plan = plan_of(quiet_store, quiet_store._sql[name].replace("{what}", "*"))
+        text = quiet_store._sql[name].replace("{what}", "*").replace("{ended}", "'completed', 'failed'")
+        plan = plan_of(quiet_store, text)
         assert set(re.findall(r"using (\w+)", plan)) == indexes, plan
         assert "Seq Scan on jobs" not in plan
 

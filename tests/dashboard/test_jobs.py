@@ -12,6 +12,7 @@ from visitors import MARK, Site
 from jobcard.backends.base import Fate
 from jobcard.client import Jobcard, browsing
 from jobcard.conformance import factory
+from jobcard.core import clock
 from jobcard.core.job import WholeJob
 
 
@@ -261,6 +262,24 @@ class TestBounds:
         found = many.get("/api/v1/jobs?args=pin", "operator").json()
         assert (found["is_cut"], found["looked"], found["jobs"]) == (True, 50, [])
         assert found["next_cursor"] is not None
+
+    def test_a_count_ends_and_says_so(self, many: Site) -> None:
+        """It is of as many jobs as it looked at."""
+        found = many.get("/api/v1/jobs/count?name=shop.mail").json()
+        assert found["counts"]["waiting"] == found["counted_among"] >= 100
+        assert re.search(r"waiting among the newest 1\d\d, back to \d{4}-", many.get("/jobs/count?name=shop.mail").text)
+        assert many.get("/api/v1/jobs/count?state=failed&name=mail.welcome").json()["counted_among"] is None
+
+    def test_what_was_stored_before_is_found_at_once(self, many: Site) -> None:
+        """The look begins where the ids tell of that time, and not at the newest."""
+        [row] = [many.jobs.parts.lookup.row(many.jobs.enqueue("old").id.bytes)]
+        long_ago = row.created_at - 30 * clock.DAY
+        old = row._replace(id=(long_ago // 1_000).to_bytes(6, "big") + row.id[6:], created_at=long_ago)
+        with many.jobs.parts.connection as store:
+            store.put([WholeJob(old, [], [])])
+        moment = clock.to_datetime(long_ago + clock.DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found = many.get(f"/api/v1/jobs?before={moment}").json()
+        assert ([job["name"] for job in found["jobs"]], found["is_cut"], found["looked"]) == (["old"], False, 1)
 
     def test_few_are_looked_at_by_the_store(self, many: Site) -> None:
         """Whatever stands before them."""

@@ -7,6 +7,8 @@ import re
 import pytest
 from visitors import MARK, Site
 
+from jobcard.dashboard.views import overview
+
 PARTS = ("counts", "chart", "queues", "engines", "schedules", "failures")
 
 
@@ -49,6 +51,29 @@ class TestOverview:
         completed = sum(int(re.findall(r"\d+", row)[0]) for row in rows)
         failed = sum(int(re.findall(r"\d+", row)[1]) for row in rows)
         assert (completed, failed) == (3, 2)
+
+    def test_each_queue_tells_how_long_its_first_job_waits(self, site: Site) -> None:
+        """Of those that are due; a queue in which nothing waits has no such time."""
+        found = {queue["name"]: queue["oldest_waiting"] for queue in site.get("/api/v1/overview").json()["queues"]}
+        assert found["default"] > 0 and found["mail"] is None
+        assert "Oldest waiting" in site.get("/overview/queues").text
+        told = re.findall(r'jobcard_queue_oldest_waiting_seconds\{queue="(\w+)"\} [\d.]+', site.get("/metrics").text)
+        assert told == ["default"]
+
+    def test_counts_have_an_end(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Beyond it nobody reads the digits."""
+        monkeypatch.setattr(overview, "COUNTED", 3)
+        shown = figures(site.get("/").text)
+        assert (shown["waiting"], shown["completed"], shown["failed"]) == ("3+", "3+", "2")
+
+    def test_a_chart_counts_what_is_new(self, site: Site) -> None:
+        """Though its older slices are kept."""
+        first = site.get("/api/v1/overview").json()["buckets"]
+        for job in site.jobs.list(name="add"):
+            site.jobs.cancel(job.id)
+        second = site.get("/api/v1/overview").json()["buckets"]
+        assert sum(each["canceled"] for each in second) == 3 + sum(each["canceled"] for each in first)
+        assert len(second) == len(first) == 12
 
     def test_alike_failures_stand_together(self, site: Site) -> None:
         """With how many there are, and which jobs they are of."""

@@ -199,8 +199,7 @@ class Filter:
     """This text, taken literally, stands in the name or in the id as text."""
     touched_since: int | None = None
     """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
-    no look at jobs that ended before; and where more than `FEW` were touched, a list goes no further down the ids at a
-    time than `reach` says, so it may have few jobs, or none, and yet not be the last (`Listed.below`)."""
+    no look at jobs that ended before; and where more than `FEW` were touched, a list looks at `reach` ids at a time."""
 
 
 FEW = 5_000
@@ -208,7 +207,7 @@ FEW = 5_000
 
 
 def reach(limit: int) -> int:
-    """How many jobs a list of those touched looks at, where there are many and it is to have so many."""
+    """How many jobs a list of those touched looks at, where there are many."""
     return FEW + 10 * limit
 
 
@@ -299,6 +298,13 @@ class Tally(NamedTuple):
     counts: Mapping[str, int]
     delayed: int
     oldest_waiting: int | None
+
+
+class Lines(NamedTuple):
+    """How many jobs are delayed, and by queue the age of the one due longest; as in a `Tally`."""
+
+    delayed: int
+    oldest: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -498,15 +504,19 @@ class Backend(Protocol):
         """
         ...
 
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    def count_over_time(self, *, first: int, step: int, buckets: int, states: Sequence[str] = ()) -> Sequence[Bucket]:
         """Jobs by present state, each at its latest stamp (finished, started, claimed, created), oldest first.
 
-        Its cost grows with the jobs that are counted and those at work, not with all that are stored.
+        states: these alone; none: all. The cost grows with the jobs counted and those at work, not with all stored.
         """
         ...
 
     def tally(self) -> Tally:
         """The whole store's figures."""
+        ...
+
+    def lines(self, *, limit: int) -> Lines:
+        """How jobs wait; delayed ones are counted up to a limit, of those due unreleased some are looked at. Cheap."""
         ...
 
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:

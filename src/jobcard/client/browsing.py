@@ -16,9 +16,10 @@ from uuid import UUID
 
 from jobcard.backends.base import FEW, Filter
 from jobcard.client.filters import make_filter
-from jobcard.client.lookup import Counts
+from jobcard.client.lookup import MAX_COUNTED, Counts
 from jobcard.client.pages import readable
 from jobcard.core import clock, ids
+from jobcard.core.states import JobState
 from jobcard.errors import JobcardError
 
 if TYPE_CHECKING:
@@ -91,9 +92,10 @@ def browse(
     the job itself, for somebody gave it, may then be left out.
     """
     where, before = make_filter(parts.codec, given), None if cursor is None else ids.parse_id(cursor)
+    until = time.monotonic() + LOOKS_FOR
     with parts.connection as store:
         look = _look(store, where, also, limit, before, parts.codec)
-        look.go()
+        look.go(until)
     return Found(
         jobs=[glance_at(row, parts.codec) for row in look.rows],
         next_cursor=None if look.below is None else look.below.hex(),
@@ -121,22 +123,48 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
 
     What a store cannot choose by is counted among as many as a look goes through.
     """
-    where = make_filter(parts.codec, given)
+    where, until = make_filter(parts.codec, given), time.monotonic() + LOOKS_FOR
     with parts.connection as store:
-        if where == Filter(states=where.states, queues=where.queues) or _are_few(store, where):
-            by_queue = store.count(where, limit=limit)
-            total = Counter[str]()
-            for states in by_queue.values():
-                total.update(states)
-            return Counted(counts=Counts.of(total), is_cut=False, looked=sum(total.values()), back_to=None)
-        look = _look(store, where, None, MOST_LOOKED_AT, None, parts.codec)
-        look.go()
+        if _is_counted_at_once(where) or _are_few(store, where):
+            counts = _count_to(store, where, limit)
+            return Counted(counts=counts, is_cut=False, looked=counts.total, back_to=None)
+        look = _look(store, where, None, MAX_COUNTED, None, parts.codec)
+        look.go(until)
     return Counted(
         counts=Counts.of(Counter(row.state for row in look.rows)),
         is_cut=look.below is not None,
         looked=look.looked,
         back_to=look.back_to,
     )
+
+
+def count_by_queue(parts: Parts, states: Collection[str], *, limit: int) -> dict[str, Counts]:
+    """How many jobs are in these states, by queue, each counted up to `limit`; of queues that have some."""
+    with parts.connection as store:
+        found = store.count(Filter(states=tuple(map(str, states))), limit=limit)
+    return {queue: Counts.of(by_state) for queue, by_state in found.items()}
+
+
+def _is_counted_at_once(where: Filter) -> bool:
+    return where == Filter(states=where.states, queues=where.queues)
+
+
+def _count_to(store: Backend, where: Filter, limit: int) -> Counts:
+    """Jobs by state: exactly below the limit; what has more is counted no further than shows that."""
+    # Many queues with some jobs each soon make more than the limit; states of which that is not so are counted on.
+    total: dict[str, int] = {}
+    wanted = where.states or tuple(JobState)
+    for most in (limit // 10 or limit, limit):
+        by_queue = store.count(replace(where, states=wanted), limit=most)
+        cut = []
+        for state in wanted:
+            counts = [by_state.get(state, 0) for by_state in by_queue.values()]
+            total[state] = sum(counts)
+            if most in counts and total[state] < limit:
+                cut.append(state)
+        if not (wanted := tuple(cut)):
+            break
+    return Counts.of(total)
 
 
 def _look(
@@ -148,7 +176,7 @@ def _look(
     codec: Codec,
 ) -> _Look:
     """How to look for these: let the store choose among few; among many no longer than somebody waits for."""
-    if not _are_few(store, where):
+    if where == Filter(states=where.states) or not _are_few(store, where):
         if where.before is not None:
             below = min(below or _ABOVE_ALL, _lowest_id(where.before + SKEW))
         where, also = _split(where, also, codec)
@@ -227,16 +255,18 @@ class _Look:
             return moment(self.last.created_at)
         return None if self.below is None else moment(ids.moment_of(self.below))
 
-    def go(self) -> None:
-        """Look."""
+    def go(self, until: float) -> None:
+        """Look, and stop at this time of the clock that only goes on."""
         # One more than asked for tells whether there is a next page.
         wanted = self._limit + 1
-        until = time.monotonic() + LOOKS_FOR
         # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
         step = min(wanted, _MOST_STEP) if self._also is None else _FIRST_STEP
         while True:
+            began = time.monotonic()
             page = self._store.list(self._where, limit=step, before_id=self.below)
-            step = min(2 * step, _MOST_STEP) if self._also is not None else step
+            if self._also is not None:
+                took, left = time.monotonic() - began, max(0.0, until - time.monotonic())
+                step = max(_FIRST_STEP, min(2 * step, _MOST_STEP, round(step * left / (took or left or 1.0))))
             for row in page.rows:
                 self.looked += 1
                 self.last = row

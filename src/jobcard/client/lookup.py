@@ -96,10 +96,14 @@ class Bucket:
 
 
 class Line(NamedTuple):
-    """How many jobs wait and are not due, and how long the one due longest has been; None: none is."""
+    """How many jobs wait and are not due, and how long the one due longest has been; None: none is.
+
+    by_queue: how long that of each queue has, of queues with such a job.
+    """
 
     delayed: int
     oldest_waiting: timedelta | None
+    by_queue: Mapping[str, timedelta]
 
 
 class Lookup:
@@ -190,21 +194,32 @@ class Lookup:
             found = store.count(where, limit=most)
         return {name: Counts.of(found.get(name, {})) for name in sorted(names | found.keys())}
 
-    def line(self) -> Line:
-        """How the line of waiting jobs is."""
+    def line(self, *, limit: int) -> Line:
+        """How the lines of waiting jobs are; those not due are counted up to `limit`."""
         with self._connection as store:
-            tally = store.tally()
-        oldest = tally.oldest_waiting
-        return Line(tally.delayed, None if oldest is None else clock.to_timedelta(oldest))
+            lines = store.lines(limit=limit)
+        by_queue = {queue: clock.to_timedelta(age) for queue, age in lines.oldest.items()}
+        return Line(lines.delayed, max(by_queue.values(), default=None), by_queue)
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day ("12m", "12h", "12d"), oldest first, the present one last."""
+        return self.chart(span)
+
+    def chart(self, span: str, *, states: Sequence[str] = (), known: Sequence[Bucket] = ()) -> builtins.list[Bucket]:
+        """The same of some states alone. known: an earlier answer, of which all but the last two slices still hold.
+
+        Then only what is newer is counted.
+        """
         buckets, step = _parse_span(span)
         with self._connection as store:
             now = store.facts().now
             first = now // step * step - (buckets - 1) * step
-            found = store.count_over_time(first=first, step=step, buckets=buckets)
-        return [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
+            kept = [bucket for bucket in known[:-2] if clock.to_instant(bucket.at) >= first]
+            left = buckets - len(kept)
+            found = store.count_over_time(
+                first=first + len(kept) * step, step=step, buckets=left, states=[*map(str, states)]
+            )
+        return kept + [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
 
 
 def _tries(store: Backend, rows: Sequence[JobRow]) -> dict[bytes, list[Attempt]]:

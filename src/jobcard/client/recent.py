@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobcard.core.job import JobRow
 
 SAMPLE = 200
+_MOST_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +77,18 @@ def failures_by_kind(parts: Parts, within: timedelta) -> list[Failures]:
 
 
 def _ended(parts: Parts, state: JobState, within: timedelta) -> Sequence[JobRow]:
+    found: list[JobRow] = []
+    below: bytes | None = None
     with parts.connection as store:
         since = store.facts().now - clock.to_duration(within)
-        rows = store.list(Filter(states=(state,), touched_since=since), limit=SAMPLE).rows
-    return [row for row in rows if row.finished_at is not None and row.finished_at >= since]
+        # Where many jobs ended, a store looks at some of them at a time.
+        for _ in range(_MOST_LOOKS):
+            page = store.list(Filter(states=(state,), touched_since=since), limit=SAMPLE, before_id=below)
+            found += [row for row in page.rows if row.finished_at is not None and row.finished_at >= since]
+            below = page.below
+            if below is None or len(found) >= SAMPLE:
+                break
+    return found[:SAMPLE]
 
 
 def _times(pairs: Sequence[tuple[int, int]]) -> Times:

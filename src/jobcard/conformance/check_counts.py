@@ -179,3 +179,46 @@ def check_an_overdue_job_waits_though_nobody_released_it(backend: Backend, clock
     assert (backend.tally().delayed, backend.tally().oldest_waiting) == (1, micros(32))
     clock.advance(1_000)
     assert (backend.tally().delayed, backend.tally().oldest_waiting) == (0, micros(1_032))
+
+
+def check_a_chart_of_some_states_has_no_others(backend: Backend, clock: FrozenClock) -> None:
+    """`states` leaves the others out, those that ended and those that live."""
+    for state in EVERY_STATE:
+        factory.job_in_state(backend, state)
+    for wanted in (["completed"], ["completed", "failed", "canceled"], ["waiting"], ["running", "failed"]):
+        [bucket] = backend.count_over_time(first=clock.now(), step=micros(60), buckets=1, states=wanted)
+        assert {state: n for state, n in bucket.counts.items() if n} == dict.fromkeys(wanted, 1)
+
+
+def check_the_lines_tell_how_long_the_first_of_each_queue_has_waited(backend: Backend, clock: FrozenClock) -> None:
+    """Of jobs in line, whatever their priority, and of those that are due though nobody has released them."""
+    assert backend.lines(limit=10) == (0, {})
+    factory.enqueue(backend, queue="a", priority=1)
+    clock.advance(5)
+    factory.enqueue(backend, queue="a", priority=9)
+    factory.enqueue(backend, queue="b")
+    factory.enqueue(backend, queue="c", delay=micros(7))
+    clock.advance(10)
+    assert backend.lines(limit=10) == (0, {"a": micros(15), "b": micros(10), "c": micros(3)})
+    factory.claim_some(backend, 2, queues=["b", "c"])
+    assert backend.lines(limit=10) == (0, {"a": micros(15)})
+
+
+def check_the_lines_count_delayed_jobs_no_further_than_asked(backend: Backend, clock: FrozenClock) -> None:
+    """Those not due yet, and no others; a claimed or an ended job waits no more."""
+    factory.enqueue_several(backend, 5, delay=micros(500))
+    factory.enqueue(backend, delay=micros(10))
+    for state in EVERY_STATE:
+        if state != "waiting":
+            factory.job_in_state(backend, state)
+    assert [backend.lines(limit=most).delayed for most in (1, 3, 6, 100)] == [1, 3, 6, 6]
+    clock.advance(10)
+    assert backend.lines(limit=100) == (5, {"default": 0})
+
+
+def check_the_lines_look_at_a_job_behind_as_a_tally_does(backend: Backend, clock: FrozenClock) -> None:
+    """The oldest of all queues is the tally's."""
+    for number in range(4):
+        factory.enqueue(backend, queue=f"q{number % 2}", priority=number)
+        clock.advance(3)
+    assert max(backend.lines(limit=1).oldest.values()) == backend.tally().oldest_waiting == micros(12)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobcard.backends.base import Bucket, Ended, Facts, Filter, Listed, Record, RecordKind, Tally, Waker
+from jobcard.backends.base import Bucket, Ended, Facts, Filter, Lines, Listed, Record, RecordKind, Tally, Waker
 from jobcard.backends.pages import end_of
 from jobcard.conformance.keys import put_off
 from jobcard.conformance.rules import claim_order, is_at_work, is_ended, latest_stamp, matches
@@ -102,12 +102,12 @@ class ModelReader:
                     counts[row.queue][row.state] += 1
             return {queue: dict(by_state) for queue, by_state in counts.items() if by_state}
 
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+    def count_over_time(self, *, first: int, step: int, buckets: int, states: Sequence[str] = ()) -> Sequence[Bucket]:
         with self._step():
             counts: dict[int, Counter[str]] = {first + place * step: Counter() for place in range(buckets)}
             for row in self._rows():
                 at = first + (latest_stamp(row) - first) // step * step
-                if at in counts:
+                if at in counts and (not states or row.state in states):
                     counts[at][row.state] += 1
             return [Bucket(at, by_state) for at, by_state in counts.items()]
 
@@ -121,6 +121,16 @@ class ModelReader:
                 delayed=sum(at > now for at in delayed),
                 oldest_waiting=max(0, now - min(due)) if due else None,
             )
+
+    def lines(self, *, limit: int) -> Lines:
+        with self._step() as now:
+            delayed = [row for row in self._rows() if row.hold == "delay"]
+            due = [row for row in self._rows() if self._is_claimable(row)]
+            due += [row for row in delayed if row.available_at <= now]
+            oldest: dict[str, int] = {}
+            for row in due:
+                oldest[row.queue] = max(oldest.get(row.queue, 0), now - row.available_at)
+            return Lines(min(limit, sum(row.available_at > now for row in delayed)), oldest)
 
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
         with self._step():

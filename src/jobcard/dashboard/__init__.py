@@ -7,6 +7,7 @@
     formats.py   filters of the templates               openapi.py   made of the table
     stores.py    its own small pool                     threads.py   the four threads that views run on
     audit.py     every write goes through it            refusal.py   what ends a request early
+    shared.py    what refreshes share for a moment
 
 To add a page:
 

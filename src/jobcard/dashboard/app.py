@@ -32,6 +32,7 @@ from jobcard.dashboard.refusal import Refused, refusal_of, status_of
 from jobcard.dashboard.roles import Role, Visitor
 from jobcard.dashboard.routes import ROUTES
 from jobcard.dashboard.routing import API, Route
+from jobcard.dashboard.shared import Shared
 from jobcard.dashboard.stores import Stores
 from jobcard.dashboard.threads import Threads
 from jobcard.errors import JobcardError
@@ -61,6 +62,7 @@ class Dashboard:
         self.options = options
         self.gate = Gate(options)
         self._stores = Stores(app, options.read_url)
+        self._shared = Shared()
         self._threads = Threads("dashboard")
         self._patterns = [
             (PathPattern(path, _unused, methods=[route.method]), route, as_json)
@@ -204,7 +206,14 @@ class Dashboard:
         with_care = route.writes or self._said_cookie in request.cookies
         ask = self._ask(visit, said, with_care=with_care)
         # Here and nowhere else is anything written, so no view can forget who did it.
-        answer = audit.act(route, ask, found.words) if route.writes else route.view(ask)
+        if route.writes:
+            answer = audit.act(route, ask, found.words)
+            self._shared.forget()
+        elif "hx-request" in request.headers:
+            key = (route.path, ask.visitor.role, repr(sorted(said.items())))
+            answer = self._shared.get(key, partial(route.view, ask))
+        else:
+            answer = route.view(ask)
         if isinstance(answer, Plain):
             return Response(answer.text, answer.status, headers={"Content-Type": answer.content_type})
         if isinstance(answer, Done):
@@ -226,6 +235,7 @@ class Dashboard:
             visitor=visit.visitor or Visitor("nobody", Role.VIEWER),
             token=self.gate.sessions.token(visit.session),
             said=said,
+            shared=self._shared,
         )
 
     def page(

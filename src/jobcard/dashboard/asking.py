@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobcard.dashboard.roles import Role, Visitor
+from jobcard.dashboard.shared import Shared
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
@@ -20,7 +21,7 @@ class Ask:
     jobs: the store, through a small pool of the dashboard's own; what is written goes here. reading: the same, or the
     replica that `read_url` names: what is only shown comes from here. app: the application's own `Jobcard`, for what
     its code declares. said: the values of the route's fields and of the path, by name; `ask["limit"]` is one. token:
-    what a form of this browser's must carry.
+    what a form of this browser's must carry. shared: what other visitors have learned lately.
     """
 
     find_jobs: Callable[[], Jobcard]
@@ -30,6 +31,7 @@ class Ask:
     visitor: Visitor
     token: str = field(default="", repr=False)
     said: Mapping[str, Any] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
 
     @property
     def jobs(self) -> Jobcard:

@@ -33,6 +33,7 @@ VERBS = frozenset(
         "count",
         "count_over_time",
         "tally",
+        "lines",
         "usage",
         "facts",
         "apply_by_operator",

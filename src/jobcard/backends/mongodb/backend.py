@@ -24,6 +24,7 @@ from jobcard.backends.base import (
     Facts,
     Filter,
     Held,
+    Lines,
     Listed,
     Outcome,
     Record,
@@ -280,14 +281,19 @@ class MongoBackend:
         return lookup.count_jobs(self._store, where, limit=limit)
 
     @_verb
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
-        """Jobs by present state, each at its latest stamp, oldest first."""
-        return lookup.chart(self._store, first=first, step=step, buckets=buckets)
+    def count_over_time(self, *, first: int, step: int, buckets: int, states: Sequence[str] = ()) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first; states: these alone."""
+        return lookup.chart(self._store, first=first, step=step, buckets=buckets, states=states)
 
     @_verb
     def tally(self) -> Tally:
         """The whole store's figures."""
         return lookup.tally(self._store)
+
+    @_verb
+    def lines(self, *, limit: int) -> Lines:
+        """How jobs wait; delayed ones are counted no further than a limit."""
+        return lookup.lines(self._store, limit)
 
     @_verb
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:

@@ -18,7 +18,8 @@ from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 from pymongo.errors import OperationFailure
 
-from jobcard.backends.base import FEW, Bucket, Filter, Listed, Tally, reach
+from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Filter, Lines, Listed, Tally, reach
+from jobcard.backends.mongodb import records
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import end_of
@@ -314,12 +315,16 @@ def _queues_in(store: Store, part: _Part) -> Iterator[str]:
         yield last
 
 
-def chart(store: Store, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+def chart(store: Store, *, first: int, step: int, buckets: int, states: Sequence[str]) -> Sequence[Bucket]:
     """Jobs by present state in slices of time, each at its latest stamp."""
     end = first + step * buckets
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
-    for part in _PARTS:
-        which = {**part.which, "finished_at": {"$gte": first, "$lt": end}} if part.hint == "ended" else part.which
+    for part in _parts_for(Filter(states=states)):
+        which = part.which
+        if part.hint == "ended":
+            # Queue by queue, for so the index goes; else it would be walked from end to end.
+            queues = list(_queues_in(store, part))
+            which = {**which, "queue": {"$in": queues}, "finished_at": {"$gte": first, "$lt": end}}
         ago = {"$subtract": [part.stamp, first]}
         stages: list[Document] = [
             {"$match": which},
@@ -358,3 +363,29 @@ def tally(store: Store) -> Tally:
         else:
             ages.append(int(one["age"]))
     return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, *ages) if ages else None)
+
+
+def lines(store: Store, limit: int) -> Lines:
+    """How jobs wait."""
+    now = records.now(store)
+    oldest: dict[str, int] = {}
+
+    def add(queue: str, since: int) -> None:
+        oldest[queue] = max(oldest.get(queue, 0), now - since)
+
+    due: Document = {"hold": "delay", "available_at": {"$gte": 0, "$lte": now}}
+    fields = {"_id": False, "queue": True, "available_at": True}
+    for late in store.jobs.find(due, fields).sort(_DUE_FIRST).limit(RELEASED_AT_ONCE).hint("hold"):
+        add(late["queue"], late["available_at"])
+    for queue in _queues_in(store, _PARTS[0]):
+        # The first of each priority.
+        first: Document = {"line": queue}
+        while one := store.jobs.find_one(first, {"rank": True, "available_at": True}, sort=_IN_LINE, hint="line"):
+            add(queue, one["available_at"])
+            first = {"line": queue, "rank": {"$gt": one["rank"]}}
+    delayed = {"hold": "delay", "available_at": {"$gt": now}}
+    return Lines(store.jobs.count_documents(delayed, limit=limit, hint="hold"), oldest)
+
+
+_DUE_FIRST = [("hold", 1), ("available_at", 1)]
+_IN_LINE = [("line", 1), ("rank", 1), ("order_at", 1), ("_id", 1)]

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
 from jobcard.core.job import JobRow
-from jobcard.core.states import ENDED, JobState
+from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
@@ -134,8 +134,14 @@ def _page(connection: Connection, sql: Sql, condition: str, values: dict[str, ob
 
 
 def _touched(sql: Sql, where: Filter) -> str:
-    ended = [f"'{state.value}'" for state in sorted(ENDED) if not where.states or state in where.states]
-    return sql["touched"].replace("{ended}", ", ".join(ended))
+    """A statement for the refs of all jobs touched in time, in the states wanted; every state has a part."""
+    wanted = where.states or tuple(JobState)
+    parts = [sql["touched_waiting"]] if JobState.WAITING in wanted else []
+    if not AT_WORK.isdisjoint(wanted):
+        parts.append(sql["touched_at_work"])
+    if ended := [f"'{state.value}'" for state in sorted(ENDED) if state in wanted]:
+        parts.append(sql["touched_ended"].replace("{ended}", ", ".join(ended)))
+    return " union all ".join(parts)
 
 
 def _are_many_touched(connection: Connection, sql: Sql, where: Filter) -> bool:
@@ -252,11 +258,18 @@ def _count_text(sql: Sql, state: str, part: str, condition: str, limit: int | No
     return sql[name].replace("{state}", state).replace("{part}", part).replace("{where}", both)
 
 
-def chart(connection: Connection, sql: Sql, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+def chart(
+    connection: Connection, sql: Sql, *, first: int, step: int, buckets: int, states: Sequence[str]
+) -> Sequence[Bucket]:
     """Jobs by present state in slices of time, each at its latest stamp."""
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
-    values = {"first": first, "step": step, "end": first + step * buckets}
-    for state, place, number in connection.execute(sql["chart"], values):
+    wanted = states or tuple(JobState)
+    parts = [] if ENDED.issuperset(wanted) else [sql["chart_alive"]]
+    if ended := [f"'{state.value}'" for state in sorted(ENDED) if state in wanted]:
+        parts.append(sql["chart_ended"].replace("{ended}", ", ".join(ended)))
+    statement = sql["chart"].replace("{stamps}", " union all ".join(parts))
+    values = {"first": first, "step": step, "end": first + step * buckets, "wanted": Texts(map(str, wanted))}
+    for state, place, number in connection.execute(statement, values):
         slices[place][state] = number
     return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
 
@@ -275,3 +288,11 @@ def tally(connection: Connection, sql: Sql, now: int | None) -> Tally:
         JobState.CANCELED.value: canceled,
     }
     return Tally(counts=counts, delayed=delayed, oldest_waiting=None if oldest is None else max(0, oldest))
+
+
+def lines(connection: Connection, sql: Sql, now: int | None, limit: int) -> Lines:
+    """How jobs wait."""
+    delayed, due = connection.run(
+        [Step(sql["delayed_up_to"], {"now": now, "limit": limit}), Step(sql["first_due"], {"now": now})]
+    )
+    return Lines(delayed[0][0], {queue: max(0, age) for queue, age in due})

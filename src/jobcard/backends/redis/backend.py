@@ -27,6 +27,7 @@ from jobcard.backends.base import (
     Fate,
     Filter,
     Held,
+    Lines,
     Listed,
     Outcome,
     Record,
@@ -340,19 +341,25 @@ class RedisBackend:
         return lookup.count_jobs(self._client, self._keys, self._run, where, limit=limit)
 
     @_verb
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
-        """Jobs by present state, each at its latest stamp, oldest first."""
-        return lookup.chart(self._client, self._keys, first=first, step=step, buckets=buckets)
+    def count_over_time(self, *, first: int, step: int, buckets: int, states: Sequence[str] = ()) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first; states: these alone."""
+        return lookup.chart(self._client, self._keys, first=first, step=step, buckets=buckets, states=states)
 
     @_verb
     def tally(self) -> Tally:
         """The whole store's figures."""
-        delayed, oldest = self._run("tally")
+        delayed, oldest, _ = self._run("tally")
         return Tally(
             counts=lookup.counts_by_state(self._client, self._keys),
             delayed=delayed,
             oldest_waiting=None if oldest is None else max(0, self._now() - oldest),
         )
+
+    @_verb
+    def lines(self, *, limit: int) -> Lines:
+        """How jobs wait; delayed ones are counted no further than a limit."""
+        delayed, _, since = self._run("tally")
+        return lookup.lines(delayed, since, self._now(), limit)
 
     @_verb
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Listed, reach
+from jobcard.backends.base import FEW, Bucket, Filter, Lines, Listed, reach
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
 from jobcard.core.job import JobRow
@@ -204,15 +204,18 @@ def all_counts(client: Any, keys: Keys) -> list[tuple[str, str, int]]:
     return found
 
 
-def chart(client: Any, keys: Keys, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+def chart(client: Any, keys: Keys, *, first: int, step: int, buckets: int, states: Sequence[str]) -> Sequence[Bucket]:
     """Jobs by present state in slices of time, each at its latest stamp."""
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
     pipe = client.pipeline(transaction=False)
-    sources = [("waiting", keys.alive)] + [(state.value, key) for state in sorted(ENDED) for key in keys.ended(state)]
+    wanted = frozenset(states or JobState)
+    is_alive = bool(wanted - ENDED)
+    sources = [("waiting", keys.alive)] if is_alive else []
+    sources += [(state.value, key) for state in sorted(ENDED) if state in wanted for key in keys.ended(state)]
     for _, key in sources:
         for place in range(buckets):
             pipe.zcount(key, first + place * step, f"({first + (place + 1) * step}")
-    pipe.zrange(keys.leases, 0, -1)
+    pipe.zrange(keys.leases, *((0, -1) if is_alive else (1, 0)))
     *numbers, at_work = pipe.execute()
     answers = iter(numbers)
     for state, _ in sources:
@@ -224,7 +227,7 @@ def chart(client: Any, keys: Keys, *, first: int, step: int, buckets: int) -> Se
         _move(slices, "waiting", row.created_at, -1, first, step)
         _move(slices, row.state, row.started_at or row.claimed_at or row.created_at, 1, first, step)
     return [
-        Bucket(at=first + place * step, counts={state: number for state, number in counts.items() if number})
+        Bucket(at=first + place * step, counts={state: n for state, n in counts.items() if n and state in wanted})
         for place, counts in enumerate(slices)
     ]
 
@@ -241,3 +244,12 @@ def counts_by_state(client: Any, keys: Keys) -> Mapping[str, int]:
     for _, state, number in all_counts(client, keys):
         counts[state] = counts.get(state, 0) + number
     return counts
+
+
+def lines(delayed: int, since: Sequence[bytes | int], now: int, limit: int) -> Lines:
+    """How jobs wait, from what the script `tally` tells."""
+    oldest: dict[str, int] = {}
+    for queue, at in zip(since[::2], since[1::2], strict=True):
+        assert isinstance(queue, bytes) and isinstance(at, int)
+        oldest[queue.decode()] = max(0, now - at)
+    return Lines(min(delayed, limit), oldest)

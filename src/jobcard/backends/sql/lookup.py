@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
@@ -116,6 +116,8 @@ def _touched(connection: Connection, sql: Statements, where: Filter) -> tuple[li
 def _are_many(connection: Connection, sql: Statements, refs: Sequence[str], values: Mapping[str, object]) -> bool:
     left = FEW
     for part in refs:
+        if part == sql["touched_waiting"]:
+            part = sql["created_since"]  # of any state: among many that wait no more it would find a few slowly
         statement = sql["count_refs"].replace("{refs}", part)
         [(number,)] = connection.execute(statement, {**values, "most": left + 1})
         left -= number
@@ -325,15 +327,20 @@ def _queues_of(connection: Connection, sql: Statements, part: Part) -> list[str]
     return None
 
 
-def chart(connection: Connection, sql: Statements, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+def chart(
+    connection: Connection, sql: Statements, *, first: int, step: int, buckets: int, states: Sequence[str]
+) -> Sequence[Bucket]:
     """Jobs by present state in slices of time, each at its latest stamp."""
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
     values: dict[str, object] = {"first": first, "step": step, "end": first + step * buckets}
-    steps = [Step(sql["chart_alive"], values)]
-    for state, queue in ends(connection, sql, sorted(ENDED)):
+    wanted = frozenset(states or JobState)
+    steps = [Step(sql["chart_alive"], values)] if wanted - ENDED else []
+    for state, queue in ends(connection, sql, [state for state in sorted(ENDED) if state in wanted]):
         steps.append(Step(sql["chart_ended"], {**values, "state": state, "queue": queue}))
-    for rows in connection.run(steps):
+    for rows in connection.run(steps) if steps else ():
         for state, place, number in rows:
+            if state not in wanted:
+                continue
             slices[place][state] = slices[place].get(state, 0) + number
     return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
 
@@ -353,3 +360,21 @@ def tally(connection: Connection, sql: Statements, now: int | None) -> Tally:
     }
     since = [at for at in due if at is not None]
     return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, moment - min(since)) if since else None)
+
+
+def lines(connection: Connection, sql: Statements, now: int | None, limit: int) -> Lines:
+    """How jobs wait."""
+    [(delayed,)] = connection.execute(sql["delayed_up_to"], {"now": now, "most": limit})
+    due = list(connection.execute(sql["first_due"], {"now": now}))
+    queue = ""
+    while found := connection.execute(sql["next_in_line"], {"queue": queue}):
+        [(queue,)] = found
+        rank = -(1 << 31)
+        # The first of each priority.
+        while first := connection.execute(sql["first_of_rank"], {"queue": queue, "above": rank, "now": now}):
+            [(rank, age)] = first
+            due.append((queue, age))
+    oldest: dict[str, int] = {}
+    for name, age in due:
+        oldest[name] = max(oldest.get(name, 0), int(age))
+    return Lines(delayed, oldest)

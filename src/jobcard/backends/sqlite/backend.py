@@ -26,6 +26,7 @@ from jobcard.backends.base import (
     Facts,
     Filter,
     Held,
+    Lines,
     Listed,
     Outcome,
     Record,
@@ -354,16 +355,22 @@ class SQLiteBackend:
             return lookup.count_jobs(connection, self._sql, where, limit=limit)
 
     @_verb
-    def count_over_time(self, *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
-        """Jobs by present state, each at its latest stamp, oldest first."""
+    def count_over_time(self, *, first: int, step: int, buckets: int, states: Sequence[str] = ()) -> Sequence[Bucket]:
+        """Jobs by present state, each at its latest stamp, oldest first; states: these alone."""
         with self._read() as connection:
-            return lookup.chart(connection, self._sql, first=first, step=step, buckets=buckets)
+            return lookup.chart(connection, self._sql, first=first, step=step, buckets=buckets, states=states)
 
     @_verb
     def tally(self) -> Tally:
         """The whole store's figures."""
         with self._read() as connection:
             return lookup.tally(connection, self._sql, self._clock.now())
+
+    @_verb
+    def lines(self, *, limit: int) -> Lines:
+        """How jobs wait; delayed ones are counted no further than a limit."""
+        with self._read() as connection:
+            return lookup.lines(connection, self._sql, self._clock.now(), limit)
 
     @_verb
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:

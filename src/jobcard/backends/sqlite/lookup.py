@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Listed, Tally, reach
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
 from jobcard.backends.pages import end_of
 from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
@@ -249,15 +249,20 @@ def _count_part(
     return found
 
 
-def chart(connection: Connection, sql: Mapping[str, str], *, first: int, step: int, buckets: int) -> Sequence[Bucket]:
+def chart(
+    connection: Connection, sql: Mapping[str, str], *, first: int, step: int, buckets: int, states: Sequence[str]
+) -> Sequence[Bucket]:
     """Jobs by present state in slices of time, each at its latest stamp."""
     end = first + step * buckets
     slices: list[dict[str, int]] = [{} for _ in range(buckets)]
-    rows = connection.execute(sql["chart_alive"], (first, step, end))
+    wanted = frozenset(states or JobState)
+    rows = connection.execute(sql["chart_alive"], (first, step, end)) if wanted - ENDED else []
     for state in sorted(ENDED):
-        rows += connection.execute(sql["chart_finished"], (state.value, first, step, end))
+        if state in wanted:
+            rows += connection.execute(sql["chart_finished"], (state.value, first, step, end))
     for state_name, place, number in rows:
-        slices[place][state_name] = number
+        if state_name in wanted:
+            slices[place][state_name] = number
     return [Bucket(at=first + place * step, counts=counts) for place, counts in enumerate(slices)]
 
 
@@ -267,3 +272,13 @@ def tally(connection: Connection, sql: Mapping[str, str], now: int) -> Tally:
     [(delayed, *due)] = connection.execute(sql["tally_waiting"], (now,))
     since = [at for at in due if at is not None]
     return Tally(counts=counts, delayed=delayed, oldest_waiting=max(0, now - min(since)) if since else None)
+
+
+def lines(connection: Connection, sql: Mapping[str, str], now: int, limit: int) -> Lines:
+    """How jobs wait."""
+    [(delayed,)] = connection.execute(sql["delayed_up_to"], (now, limit))
+    due = connection.execute(sql["first_in_line"]) + connection.execute(sql["first_due"], (now,))
+    oldest: dict[str, int] = {}
+    for queue, since in due:
+        oldest[queue] = max(oldest.get(queue, 0), now - since)
+    return Lines(delayed, oldest)

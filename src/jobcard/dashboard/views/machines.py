@@ -25,7 +25,7 @@ def metrics(ask: Ask) -> Plain:
     """The store's figures as Prometheus reads them."""
     counts = ask.reading.count_by_queue(limit=COUNTED)
     queues = ask.reading.queues.list()
-    line = ask.reading.parts.lookup.line()
+    line = ask.reading.parts.lookup.line(limit=COUNTED)
     engines = ask.reading.engines.list()
     lines = [
         *_family(
@@ -37,11 +37,18 @@ def metrics(ask: Ask) -> Plain:
                 for state, number in of.items()
             ),
         ),
-        *_family("jobcard_delayed_jobs", "Jobs that wait and are not due.", [({}, line.delayed)]),
+        *_family(
+            "jobcard_delayed_jobs", f"Jobs that wait and are not due, counted up to {COUNTED}.", [({}, line.delayed)]
+        ),
         *_family(
             "jobcard_oldest_waiting_seconds",
             "How long the job that is due longest has been.",
             [({}, 0 if line.oldest_waiting is None else line.oldest_waiting.total_seconds())],
+        ),
+        *_family(
+            "jobcard_queue_oldest_waiting_seconds",
+            "How long the job of the queue that is due longest has been.",
+            (({"queue": queue}, age.total_seconds()) for queue, age in sorted(line.by_queue.items())),
         ),
         *_family(
             "jobcard_queue_paused",

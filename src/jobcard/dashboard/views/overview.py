@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from jobcard.client.browsing import count, count_by_queue
 from jobcard.client.lookup import Counts
 from jobcard.client.recent import failures_by_kind, times_by_queue
 from jobcard.core.states import AT_WORK, JobState
@@ -18,6 +19,8 @@ COUNTED = 10_000
 """Jobs of a queue and state are counted so far: beyond, nobody reads the digits, and each costs."""
 RECENT = timedelta(hours=24)
 TIMED = timedelta(hours=1)
+CHART_KEPT = 60.0
+"""Seconds that the closed slices of a chart are shown without being counted again."""
 _MOST_FAILURES = 10
 _MOST_ROWS = 50
 
@@ -32,10 +35,10 @@ def overview(ask: Ask) -> Mapping[str, Any]:
 
 def counts(ask: Ask) -> Mapping[str, Any]:
     """How many jobs are in each state, how many are delayed, and how long the first of the line has been due."""
-    found = ask.reading.count(limit=COUNTED)
-    line = ask.reading.parts.lookup.line()
+    found = count(ask.reading.parts, {}, limit=COUNTED)
+    line = ask.reading.parts.lookup.line(limit=COUNTED)
     return {
-        "counts": {state.value: found[state] for state in JobState},
+        "counts": {state.value: found.counts[state] for state in JobState},
         "counted": COUNTED,
         "delayed": line.delayed,
         "oldest_waiting": line.oldest_waiting,
@@ -44,9 +47,11 @@ def counts(ask: Ask) -> Mapping[str, Any]:
 
 def chart(ask: Ask) -> Mapping[str, Any]:
     """What ended, and how, by minute, hour or day."""
-    span = ask["span"]
-    buckets = ask.reading.count_over_time(span)
+    span, lookup = ask["span"], ask.reading.parts.lookup
     ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
+    # What has ended ended: of a chart only the last slices are counted again, but for what is deleted meanwhile.
+    known = ask.shared.get(("chart", span), lambda: lookup.chart(span, states=ended), seconds=CHART_KEPT)
+    buckets = lookup.chart(span, states=ended, known=known)
     return {
         "span": span,
         "spans": SPANS,
@@ -56,7 +61,8 @@ def chart(ask: Ask) -> Mapping[str, Any]:
 
 def queues(ask: Ask) -> Mapping[str, Any]:
     """Each queue with what waits and is at work in it, what it may do, and how long its jobs wait and run."""
-    counted = ask.reading.count_by_queue(limit=COUNTED)
+    counted = count_by_queue(ask.reading.parts, (JobState.WAITING, *AT_WORK), limit=COUNTED)
+    line = ask.reading.parts.lookup.line(limit=COUNTED)
     timed = times_by_queue(ask.reading.parts, TIMED)
     found = []
     for queue in ask.reading.queues.list("-priority"):
@@ -66,6 +72,7 @@ def queues(ask: Ask) -> Mapping[str, Any]:
             {
                 "name": queue.name,
                 "waiting": of_it.get(JobState.WAITING, 0),
+                "oldest_waiting": line.by_queue.get(queue.name),
                 "at_work": sum(of_it.get(state, 0) for state in AT_WORK),
                 "concurrency": queue.concurrency,
                 "global_concurrency": queue.global_concurrency,

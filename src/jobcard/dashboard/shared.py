@@ -1,0 +1,57 @@
+"""What several visitors may share: an answer of the store, for a moment, so that ten open tabs cost little more than
+one.
+
+Only refreshes share, and what never changes again; whoever opens a page is told what is so now.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+SECONDS = 1.0
+SHARE = 20.0
+"""An answer is kept so many times as long as it took: whatever it costs, that is a twentieth of the time at most."""
+_MOST = 200
+
+
+@dataclass
+class _Kept:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    value: Any = None
+    until: float = 0.0
+
+
+class Shared:
+    """Answers by key; any thread may ask. Of many who ask for one at once, one goes and the others wait for it."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T], *, seconds: float = SECONDS) -> T:
+        """The answer that is kept, or a new one; what `make` raises is kept for nobody."""
+        with self._lock:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+            if len(self._kept) > _MOST:
+                self._kept.popitem(last=False)
+        with kept.lock:
+            began = self._now()
+            if began >= kept.until:
+                kept.value = make()
+                ended = self._now()
+                kept.until = ended + max(seconds, SHARE * (ended - began))
+            return cast(T, kept.value)
+
+    def forget(self) -> None:
+        """Keep nothing: something was written here, and whoever wrote it wants to see that."""
+        with self._lock:
+            self._kept.clear()
