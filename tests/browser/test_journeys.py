@@ -27,7 +27,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with open_shop(directory, f"sqlite:///{directory}/jobs.db") as shop:
             yield shop
     else:
-        with databases() as (url, _), open_shop(directory, url) as shop:
+        with databases() as (_, url), open_shop(directory, url) as shop:
             yield shop
 
 
@@ -189,12 +189,16 @@ class TestMending:
         wait_until(lambda: shop.jobs.count(tags=["many"]).failed == MANY, "500 failed jobs", timeout=120)
         shop.mend()
         page.goto("/jobs?state=failed&tag=many")
-        page.get_by_role("link", name="retry…").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {MANY} jobs?")
-        expect(page.locator("main")).to_contain_text(f"{MANY} failed; {MANY} shop.charge")
-        assert shop.jobs.count(tags=["many"]).failed == MANY
-        page.get_by_role("button", name=f"Retry {MANY}").click()
-        expect(page.get_by_role("status").first).to_contain_text(f"{MANY} of {MANY} retried")
+        left = MANY
+        while left:  # on a slow machine it says how many it did not come to
+            page.get_by_role("link", name="retry…").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {left} jobs?")
+            expect(page.locator("main")).to_contain_text(f"{left} failed; {left} shop.charge")
+            assert shop.jobs.count(tags=["many"]).failed == left
+            page.get_by_role("button", name=f"Retry {left}").click()
+            said = page.get_by_role("status").first
+            expect(said).to_contain_text(f" of {left} retried", timeout=60_000)
+            left -= int(said.inner_text().split()[0])
         wait_until(lambda: shop.jobs.count(tags=["many"]).completed == MANY, "500 completed jobs", timeout=120)
         page.goto("/jobs?state=failed&tag=many")
         expect(page.locator("#rows")).to_contain_text("No jobs fit")
