@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from chromium import visiting
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from storefront import Shop, open_shop, opened
 
 from helpers.postgres import databases
@@ -278,13 +278,18 @@ class TestWithoutAMouse:
         expect(page.locator("h1 .state")).to_have_text("completed")
 
 
-def to(page: Page, wanted: object) -> None:
+def to(page: Page, wanted: Locator) -> None:
     """Press Tab until it has the focus; whatever has it on the way shows a ring."""
     for _ in range(80):
         page.keyboard.press("Tab")
-        ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert ring != "none", page.evaluate("document.activeElement.outerHTML")
-        if wanted.evaluate("each => each === document.activeElement"):  # type: ignore[attr-defined]
+        is_there, ring, shown = wanted.evaluate(
+            """each => {
+              const focused = document.activeElement;
+              return [each === focused, getComputedStyle(focused).outlineStyle, focused.outerHTML.slice(0, 200)];
+            }"""
+        )
+        assert ring != "none", shown
+        if is_there:
             return
     raise AssertionError(f"{wanted} is not reached by Tab")
 
