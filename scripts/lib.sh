@@ -108,6 +108,16 @@ ensure_environment() {
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
 }
 
+# The browser that tests drive, unless JOBCARD_TEST_CHROMIUM names another.
+ensure_browser() {
+    local name
+    [ -n "${JOBCARD_TEST_CHROMIUM:-}" ] && return 0
+    for name in chromium chromium-browser google-chrome; do
+        command -v $name >/dev/null && return 0
+    done
+    apt_install chromium || { say "trying again: chromium" && apt_install chromium; }
+}
+
 # The servers that tests start: what is missing is installed, and what cannot be had is an error of the tests that need it.
 ensure_servers() {
     # Only the program: no cluster that runs from now on.

@@ -65,7 +65,7 @@ def launched() -> Iterator[Browser]:
 
 @dataclass
 class Watch:
-    """What a browser did beyond showing pages: what its console holds, and each request that was not for this machine."""
+    """What a browser did beyond showing pages: what its console holds, and whom else than this machine it asked."""
 
     complaints: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from chromium import visiting
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from storefront import Shop, open_shop, opened
 
 from helpers.postgres import databases
@@ -27,7 +27,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with open_shop(directory, f"sqlite:///{directory}/jobs.db") as shop:
             yield shop
     else:
-        with databases() as (url, _), open_shop(directory, url) as shop:
+        with databases() as (_, url), open_shop(directory, url) as shop:
             yield shop
 
 
@@ -99,13 +99,14 @@ class TestWatching:
 
     def test_figures_open_with_the_chart(self, page: Page) -> None:
         """Closed beside the drawing; opened they stay open while the part refreshes itself."""
+        page.clock.install()
         page.goto("/?span=12h")
         figures = page.locator("#chart-figures")
         expect(page.locator("#chart-drawn canvas")).to_be_visible()
         expect(figures).not_to_have_attribute("open", "")
         figures.locator("summary").click()
         with page.expect_response(re.compile("/overview/chart")):
-            pass
+            page.clock.fast_forward(11_000)
         expect(figures).to_have_attribute("open", "")
         expect(page.locator("#chart-data tbody tr")).to_have_count(12)
 
@@ -127,20 +128,25 @@ class TestFinding:
         expect(page.locator("pre.stack")).to_contain_text("in book")
 
     def test_what_was_chosen_is_kept_while_others_come(self, page: Page, shop: Shop, declined: str) -> None:
-        """A ticked row stays ticked and in its place; without one the list goes on by itself."""
+        """While a row is ticked the list stands still; without one it goes on by itself, and rows keep their place."""
+        page.clock.install()
         page.goto("/jobs?name=shop.charge&limit=5")
         loaded_once(page)
-        box = page.locator(f"#box-{declined.replace('-', '')}")
+        first = page.locator("#rows tbody tr").first
+        was = first.get_attribute("id") or ""
+        box = first.get_by_role("checkbox")
         box.check()
         failed(shop, 8)
-        first = page.locator("#rows tbody tr").first
-        was = first.get_attribute("id")
-        box.focus()
-        page.wait_for_function("document.querySelector('#rows :checked') !== null")
-        assert first.get_attribute("id") == was
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.fast_forward(10_000)
+        expect(first).to_have_attribute("id", was)
+        expect(box).to_be_checked()
+        assert asked == []
         box.uncheck()
-        expect(page.locator(f"#{was} ~ tr").first).to_be_visible()
-        expect(first).not_to_have_attribute("id", was or "")
+        page.clock.fast_forward(4_000)
+        expect(first).not_to_have_attribute("id", was)
+        expect(page.locator(f"tr + #{was}")).to_be_visible()
         assert is_the_same(page)
 
 
@@ -150,7 +156,7 @@ class TestMending:
         shop.mend()
         page.goto(f"/jobs/{declined}")
         page.get_by_role("button", name="Retry").click()
-        expect(page.get_by_role("status").first).to_contain_text("retr")
+        expect(page.get_by_role("status").first).to_contain_text("runs again")
         loaded_once(page)
         expect(page.locator("h1 .state")).to_have_text("completed")
         expect(page.locator("#brought-result pre")).to_contain_text("booked 9.50")
@@ -183,12 +189,16 @@ class TestMending:
         wait_until(lambda: shop.jobs.count(tags=["many"]).failed == MANY, "500 failed jobs", timeout=120)
         shop.mend()
         page.goto("/jobs?state=failed&tag=many")
-        page.get_by_role("link", name="retry…").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {MANY} jobs?")
-        expect(page.locator("main")).to_contain_text(f"{MANY} failed; {MANY} shop.charge")
-        assert shop.jobs.count(tags=["many"]).failed == MANY
-        page.get_by_role("button", name=f"Retry {MANY}").click()
-        expect(page.get_by_role("status").first).to_contain_text(f"{MANY} of {MANY} retried")
+        left = MANY
+        while left:  # on a slow machine it says how many it did not come to
+            page.get_by_role("link", name="retry…").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {left} jobs?")
+            expect(page.locator("main")).to_contain_text(f"{left} failed; {left} shop.charge")
+            assert shop.jobs.count(tags=["many"]).failed == left
+            page.get_by_role("button", name=f"Retry {left}").click()
+            said = page.get_by_role("status").first
+            expect(said).to_contain_text(f" of {left} retried", timeout=60_000)
+            left -= int(said.inner_text().split()[0])
         wait_until(lambda: shop.jobs.count(tags=["many"]).completed == MANY, "500 completed jobs", timeout=120)
         page.goto("/jobs?state=failed&tag=many")
         expect(page.locator("#rows")).to_contain_text("No jobs fit")
@@ -206,16 +216,17 @@ class TestMending:
 class TestRunning:
     def test_a_queue_is_paused_and_resumed(self, page: Page, shop: Shop) -> None:
         """While it is paused nothing of it starts; then all of it does."""
+        shop.jobs.enqueue("shop.welcome", ["bob"], queue="mail")
         page.goto("/queues")
         row = page.locator("#queues tbody tr", has=page.get_by_role("link", name="mail", exact=True))
         row.get_by_role("button", name="Pause").click()
-        expect(row.get_by_text("paused", exact=True)).to_be_visible()
-        # Engines have heard of it when one says so: within two seconds of the word.
+        expect(page.locator("#state")).to_contain_text("Paused by local")
         job = shop.jobs.enqueue("shop.welcome", ["ann"], queue="mail")
         page.goto(f"/jobs/{job.id}")
         expect(page.locator("#why-title + ul")).to_contain_text("paused")
-        page.goto("/queues/mail")
-        expect(page.locator("#state")).to_contain_text("Paused by local")
+        page.goto("/queues")
+        expect(row.get_by_text("paused", exact=True)).to_be_visible()
+        row.get_by_role("link").click()
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_role("button", name="Pause")).to_be_visible()
         page.goto(f"/jobs/{job.id}")
@@ -258,6 +269,7 @@ class TestWithoutAMouse:
         expect(page.locator("main")).to_be_focused()
         to(page, page.get_by_role("link", name="shop.charge"))
         page.keyboard.press("Enter")
+        expect(page.locator("pre.stack")).to_be_visible()
         to(page, page.get_by_role("button", name="Retry"))
         with page.expect_response(re.compile("/now")):
             pass
@@ -266,13 +278,18 @@ class TestWithoutAMouse:
         expect(page.locator("h1 .state")).to_have_text("completed")
 
 
-def to(page: Page, wanted: object) -> None:
+def to(page: Page, wanted: Locator) -> None:
     """Press Tab until it has the focus; whatever has it on the way shows a ring."""
     for _ in range(80):
         page.keyboard.press("Tab")
-        ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert ring != "none", page.evaluate("document.activeElement.outerHTML")
-        if wanted.evaluate("each => each === document.activeElement"):  # type: ignore[attr-defined]
+        is_there, ring, shown = wanted.evaluate(
+            """each => {
+              const focused = document.activeElement;
+              return [each === focused, getComputedStyle(focused).outlineStyle, focused.outerHTML.slice(0, 200)];
+            }"""
+        )
+        assert ring != "none", shown
+        if is_there:
             return
     raise AssertionError(f"{wanted} is not reached by Tab")
 
@@ -309,6 +326,7 @@ class TestOnAPhone:
             page.goto(f"/jobs?state=failed&search={declined}")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             page.get_by_role("link", name="shop.charge").tap()
+            expect(page.locator("pre.stack")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             page.get_by_role("button", name="Retry").tap()
             expect(page.locator("h1 .state")).to_have_text("completed")

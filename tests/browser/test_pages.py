@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-BROKEN = 60
+BROKEN = 25
 """How many jobs fail."""
 
 # What is wider than the window; something that scrolls by itself may be, and so may what is in it.
@@ -65,7 +65,7 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sights]:
         for number in range(40):
             jobs.enqueue("shop.welcome", [f"customer{number}@example.org"], queue="mail")
         for number in range(BROKEN):
-            jobs.enqueue("shop.charge", [number, 9.5], queue="payments", max_attempts=1)
+            jobs.enqueue("shop.charge", [number, 9.5], queue="payments", max_attempts=1, tags=["cards"])
         shop.wait_for(40, "completed")
         shop.wait_for(BROKEN, "failed")
         jobs.queues.update("mail", global_concurrency=20, rate=RateLimit(1000, per=60), priority=5)
@@ -78,8 +78,8 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sights]:
         [failed] = jobs.list(state="failed", limit=1)
         places = {
             "overview": "/",
-            "jobs": "/jobs",
-            "jobs found": "/jobs?state=failed&queue=payments&search=charge",
+            "jobs": "/jobs?limit=20",
+            "jobs found": "/jobs?state=failed&queue=payments&tag=cards&error_kind=CardDeclined in shop.charge&limit=5",
             "jobs none": "/jobs?queue=nowhere",
             "job failed": f"/jobs/{failed.id}",
             "job running": f"/jobs/{running_now.id}",
@@ -137,6 +137,22 @@ class TestLooks:
         page.goto(sights.places[name])
         expect(page.locator("h1")).to_be_visible()
         looks_well(page, name)
+
+    def test_a_fault_would_be_seen(self, page: Page) -> None:
+        """Something too wide, something too pale, and a button without a name."""
+        page.set_viewport_size(WIDTHS["phone"])
+        page.goto("/audit")
+        page.evaluate(AXE)
+        assert page.evaluate(_TOO_WIDE) == page.evaluate(_SERIOUS) == []
+        page.evaluate(
+            """() => {
+              const h1 = document.querySelector("h1");
+              h1.style.cssText = "width: 500px; color: #999; background: #aaa";
+              h1.after(document.createElement("button"));
+            }"""
+        )
+        assert len(page.evaluate(_TOO_WIDE)) == 1
+        assert {fault.partition(":")[0] for fault in page.evaluate(_SERIOUS)} == {"color-contrast", "button-name"}
 
     def test_the_way_in_looks_well(self, browser: Browser, sights: Sights) -> None:
         """Also with a wrong password, and when somebody has come in."""

@@ -274,8 +274,15 @@ class Dashboard:
             response = _json({"status": refusal.status, "error": refusal.text}, refusal.status)
         else:
             data = {"status": refusal.status, "text": refusal.text}
-            place = self._place(request)
-            response = HTMLResponse(pages.render("error.html", data, place=place, ask=None, token=""), refusal.status)
+            page = pages.render(
+                "error.html",
+                data,
+                place=self._place(request),
+                ask=None,
+                visitor=None if visit is None else visit.visitor,
+                token="",
+            )
+            response = HTMLResponse(page, refusal.status)
         for name, value in refusal.headers.items():
             response.headers[name] = value
         return response

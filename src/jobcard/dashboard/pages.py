@@ -16,6 +16,7 @@ from jobcard.core.states import JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.formats import FILTERS, visible
 from jobcard.dashboard.plain import to_plain
+from jobcard.dashboard.roles import Visitor
 
 STATIC = files("jobcard.dashboard") / "static"
 
@@ -77,10 +78,22 @@ def render(
     place: Place,
     ask: Ask | None,
     token: str,
+    visitor: Visitor | None = None,
     said: str | None = None,
     signs_out: bool = False,
 ) -> str:
-    """A page or fragment. ask: None: nobody has come in yet. token: for its forms. said: what was just done."""
+    """A page or fragment.
+
+    ask: None: nobody has come in yet, or visitor says who has, and is refused. token: for its forms. said: what was
+    just done.
+    """
     links: Mapping[str, Callable[..., str]] = {"url": place.url, "static": place.static}
-    frame = {"ask": ask, "token": token, "said": said, "path": place.path, "signs_out": signs_out}
+    frame = {
+        "ask": ask,
+        "visitor": visitor if ask is None else ask.visitor,
+        "token": token,
+        "said": said,
+        "path": place.path,
+        "signs_out": signs_out,
+    }
     return environment().get_template(template).render({**data, **frame, **links})

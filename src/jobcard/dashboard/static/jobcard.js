@@ -5,7 +5,7 @@
 function isInUse(part) {
   const selection = document.getSelection();
   const selects = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
-  const edits = part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+  const edits = part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
   // Who is choosing rows wants them to stay where they are.
   return selects || edits || part.querySelector("input[type=checkbox]:checked") !== null;
 }
