@@ -6,11 +6,14 @@ import pytest
 
 from helpers.postgres import postgres_harness
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, run_histories
+from jobcard.conformance.drawing import SERVER
 
 pytestmark = pytest.mark.slow
 
 
 class TestPostgres(BackendSuite):
+    histories = SERVER
+
     @pytest.fixture
     def harness(self, postgres_url: str) -> Iterator[Harness]:
         harness = postgres_harness(postgres_url)

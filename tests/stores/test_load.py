@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ import pytest
 from checker import load, outage
 from checker.faults import CI, RARE
 from checker.scene import Shape
+from helpers.days import TODAY
 
 SERVERS = ["postgres", "mariadb", "mongodb", "redis"]
-TODAYS = SERVERS[date.today().toordinal() % len(SERVERS)]
+TODAYS = SERVERS[TODAY % len(SERVERS)]
 """The rarer faults meet SQLite always, and one server a day where long tests run; all of them in the soak."""
 STORES = ["sqlite", *SERVERS]
 RARE_JOBS = 500
