@@ -59,7 +59,8 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
-pytestmark = pytest.mark.slow
+# A history is hundreds of writes: on a busy machine they take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def mysql_harness(url: str) -> Harness:
