@@ -16,7 +16,7 @@ import pymongo
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from helpers.facade import AT_ONCE
+from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
@@ -26,15 +26,11 @@ from jobcard.backends.registry import open_backend
 from jobcard.conformance import (
     AsyncBackendSuite,
     BackendSuite,
-    Crowd,
     Harness,
     Shelf,
     factory,
-    run_concurrent_histories,
-    run_histories,
 )
-from jobcard.conformance.awaited import awaited
-from jobcard.conformance.drawing import SERVER, SHORT
+from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import at_once
 from jobcard.conformance.suite import CHECKS, run_check
 from jobcard.core import states
@@ -112,18 +108,12 @@ class TestMongoDBAwaited(AsyncBackendSuite, TestMongoDB):
 @pytest.mark.parametrize("name", AT_ONCE)
 def test_through_the_async_facade(name: str, mongo_url: str) -> None:
     """The facade is the same for every store; what threads and connections have a part in is seen on each."""
-    harness = mongo_harness(mongo_url)
-    harness.through = awaited
-    run_check(name, harness)
+    check_through_the_facade(name, mongo_harness(mongo_url))
 
 
 def test_histories_through_the_async_facade(mongo_url: str) -> None:
     """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
-    harness = mongo_harness(mongo_url)
-    harness.through = awaited
-    run_histories(harness.fresh, SHORT)
-    run_concurrent_histories(harness, Crowd(histories=3))
-    harness.close()
+    histories_through_the_facade(mongo_harness(mongo_url))
 
 
 CHOICE = sorted(

@@ -18,7 +18,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from helpers.facade import AT_ONCE
+from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
 from helpers.servers import _free_port
 from helpers.stores import in_fork
@@ -34,16 +34,11 @@ from jobcard.backends.verbs import NotAllowedError
 from jobcard.conformance import (
     AsyncBackendSuite,
     BackendSuite,
-    Crowd,
     Harness,
     Shelf,
     factory,
-    run_check,
-    run_concurrent_histories,
-    run_histories,
 )
-from jobcard.conformance.awaited import awaited
-from jobcard.conformance.drawing import SERVER, SHORT
+from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
@@ -127,18 +122,12 @@ class TestMySQLAwaited(AsyncBackendSuite, TestMySQL):
 @pytest.mark.parametrize("name", AT_ONCE)
 def test_through_the_async_facade(name: str, mariadb_url: str) -> None:
     """The facade is the same for every store; what threads and connections have a part in is seen on each."""
-    harness = mysql_harness(mariadb_url)
-    harness.through = awaited
-    run_check(name, harness)
+    check_through_the_facade(name, mysql_harness(mariadb_url))
 
 
 def test_histories_through_the_async_facade(mariadb_url: str) -> None:
     """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
-    harness = mysql_harness(mariadb_url)
-    harness.through = awaited
-    run_histories(harness.fresh, SHORT)
-    run_concurrent_histories(harness, Crowd(histories=3))
-    harness.close()
+    histories_through_the_facade(mysql_harness(mariadb_url))
 
 
 @pytest.fixture
