@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from jobcard.conformance import CHECKS, BackendSuite, Harness
+from jobcard.backends.base import Filter, RecordKind
+from jobcard.conformance import CHECKS, BackendSuite, Harness, Shelf, factory
 from jobcard.conformance.drawing import CI
-from jobcard.conformance.model import ModelStore, open_model, spoil_in_model
+from jobcard.conformance.model import ModelBackend, ModelStore, open_model, spoil_in_model
 
 
 class TestModel(BackendSuite):
@@ -19,6 +20,58 @@ class TestModel(BackendSuite):
         harness = Harness(lambda clock: open_model(ModelStore(clock)), spoil=spoil_in_model)
         yield harness
         harness.close()
+
+
+class TestShelf:
+    """Stores that several checks have one after the other."""
+
+    @pytest.fixture
+    def stores(self) -> dict[str, ModelStore]:
+        """By the names the shelf gave."""
+        return {}
+
+    @pytest.fixture
+    def shelf(self, stores: dict[str, ModelStore]) -> Shelf:
+        return Shelf(lambda name, clock: ModelBackend(stores.setdefault(name, ModelStore(clock))))
+
+    def harness(self, shelf: Shelf) -> Harness:
+        return Harness(lambda clock: open_model(ModelStore(clock)), spoil=spoil_in_model, shelf=shelf)
+
+    def test_the_next_check_finds_an_empty_store(self, shelf: Shelf, stores: dict[str, ModelStore]) -> None:
+        """Jobs, records and a seal of the one before are gone."""
+        first = self.harness(shelf)
+        backend = first.ready()
+        factory.enqueue(backend)
+        backend.write_record(RecordKind.QUEUE, "default", "{}")
+        backend.seal("elsewhere")
+        first.close()
+        second = self.harness(shelf)
+        backend = second.ready()
+        assert len(stores) == 1
+        assert (backend.count(Filter()), backend.read_records(RecordKind.QUEUE), backend.facts().seal) == ({}, [], None)
+        factory.enqueue(backend)
+        second.close()
+
+    def test_nobody_has_the_store_of_another(self, shelf: Shelf, stores: dict[str, ModelStore]) -> None:
+        """Two that are in use at once are two stores."""
+        one, other = self.harness(shelf), self.harness(shelf)
+        factory.enqueue(one.ready())
+        assert other.ready().count(Filter()) == {}
+        assert len(stores) == 2
+
+    def test_who_wants_no_schema_gets_a_new_store(self, shelf: Shelf, stores: dict[str, ModelStore]) -> None:
+        """Migrations are checked on stores that have none."""
+        self.harness(shelf).ready()
+        assert self.harness(shelf).open().migrate() != []
+        assert len(stores) == 1
+
+    def test_a_damaged_store_is_not_used_again(self, shelf: Shelf, stores: dict[str, ModelStore]) -> None:
+        """What a check spoils may be more than a job."""
+        first = self.harness(shelf)
+        first.spoil(factory.enqueue(first.ready()))
+        first.close()
+        self.harness(shelf).ready()
+        assert len(stores) == 2
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -23,7 +23,7 @@ from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, R
 from jobcard.backends.following import FollowingBackend, following
 from jobcard.backends.registry import open_backend
 from jobcard.backends.sqlite import SQLiteBackend
-from jobcard.conformance import CHECKS, BackendSuite, Crowd, Harness, check_seal, factory
+from jobcard.conformance import CHECKS, BackendSuite, Crowd, Harness, check_seal, factory, run_histories
 from jobcard.conformance.drawing import SHORT
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core import move, states
@@ -166,6 +166,11 @@ class TestFollowing(BackendSuite):
         harness = Harness(new_store, through=may_follow, spoil=spoil)
         yield harness
         harness.close()
+
+    @pytest.mark.timeout(600)
+    def test_random_histories_agree_with_the_model(self, harness: Harness) -> None:
+        """Thousands of writes, on whatever machine."""
+        run_histories(harness.fresh, self.histories)
 
 
 for _name, _check in CHECKS.items():

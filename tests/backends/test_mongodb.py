@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 import select
@@ -15,13 +16,20 @@ import pymongo
 import pytest
 from bson.raw_bson import RawBSONDocument
 
+from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
 from jobcard.backends.mongodb import MongoBackend
 from jobcard.backends.mongodb import claim as claiming
 from jobcard.backends.mongodb.connection import COLLECTIONS
 from jobcard.backends.registry import open_backend
-from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
+from jobcard.conformance import (
+    AsyncBackendSuite,
+    BackendSuite,
+    Harness,
+    Shelf,
+    factory,
+)
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import at_once
 from jobcard.conformance.suite import CHECKS, run_check
@@ -60,7 +68,13 @@ def mongo_harness(url: str) -> Harness:
         prefix = new_prefix(url)
         return lambda: MongoBackend(url, clock=clock, prefix=prefix)
 
-    return Harness(new_store, spoil=spoil)
+    return Harness(new_store, spoil=spoil, shelf=shelf(url))
+
+
+@functools.cache
+def shelf(url: str) -> Shelf:
+    """Making collections and their indexes takes most of many a test's time."""
+    return Shelf(lambda prefix, clock: MongoBackend(url, clock=clock, prefix=prefix))
 
 
 def spoil(store: Backend, job_id: bytes) -> None:
@@ -86,8 +100,20 @@ class TestMongoDB(BackendSuite):
         harness.close()
 
 
+@pytest.mark.long
 class TestMongoDBAwaited(AsyncBackendSuite, TestMongoDB):
     """The same through the async facade."""
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_through_the_async_facade(name: str, mongo_url: str) -> None:
+    """The facade is the same for every store; what threads and connections have a part in is seen on each."""
+    check_through_the_facade(name, mongo_harness(mongo_url))
+
+
+def test_histories_through_the_async_facade(mongo_url: str) -> None:
+    """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
+    histories_through_the_facade(mongo_harness(mongo_url))
 
 
 CHOICE = sorted(

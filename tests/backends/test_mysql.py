@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
 from helpers.servers import _free_port
 from helpers.stores import in_fork
@@ -29,7 +31,13 @@ from jobcard.backends.registry import open_backend
 from jobcard.backends.sql.schema import Schema
 from jobcard.backends.sql.statements import statements
 from jobcard.backends.verbs import NotAllowedError
-from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
+from jobcard.conformance import (
+    AsyncBackendSuite,
+    BackendSuite,
+    Harness,
+    Shelf,
+    factory,
+)
 from jobcard.conformance.drawing import SERVER
 from jobcard.conformance.races import both_at_once
 from jobcard.core import states
@@ -46,7 +54,8 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
-pytestmark = pytest.mark.slow
+# A history is hundreds of writes: on a busy machine they take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def mysql_harness(url: str) -> Harness:
@@ -56,7 +65,13 @@ def mysql_harness(url: str) -> Harness:
         prefix = new_prefix()
         return lambda: MySQLBackend(url, clock=clock, prefix=prefix)
 
-    return Harness(new_store, spoil=lambda store, job_id: spoil(url, store, job_id))
+    return Harness(new_store, spoil=lambda store, job_id: spoil(url, store, job_id), shelf=shelf(url))
+
+
+@functools.cache
+def shelf(url: str) -> Shelf:
+    """Making the tables takes most of many a test's time."""
+    return Shelf(lambda prefix, clock: MySQLBackend(url, clock=clock, prefix=prefix))
 
 
 def spoil(url: str, store: Backend, job_id: bytes) -> None:
@@ -94,6 +109,7 @@ class TestMySQL(BackendSuite):
         harness.close()
 
 
+@pytest.mark.long
 class TestMariaDBAwaited(AsyncBackendSuite, TestMariaDB):
     """The same through the async facade."""
 
@@ -101,6 +117,17 @@ class TestMariaDBAwaited(AsyncBackendSuite, TestMariaDB):
 @pytest.mark.long
 class TestMySQLAwaited(AsyncBackendSuite, TestMySQL):
     """The same through the async facade."""
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_through_the_async_facade(name: str, mariadb_url: str) -> None:
+    """The facade is the same for every store; what threads and connections have a part in is seen on each."""
+    check_through_the_facade(name, mysql_harness(mariadb_url))
+
+
+def test_histories_through_the_async_facade(mariadb_url: str) -> None:
+    """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
+    histories_through_the_facade(mysql_harness(mariadb_url))
 
 
 @pytest.fixture

@@ -67,7 +67,9 @@ def run_theirs(folder: Path, place: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("place", BROKEN)
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=[pytest.mark.long] if number else []) for number, place in enumerate(BROKEN)]
+)
 def test_a_broken_store_is_told_which_rule_it_breaks(place: str, tmp_path: Path) -> None:
     """The run fails, and the failure quotes the rule; most of what is not broken passes."""
     ran = run_theirs(tmp_path, place)

@@ -18,7 +18,7 @@ from helpers.servers import OwnServer
 from helpers.waiting import wait_until
 from jobcard import ConfigError, Jobcard
 from jobcard.backends.postgres import PostgresBackend
-from jobcard.conformance import BackendSuite, Harness, factory, run_histories
+from jobcard.conformance import BackendSuite, Crowd, Harness, factory, run_histories
 from jobcard.conformance.drawing import CI
 
 pytestmark = pytest.mark.slow
@@ -50,6 +50,7 @@ def url(server: str) -> Iterator[str]:
 
 class TestThroughPgBouncer(BackendSuite):
     histories = settings(CI, max_examples=8)
+    crowd = Crowd(histories=5)
 
     @pytest.fixture
     def harness(self, url: str) -> Iterator[Harness]:

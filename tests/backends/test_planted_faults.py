@@ -10,6 +10,7 @@ import pytest
 from broken import claiming, fencing, following, limiting, moving, storing
 from hypothesis import Phase, settings
 
+from helpers.days import TODAY
 from jobcard.backends.base import Backend
 from jobcard.conformance import CHECKS, Harness, run_check, run_histories
 from jobcard.conformance.drawing import CI
@@ -219,6 +220,9 @@ ONLY_BY_CHECKS = {
     *(fault for fault in FOUND_BY if fault.__module__ == moving.__name__),
 }
 
+DAYS = 5
+"""A fifth of the faults are looked for by histories each day, all of them where long tests run; by checks always."""
+
 # Found after 5 to 100 histories on average, so twenty times as many leave nothing to luck.
 HISTORIES = settings(CI, max_examples=2_000, database=None, report_multiple_bugs=False, phases=[Phase.generate])
 
@@ -250,7 +254,12 @@ def test_a_check_finds_the_fault(fault: type[ModelBackend], check: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [fault for fault in FOUND_BY if fault not in ONLY_BY_CHECKS], ids=lambda fault: fault.__name__
+    "fault",
+    [
+        pytest.param(fault, marks=[] if number % DAYS == TODAY % DAYS else [pytest.mark.long])
+        for number, fault in enumerate(fault for fault in FOUND_BY if fault not in ONLY_BY_CHECKS)
+    ],
+    ids=lambda fault: fault.__name__,
 )
 def test_histories_find_the_fault(fault: type[ModelBackend]) -> None:
     """Random histories on the store with the fault differ from the model's."""

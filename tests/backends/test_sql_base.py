@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ from jobcard.backends.sql.connection import Step
 from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import OwnValues, in_pieces, placed
-from jobcard.conformance import BackendSuite, Harness, factory, run_histories
-from jobcard.conformance.drawing import SERVER
+from jobcard.conformance import BackendSuite, Crowd, Harness, Shelf, factory, run_histories
+from jobcard.conformance.drawing import SHORT
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, InvalidJobError, StoreFullError, StoreMovedError, StoreUnavailableError
 from samples import pg8000_store
@@ -36,9 +37,16 @@ def pg8000_url(url: str) -> str:
     return url.replace("postgresql://", "pg8000://")
 
 
+@functools.cache
+def shelf(url: str) -> Shelf:
+    return Shelf(lambda prefix, clock: PG8000Backend(url, clock=clock, prefix=prefix))
+
+
 @pytest.mark.slow
 class TestPG8000(BackendSuite):
-    histories = SERVER
+    # The stores on this base are tested at full size.
+    histories = SHORT
+    crowd = Crowd(histories=5)
 
     @pytest.fixture
     def harness(self, postgres_urls: tuple[str, str]) -> Iterator[Harness]:
@@ -46,7 +54,7 @@ class TestPG8000(BackendSuite):
             prefix = postgres.new_prefix()
             return lambda: PG8000Backend(pg8000_url(postgres_urls[1]), clock=clock, prefix=prefix)
 
-        harness = Harness(new_store)
+        harness = Harness(new_store, shelf=shelf(pg8000_url(postgres_urls[1])))
         yield harness
         harness.close()
 

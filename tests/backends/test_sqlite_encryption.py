@@ -22,7 +22,8 @@ from jobcard.backends.registry import open_backend
 from jobcard.backends.sqlite import SQLiteBackend, encryption
 from jobcard.backends.sqlite.options import read_options
 from jobcard.backends.url import has_password, mask
-from jobcard.conformance import BackendSuite, Harness, factory
+from jobcard.conformance import BackendSuite, Crowd, Harness, factory
+from jobcard.conformance.drawing import SERVER
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, StoreUnavailableError
 
@@ -127,6 +128,10 @@ class TestFile:
 @pytest.mark.timeout(600)
 class TestEncryptedSQLite(BackendSuite):
     """An encrypted file keeps every promise of the default store."""
+
+    # The same store without a key is tested at full size.
+    histories = SERVER
+    crowd = Crowd(histories=5)
 
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Iterator[Harness]:

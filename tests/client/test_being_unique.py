@@ -7,7 +7,7 @@ import itertools
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,6 @@ from uuid import UUID
 import pytest
 from hands import Hands
 
-from helpers import places
 from jobcard import (
     ConfigError,
     DuplicateJobError,
@@ -39,14 +38,10 @@ from jobcard.core.unique import OnConflict
 from jobcard.engine import store_clock
 
 
-@pytest.fixture(params=places.ALL)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture
+def url(of_each_kind: str) -> str:
     """A store of each kind: what is unique is so everywhere."""
-    with places.new_place(request.param, tmp_path) as place:
-        store = open_backend(place.url)
-        store.migrate()
-        store.close()
-        yield place.url
+    return of_each_kind
 
 
 @dataclass

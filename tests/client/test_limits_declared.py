@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hands import Hands
 from test_engines import write
 
-from helpers import places
 from jobcard import (
     ConfigError,
     InvalidJobError,
@@ -26,21 +23,16 @@ from jobcard import (
     ResultTimeoutError,
 )
 from jobcard.backends.base import RecordKind, Want
-from jobcard.backends.registry import open_backend
 from jobcard.core import states
 from jobcard.core.job import Claimed
 from jobcard.core.queue import queue_from_plain, queue_from_text, queue_to_plain, queue_to_text, reconcile
 from jobcard.core.settings import Settings, settings_to_plain
 
 
-@pytest.fixture(params=places.ALL)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture
+def url(of_each_kind: str) -> str:
     """A store of each kind: a limit is one everywhere."""
-    with places.new_place(request.param, tmp_path) as place:
-        store = open_backend(place.url)
-        store.migrate()
-        store.close()
-        yield place.url
+    return of_each_kind
 
 
 def row_of(jobs: Jobcard, handle: JobHandle[Any]) -> Any:

@@ -86,7 +86,7 @@ ENDS = [end_gently, end_at_once, kill_keeper, kill_engine_then_stop, kill_everyt
 
 @pytest.mark.slow
 @pytest.mark.timeout(480)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_no_process_stays_behind_after_25_stops_and_kills(lab: Lab, seed: int) -> None:
     """However an engine ends, under jobs of every kind: all its processes are gone soon after."""
     chance = random.Random(seed)

@@ -317,7 +317,7 @@ PLANTED: list[Any] = [
 
 
 @pytest.mark.parametrize(("planted", "faults"), PLANTED)
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.long) for turn in (1, 2))])
 def test_a_planted_fault_is_caught(planted: dict[str, Any], faults: Faults, turn: int) -> None:
     """Without this, a run without violations means little. Three times, each from other seeds."""
     first = BASE + 500_000 + 1_000 * turn

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from helpers.days import TODAY
 from helpers.servers import KINDS, MissingServerError, OwnServer, using
 from jobcard.backends.registry import installed_schemes, open_backend
 from jobcard.errors import StoreError
@@ -25,6 +26,14 @@ SERVERS = [
     if name in installed_schemes()
 ]
 ALL = ["sqlite", *SERVERS]
+_IN_TURN = [name for name in KINDS if name in installed_schemes() and not KINDS[name].sibling]
+TODAYS = _IN_TURN[TODAY % len(_IN_TURN)]
+"""The server whose turn it is: what takes long meets SQLite and one server a day, and all where long tests run."""
+SERVERS_BY_DAY = [
+    server if server.values == (TODAYS,) else pytest.param(*server.values, marks=[*server.marks, pytest.mark.long])
+    for server in SERVERS
+]
+BY_DAY = ["sqlite", *SERVERS_BY_DAY]
 ANY_KIND = ["sqlite", *KINDS]
 
 

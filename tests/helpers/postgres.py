@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -18,7 +19,7 @@ from jobcard.backends.postgres import PostgresBackend
 from jobcard.backends.postgres.connection import Connection
 from jobcard.backends.postgres.rows import column
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
-from jobcard.conformance import Harness
+from jobcard.conformance import Harness, Shelf
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import NewJob
 
@@ -54,7 +55,12 @@ def postgres_harness(url: str, **options: Any) -> Harness:
         prefix = new_prefix()
         return lambda: PostgresBackend(url, clock=clock, prefix=prefix, **options)
 
-    return Harness(new_store, spoil=spoil)
+    return Harness(new_store, spoil=spoil, shelf=_shelf(url, **options))
+
+
+@functools.cache
+def _shelf(url: str, **options: Any) -> Shelf:
+    return Shelf(lambda prefix, clock: PostgresBackend(url, clock=clock, prefix=prefix, **options))
 
 
 def spoil(store: Backend, job_id: bytes) -> None:

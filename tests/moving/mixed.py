@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.days import TODAY
 from helpers.places import Place
 from jobcard.backends.base import Backend
 from jobcard.conformance import factory
@@ -23,8 +24,18 @@ from jobcard.core.limits import BULK
 from jobcard.moving import whole
 
 KINDS = ["sqlite", "postgres", "mariadb", "mongodb", "redis"]
+_TURN = 1 + TODAY % (len(KINDS) - 1)
+TODAYS = [("sqlite", "sqlite"), *((kind, KINDS[place - _TURN]) for place, kind in enumerate(KINDS))]
+"""Each store is a source once and a target once; every pair in as many days as there are others."""
 PAIRS = [
-    pytest.param(pair, id="-".join(pair), marks=[] if pair == ("sqlite", "sqlite") else [pytest.mark.slow])
+    pytest.param(
+        pair,
+        id="-".join(pair),
+        marks=[
+            *([] if pair == ("sqlite", "sqlite") else [pytest.mark.slow]),
+            *([] if pair in TODAYS else [pytest.mark.long]),
+        ],
+    )
     for pair in [("sqlite", "sqlite"), *permutations(KINDS, 2)]
 ]
 APPS = Path(__file__).resolve().parents[1] / "checker" / "apps"

@@ -15,7 +15,12 @@ import pytest
 
 from checker import moved
 
-PAIRS = [("sqlite", "postgres"), ("postgres", "sqlite"), ("sqlite", "redis"), ("mariadb", "mongodb")]
+PAIRS = [
+    ("postgres", "sqlite"),
+    ("sqlite", "redis"),
+    ("mariadb", "mongodb"),
+    pytest.param(("sqlite", "postgres"), marks=pytest.mark.long),
+]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from checker.lab import Lab
+from helpers.places import BY_DAY
 from helpers.stock import everything
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend
@@ -34,6 +35,7 @@ def store(lab: Lab) -> Iterator[Backend]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_a_backup_under_load(lab: Lab, store: Backend, tmp_path: Path) -> None:
     """Every job stored before it began is in it, once and whole, with all that it led to; and so it is restored."""
     app = lab.start("busy")

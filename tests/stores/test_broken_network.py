@@ -10,7 +10,7 @@ import pytest
 
 from checker.history import is_alive
 from checker.lab import Lab
-from helpers.places import Place
+from helpers.places import SERVERS_BY_DAY, Place
 from helpers.proxy import Proxy
 from helpers.waiting import wait_until
 
@@ -30,6 +30,7 @@ def after(seconds: float) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("far", SERVERS_BY_DAY, indirect=True)
 def test_timeouts_and_kills_do_not_wait_for_a_store_that_hangs(far: Far) -> None:
     """For five seconds nothing comes through: a job's time is up in its midst, and its process ends then."""
     lab, proxy, place = far
@@ -58,6 +59,7 @@ def test_timeouts_and_kills_do_not_wait_for_a_store_that_hangs(far: Far) -> None
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("far", SERVERS_BY_DAY, indirect=True)
 def test_an_engine_that_is_stopped_does_not_wait_for_a_store_that_hangs(far: Far) -> None:
     """SIGTERM in a hole: the engine ends when its time is up, and what it held is run by another one."""
     lab, proxy, place = far
@@ -84,6 +86,7 @@ def test_an_engine_that_is_stopped_does_not_wait_for_a_store_that_hangs(far: Far
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("far", SERVERS_BY_DAY, indirect=True)
 def test_an_engine_works_with_a_server_that_is_far_away(far: Far) -> None:
     """Each way takes 50 ms: all is slower, and nothing is taken for broken."""
     lab, proxy, place = far
@@ -103,6 +106,7 @@ def test_an_engine_works_with_a_server_that_is_far_away(far: Far) -> None:
 @pytest.mark.parametrize(
     "trouble", [*(pytest.param(t, marks=pytest.mark.long) for t in ("reset", "refuse")), "blackhole"]
 )
+@pytest.mark.parametrize("far", SERVERS_BY_DAY, indirect=True)
 def test_an_engine_hears_of_new_jobs_again_when_the_network_is_back(far: Far, trouble: str) -> None:
     """Connections are cut, refused or hang for three seconds: wake-ups come again, and nobody span meanwhile."""
     lab, proxy, place = far

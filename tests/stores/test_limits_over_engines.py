@@ -14,6 +14,7 @@ import pytest
 
 from checker.history import Event, read_history
 from checker.lab import Lab
+from helpers.places import BY_DAY
 from helpers.waiting import wait_until
 from jobcard.backends.base import Fate
 from jobcard.backends.registry import open_backend
@@ -64,6 +65,7 @@ def what(event: Event) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_four_engines_that_die_never_run_more_than_the_queue_allows(lab: Lab) -> None:
     """Of a queue with `global_concurrency=3` three run at once and never four, whoever is killed when."""
     app = lab.app("narrow")
@@ -91,6 +93,7 @@ def test_four_engines_that_die_never_run_more_than_the_queue_allows(lab: Lab) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_the_places_of_a_dead_host_are_free_when_its_leases_are_over(lab: Lab) -> None:
     """Who dies with its keeper leaves its places to others, of the queue and of its jobs' keys; none waits for ever."""
     app = lab.app("narrow")
@@ -115,6 +118,7 @@ def test_the_places_of_a_dead_host_are_free_when_its_leases_are_over(lab: Lab) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> None:
     """With a limit of one, jobs of a key run one after the other as enqueued; different keys fill all places."""
     app = lab.app("narrow")
@@ -143,6 +147,7 @@ def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_three_engines_keep_the_rate_of_a_queue(lab: Lab) -> None:
     """At a rate of 50 a second no window of a second has more starts, by the store's clock; they come in a stream."""
     app = lab.app("narrow")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import pytest
 from checker import load, outage
 from checker.faults import CI, RARE
 from checker.scene import Shape
+from helpers.places import TODAYS
 
 SERVERS = ["postgres", "mariadb", "mongodb", "redis"]
-TODAYS = SERVERS[date.today().toordinal() % len(SERVERS)]
-"""The rarer faults meet SQLite always, and one server a day where long tests run; all of them in the soak."""
 STORES = ["sqlite", *SERVERS]
 RARE_JOBS = 500
+"""The rarer faults meet SQLite always, and one server a day where long tests run; all of them in the soak."""
 AWAY_SECONDS = 20.0
 CPU_OF_A_BUSY_MACHINE = 5 * outage.CPU_SHARE
 

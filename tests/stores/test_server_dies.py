@@ -7,13 +7,14 @@ import time
 import pytest
 
 from checker.lab import Lab
-from helpers.places import Place
+from helpers.places import SERVERS_BY_DAY, Place
 from helpers.waiting import wait_until
 
 CLAIM_AGAIN_SECONDS = 50.0  # ten are promised
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("own", SERVERS_BY_DAY, indirect=True)
 def test_engines_that_find_no_server_wait_for_it(own: Place, own_lab: Lab) -> None:
     """An engine that dies while the server is away is started anew until it is there, and then takes jobs."""
     lab, server = own_lab, own.server

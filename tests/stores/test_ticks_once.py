@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from checker.lab import Lab
+from helpers.places import BY_DAY
 from helpers.waiting import wait_until
 
 ENGINES = 8
@@ -20,6 +21,7 @@ SECOND = timedelta(seconds=1)
 @pytest.mark.parametrize(
     ("ticks", "between"), [pytest.param(15, 3), pytest.param(60, 5, marks=pytest.mark.long)], ids=["15", "60"]
 )
+@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_every_tick_is_one_job_whoever_dies(ticks: int, between: int, lab: Lab) -> None:
     """Duplicates 0, missed 0. Keepers start their engines anew meanwhile, so newcomers are among them too."""
     app = lab.app("beating")

@@ -18,7 +18,7 @@ import pytest
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
 from jobcard.conformance.concurrent import Crowd, run_concurrent_histories  # noqa: E402
-from jobcard.conformance.harness import Harness  # noqa: E402
+from jobcard.conformance.harness import Harness, Shelf  # noqa: E402
 from jobcard.conformance.machine import run_histories  # noqa: E402
 from jobcard.conformance.suite import CHECKS, AsyncBackendSuite, BackendSuite, run_check  # noqa: E402
 
@@ -28,6 +28,7 @@ __all__ = [
     "BackendSuite",
     "Crowd",
     "Harness",
+    "Shelf",
     "run_check",
     "run_concurrent_histories",
     "run_histories",

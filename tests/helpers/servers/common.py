@@ -10,13 +10,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+PLENTY = 8 << 30
 TRIES = 3  # of a port that was free a moment ago
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
@@ -129,6 +133,19 @@ def end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
 
 
 # ------------------------------------------------------------------ small things
+
+
+def new_folder(prefix: str, disk: Path | None = None) -> Path:
+    """For what a server keeps. disk: where it is to be.
+
+    In memory where there is plenty: the server waits for its disk as in real life, and that disk is quick. What it has
+    written outlasts the process that wrote it there, too.
+    """
+    memory = Path("/dev/shm")
+    with contextlib.suppress(OSError):
+        if disk is None and min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) >= PLENTY:
+            disk = memory
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=disk))
 
 
 @contextlib.contextmanager

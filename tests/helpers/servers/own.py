@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import psutil
 
-from helpers.servers.common import Server, end, free_port, give, start_on
+from helpers.servers.common import Server, end, free_port, give, new_folder, start_on
 
 
 class OwnServer:
@@ -19,7 +18,7 @@ class OwnServer:
     def __init__(self, server: Server, disk: Path | None = None) -> None:
         """disk: where its folder is to be."""
         self._server = server
-        self.folder = Path(tempfile.mkdtemp(prefix=f"jobcard-own-{server.name}-", dir=disk))
+        self.folder = new_folder(f"jobcard-own-{server.name}-", disk)
         give(self.folder, server.user())
         server.prepare(self.folder)
         self.port = free_port()

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.servers.common import MissingServerError, Server, end, give, locked, start_somewhere
+from helpers.servers.common import MissingServerError, Server, end, give, locked, new_folder, start_somewhere
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def supervise(server: Server, shared: Path) -> None:
     """Start the server, and stop it when nobody holds the lock any more."""
     with (shared / "supervised").open("a") as supervised:
         fcntl.flock(supervised, fcntl.LOCK_EX)
-        folder = Path(tempfile.mkdtemp(prefix=f"jobcard-{server.name}-"))
+        folder = new_folder(f"jobcard-{server.name}-")
         try:
             give(folder, server.user())
             server.prepare(folder)

@@ -1,0 +1,9 @@
+"""What is tested on one day and not on the next goes by this: the same in all processes of a test run."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+
+TODAY = int(os.environ.setdefault("JOBCARD_TEST_DAY", str(date.today().toordinal())))
+"""The number of a day. $JOBCARD_TEST_DAY may name another one, to test what was tested then."""
