@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from checker.lab import Lab
 from helpers.apps import App
-from helpers.places import BY_DAY, Place
+from helpers.places import Place
 from test_readme import ten_lines
 
 ORDERS = Path(__file__).parent / "apps" / "orders.py"
@@ -37,7 +35,6 @@ def test_the_ten_lines_work(lab: Lab) -> None:
     lab.wait_gone()
 
 
-@pytest.mark.parametrize("place", BY_DAY, indirect=True)
 def test_a_whole_day_comes_out_the_same(lab: Lab, place: Place) -> None:
     """Retries, failures, coroutines, progress, checkpoints, follow-ups, timeouts, cancels, delays, 500 at once."""
     app = App(lab.folder)
