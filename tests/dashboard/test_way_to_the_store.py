@@ -1,4 +1,4 @@
-"""How requests reach the store: on few threads, by clients of their own, a replica for what is only shown."""
+"""How requests reach the store: whole, on few threads, by clients of their own, a replica for what is only shown."""
 
 from __future__ import annotations
 
@@ -103,3 +103,11 @@ def test_a_cookie_that_has_ended_is_replaced(filled: Jobcard, monkeypatch: pytes
     answer = browser.post("/queues/mail/pause", data={"csrf": token[1]}, headers={"Origin": "http://localhost"})
     assert answer.status_code == 303, answer.text
     app.close()
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [[1]], [["x"], "y"], [{"a": 1}]])
+def test_a_body_of_nested_values_is_refused(site: Site, value: Any) -> None:
+    """Nothing of it is passed over without a word."""
+    body = {"csrf": site.token("operator"), "verb": "retry", "id": value}
+    answer = site.browser("operator").post("/api/v1/jobs/bulk", json=body)
+    assert answer.status_code == 400 and "list of them" in answer.json()["error"], answer.text

@@ -200,8 +200,7 @@ class Dashboard:
         """On a thread: ask the view, and write down what it answers."""
         route = found.route
         assert route.view is not None
-        nobody = visit.visitor
-        assert nobody is not None or route.role is None
+        assert visit.visitor is not None or route.role is None
         # What is decided or has just been written is read where it is written: a replica is a little behind.
         with_care = route.writes or self._said_cookie in request.cookies
         ask = self._ask(visit, said, with_care=with_care)

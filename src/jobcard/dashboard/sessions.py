@@ -23,7 +23,7 @@ _MOST_TEXT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser's. user: who signed in there; None: nobody. proof: changes with the user's password and role."""
+    """One browser's. user: who signed in there; None: nobody. proof: changes with the user's password."""
 
     id: str
     user: str | None
