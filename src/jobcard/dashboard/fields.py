@@ -239,8 +239,8 @@ def as_pairs(document: Any) -> list[tuple[str, str]]:
 def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
     if value is None:
         return [(name, "")]
-    if isinstance(value, list):
-        return [pair for each in value if not isinstance(each, list) for pair in _pairs(name, each)]
+    if isinstance(value, list) and not any(isinstance(each, list) for each in value):
+        return [pair for each in value for pair in _pairs(name, each)]
     if isinstance(value, bool):
         return [(name, "true" if value else "false")]
     if isinstance(value, (str, int, float)):
