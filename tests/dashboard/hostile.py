@@ -190,7 +190,8 @@ def storable(text: str) -> str:
 
 def typed(text: str) -> str:
     """As much of it as somebody can type into a field."""
-    return storable(text)[:150].replace("\0", "?").strip() or f"blank{len(text)}"
+    written = text.encode("utf-8", "backslashreplace").decode()
+    return written[:150].replace("\0", "?").strip() or f"blank{len(text)}"
 
 
 def in_json(text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from visitors import Site, visit
+from walking import addresses
 
 from jobcard.client import Jobcard
 from jobcard.dashboard import app as app_module
@@ -17,6 +18,7 @@ from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.headers import HEADERS
 from jobcard.dashboard.routes import ROUTES
 from jobcard.dashboard.routing import Route
+from jobcard.dashboard.views import machines
 from jobcard.dashboard.views.assets import TYPES
 from jobcard.errors import JobNotFoundError, StoreUnavailableError
 
@@ -43,6 +45,18 @@ class TestHeaders:
         answer = site.browser("viewer").request(method, path)
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
         assert answer.headers["cache-control"] in ("no-store", "no-cache")
+
+    @pytest.mark.parametrize("role", [None, "admin"])
+    def test_no_route_is_without(self, site: Site, role: str | None) -> None:
+        """Every address of the table, asked for and posted to; nothing of the store is kept by anybody on the way."""
+        for route, address in addresses():
+            if route.path == "/logout" and role is not None:
+                continue
+            answer = site.browser(role).request(route.method, address)
+            assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, address
+            kept = "no-cache" if address.startswith("/static/") else "no-store"
+            assert answer.headers["cache-control"] == kept, address
+            assert "access-control-allow-origin" not in answer.headers
 
     def test_the_policy_lets_nothing_in(self) -> None:
         """No script or style but our files, none written into a page, and no page that holds ours."""
@@ -212,6 +226,13 @@ class TestPrograms:
         assert 'jobcard_queue_paused{queue="odd"} 1' in lines
         assert "jobcard_delayed_jobs 1" in lines
         assert all(re.fullmatch(r"# (HELP|TYPE) .+|[a-z_]+(\{.*\})? [0-9.e+-]+", line) for line in lines)
+
+    @pytest.mark.parametrize("text", ['a"b', "a\\", "a\nb", "\ud800", "\x00\x1b", '"} 1\njobcard_jobs{queue="x'])
+    def test_a_name_is_no_line_of_its_own(self, text: str) -> None:
+        """Whatever somebody wrote into the store as the name of a queue."""
+        [line] = [each for each in machines._family("jobs", "Jobs.", [({"queue": text}, 1)]) if each[0] != "#"]
+        assert re.fullmatch(r'jobs\{queue="([^"\\\n]|\\.)*"\} 1', line)
+        assert line.encode("utf-8")
 
     def test_the_document_has_every_route(self, site: Site) -> None:
         """Of the API, each with what it takes."""

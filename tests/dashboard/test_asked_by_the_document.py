@@ -96,7 +96,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("path", "method", "mode"), operations(), ids=lambda each: getattr(each, "value", each).strip("/")
+    ("path", "method", "mode"), list(operations()), ids=lambda each: getattr(each, "value", each).strip("/")
 )
 def test_every_answer_fits(asked: Asked, path: str, method: str, mode: schemathesis.GenerationMode) -> None:
     """Whatever is asked, and whoever asks: a status of the document, a body of its schema, in time."""

@@ -127,6 +127,8 @@ class TestForms:
             (b"[" * 60_000, "application/json", 400),
             (b"[1]", "application/json", 400),
             (b'{"text": {"a": 1}}', "application/json", 400),
+            (b'{"text": [["a"]]}', "application/json", 400),
+            (b'{"text": [{}]}', "application/json", 400),
             (b"x", "multipart/form-data; boundary=x", 415),
             (b"x", "text/plain", 415),
         ],

@@ -7,12 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rows import CHECKS, PAGES, PROVED, WITH_A_FEATURE, WITHIN
+from rows import CHECKS, PROVED, WITH_A_FEATURE, WITHIN
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
 
 from jobcard.client.options import EnqueueOptions
-from jobcard.dashboard.routes import ROUTES
 
 TESTS = Path(__file__).parents[1]
 ROOM = {CHECKS: TESTS.parent / "src" / "jobcard" / "conformance"}
@@ -36,13 +35,7 @@ def test_every_row_has_its_place() -> None:
     assert all(PROVED.values()) and all(WITH_A_FEATURE.values())
 
 
-@pytest.mark.parametrize(
-    ("reason", "is_there"),
-    [
-        (WITHIN, "within" in EnqueueOptions.__annotations__),
-        (PAGES, any(route.path == "/jobs" for route in ROUTES)),
-    ],
-)
+@pytest.mark.parametrize(("reason", "is_there"), [(WITHIN, "within" in EnqueueOptions.__annotations__)])
 def test_no_row_waits_for_what_is_there(reason: str, is_there: bool) -> None:
     """Whoever brings the feature brings the tests of its rows, and puts them under `PROVED`."""
     waiting = [row for row, why in WITH_A_FEATURE.items() if why == reason]
