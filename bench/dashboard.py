@@ -360,11 +360,11 @@ def dashboard(url: str, tabs: int, told: dict[str, list[float]]) -> Iterator[Non
     """A dashboard of its own process, at which so many tabs look from another; what both used goes into `told`."""
     served = subprocess.Popen(
         [sys.executable, "-m", "jobcard.cli", "dashboard", "--url", url, "--port", "0"],
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert served.stdout is not None
-    line = next(line for line in served.stdout if line.startswith("ready"))
+    assert served.stderr is not None
+    line = next(line for line in served.stderr if line.startswith("ready"))
     found = re.search(r":(\d+)", line)
     assert found is not None, line
     looking = subprocess.Popen(
