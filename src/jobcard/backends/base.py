@@ -199,7 +199,7 @@ class Filter:
     """This text, taken literally, stands in the name or in the id as text."""
     touched_since: int | None = None
     """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
-    no look at jobs that ended before; where more than `FEW` were touched, a list looks at some thousand ids at a time."""
+    no look at jobs that ended before; where more than `FEW` were touched, a list looks at some thousands at a time."""
 
 
 FEW = 5_000
