@@ -53,7 +53,7 @@ ROOMS = {
     "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
-    "backends.pages": room(),
+    "backends.pages": room("backends.base"),
     "backends.pool": room("errors"),
     "backends.sqlfiles": room(),
     "backends.roles": room("errors"),

@@ -199,16 +199,11 @@ class Filter:
     """This text, taken literally, stands in the name or in the id as text."""
     touched_since: int | None = None
     """Created, claimed, started or finished at this instant or later; of a job that ended only the end counts. Cheap:
-    no look at jobs that ended before; and where more than `FEW` were touched, a list looks at `reach` ids at a time."""
+    no look at jobs that ended before; where more than `FEW` were touched, a list looks at some thousands at a time."""
 
 
 FEW = 5_000
 """So many jobs a list may read and sort whole; where more may fit, it walks down the ids and soon has a page."""
-
-
-def reach(limit: int) -> int:
-    """How many jobs a list of those touched looks at, where there are many."""
-    return FEW + 10 * limit
 
 
 class Listed(NamedTuple):

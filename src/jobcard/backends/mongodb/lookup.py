@@ -18,11 +18,11 @@ from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 from pymongo.errors import OperationFailure
 
-from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Filter, Lines, Listed, Tally, reach
+from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Filter, Lines, Listed, Tally
 from jobcard.backends.mongodb import records
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
-from jobcard.backends.pages import end_of
+from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
@@ -282,7 +282,7 @@ def _snapshot(store: Store) -> Iterator[ClientSession | None]:
 def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
-    asked = condition(where)
+    asked = condition(beside_states(where))
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
             yield one["queue"], one["state"], 1

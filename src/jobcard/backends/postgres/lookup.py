@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
-from jobcard.backends.pages import end_of
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
@@ -234,7 +234,7 @@ def readable(connection: Connection, statement: str, refs: Sequence[Row]) -> lis
 def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
     try:
-        condition, values = conditions(sql, where)
+        condition, values = conditions(sql, beside_states(where))
     except _NobodyError:
         return {}
     parts = [

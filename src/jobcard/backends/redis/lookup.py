@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Lines, Listed, reach
+from jobcard.backends.base import FEW, Bucket, Filter, Lines, Listed
+from jobcard.backends.pages import reach
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
 from jobcard.core.job import JobRow

@@ -10,8 +10,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
-from jobcard.backends.pages import end_of
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_claimed, to_job
 from jobcard.backends.sql.statements import Statements
@@ -263,7 +263,7 @@ def count_jobs(
 ) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
     try:
-        condition, values = conditions(sql, where)
+        condition, values = conditions(sql, beside_states(where))
     except _NobodyError:
         return {}
     touched = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally, reach
-from jobcard.backends.pages import end_of
+from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
@@ -216,7 +216,7 @@ def count_jobs(
 ) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted much further."""
     counts: dict[str, dict[str, int]] = {}
-    condition, values = conditions(where)
+    condition, values = conditions(beside_states(where))
     if where.touched_since is not None:
         refs, since = touched(sql, where)
         statement = sql["count_touched"].replace("{touched}", refs).replace("{where}", condition)
