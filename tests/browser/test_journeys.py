@@ -262,6 +262,7 @@ class TestWithoutAMouse:
     def test_everything_is_reached_by_keys(self, page: Page, shop: Shop, declined: str) -> None:
         """Past the navigation to the failed job, and retry it; what has the focus is seen, and keeps it."""
         shop.mend()
+        page.clock.install()
         page.goto(f"/jobs?state=failed&search={declined}")
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -272,7 +273,7 @@ class TestWithoutAMouse:
         expect(page.locator("pre.stack")).to_be_visible()
         to(page, page.get_by_role("button", name="Retry"))
         with page.expect_response(re.compile("/now")):
-            pass
+            page.clock.fast_forward(11_000)
         expect(page.get_by_role("button", name="Retry")).to_be_focused()
         page.keyboard.press("Space")
         expect(page.locator("h1 .state")).to_have_text("completed")
