@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -137,6 +138,20 @@ class TestLooks:
         page.goto(sights.places[name])
         expect(page.locator("h1")).to_be_visible()
         looks_well(page, name)
+
+    def test_what_is_done_with_ticked_rows_stays_in_sight(self, page: Page) -> None:
+        """However long the list; with none ticked it stands at its end."""
+        page.set_viewport_size(WIDTHS["desktop"])
+        page.goto("/jobs?limit=50")
+        retry = page.get_by_role("button", name="Retry…")
+        expect(retry).not_to_be_in_viewport()
+        page.locator("tbody").get_by_role("checkbox").first.check()
+        expect(retry).to_be_in_viewport()
+        page.emulate_media(color_scheme="light")
+        page.screenshot(path=SCREENSHOTS / "jobs-ticked.light.desktop.png")
+        page.get_by_label("All on this page").check()
+        retry.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Retry [1-9][0-9]* jobs"))
 
     def test_a_fault_would_be_seen(self, page: Page) -> None:
         """Something too wide, something too pale, and a button without a name."""
