@@ -180,4 +180,4 @@ class TestNames:
         assert elements(site.get("/schedules").text) == plain
         problem = site.get("/schedules/worn")
         assert problem.status_code == 503
-        assert elements(problem.text) == elements(site.get("/nothing").text)
+        assert elements(problem.text) == elements(site.get("/schedules/nothing").text)

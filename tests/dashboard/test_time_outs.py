@@ -107,7 +107,7 @@ def test_no_page_waits_longer_for_the_store_than_a_call_may_take(site: Site, pla
 def test_a_statement_that_runs_on_is_stopped(site: Site, place: Place) -> None:
     """By the store itself: the connection is free again, and nothing goes on behind it."""
     assert site.get("/").status_code == 200
-    clients = site.app._stores.clients()
+    jobs = site.app._stores.jobs()
     slow = {
         "sqlite": "with recursive n(x) as (select 1 union all select x + 1 from n) select max(x) from n",
         "postgres": "select pg_sleep(60)",
@@ -115,7 +115,7 @@ def test_a_statement_that_runs_on_is_stopped(site: Site, place: Place) -> None:
 
     def ask() -> StoreError | None:
         # Behind the store's back, through a connection that pages read with.
-        with clients.reading.parts.connection as store:
+        with jobs.parts.connection as store:
             pool = store._readers if place.kind == "sqlite" else store._pool
             try:
                 with pool.use() as connection:
