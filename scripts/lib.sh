@@ -106,6 +106,9 @@ ensure_environment() {
         "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable "$what" >&2 || exit 1
         printf '%s\n' "$key" >"$directory/.key"
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
+    # Tests start thousands of processes. Where PYTHONDONTWRITEBYTECODE is set, as in many images, each of them would
+    # compile all that it imports; what an application of a test has is compiled as the caller wishes.
+    "$directory/bin/python" -m compileall -q -j 0 "$directory/lib" src tests >/dev/null 2>&1 || true
 }
 
 # The browser that tests drive, unless JOBCARD_TEST_CHROMIUM names another.
