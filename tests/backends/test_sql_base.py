@@ -172,6 +172,7 @@ class TestStatements:
             "started_ago",
             "state",
             "queue",
+            "refs",
             "until",
             "table",
             "trigger",

@@ -8,11 +8,13 @@ import re
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from visitors import Site, visit
 
 from jobcard import Jobcard, JobHandle
+from jobcard.client import living
 from jobcard.dashboard import threads
 from jobcard.dashboard.gate import Gate
 from jobcard.dashboard.refusal import Refused
@@ -40,13 +42,15 @@ def test_what_waits_too_long_is_never_begun(monkeypatch: pytest.MonkeyPatch) -> 
     assert done == ["slow", "next"]
 
 
-def test_a_handle_without_its_client_is_of_the_application(filled: Jobcard) -> None:
+def test_a_handle_without_its_client_is_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients that a dashboard opens for itself are nobody's choice."""
-    handle: JobHandle[Any] = filled.enqueue("add", [1, 2])
-    app = filled.dashboard(open=True)
-    assert visit(app, base_url="http://localhost", client=("127.0.0.1", 1)).get("/").status_code == 200
-    assert pickle.loads(pickle.dumps(handle)).refresh().name == "add"  # noqa: S301 - our own
-    app.close()
+    monkeypatch.setattr(living, "_living", WeakSet())  # other tests have clients, too
+    with Jobcard(f"sqlite:///{tmp_path}/jobs.db") as jobs:
+        handle: JobHandle[Any] = jobs.enqueue("add", [1, 2])
+        app = jobs.dashboard(open=True)
+        assert visit(app, base_url="http://localhost", client=("127.0.0.1", 1)).get("/").status_code == 200
+        assert pickle.loads(pickle.dumps(handle)).refresh().name == "add"  # noqa: S301 - our own
+        app.close()
 
 
 class TestReplica:
@@ -111,3 +115,13 @@ def test_a_body_of_nested_values_is_refused(site: Site, value: Any) -> None:
     body = {"csrf": site.token("operator"), "verb": "retry", "id": value}
     answer = site.browser("operator").post("/api/v1/jobs/bulk", json=body)
     assert answer.status_code == 400 and "list of them" in answer.json()["error"], answer.text
+
+
+def test_what_is_of_one_visitor_is_shared_with_nobody(site: Site) -> None:
+    """Refreshes share answers for a moment; who asks, and what its forms carry, is not among them."""
+    tokens = set()
+    for _ in range(2):
+        browser = visit(site.app)
+        assert site.sign_in(browser, "viewer").status_code == 303
+        tokens.add(browser.get("/api/v1/session", headers={"HX-Request": "true"}).json()["csrf_token"])
+    assert len(tokens) == 2

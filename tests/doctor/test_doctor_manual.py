@@ -15,7 +15,7 @@ from jobcard.conformance import factory
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "doctor.md").read_text("utf-8")
 AREAS = "versions|durability|url|file|store|clock|engines|queues|schedules|jobs|rows"
-CODE = re.compile(rf"(?:{AREAS})\.[a-z_]+")
+CODE = re.compile(rf"(?:{AREAS})\.(?!html)[a-z_]+")  # not the templates of pages
 
 
 def codes_in_sources() -> set[str]:

@@ -209,8 +209,9 @@ def test_an_application_that_breaks_later_is_retried_until_it_is_whole(lab: Lab,
     (lab.folder / "small.py").write_text("\n\nraise RuntimeError('half a deployment')\n")
     for worker in tree.workers():
         worker.kill()
-    handle = module.send.options(max_attempts=1).enqueue()
+    # The engine has seen them die, and others fail to come up, before there is something to do.
     wait_until(lambda: "half a deployment" in tree.errors, "the reason", timeout=60)
+    handle = module.send.options(max_attempts=1).enqueue()
     assert "small.py" in tree.errors and "line 3" in tree.errors
     assert handle.refresh().attempt == 0
     write(lab, spawning, url=lab.url)

@@ -22,7 +22,7 @@ from jobcard.cli import output
 from jobcard.cli.main import cli, run
 
 CODES = {0, 1, 2, 3, 4, 130}
-ENDLESS = ("start", "dev", "bench", "demo")
+ENDLESS = ("start", "dev", "bench", "demo", "dashboard serve")
 """What runs until it is stopped, or long: of these the arguments alone are tried."""
 
 # What a process can be given: any text but NUL, and bytes that are no text as half a surrogate pair each.
@@ -64,8 +64,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
     monkeypatch.setattr(output, "forbid_color", lambda: None)
     log = logging.getLogger("jobcard")
     before = (log.handlers[:], log.level, log.propagate)
-    for name in ENDLESS:
-        found = cli.get_command(click.Context(cli), name)
+    for path in ENDLESS:
+        found: Any = cli
+        for name in path.split():
+            found = found.get_command(click.Context(found), name)
         monkeypatch.setattr(found, "callback", lambda **given: None)
     with Jobcard("sqlite:///jobcard.db") as jobs:
         jobs.enqueue("shop.thumbnail", ["cat.jpg"])

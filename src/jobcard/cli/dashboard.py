@@ -15,7 +15,7 @@ import click
 from jobcard.cli import output
 from jobcard.cli.application import APP_HELP, load_for_reading, parse_reference
 from jobcard.cli.options import open_store, plain, start_logging, url_option
-from jobcard.client.dashboards import PORT, missing
+from jobcard.core.limits import DASHBOARD_PORT
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def dashboard() -> None:
 @click.argument("app", required=False)
 @url_option("The store; else the one the application names.")
 @click.option("--host", default=HOST, show_default=True, help="Where to listen; beyond this machine with --users only.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: any that is free.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=DASHBOARD_PORT, show_default=True, help="0: any that is free."
+)
 @click.option("--base-path", default="/", show_default=True, metavar="PATH", help="What addresses begin with.")
 @click.option("--users", type=click.Path(dir_okay=False), metavar="FILE", help="Who may come in; see dashboard user.")
 @click.option("--allowed-host", "hosts", multiple=True, metavar="NAME", help="A name it may be called by; several.")
@@ -115,6 +117,8 @@ def import_server() -> None:
     try:
         import jobcard.dashboard.serve  # noqa: F401
     except ImportError as error:
+        from jobcard.client.dashboards import missing
+
         raise missing(error) from error
 
 

@@ -92,12 +92,13 @@ def start(
 
 def _dashboard(boot: dict[str, Any], url: Any, port: int | None) -> AbstractContextManager[object]:
     from jobcard.cli.dashboard import import_server
-    from jobcard.client.dashboards import PORT, DashboardProcess
+    from jobcard.client.dashboards import DashboardProcess
+    from jobcard.core.limits import DASHBOARD_PORT
     from jobcard.core.reference import AppReference
 
     import_server()
     reference = {**boot["reference"], "imports": tuple(boot["reference"]["imports"])}
-    return closing(DashboardProcess(AppReference(**reference), url, port or PORT))
+    return closing(DashboardProcess(AppReference(**reference), url, port or DASHBOARD_PORT))
 
 
 @click.command(epilog=_DEV_EXAMPLES)

@@ -22,7 +22,6 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _BESIDE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.cli.dashboard import beside; beside()"
 _END_SECONDS = 10.0
 
-PORT = 8678
 _PLACE = "jobcard.dashboard"
 
 Message = MutableMapping[str, Any]

@@ -71,11 +71,12 @@ class Started:
 
     def show_dashboard(self, find_reference: Callable[[], AppReference], port: int | None) -> None:
         """A dashboard in a process of its own, if there is none of ours. port: None: the usual one."""
-        from jobcard.client.dashboards import PORT, DashboardProcess
+        from jobcard.client.dashboards import DashboardProcess
+        from jobcard.core.limits import DASHBOARD_PORT
 
         with self._lock:
             if self._dashboard is None:
-                self._dashboard = DashboardProcess(find_reference(), None, PORT if port is None else port)
+                self._dashboard = DashboardProcess(find_reference(), None, DASHBOARD_PORT if port is None else port)
 
     def run(self, find_reference: Callable[[], AppReference]) -> int:
         """An engine in the foreground; its exit code."""

@@ -100,3 +100,7 @@ def check_instant(value: object, what: str = "at") -> int:
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
         raise InvalidJobError(f"{what} must lie between {FIRST_YEAR} and {LAST_YEAR}")
     return clock.to_instant(value)
+
+
+DASHBOARD_PORT = 8678
+"""Where the dashboard listens unless told otherwise."""

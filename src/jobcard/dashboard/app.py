@@ -208,7 +208,8 @@ class Dashboard:
         if route.writes:
             answer = audit.act(route, ask, found.words)
             self._shared.forget()
-        elif "hx-request" in request.headers:
+        elif "hx-request" in request.headers and route.template is not None and not found.as_json:
+            # What a role is shown; never what is for one visitor alone, as its session.
             key = (route.path, ask.visitor.role, repr(sorted(said.items())))
             answer = self._shared.get(key, partial(route.view, ask))
         else:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from jobcard import Backoff, Jobcard, JobContext, Unique
+
+PAUSE = 0.02
+"""Seconds between batches: a backup ends if the store is read faster than it grows, on however busy a machine."""
 
 jobs = Jobcard(max_concurrent_jobs=4)
 
@@ -50,6 +54,7 @@ def main() -> None:
             calls = [plain.call(number), second_try.call(), parent.call(), spawner.call(), only_one.call(number % 5)]
             handles = jobs.enqueue_many(calls)
             said.write(b"".join(handle.id.hex.encode() + b"\n" for handle in handles))
+            time.sleep(PAUSE)
 
 
 if __name__ == "__main__":
