@@ -54,6 +54,7 @@ class PG8000Backend(SQLBackend):
             password=options.password,
             database=options.database,
             sock=plug,
+            ssl_context=False,
             startup_params=limits,
         )
         plug.settimeout(options.call_timeout + 1)
