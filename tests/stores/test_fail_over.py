@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
@@ -17,6 +18,8 @@ import pytest
 from checker.lab import Lab, Tree
 from helpers.servers import RedisCluster, ReplicaSet, Several
 from helpers.waiting import wait_until
+from jobcard import EnqueueUnknownError
+from jobcard.conformance import factory
 
 CLAIM_AGAIN_SECONDS = 50.0  # ten are promised
 JOBS = 3_000
@@ -76,9 +79,17 @@ def boottime() -> float:
 
 
 def claims_again(lab: Lab, app: Any) -> float:
-    """Seconds from now until a new job runs."""
+    """Seconds from now until a new job runs, whose producer repeats itself until it is told that it is stored."""
     since = boottime()
-    probe = app.note.options(priority=9).enqueue().id.hex
+    job_id = factory.new_id()
+
+    def is_stored() -> bool:
+        with contextlib.suppress(EnqueueUnknownError):
+            return bool(app.note.options(priority=9, id=UUID(bytes=job_id)).enqueue())
+        return False
+
+    wait_until(is_stored, "a store that takes a job", timeout=CLAIM_AGAIN_SECONDS)
+    probe = job_id.hex()
     lab.history.write("enq-ok", probe)
     [begin] = wait_until(
         lambda: [event.at / 1e9 for event in lab.events("run-begin") if event.facts[0] == probe],
