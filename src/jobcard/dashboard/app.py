@@ -160,9 +160,7 @@ class Dashboard:
             request.state.said = said
             return await route.handler(self, request, visit)
         response = await self._threads.run(partial(self._view, request, visit, found, said))
-        sessions = self.gate.sessions
-        is_new = sessions.read(request.cookies.get(sessions.cookie)) is None
-        if not visit.by_header and (is_new or sessions.is_stale(visit.session)):
+        if not visit.by_header and (visit.is_new or self.gate.sessions.is_stale(visit.session)):
             self.gate.keep(response, request, visit.session, self._root(request))
         return response
 

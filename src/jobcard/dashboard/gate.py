@@ -37,11 +37,13 @@ _MOST_PASSWORD = 1_000
 class Visit:
     """A request and who makes it. visitor: None: nobody we know. session: this browser's, a new one if need be.
 
-    by_header: the password came with the request, so no other site's page can have sent it.
+    is_new: the browser does not have that session yet. by_header: the password came with the request, so no other
+    site's page can have sent it.
     """
 
     visitor: Visitor | None
     session: Session
+    is_new: bool
     by_header: bool = False
 
 
@@ -67,15 +69,15 @@ class Gate:
     async def meet(self, request: Request) -> Visit:
         """Who makes this request."""
         session = self.sessions.read(request.cookies.get(self.sessions.cookie))
-        own = session or self.sessions.new()
+        own, is_new = session or self.sessions.new(), session is None
         if self._options.open:
             check_is_local(request)
-            return Visit(Visitor("local", Role.ADMIN), own)
+            return Visit(Visitor("local", Role.ADMIN), own, is_new)
         if self._options.auth is not None:
-            return Visit(await self._ask_host(request), own)
+            return Visit(await self._ask_host(request), own, is_new)
         if "authorization" in request.headers:
-            return Visit(await self._by_header(request), own, by_header=True)
-        return Visit(self._by_session(session), own)
+            return Visit(await self._by_header(request), own, is_new, by_header=True)
+        return Visit(self._by_session(session), own, is_new)
 
     # -- signing in and out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobcard.dashboard.fields import Field
 from jobcard.dashboard.roles import Role
-from jobcard.dashboard.routing import Route, View
+from jobcard.dashboard.routing import FORM_BYTES, Route, View
 from jobcard.dashboard.views import (
     assets,
     audit,
@@ -21,9 +21,17 @@ from jobcard.dashboard.views import (
 )
 
 
-def _write(path: str, view: View, summary: str, *, role: Role = Role.OPERATOR, form: tuple[Field, ...] = ()) -> Route:
+def _write(
+    path: str,
+    view: View,
+    summary: str,
+    *,
+    role: Role = Role.OPERATOR,
+    form: tuple[Field, ...] = (),
+    body: int = FORM_BYTES,
+) -> Route:
     """A route that writes: of the page and of the API, under the same path."""
-    return Route(path=path, api=path, view=view, role=role, writes=True, form=form, summary=summary)
+    return Route(path=path, api=path, view=view, role=role, writes=True, form=form, body=body, summary=summary)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -123,24 +131,8 @@ ROUTES: tuple[Route, ...] = (
         query=bulk.PREVIEW,
         summary="What a move of many jobs will touch",
     ),
-    Route(
-        path="/jobs/bulk",
-        api="/jobs/bulk",
-        view=bulk.move,
-        role=Role.OPERATOR,
-        writes=True,
-        form=bulk.MOVE,
-        summary="Retry or cancel many jobs",
-    ),
-    Route(
-        path="/jobs/delete",
-        api="/jobs/delete",
-        view=bulk.move,
-        role=Role.ADMIN,
-        writes=True,
-        form=bulk.DELETE,
-        summary="Delete many jobs that have ended",
-    ),
+    _write("/jobs/bulk", bulk.move, "Retry or cancel many jobs", form=bulk.MOVE),
+    _write("/jobs/delete", bulk.move, "Delete many jobs that have ended", role=Role.ADMIN, form=bulk.DELETE),
     # -- one job
     Route(path="/jobs/{id}", api="/jobs/{id}", view=job.job, template="job.html", summary="A job"),
     Route(path="/jobs/{id}/now", view=job.job, template="job/now.html", summary="A job as it is now"),
@@ -152,40 +144,16 @@ ROUTES: tuple[Route, ...] = (
         role=Role.OPERATOR,
         summary="The arguments of a job, to be changed",
     ),
-    Route(
-        path="/jobs/{id}/edit",
-        api="/jobs/{id}/edit",
-        view=job.edit_and_retry,
-        role=Role.OPERATOR,
-        writes=True,
+    _write(
+        "/jobs/{id}/edit",
+        job.edit_and_retry,
+        "Store a job again with other arguments",
         form=job.EDIT,
         body=job.EDIT_BYTES,
-        summary="Store a job again with other arguments",
     ),
-    Route(
-        path="/jobs/{id}/run_now",
-        api="/jobs/{id}/run_now",
-        view=job.run_now,
-        role=Role.OPERATOR,
-        writes=True,
-        summary="Make a waiting job due now",
-    ),
-    Route(
-        path="/jobs/{id}/cancel",
-        api="/jobs/{id}/cancel",
-        view=job.cancel,
-        role=Role.OPERATOR,
-        writes=True,
-        summary="Cancel a job",
-    ),
-    Route(
-        path="/jobs/{id}/retry",
-        api="/jobs/{id}/retry",
-        view=job.retry,
-        role=Role.OPERATOR,
-        writes=True,
-        summary="Run a job again from the start",
-    ),
+    _write("/jobs/{id}/run_now", job.run_now, "Make a waiting job due now"),
+    _write("/jobs/{id}/cancel", job.cancel, "Cancel a job"),
+    _write("/jobs/{id}/retry", job.retry, "Run a job again from the start"),
     # -- for programs
     Route(api="/openapi.json", view=machines.document, summary="This document"),
     Route(api="/session", view=machines.session, summary="Who asks"),
