@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,15 +115,7 @@ def free_port() -> int:
 def running(app: App, *arguments: str, until: str) -> Iterator[str]:
     """`jobcard …` in the shop's directory once its log says this; ended with SIGTERM. What it had said by then."""
     log = app.directory / f"{arguments[0]}.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobcard.cli", *arguments],
-            cwd=app.directory,
-            env=app.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
+    process = app.begin([sys.executable, "-m", "jobcard.cli", *arguments], log)
     try:
         wait_until(lambda: until in log.read_text("utf-8") or process.poll() is not None, until, timeout=4 * PATIENCE)
         said = log.read_text("utf-8")

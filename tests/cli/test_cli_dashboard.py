@@ -65,15 +65,7 @@ def serve(shop: App) -> Iterator[Serve]:
 @contextmanager
 def _running(app: App, arguments: tuple[str, ...]) -> Iterator[Serving]:
     log = app.directory / "serve.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobcard.cli", *arguments],
-            cwd=app.directory,
-            env=app.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
+    process = app.begin([sys.executable, "-m", "jobcard.cli", *arguments], log)
     try:
         yield Serving(process, log)
     finally:

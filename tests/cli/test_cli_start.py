@@ -92,15 +92,7 @@ def start(works: App) -> Iterator[Start]:
 @contextmanager
 def _started(app: App, command: tuple[str, ...]) -> Iterator[Started]:
     log = app.directory / "start.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=app.directory,
-            env=app.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
+    process = app.begin(command, log)
     try:
         yield Started(process, log)
     finally:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -34,6 +34,18 @@ class App:
         path = self.directory / name
         path.write_text(dedent(source).lstrip("\n"), "utf-8")
         return path
+
+    def begin(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Begin a command there that runs until it is stopped; what it says goes to a file."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
 
     def python(
         self, *arguments: str, timeout: float = RUN_SECONDS, env: Mapping[str, str] | None = None, text: str = ""
