@@ -247,7 +247,8 @@ class TestRunning:
 
     def test_limits_are_changed(self, page: Page, shop: Shop) -> None:
         """By the form of the queue; what cannot be stays as it was."""
-        page.goto("/queues/reports")
+        shop.jobs.queues.create("narrow")
+        page.goto("/queues/narrow")
         page.get_by_label("Jobs at once in all engines").fill("3")
         page.get_by_role("button", name="Change").click()
         expect(page.locator("#state")).to_contain_text("0 / 3")
@@ -255,7 +256,7 @@ class TestRunning:
         page.get_by_label("That window, in seconds").fill("")
         page.get_by_role("button", name="Change").click()
         expect(page.locator("main")).to_contain_text("rate")
-        assert shop.jobs.queues.get("reports").global_concurrency == 3
+        assert shop.jobs.queues.get("narrow").global_concurrency == 3
 
     def test_a_schedule_is_run_now(self, page: Page, shop: Shop) -> None:
         """Its job completes, and its page shows it."""
