@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from visitors import PASSWORD, Site, visit
 
-from jobcard.client import moves
+from jobcard.client import browsing, moves
 from jobcard.core.job import WholeJob
 from jobcard.core.states import JobState
 
@@ -43,6 +43,14 @@ class TestPreview:
         assert "3 bulk.job" in page
         assert form_of(page)["id"] == [job.hex for job in wanted[::-1]]
         assert form_of(page)["queue"] == ["bulk"]
+
+    def test_it_names_hundreds_on_a_slow_machine_too(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A look for a page ends after a moment, one for a move when as many as are moved at once were looked at."""
+        failed(site, 120)
+        monkeypatch.setattr(browsing, "FEW", 10)
+        monkeypatch.setattr(browsing, "LOOKS_FOR", 0.0)
+        assert len(site.get("/api/v1/jobs?queue=bulk&limit=200").json()["jobs"]) == 50
+        assert "Retry 120 jobs?" in site.get("/jobs/bulk?verb=retry&queue=bulk", "operator").text
 
     def test_it_leaves_out_what_is_in_no_state_for_it(self, site: Site) -> None:
         """Of those chosen by hand; and says so."""

@@ -85,8 +85,11 @@ def browse(
     limit: int,
     cursor: str | None = None,
     also: Callable[[JobRow], bool] | None = None,
+    least: int = 0,
 ) -> Found:
     """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant.
+
+    least: so many are looked at however long that takes.
 
     Among many, those stored before an instant are looked for from its ids on: a job whose id is of a later time than
     the job itself, for somebody gave it, may then be left out.
@@ -95,7 +98,7 @@ def browse(
     until = time.monotonic() + LOOKS_FOR
     with parts.connection as store:
         look = _look(store, where, also, limit, before, parts.codec)
-        look.go(until)
+        look.go(until, least=least)
     return Found(
         jobs=[glance_at(row, parts.codec) for row in look.rows],
         next_cursor=None if look.below is None else look.below.hex(),
@@ -255,8 +258,8 @@ class _Look:
             return moment(self.last.created_at)
         return None if self.below is None else moment(ids.moment_of(self.below))
 
-    def go(self, until: float) -> None:
-        """Look, and stop at this time of the clock that only goes on."""
+    def go(self, until: float, *, least: int = 0) -> None:
+        """Look, and stop at this time of the clock that only goes on, when at least so many have been looked at."""
         # One more than asked for tells whether there is a next page.
         wanted = self._limit + 1
         # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
@@ -280,7 +283,7 @@ class _Look:
             self.below = page.below
             if self.below is None:
                 return
-            if self.looked >= MOST_LOOKED_AT or time.monotonic() >= until:
+            if self.looked >= MOST_LOOKED_AT or (self.looked >= least and time.monotonic() >= until):
                 self.is_cut = True
                 return
 

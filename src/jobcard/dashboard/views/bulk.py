@@ -52,6 +52,8 @@ def preview(ask: Ask) -> Mapping[str, Any]:
             limit=AT_ONCE,
             cursor=None if cursor is None else cursor.hex,
             also=also(ask),
+            # Who asks what a move will touch would rather wait than ask again.
+            least=AT_ONCE,
         )
         found, next_cursor, is_cut, absent = list(page.jobs), page.next_cursor, page.is_cut, 0
     touched = [job for job in found if job.state in EACH[verb]]
