@@ -66,7 +66,7 @@ def put_jobs(site: Site) -> dict[JobState, UUID]:
             limit_key="#" + GIVEN,
             key_limit=1,
             claim_token=1,
-            reason="error",
+            reason=says,
             cancel_requested=says if state is JobState.RUNNING else None,
             progress=json.dumps({"value": 0.5, "text": says, "at": row.created_at}),
             finished_at=row.created_at if state in (JobState.FAILED, JobState.COMPLETED) else None,

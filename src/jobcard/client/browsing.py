@@ -1,4 +1,4 @@
-"""Looking through jobs page by page, without their arguments: what the dashboard's list is made of.
+"""Looking through jobs page by page: what the dashboard's list is made of.
 
 A store finds jobs by state and by time at once. By anything else it walks through all of them; so among many that is
 looked for here, newest first, no further at a time than somebody waits for. Counting goes the same way.
@@ -41,29 +41,6 @@ _FIRST, _LAST = 0, clock.to_instant(datetime(9999, 12, 30, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
-    """A job at a glance: its stamps, and nothing that it brought along or returned."""
-
-    id: UUID
-    name: str
-    queue: str
-    state: str
-    hold: str | None
-    priority: int
-    attempt: int
-    max_attempts: int
-    created_at: datetime
-    available_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    cancel_requested: bool
-    reason: str | None
-    error_kind: str | None
-    schedule: str | None
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """Some jobs, newest first. next_cursor: where to go on; None: that was the end.
 
@@ -71,7 +48,7 @@ class Found:
     back as the one made at `back_to`.
     """
 
-    jobs: Sequence[Glance]
+    rows: Sequence[JobRow]
     next_cursor: str | None
     is_cut: bool
     looked: int
@@ -100,7 +77,7 @@ def browse(
         look = _look(store, where, also, limit, before, parts.codec)
         look.go(until, least=least)
     return Found(
-        jobs=[glance_at(row, parts.codec) for row in look.rows],
+        rows=look.rows,
         next_cursor=None if look.below is None else look.below.hex(),
         is_cut=look.is_cut,
         looked=look.looked,
@@ -222,7 +199,7 @@ def _split(
             and (not where.names or row.name in where.names)
             and (where.error_kind is None or row.error_kind == where.error_kind)
             and (where.batch_id is None or row.batch_id == where.batch_id)
-            and (not tags or tags <= set(_tags(row, codec)))
+            and (not tags or tags <= set(tags_of(row, codec)))
             and (not search or search in row.name or search.lower() in str(UUID(bytes=row.id)))
             and (also is None or also(row))
         )
@@ -288,49 +265,27 @@ class _Look:
                 return
 
 
-def glance_at(row: JobRow, codec: Codec) -> Glance:
-    """A stored job at a glance; also of one whose arguments cannot be read."""
-    return Glance(
-        id=UUID(bytes=row.id),
-        name=row.name,
-        queue=row.queue,
-        state=row.state,
-        hold=row.hold,
-        priority=row.priority,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        created_at=moment(row.created_at),
-        available_at=moment(row.available_at),
-        started_at=None if row.started_at is None else moment(row.started_at),
-        finished_at=None if row.finished_at is None else moment(row.finished_at),
-        cancel_requested=row.cancel_requested is not None,
-        reason=row.reason,
-        error_kind=row.error_kind,
-        schedule=row.schedule_id,
-        tags=_tags(row, codec),
-    )
-
-
 def moment(instant: int) -> datetime:
     """A stored instant; one of a damaged record that no calendar has as the nearest that it has."""
     return clock.to_datetime(min(max(instant, _FIRST), _LAST))
 
 
-def _tags(row: JobRow, codec: Codec) -> tuple[str, ...]:
+def tags_of(row: JobRow, codec: Codec) -> tuple[str, ...]:
+    """Its tags; none, if they cannot be read."""
     try:
         return tuple(map(str, codec.loads(row.tags))) if row.tags else ()
     except (ValueError, TypeError, JobcardError):
         return ()
 
 
-def glances(parts: Parts, job_ids: Collection[UUID]) -> list[Glance]:
+def named(parts: Parts, job_ids: Collection[UUID]) -> list[JobRow]:
     """Those of these jobs that are there, in the order they were named."""
     with parts.connection as store:
-        rows = {row.id: row for row in readable(store, [job_id.bytes for job_id in job_ids])}
-    return [glance_at(rows[job_id.bytes], parts.codec) for job_id in job_ids if job_id.bytes in rows]
+        found = {row.id: row for row in readable(store, [job_id.bytes for job_id in job_ids])}
+    return [found[job_id.bytes] for job_id in job_ids if job_id.bytes in found]
 
 
-def follow_ups(parts: Parts, job_id: UUID) -> list[Glance]:
+def follow_ups(parts: Parts, job_id: UUID) -> list[JobRow]:
     """The first of the jobs that this one stored with its success."""
     # They are found by their ids, which follow from the parent's.
-    return glances(parts, [UUID(bytes=ids.follow_up_id(job_id.bytes, place)) for place in range(MOST_FOLLOW_UPS)])
+    return named(parts, [UUID(bytes=ids.follow_up_id(job_id.bytes, place)) for place in range(MOST_FOLLOW_UPS)])

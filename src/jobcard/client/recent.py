@@ -5,7 +5,7 @@ A sample of bounded size, so that a look at it costs the same however many jobs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -56,11 +56,14 @@ def times_by_queue(parts: Parts, within: timedelta) -> dict[str, Times]:
     return {queue: _times(pairs) for queue, pairs in by_queue.items()}
 
 
-def failures_by_kind(parts: Parts, within: timedelta) -> list[Failures]:
-    """Of the newest jobs that failed in this time, alike ones together; the latest first."""
+def failures_by_kind(parts: Parts, within: timedelta, told: Callable[[JobRow], str | None]) -> list[Failures]:
+    """Of the newest jobs that failed in this time, alike ones together; the latest first.
+
+    told: the reason of a job that left no error, as it may be shown.
+    """
     by_kind: dict[str, list[JobRow]] = {}
     for row in _ended(parts, JobState.FAILED, within):
-        by_kind.setdefault(row.error_kind or row.reason or "unknown", []).append(row)
+        by_kind.setdefault(row.error_kind or told(row) or "unknown", []).append(row)
     found = []
     for kind, rows in by_kind.items():
         last = max(rows, key=lambda row: row.finished_at or 0)

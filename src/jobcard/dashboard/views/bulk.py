@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
-from jobcard.client.browsing import browse, glances
+from jobcard.client.browsing import browse, named
 from jobcard.client.moves import EACH, Moved
 from jobcard.core.states import JobState, in_order
 from jobcard.dashboard.asking import Ask, Done
@@ -18,6 +19,7 @@ from jobcard.dashboard.fields import Choice
 from jobcard.dashboard.plain import to_plain
 from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.views.choosing import CURSOR, FILTERS, Id, also, filters_of, where
+from jobcard.dashboard.views.glances import glance_at
 
 AT_ONCE = 500
 """Jobs of one preview."""
@@ -36,10 +38,10 @@ DELETE = (Choice("verb", ("delete",), "delete"), _IDS, *FILTERS, CURSOR)
 
 def preview(ask: Ask) -> Mapping[str, Any]:
     """The jobs that a move will touch: those named, or the newest that fit the filters."""
-    verb, named, filters = ask["verb"], ask["id"], filters_of(ask)
-    if named:
-        found = glances(ask.reading.parts, dict.fromkeys(named))
-        next_cursor, is_cut, absent = None, False, len(set(named)) - len(found)
+    verb, chosen, filters = ask["verb"], dict.fromkeys(ask["id"]), filters_of(ask)
+    if chosen:
+        found = named(ask.reading.parts, chosen)
+        next_cursor, is_cut, absent = None, False, len(chosen) - len(found)
         filters = {}
     else:
         states = [state for state in ask["state"] or _MEANT[verb] if state in EACH[verb]]
@@ -55,12 +57,12 @@ def preview(ask: Ask) -> Mapping[str, Any]:
             # Who asks what a move will touch would rather wait than ask again.
             least=AT_ONCE,
         )
-        found, next_cursor, is_cut, absent = list(page.jobs), page.next_cursor, page.is_cut, 0
+        found, next_cursor, is_cut, absent = list(page.rows), page.next_cursor, page.is_cut, 0
     touched = [job for job in found if job.state in EACH[verb]]
     return {
         "verb": verb,
-        "jobs": touched[:_SHOWN],
-        "ids": [job.id for job in touched],
+        "jobs": [glance_at(job, ask) for job in touched[:_SHOWN]],
+        "ids": [UUID(bytes=job.id) for job in touched],
         "by_state": {state.value: sum(job.state == state for job in touched) for state in in_order(EACH[verb])},
         "by_name": _by_name([job.name for job in touched]),
         "left_out": len(found) - len(touched),
@@ -77,11 +79,11 @@ def _by_name(names: list[str]) -> dict[str, int]:
 
 def move(ask: Ask) -> Done:
     """Do it to the jobs named, each by itself; what came of it."""
-    named = tuple(dict.fromkeys(ask["id"]))
-    if not named:
+    chosen = tuple(dict.fromkeys(ask["id"]))
+    if not chosen:
         raise Refused(400, "Which jobs? Name some by id.")
     verb, filters = ask["verb"], filters_of(ask)
-    moved = ask.jobs.parts.moves.each(verb, named, seconds=SECONDS)
+    moved = ask.jobs.parts.moves.each(verb, chosen, seconds=SECONDS)
     cursor = ask["cursor"]
     going = {**filters, "verb": verb, "cursor": cursor} if cursor is not None and not moved.left else filters
     path = "/jobs/bulk" if "verb" in going else "/jobs"

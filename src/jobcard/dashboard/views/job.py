@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobcard.client.again import EDITED_FROM, enqueue_again
-from jobcard.client.browsing import follow_ups, glance_at, glances, moment
+from jobcard.client.browsing import follow_ups, moment, named
 from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
 from jobcard.core.codec.text import KEY
@@ -21,6 +21,7 @@ from jobcard.dashboard.fields import Text
 from jobcard.dashboard.formats import HIDDEN, pretty, redacted
 from jobcard.dashboard.plain import to_plain
 from jobcard.dashboard.refusal import Refused
+from jobcard.dashboard.views.glances import glance_at
 from jobcard.dashboard.views.values import Mask, arguments_of, by_place, mask_of, value_of
 from jobcard.errors import ConfigError, CorruptRecordError, JobcardError, SerializationError
 
@@ -42,7 +43,7 @@ def job(ask: Ask) -> Mapping[str, Any]:
     # What it says of itself may repeat what it was given.
     mask = mask_of(row, ask)
     return {
-        "job": replace(glance_at(row, ask.reading.parts.codec), reason=mask(row.reason)),
+        "job": glance_at(row, ask),
         "card": _card(row, mask),
         "progress": _progress(row, ask, mask),
         "reasons": _reasons(row, ask, mask) if row.state in ALIVE else [],
@@ -187,15 +188,16 @@ def _brought(row: JobRow, ask: Ask) -> dict[str, Any]:
 
 def _related(row: JobRow, ask: Ask) -> dict[str, Any]:
     parts = ask.reading.parts
-    origin = _origin(row, ask)
-    named = [] if row.parent_id is None else [UUID(bytes=row.parent_id)]
-    found = {job.id: job for job in glances(parts, [*named, *([] if origin is None else [origin])])}
+    parent = None if row.parent_id is None else UUID(bytes=row.parent_id)
+    found = [] if parent is None else named(parts, [parent])
     return {
-        "parent_id": named[0] if named else None,
-        "parent": found.get(named[0]) if named else None,
-        "edited_from": origin,
+        "parent_id": parent,
+        "parent": glance_at(found[0], ask) if found else None,
+        "edited_from": _origin(row, ask),
         # Stored with its success alone, so no other job has any.
-        "follow_ups": follow_ups(parts, UUID(bytes=row.id)) if row.finished_at is not None else [],
+        "follow_ups": [glance_at(each, ask) for each in follow_ups(parts, UUID(bytes=row.id))]
+        if row.finished_at is not None
+        else [],
         "schedule": row.schedule_id,
     }
 
@@ -243,7 +245,7 @@ def edit(ask: Ask) -> Mapping[str, Any]:
     _need_to_see(ask)
     args, kwargs = _shown(row, ask)
     return {
-        "job": glance_at(row, ask.reading.parts.codec),
+        "job": glance_at(row, ask),
         "args": args,
         "kwargs": kwargs,
         "hidden": HIDDEN,

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jobcard.client.browsing import Found, browse, glances
+from jobcard.client.browsing import Found, browse, named
 from jobcard.client.browsing import count as count_jobs
 from jobcard.core.states import JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.views.choosing import LIMIT, MOST_BACK, also, filters_of, links, where
+from jobcard.dashboard.views.glances import glance_at
 from jobcard.dashboard.views.overview import COUNTED
 
 VERBS = ("retry", "cancel", "delete")
@@ -39,8 +40,8 @@ def rows(ask: Ask) -> Mapping[str, Any]:
     if ask["id"]:
         if filters or cursor is not None:
             raise Refused(400, "id names jobs by itself: give it alone, or other filters.")
-        some = glances(ask.reading.parts, ask["id"][: ask["limit"]])
-        found = Found(jobs=some, next_cursor=None, is_cut=False, looked=len(some), back_to=None)
+        some = named(ask.reading.parts, ask["id"][: ask["limit"]])
+        found = Found(rows=some, next_cursor=None, is_cut=False, looked=len(some), back_to=None)
     else:
         found = browse(
             ask.reading.parts,
@@ -55,7 +56,7 @@ def rows(ask: Ask) -> Mapping[str, Any]:
     way = tuple(each.hex for each in back)
     this = () if cursor is None else (cursor.hex,)
     return {
-        "jobs": found.jobs,
+        "jobs": [glance_at(row, ask) for row in found.rows],
         "next_cursor": found.next_cursor,
         "is_cut": found.is_cut,
         "looked": found.looked,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from jobcard.client.browsing import count, count_by_queue
@@ -12,6 +13,7 @@ from jobcard.client.recent import failures_by_kind, times_by_queue
 from jobcard.core.states import AT_WORK, JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.fields import Choice
+from jobcard.dashboard.views.values import reason_of
 
 SPANS = ("12m", "12h", "12d")
 SPAN = Choice("span", SPANS, "12m")
@@ -115,5 +117,5 @@ def schedules(ask: Ask) -> Mapping[str, Any]:
 
 def failures(ask: Ask) -> Mapping[str, Any]:
     """What failed lately, alike failures together."""
-    found = failures_by_kind(ask.reading.parts, RECENT)
+    found = failures_by_kind(ask.reading.parts, RECENT, partial(reason_of, ask=ask))
     return {"failures": found[:_MOST_FAILURES], "failure_kinds": len(found), "recent": RECENT}

@@ -89,6 +89,11 @@ def mask_of(row: JobRow, ask: Ask) -> Mask:
     return lambda text: any_of_them.sub(HIDDEN, text) if isinstance(text, str) else text
 
 
+def reason_of(row: JobRow, ask: Ask) -> str | None:
+    """Why a job ended, which may repeat what it was given: without what is hidden."""
+    return None if row.reason is None else str(mask_of(row, ask)(row.reason))
+
+
 def _collect(value: Any, hide: Collection[str], found: set[str], *, hidden: bool = False) -> None:
     """The texts below a name that is hidden, but for those so short that they stand in any sentence."""
     if isinstance(value, Mapping):
