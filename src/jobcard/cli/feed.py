@@ -14,9 +14,10 @@ from jobcard.cli import output
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
-    from jobcard.core.job import Job
+    from jobcard.core.job import Job, JobRow
 
 _LOOK_SECONDS = 0.2
+_PAGE = 1_000
 _OVERLAP = 2_000_000  # microseconds: what is stored a moment late is seen by the next look
 _ROOT = str(Path(__file__).resolve().parents[2])
 _FEED = f"import sys; sys.path.append({_ROOT!r}); from jobcard.cli.feed import main; main()"
@@ -69,7 +70,7 @@ def main() -> None:
 
 def _tell_news(jobs: Jobcard, *, since: float, color: bool) -> None:
     """A line for each job that ends."""
-    news = _News(jobs, ago=time.time() - since)
+    news = News(jobs, ago=time.time() - since)
     while True:
         told_to_end = bool(select.select((sys.stdin,), (), (), _LOOK_SECONDS)[0])
         for job in news.look():
@@ -78,7 +79,7 @@ def _tell_news(jobs: Jobcard, *, since: float, color: bool) -> None:
             return
 
 
-class _News:
+class News:
     """Jobs that ended, each once. ago: seconds; those that ended longer ago are no news."""
 
     def __init__(self, jobs: Jobcard, *, ago: float) -> None:
@@ -95,18 +96,24 @@ class _News:
         from jobcard.core.states import ENDED
 
         where = Filter(states=sorted(ENDED), touched_since=max(self._first, self._since - _OVERLAP))
+        found, below = [], None
         with self._jobs.parts.connection as store:
-            rows = store.list(where, limit=1_000).rows
-        found = []
-        for row in rows:
-            ended, key = row.finished_at or 0, (row.id, row.finished_at or 0)
-            if ended >= self._first and key not in self._told:
-                self._told[key] = ended
-                self._since = max(self._since, ended)
-                found.append(row)
+            while True:
+                page = store.list(where, limit=_PAGE, before_id=below)
+                found += [row for row in page.rows if self._is_new(row)]
+                if (below := page.below) is None:
+                    break
         self._told = {key: ended for key, ended in self._told.items() if ended >= self._since - 2 * _OVERLAP}
         found.sort(key=lambda row: row.finished_at or 0)
         return [self._jobs.parts.lookup.view(row) for row in found]
+
+    def _is_new(self, row: JobRow) -> bool:
+        ended, key = row.finished_at or 0, (row.id, row.finished_at or 0)
+        if ended < self._first or key in self._told:
+            return False
+        self._told[key] = ended
+        self._since = max(self._since, ended)
+        return True
 
 
 def line_of(job: Job, *, color: bool) -> str:
