@@ -117,6 +117,16 @@ class OrNone:
         return self.field.name
 
     @property
+    def least(self) -> float:
+        """The least it may be, where it is anything."""
+        return self.field.least
+
+    @property
+    def most(self) -> float:
+        """The most."""
+        return self.field.most
+
+    @property
     def many(self) -> bool:
         """It stands there once."""
         return False

@@ -64,6 +64,7 @@ def queue(ask: Ask) -> Mapping[str, Any]:
             "run_p95": None if times is None else times.run_p95,
         },
         "counted": COUNTED,
+        "bounds": {field.name: {"least": field.least, "most": field.most} for field in LIMITS},
     }
 
 
