@@ -13,6 +13,7 @@ from jobcard.client.recent import failures_by_kind, times_by_queue
 from jobcard.core.states import AT_WORK, JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.fields import Choice
+from jobcard.dashboard.views.schedules import due_next
 from jobcard.dashboard.views.values import reason_of
 
 SPANS = ("12m", "12h", "12d")
@@ -98,21 +99,8 @@ def engines(ask: Ask) -> Mapping[str, Any]:
 
 
 def schedules(ask: Ask) -> Mapping[str, Any]:
-    """The schedules that are due next; of their jobs' arguments nothing."""
-    found = sorted(ask.reading.schedules.list(), key=lambda each: (each.next_at is None, each.next_at, each.name))
-    shown = [
-        {
-            "name": each.name,
-            "job": each.job,
-            "when": each.when,
-            "tz": each.tz,
-            "paused": each.paused,
-            "next_at": each.next_at,
-            "last_at": each.last_at,
-        }
-        for each in found[:_MOST_ROWS]
-    ]
-    return {"schedules": shown, "schedules_in_all": len(found)}
+    """The schedules that are due next."""
+    return due_next(ask, most=_MOST_ROWS)
 
 
 def failures(ask: Ask) -> Mapping[str, Any]:

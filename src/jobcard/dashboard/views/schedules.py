@@ -19,8 +19,13 @@ _JOBS = 20
 
 def schedules(ask: Ask) -> Mapping[str, Any]:
     """Every schedule, those that are due next first."""
+    return due_next(ask, most=MOST_SCHEDULES)
+
+
+def due_next(ask: Ask, *, most: int) -> Mapping[str, Any]:
+    """The schedules that are due next; of their jobs' arguments nothing."""
     found = sorted(ask.reading.schedules.list(), key=lambda each: (each.next_at is None, each.next_at, each.name))
-    return {"schedules": [_told(each) for each in found[:MOST_SCHEDULES]], "schedules_in_all": len(found)}
+    return {"schedules": [_told(each) for each in found[:most]], "schedules_in_all": len(found)}
 
 
 def schedule(ask: Ask) -> Mapping[str, Any]:
