@@ -59,6 +59,34 @@ class TestShared:
         clock.now += 0.01
         assert shared.get("a", slow) == 1
 
+    def test_all_together_take_a_twentieth_of_the_time(self, clock: Clock) -> None:
+        """Ten parts of a page that take a moment each are asked for as seldom as one that takes ten."""
+        shared, asked = Shared(clock), 0
+
+        def slow() -> None:
+            nonlocal asked
+            asked += 1
+            clock.now += 0.1
+
+        began = clock.now
+        while clock.now < began + 600:
+            for key in range(10):
+                shared.get(key, slow)
+            clock.now += 0.5
+        assert 0.02 < asked * 0.1 / (clock.now - began) < 1.2 / SHARE
+
+    def test_what_is_kept_long_does_not_make_others_older(self, clock: Clock, numbers: Iterator[int]) -> None:
+        """A chart that is counted once in a minute may take a second."""
+        shared = Shared(clock)
+
+        def chart() -> None:
+            clock.now += 1.0
+
+        shared.get("chart", chart, seconds=60.0)
+        assert shared.get("a", lambda: next(numbers)) == 0
+        clock.now += SECONDS
+        assert shared.get("a", lambda: next(numbers)) == 1
+
     def test_what_fails_is_kept_for_nobody(self, clock: Clock) -> None:
         """The next one asks again."""
         shared = Shared(clock)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 SECONDS = 1.0
 SHARE = 20.0
-"""An answer is kept so many times as long as it took: whatever it costs, that is a twentieth of the time at most."""
+"""Answers are kept so many times as long as all of them took: together they cost a twentieth of the time at most."""
 _MOST = 200
 
 
@@ -25,6 +25,8 @@ _MOST = 200
 class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
+    seconds: float = SECONDS
+    took: float = 0.0
     until: float = 0.0
 
 
@@ -48,8 +50,15 @@ class Shared:
             if began >= kept.until:
                 kept.value = make()
                 ended = self._now()
-                kept.until = ended + max(seconds, SHARE * (ended - began))
+                kept.seconds, kept.took = seconds, ended - began
+                kept.until = ended + max(seconds, SHARE * self._cost(kept, ended))
             return cast(T, kept.value)
+
+    def _cost(self, kept: _Kept, now: float) -> float:
+        """How long this answer took, and those beside it that are to be as new and that somebody still asks for."""
+        with self._lock:
+            others = [each for each in self._kept.values() if each is not kept and each.until > now]
+        return kept.took + sum(each.took for each in others if each.seconds <= kept.seconds)
 
     def forget(self) -> None:
         """Keep nothing: something was written here, and whoever wrote it wants to see that."""
