@@ -281,6 +281,14 @@ class TestBounds:
         found = many.get(f"/api/v1/jobs?before={moment}").json()
         assert ([job["name"] for job in found["jobs"]], found["is_cut"], found["looked"]) == (["old"], False, 1)
 
+    def test_few_that_were_many_a_moment_ago_are_found(self, many: Site) -> None:
+        """That there were many is remembered for some seconds, in which most of them may go."""
+        assert "mail" in str(listed(many, "?name=mail.welcome&name=shop.mail"))
+        with many.jobs.parts.connection as store:
+            store.truncate()
+        many.jobs.enqueue("needle")
+        assert listed(many, "?name=needle") == ["needle"]
+
     def test_few_are_looked_at_by_the_store(self, many: Site) -> None:
         """Whatever stands before them."""
         assert listed(many, "?state=failed&name=mail.welcome") == ["mail.welcome"] * 2

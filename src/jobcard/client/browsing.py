@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT = 20_000
 LOOKS_FOR = 0.1
 """Seconds."""
+CROWDED_FOR = 5.0
+"""Seconds. Where many jobs were, many still are; and if not, a look walks through the few that are left."""
 _FIRST_STEP, _MOST_STEP = 50, 1_000
 _MANY = FEW // 10
 """So many jobs of one queue and state are many: who only asks whether they are few need not count on."""
@@ -74,7 +76,7 @@ def browse(
     where, before = make_filter(parts.codec, given), None if cursor is None else ids.parse_id(cursor)
     until = time.monotonic() + LOOKS_FOR
     with parts.connection as store:
-        look = _look(store, where, also, limit, before, parts.codec)
+        look = _look(parts, store, where, also, limit, before)
         look.go(until, least=least)
     return Found(
         rows=look.rows,
@@ -105,10 +107,10 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
     """
     where, until = make_filter(parts.codec, given), time.monotonic() + LOOKS_FOR
     with parts.connection as store:
-        if _is_counted_at_once(where) or _are_few(store, where):
+        if _is_counted_at_once(where) or _are_few(parts, store, where):
             counts = _count_to(store, where, limit)
             return Counted(counts=counts, is_cut=False, looked=counts.total, back_to=None)
-        look = _look(store, where, None, MAX_COUNTED, None, parts.codec)
+        look = _look(parts, store, where, None, MAX_COUNTED, None)
         look.go(until)
     return Counted(
         counts=Counts.of(Counter(row.state for row in look.rows)),
@@ -134,7 +136,7 @@ def _count_to(store: Backend, where: Filter, limit: int) -> Counts:
     # Many queues with some jobs each soon make more than the limit; states of which that is not so are counted on.
     total: dict[str, int] = {}
     wanted = where.states or tuple(JobState)
-    for most in (limit // 10 or limit, limit):
+    for most in (limit // 20 or limit, limit):
         by_queue = store.count(replace(where, states=wanted), limit=most)
         cut = []
         for state in wanted:
@@ -148,18 +150,18 @@ def _count_to(store: Backend, where: Filter, limit: int) -> Counts:
 
 
 def _look(
+    parts: Parts,
     store: Backend,
     where: Filter,
     also: Callable[[JobRow], bool] | None,
     limit: int,
     below: bytes | None,
-    codec: Codec,
 ) -> _Look:
     """How to look for these: let the store choose among few; among many no longer than somebody waits for."""
-    if where == Filter(states=where.states) or not _are_few(store, where):
+    if where == Filter(states=where.states) or not _are_few(parts, store, where):
         if where.before is not None:
             below = min(below or _ABOVE_ALL, _lowest_id(where.before + SKEW))
-        where, also = _split(where, also, codec)
+        where, also = _split(where, also, parts.codec)
     elif where.after is not None:
         # Who was made since was touched since: the store need not look at what ended before.
         where = replace(where, touched_since=where.after)
@@ -173,11 +175,17 @@ def _lowest_id(instant: int) -> bytes:
     return min(max(instant // 1_000, 0), 2**48 - 1).to_bytes(6, "big") + bytes(10)
 
 
-def _are_few(store: Backend, where: Filter) -> bool:
+def _are_few(parts: Parts, store: Backend, where: Filter) -> bool:
     """Whether so few jobs are in the states wanted that a store may look at all of them."""
+    states = tuple(sorted(map(str, where.states)))
+    if time.monotonic() < parts.crowded.get(states, 0.0):
+        return False
     by_queue = store.count(Filter(states=where.states), limit=_MANY)
     counts = [number for by_state in by_queue.values() for number in by_state.values()]
-    return sum(counts) <= FEW and _MANY not in counts
+    few = sum(counts) <= FEW and _MANY not in counts
+    if not few:
+        parts.crowded[states] = time.monotonic() + CROWDED_FOR
+    return few
 
 
 def _split(

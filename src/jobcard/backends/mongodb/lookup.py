@@ -31,6 +31,7 @@ _log = logging.getLogger("jobcard.store")
 
 _SHOW_A_MOMENT = frozenset({"RSPrimary", "Mongos"})
 _NO_MOMENT = frozenset({239, 246})  # SnapshotTooOld, and SnapshotUnavailable: a collection has just been made
+_COUNTED_AT_ONCE = 50  # queues
 _PART_OF_AN_ID = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -126,10 +127,10 @@ def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
     if not where.states and where.touched_since is None:
         return []
     parts = _parts_for(where)
-    touched = {} if where.touched_since is None else _touched(where.touched_since)
     left = FEW
     for part in parts:
-        left -= store.jobs.count_documents({**part.which, **touched}, limit=left + 1, hint=part.hint)
+        # By what the index says alone: whether a waiting job was touched stands in the job.
+        left -= store.jobs.count_documents(part.which, limit=left + 1, hint=part.hint)
         if left < 0:
             return []
     return parts
@@ -294,25 +295,34 @@ def _counted(
             for one in store.jobs.aggregate(stages, hint=part.hint, session=moment):
                 yield one["_id"], part.state, one["number"]
         else:
-            for queue in _queues_in(store, part):
-                of_queue = (
-                    {"$and": [part.which, {part.queue: queue}, asked]} if asked else {**part.which, part.queue: queue}
-                )
-                if number := store.jobs.count_documents(of_queue, limit=limit, hint=part.hint):
-                    yield queue, part.state, number
+            queues = list(where.queues) or _queues_in(store, part, moment)
+            for at in range(0, len(queues), _COUNTED_AT_ONCE):
+                for one in _count_each(store, part, queues[at : at + _COUNTED_AT_ONCE], asked, limit, moment):
+                    yield one["_id"], part.state, one["number"]
 
 
-def _queues_in(store: Store, part: _Part) -> Iterator[str]:
-    """The queues of a part, from one to the next along its index."""
-    last = ""
-    order = [(name, 1) for name in (("state", "queue") if part.hint == "ended" else ("line",))]
-    while True:
-        behind = {**part.which, part.queue: {"$gt": last}}
-        found = store.jobs.find_one(behind, {part.queue: True}, sort=order, hint=part.hint)
-        if found is None:
-            return
-        last = found[part.queue]
-        yield last
+def _count_each(
+    store: Store, part: _Part, queues: Sequence[str], asked: Document, limit: int, moment: ClientSession | None
+) -> Iterator[Document]:
+    """How many jobs of a part are in each of these queues, each counted no further than the limit; in one trip."""
+
+    def count(queue: str) -> list[Document]:
+        of_queue = {"$and": [part.which, {part.queue: queue}, asked]} if asked else {**part.which, part.queue: queue}
+        return [
+            {"$match": of_queue},
+            {"$limit": limit},
+            {"$group": {"_id": f"${part.queue}", "number": {"$sum": 1}}},
+        ]
+
+    first, *others = map(count, queues)
+    unions = [{"$unionWith": {"coll": store.jobs.name, "pipeline": other}} for other in others]
+    yield from store.jobs.aggregate([*first, *unions], hint=part.hint, session=moment)
+
+
+def _queues_in(store: Store, part: _Part, moment: ClientSession | None = None) -> list[str]:
+    """The queues of a part. A server of its own, or a set, leaps along the index from one to the next."""
+    stages: list[Document] = [{"$match": part.which}, {"$group": {"_id": f"${part.queue}"}}]
+    return sorted(one["_id"] for one in store.jobs.aggregate(stages, hint=part.hint, session=moment))
 
 
 def chart(store: Store, *, first: int, step: int, buckets: int, states: Sequence[str]) -> Sequence[Bucket]:
@@ -323,7 +333,7 @@ def chart(store: Store, *, first: int, step: int, buckets: int, states: Sequence
         which = part.which
         if part.hint == "ended":
             # Queue by queue, for so the index goes; else it would be walked from end to end.
-            queues = list(_queues_in(store, part))
+            queues = _queues_in(store, part)
             which = {**which, "queue": {"$in": queues}, "finished_at": {"$gte": first, "$lt": end}}
         ago = {"$subtract": [part.stamp, first]}
         stages: list[Document] = [
