@@ -45,6 +45,8 @@ class Postgres(Server):
             "max_wal_size": "1GB",
             "deadlock_timeout": "100ms",
             "log_checkpoints": "off",
+            # In its folder, which goes with it: what it has elsewhere is left behind when a test kills it.
+            "dynamic_shared_memory_type": "mmap",
         }
         return [
             self._program("postgres"), "-D", str(folder / "data"),
