@@ -302,7 +302,7 @@ PLANTED: list[Any] = [
     pytest.param({"plan_class": BlamesTheNext}, Faults(worker_crashes=0.2), id="wrong job blamed"),
     pytest.param({"plan_class": KeepsStrays}, Faults(lost=0.1), id="strays kept"),
     pytest.param({"plan_class": RepeatsNothing}, Faults(error=0.1), id="words not repeated"),
-    pytest.param({"plan_class": NeverFinishes}, Faults(stops=6), id="stop has no end"),
+    pytest.param({"plan_class": NeverFinishes}, Faults(stops=30), id="stop has no end"),
     pytest.param({"plan_class": TellsNobody}, Faults(cancels=60), id="told by nobody"),
     pytest.param({"plan_class": WaitsForTheDeaf}, Faults(cancels=60), id="grace has no end"),
     pytest.param({"plan_class": LosesLastWords}, NO_FAULTS, id="last words lost"),
