@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from uuid import UUID
 
-from jobcard.backends.base import RecordKind
+from jobcard.backends.base import Filter, RecordKind
 from jobcard.client.filters import make_filter
 from jobcard.core import clock, ids, limits
 from jobcard.core.states import JobState
@@ -188,11 +188,19 @@ class Lookup:
 
         limit: each state is counted up to this.
         """
-        where, most = make_filter(self._codec, {}), _check_limit(limit)
+        return self.count_each(dict.fromkeys(JobState, _check_limit(limit)))
+
+    def count_each(self, limits: Mapping[JobState, int | None]) -> dict[str, Counts]:
+        """The same, each state counted up to a limit of its own."""
+        counts: dict[str, dict[str, int]] = {}
         with self._connection as store:
-            names = {record.key for record in store.read_records(RecordKind.QUEUE)}
-            found = store.count(where, limit=most)
-        return {name: Counts.of(found.get(name, {})) for name in sorted(names | found.keys())}
+            for record in store.read_records(RecordKind.QUEUE):
+                counts[record.key] = {}
+            for most in dict.fromkeys(limits.values()):
+                states = tuple(state.value for state, limit in limits.items() if limit == most)
+                for name, found in store.count(Filter(states=states), limit=most).items():
+                    counts.setdefault(name, {}).update(found)
+        return {name: Counts.of(counts[name]) for name in sorted(counts)}
 
     def line(self, *, limit: int) -> Line:
         """How the lines of waiting jobs are; those not due are counted up to `limit`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobcard.dashboard.asking import Ask, Plain
 from jobcard.dashboard.views.overview import COUNTED
+from jobcard.dashboard.views.queues import COUNTED_OF_EACH, ENDED_COUNTED
 from jobcard.errors import JobcardError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,14 +24,14 @@ def healthz(ask: Ask) -> Plain:
 
 def metrics(ask: Ask) -> Plain:
     """The store's figures as Prometheus reads them."""
-    counts = ask.reading.count_by_queue(limit=COUNTED)
+    counts = ask.reading.parts.lookup.count_each(COUNTED_OF_EACH)
     queues = ask.reading.queues.list()
     line = ask.reading.parts.lookup.line(limit=COUNTED)
     engines = ask.reading.engines.list()
     lines = [
         *_family(
             "jobcard_jobs",
-            f"Jobs in the store, counted up to {COUNTED} for each queue and state.",
+            f"Jobs of each queue and state, counted up to {COUNTED}, those that ended up to {ENDED_COUNTED}.",
             (
                 ({"queue": queue, "state": str(state)}, number)
                 for queue, of in counts.items()

@@ -22,7 +22,7 @@ COUNTED = 10_000
 """Jobs of a queue and state are counted so far: beyond, nobody reads the digits, and each costs."""
 RECENT = timedelta(hours=24)
 TIMED = timedelta(hours=1)
-CHART_KEPT = 60.0
+CHART_KEPT = {"12m": 60.0, "12h": 3600.0, "12d": 3600.0}
 """Seconds that the closed slices of a chart are shown without being counted again."""
 _MOST_FAILURES = 10
 _MOST_ROWS = 50
@@ -53,7 +53,7 @@ def chart(ask: Ask) -> Mapping[str, Any]:
     span, lookup = ask["span"], ask.reading.parts.lookup
     ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
     # What has ended ended: of a chart only the last slices are counted again, but for what is deleted meanwhile.
-    known = ask.shared.get(("chart", span), lambda: lookup.chart(span, states=ended), seconds=CHART_KEPT)
+    known = ask.shared.get(("chart", span), lambda: lookup.chart(span, states=ended), seconds=CHART_KEPT[span])
     buckets = lookup.chart(span, states=ended, known=known)
     return {
         "span": span,

@@ -12,7 +12,7 @@ from jobcard.client.recent import times_by_queue
 from jobcard.core import clock, limits
 from jobcard.core.queue import Queue
 from jobcard.core.rates import RateLimit
-from jobcard.core.states import JobState
+from jobcard.core.states import ENDED, JobState
 from jobcard.dashboard.asking import Ask, Done
 from jobcard.dashboard.fields import UNSAID, Number, OrNone, Whole
 from jobcard.dashboard.formats import name_of, word
@@ -20,6 +20,9 @@ from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.views.overview import COUNTED, TIMED
 
 MOST_QUEUES = 200
+ENDED_COUNTED = 1_000
+COUNTED_OF_EACH = {state: ENDED_COUNTED if state in ENDED else COUNTED for state in JobState}
+"""How far jobs are counted where every queue is: of what has ended most have thousands, and each costs."""
 _WINDOW = (limits.RATE_WINDOW[0] / clock.SECOND, limits.RATE_WINDOW[1] / clock.SECOND)
 
 LIMITS = (
@@ -37,7 +40,7 @@ LIMITS = (
 def queues(ask: Ask) -> Mapping[str, Any]:
     """Every queue, with its jobs by state and how far its limits are used."""
     stored = ask.reading.queues.list("-priority")
-    counted = ask.reading.count_by_queue(limit=COUNTED)
+    counted = ask.reading.parts.lookup.count_each(COUNTED_OF_EACH)
     shown = stored[:MOST_QUEUES]
     used = use_of(ask.reading.parts, shown)
     # Names that somebody wrote by hand, and records that cannot be read.
@@ -46,7 +49,7 @@ def queues(ask: Ask) -> Mapping[str, Any]:
         "queues": [_told(queue, counted.get(queue.name, Counts()), used[queue.name]) for queue in shown],
         "queues_in_all": len(stored),
         "unreadable": unreadable[:MOST_QUEUES],
-        "counted": COUNTED,
+        "counted": COUNTED_OF_EACH,
     }
 
 
@@ -63,7 +66,7 @@ def queue(ask: Ask) -> Mapping[str, Any]:
             "run_p50": None if times is None else times.run_p50,
             "run_p95": None if times is None else times.run_p95,
         },
-        "counted": COUNTED,
+        "counted": dict.fromkeys(JobState, COUNTED),
         "bounds": {field.name: {"least": field.least, "most": field.most} for field in LIMITS},
     }
 
