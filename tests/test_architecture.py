@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -92,6 +93,27 @@ ROOMS = {
         "click rich",
     ),
 }
+# What every store has in its folder, or in that of the base it derives from: each verb of each store is found at once.
+SHELVES = [
+    "backend",  # the class: every verb in a few lines, which hand on to the others
+    "enqueue",
+    "exchange",
+    "admission",
+    "leases",
+    "changes",
+    "deleting",
+    "records",
+    "lookup",
+    "moving",
+    "sealing",
+    "schema",
+    "rows",
+    "wake",
+    "checkup",
+    "connection",
+    "errors",
+    "options",
+]
 # Rooms that stand inside another one, but keep rules of their own.
 INNER = ("engine.keeper", "engine.notify")
 # The driver's module in the standard library, for the one store that may use it.
@@ -224,6 +246,51 @@ class TestImports:
         monkeypatch.setitem(globals(), "ROOT", tmp_path)
         arrows = [arrow.partition(": ")[2] for arrow in forbidden_arrows(wrong)]
         assert arrows == ["core -> the package apsw", "core -> sqlite3", "core -> backends.base"]
+
+
+def stores() -> list[str]:
+    """The folders of the stores, as the entry points name them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    classes = project["entry-points"]["jobcard.backends"].values()
+    return sorted({name.partition(":")[0].removeprefix("jobcard.backends.") for name in classes})
+
+
+def folders_of(store: str) -> list[Path]:
+    """A store's folder, and behind it that of the base whose class it derives from."""
+    folder = SOURCES / "backends" / store
+    targets = {target for _, target in imports_of(folder / "backend.py")}
+    bases = [other for other in ROOMS if f"jobcard.{other}.backend" in targets]
+    return [folder, *(SOURCES.joinpath(*base.split(".")) for base in bases)]
+
+
+class TestShelves:
+    @pytest.mark.parametrize("store", stores())
+    def test_every_store_has_the_same_rooms(self, store: str) -> None:
+        """Whoever knows one store finds any verb of another in the file of the same name."""
+        rooms = {path.stem for folder in folders_of(store) for path in folder.glob("*.py")}
+        assert not [shelf for shelf in SHELVES if shelf not in rooms]
+
+    @pytest.mark.parametrize("store", stores())
+    def test_every_store_claims_in_one_place(self, store: str) -> None:
+        """Who derives from a base claims as that does: what the claim is stands once, in a file of this name."""
+        *deriving, standing = folders_of(store)
+        assert claims_in(standing)
+        assert not [claim for folder in deriving for claim in claims_in(folder)]
+
+    def test_nobody_else_claims(self) -> None:
+        """`find -name 'claim.*'` shows the claim of each store, and nothing else."""
+        found = {claim for store in stores() for claim in claims_in(folders_of(store)[-1])}
+        assert set(claims_in(SOURCES)) == found
+
+    def test_a_store_on_a_base_has_the_rooms_of_both(self) -> None:
+        """The test of the test: a base is seen, and a store that stands by itself has none."""
+        assert [folder.name for folder in folders_of("mysql")] == ["mysql", "sql"]
+        assert [folder.name for folder in folders_of("sqlite")] == ["sqlite"]
+
+
+def claims_in(folder: Path) -> list[Path]:
+    """The files in a folder, or below it, that say how a job is claimed."""
+    return [path for path in folder.rglob("claim.*") if "__pycache__" not in path.parts]
 
 
 class TestSources:

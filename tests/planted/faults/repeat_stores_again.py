@@ -20,4 +20,4 @@ def _again(true: Callable[..., Enqueued]) -> Callable[..., Enqueued]:
     return find_taken
 
 
-BREAKS = method("jobcard.backends.sqlite.storing:_find_taken", _again)
+BREAKS = method("jobcard.backends.sqlite.enqueue:_find_taken", _again)

@@ -8,7 +8,7 @@ from planted import method, sqlite_text
 
 
 def _after_a_look(true: Callable[..., list[Enqueued]]) -> Callable[..., list[Enqueued]]:
-    def enqueue(connection: Any, sql: Any, jobs: Sequence[Any], now: int) -> list[Enqueued]:
+    def store(connection: Any, sql: Any, jobs: Sequence[Any], now: int) -> list[Enqueued]:
         taken: dict[bytes, bytes] = {}
         for job in jobs:
             found = job.unique_key and connection.execute(sql["find_unique_key"], (job.unique_key,))
@@ -17,10 +17,10 @@ def _after_a_look(true: Callable[..., list[Enqueued]]) -> Callable[..., list[Enq
         fresh = iter(true(connection, sql, [job for job in jobs if job.id not in taken], now))
         return [Enqueued(Fate.KEY_TAKEN, taken[job.id]) if job.id in taken else next(fresh) for job in jobs]
 
-    return enqueue
+    return store
 
 
 BREAKS = {
     **sqlite_text(jobs=("create unique index {prefix}jobs_unique", "create index {prefix}jobs_unique")),
-    **method("jobcard.backends.sqlite.storing:enqueue", _after_a_look),
+    **method("jobcard.backends.sqlite.enqueue:store", _after_a_look),
 }

@@ -396,7 +396,7 @@ def _held_keys(store: Store) -> list[str]:
 def usage(
     store: Store, queues: Sequence[str], keys: Sequence[str], now: int
 ) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
-    """How far the limits of queues and of limit keys are used."""
+    """How far the limits of these queues and limit keys are used now."""
     found = permits.read(store, queues, keys, now)
     put_off = _put_off(store, keys, now)
     return (

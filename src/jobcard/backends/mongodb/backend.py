@@ -6,10 +6,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
-from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import OperationFailure
 
 from jobcard.backends import base
 from jobcard.backends.base import (
@@ -37,25 +35,22 @@ from jobcard.backends.mongodb import (
     admission,
     changes,
     checkup,
-    claim,
     deleting,
+    enqueue,
     grants,
     leases,
     loads,
     lookup,
     moving,
-    once,
     records,
     schema,
     sealing,
     wake,
 )
 from jobcard.backends.mongodb.connection import Connections, Store
-from jobcard.backends.mongodb.enqueue import enqueue
 from jobcard.backends.mongodb.errors import driver_errors, unless_sealed
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
-from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
@@ -63,13 +58,10 @@ from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
-from jobcard.core.states import ENDED, Change, JobState
-from jobcard.errors import ConfigError, DuplicateJobError, StoreUnavailableError
+from jobcard.core.states import Change
+from jobcard.errors import ConfigError, StoreUnavailableError
 
 _log = logging.getLogger("jobcard.store")
-
-
-_ENDED = sorted(state.value for state in ENDED)
 
 
 _verb = Verb(driver_errors)
@@ -118,7 +110,7 @@ class MongoBackend:
     @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
-        schema.check_version(schema.version(self._store))
+        schema.check(self._store)
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -129,7 +121,7 @@ class MongoBackend:
     @_verb
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Store up to 1,000 jobs, all or none of them; one answer each, in order."""
-        return enqueue(self._store, jobs) if jobs else []
+        return enqueue.store(self._store, jobs) if jobs else []
 
     # -- holding
 
@@ -162,7 +154,7 @@ class MongoBackend:
         held, broken = leases.find_held(self._store, owners, lapsed=lapsed, limit=limit, after=after)
         if broken:
             with unless_sealed():
-                claim.quarantine(self._store, broken, lapsed=True)
+                leases.quarantine(self._store, broken, lapsed=True)
         return held
 
     @_verb
@@ -174,45 +166,14 @@ class MongoBackend:
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        store = self._unsealed
-        is_later = {"$gt": ["$available_at", store.now]}
-        update = {
-            "hold": {"$cond": [is_later, "delay", "$$REMOVE"]},
-            "line": {"$cond": [is_later, "$$REMOVE", "$queue"]},
-            "version": {"$add": ["$version", 1]},
-        }
-        parked = {"hold": "parked", "name": {"$in": list(names)}}
-        return store.jobs.update_many(parked, [{"$set": update}], hint="hold").modified_count if names else 0
+        return changes.unpark(self._unsealed, names)
 
     # -- operators
 
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        store = self._unsealed
-        update = changes.update(change, store.now)
-        while True:
-            try:
-                found = store.jobs.find_one_and_update(
-                    {"_id": job_id, **changes.fits(change, store.now)},
-                    update,
-                    projection=WITHOUT_HISTORY,
-                    return_document=ReturnDocument.AFTER,
-                )
-            except DuplicateKeyError as error:
-                asked = store.jobs.find_one({"_id": job_id}, {"unique_key": True}) or {}
-                holder = store.jobs.find_one({"key": asked.get("unique_key", "")}, {"_id": True})
-                if holder is None:
-                    continue  # it has ended since: the key is free again
-                existing = UUID(bytes=holder["_id"])
-                raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key") from error
-            if found is None:
-                return None
-            if JobState.WAITING in change.sources and found.get("limit_key") is not None:
-                # Those behind it in line may have one before them less.
-                with unless_sealed():
-                    admission.let_in(store, [found["limit_key"]], records.now(store))
-            return to_job(found)
+        return changes.apply_by_operator(self._unsealed, job_id, change)
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
@@ -239,36 +200,17 @@ class MongoBackend:
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
-        return [
-            Attempt(job_id, int(one["attempt"]), int(one["at"]), one["error"])
-            for job_id, tries in self._history(job_ids, "attempts")
-            for one in tries
-        ]
+        return lookup.attempts(self._store, job_ids)
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first."""
-        return [
-            LogLine(job_id, int(one["at"]), one["text"])
-            for job_id, lines in self._history(job_ids, "lines")
-            for one in lines
-        ]
-
-    def _history(self, job_ids: Sequence[bytes], name: str) -> list[tuple[bytes, list[dict[str, Any]]]]:
-        if not job_ids:
-            return []
-        found = self._store.jobs.find({"_id": {"$in": list(job_ids)}, name: {"$exists": True}}, {name: True})
-        return [(one["_id"], one[name]) for one in found]
+        return lookup.log_lines(self._store, job_ids)
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
-        if not job_ids:
-            return []
-        store = self._store
-        which = {"_id": {"$in": list(job_ids)}, "state": {"$in": _ENDED}}
-        found = store.settled(store.jobs).find(which, {"state": True, "result": True, "reason": True})
-        return [Ended(one["_id"], one["state"], one.get("result"), one.get("reason")) for one in found]
+        return lookup.ended(self._store, job_ids)
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
@@ -327,18 +269,18 @@ class MongoBackend:
     @_verb
     def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
         """(id, version) of jobs by ascending id, above `after`; -1 for one that cannot be read."""
-        return lookup.versions(self._store, after, limit)
+        return moving.versions(self._store, after, limit)
 
     @_verb
     def once_keys(self, *, after: str | None, limit: int) -> Sequence[OnceKey]:
         """Once keys in force, by ascending key, above `after`."""
-        return once.in_force(self._store, records.now(self._store), after, limit)
+        return moving.once_keys(self._store, after, limit, records.now(self._store))
 
     @_verb
     def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
         """Write once keys as they are, in place of those that are there."""
         if keys:
-            once.put(self._unsealed, keys)
+            moving.put_once_keys(self._unsealed, keys)
 
     @_verb
     def erase(self, job_ids: Sequence[bytes]) -> int:
@@ -348,7 +290,7 @@ class MongoBackend:
     @_verb
     def seal(self, word: str | None) -> None:
         """Close this store to every writer by rules of the server's own, or with None open it again."""
-        schema.check_version(schema.version(self._store))
+        schema.check(self._store)
         if word is None:
             sealing.unseal(self._store, self._patience)
         else:

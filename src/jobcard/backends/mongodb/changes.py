@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
-from jobcard.backends.mongodb.connection import Document, Expression
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Ref
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from jobcard.backends.mongodb import admission, records
+from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.errors import unless_sealed
+from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
 from jobcard.core.states import AT_WORK, ENDED, After, Change, JobState, Now, check_settable
-
-STATES_AT_WORK = sorted(state.value for state in AT_WORK)
+from jobcard.errors import DuplicateJobError
 
 
 def fits(change: Change, now: Expression) -> Document:
@@ -98,3 +104,45 @@ _WAITS: Document = {
 _PLACES: Mapping[JobState, Document] = {
     state: _GONE if state in ENDED else _HELD if state in AT_WORK else _WAITS for state in JobState
 }
+
+
+# ------------------------------------------------------------------ by operators
+
+
+def apply_by_operator(store: Store, job_id: bytes, change: Change) -> JobRow | None:
+    """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+    stages = update(change, store.now)
+    while True:
+        try:
+            found = store.jobs.find_one_and_update(
+                {"_id": job_id, **fits(change, store.now)},
+                stages,
+                projection=WITHOUT_HISTORY,
+                return_document=ReturnDocument.AFTER,
+            )
+        except DuplicateKeyError as error:
+            asked = store.jobs.find_one({"_id": job_id}, {"unique_key": True}) or {}
+            holder = store.jobs.find_one({"key": asked.get("unique_key", "")}, {"_id": True})
+            if holder is None:
+                continue  # it has ended since: the key is free again
+            existing = UUID(bytes=holder["_id"])
+            raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key") from error
+        if found is None:
+            return None
+        if JobState.WAITING in change.sources and found.get("limit_key") is not None:
+            # Those behind it in line may have one before them less.
+            with unless_sealed():
+                admission.let_in(store, [found["limit_key"]], records.now(store))
+        return to_job(found)
+
+
+def unpark(store: Store, names: Sequence[str]) -> int:
+    """Put jobs parked under these names back in line; how many."""
+    is_later = {"$gt": ["$available_at", store.now]}
+    sets = {
+        "hold": {"$cond": [is_later, "delay", "$$REMOVE"]},
+        "line": {"$cond": [is_later, "$$REMOVE", "$queue"]},
+        "version": {"$add": ["$version", 1]},
+    }
+    parked = {"hold": "parked", "name": {"$in": list(names)}}
+    return store.jobs.update_many(parked, [{"$set": sets}], hint="hold").modified_count if names else 0

@@ -50,20 +50,20 @@ def _prune(store: Store, which: Document, index: str, limit: int) -> int:
 
 
 def delete(store: Store, job_ids: Sequence[bytes]) -> int:
-    """Delete these jobs if they have ended, what they let in first."""
+    """Delete these jobs if they have ended; how many."""
     if not job_ids:
         return 0
     ids = sorted(job_ids)
-    loads.finish_parents(store, ids)
+    loads.finish_parents(store, ids)  # what they let in comes first
     return _delete(store, ids, {"state": {"$in": sorted(_ENDED)}, "then": None})
 
 
 def erase(store: Store, job_ids: Sequence[bytes]) -> int:
-    """Delete these jobs in whatever state they are, what they let in first."""
+    """Delete these jobs in whatever state they are; how many were there."""
     if not job_ids:
         return 0
     ids = sorted(job_ids)
-    loads.finish_parents(store, ids)
+    loads.finish_parents(store, ids)  # what they let in comes first
     return _delete(store, ids, {"state": {"$ne": LOADING}})
 
 
@@ -73,7 +73,7 @@ def _delete(store: Store, ids: Sequence[bytes], which: Document) -> int:
 
 
 def truncate(store: Store) -> None:
-    """Delete every job and record, and whatever is on its way in."""
+    """Delete every job and record; the schema and the store's identity stay."""
     # First no load that is under way may be committed any more: else a part of it would stay.
     with unless_sealed():  # there nothing is committed
         for load in store.jobs.distinct("load", {"load": {"$exists": True}}):

@@ -20,7 +20,7 @@ from jobcard.errors import StoreUnavailableError
 _TRIES = 10
 
 
-def enqueue(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
+def store(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """Store jobs, all or nothing; one answer each, in order."""
     if len(jobs) > 1:
         # All of them before the first is sent: what cannot be written must leave nothing behind.

@@ -15,11 +15,12 @@ from pymongo.errors import PyMongoError
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
 from jobcard.backends.mongodb import admission
-from jobcard.backends.mongodb.changes import STATES_AT_WORK, expiry
+from jobcard.backends.mongodb.changes import expiry
 from jobcard.backends.mongodb.claim import Claim, look, release
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.outcomes import apply
+from jobcard.backends.mongodb.rows import STATES_AT_WORK
 from jobcard.core.job import Ref
 
 _PART = 4 << 20

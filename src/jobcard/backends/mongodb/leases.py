@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from bson.errors import InvalidBSON
 from bson.objectid import ObjectId
+from pymongo.collection import Collection
 
 from jobcard.backends.base import Held
-from jobcard.backends.mongodb.changes import STATES_AT_WORK
-from jobcard.backends.mongodb.claim import read_each
-from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.records import refuse_sealed
-from jobcard.backends.mongodb.rows import to_claimed
+from jobcard.backends.mongodb.rows import STATES_AT_WORK, WITHOUT_ENDINGS, to_claimed
 from jobcard.backends.pages import end_of
 from jobcard.core.job import Ref
+from jobcard.core.states import Hold
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
 
 def renew(store: Store, owner: str, held: Sequence[tuple[Ref, int]], lease: int) -> list[Ref]:
-    """Hold claims for longer, in one update; the refs of those that are gone."""
+    """Hold claims for longer; the refs of those that are gone."""
     if not held:
         return []
     rows = sorted(held, key=lambda row: row[0])
@@ -72,3 +73,45 @@ def find_held(
             _log.warning("a job cannot be read and was left out: %s", error)
             broken.append(job_id)
     return Held(sorted(claims, key=lambda claim: claim.id), end_of(ids, limit)), broken
+
+
+def read_each(jobs: Collection[Document], which: Document) -> list[tuple[bytes, Document]]:
+    """Jobs as the claims of them need them; one whose bytes are no document comes as an empty one."""
+    try:
+        return [(one["_id"], one) for one in jobs.find(which, WITHOUT_ENDINGS).hint(BY_ID)]
+    except InvalidBSON:
+        found = []
+        for job_id in [one["_id"] for one in jobs.find(which, {"_id": True}).hint(BY_ID)]:
+            try:
+                one = jobs.find_one({"_id": job_id}, WITHOUT_ENDINGS)
+            except InvalidBSON:
+                one = {}
+            if one is not None:
+                found.append((job_id, one))
+        return found
+
+
+def quarantine(store: Store, refs: Sequence[bytes], *, lapsed: bool = False) -> None:
+    """Take claims that cannot be read from their holder, and put them under the hold `broken`; all else is kept.
+
+    lapsed: only those whose lease has run out.
+    """
+    which: Document = {"_id": {"$in": sorted(refs)}, "claimed_by": {"$exists": True}}
+    if lapsed:
+        which["$expr"] = {"$lte": ["$lease_until", store.now]}
+    unspent = {"$cond": [{"$eq": ["$state", "claimed"]}, -1, 0]}
+    update: Document = {
+        "state": "waiting",
+        "hold": Hold.BROKEN.value,
+        "reason": "broken",
+        **{name: _added(name, more) for name, more in (("attempt", unspent), ("claim_token", 1), ("version", 1))},
+        **dict.fromkeys(("claimed_by", "claimed_at", "started_at", "lease_until", "line"), "$$REMOVE"),
+    }
+    if number := store.jobs.update_many(which, [{"$set": update}], hint=BY_ID).modified_count:
+        ids = ", ".join(ref.hex() for ref in refs)
+        _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
+
+
+def _added(name: str, more: Expression) -> Document:
+    """A number and something more; whatever else stands there stays."""
+    return {"$cond": [{"$isNumber": f"${name}"}, {"$add": [f"${name}", more]}, f"${name}"]}

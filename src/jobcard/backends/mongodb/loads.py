@@ -27,10 +27,9 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from jobcard.backends.mongodb import admission, once, records
-from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, NOT_ALLOWED, unless_sealed
-from jobcard.backends.mongodb.rows import CONTENT, LOADING, enter, take_over
+from jobcard.backends.mongodb.rows import CONTENT, LOADING, STATES_AT_WORK, enter, take_over
 from jobcard.core.job import NewJob
 from jobcard.core.states import Hold
 from jobcard.errors import StoreUnavailableError

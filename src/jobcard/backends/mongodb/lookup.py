@@ -9,21 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import bson
-from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
-from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
-from pymongo.collection import Collection
-from pymongo.cursor import Cursor
 from pymongo.errors import OperationFailure
 
-from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Filter, Lines, Listed, Tally
+from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.mongodb import records
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import beside_states, end_of, reach
-from jobcard.core.job import JobRow
+from jobcard.core.job import Attempt, JobRow, LogLine
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -149,6 +144,40 @@ def get_jobs(store: Store, job_ids: Sequence[bytes]) -> list[JobRow]:
     return [row for row in found.values() if row is not None]
 
 
+def attempts(store: Store, job_ids: Sequence[bytes]) -> list[Attempt]:
+    """The recorded tries of these jobs, oldest first."""
+    return [
+        Attempt(job_id, int(one["attempt"]), int(one["at"]), one["error"])
+        for job_id, tries in _history(store, job_ids, "attempts")
+        for one in tries
+    ]
+
+
+def log_lines(store: Store, job_ids: Sequence[bytes]) -> list[LogLine]:
+    """The log lines of these jobs, oldest first."""
+    return [
+        LogLine(job_id, int(one["at"]), one["text"])
+        for job_id, lines in _history(store, job_ids, "lines")
+        for one in lines
+    ]
+
+
+def _history(store: Store, job_ids: Sequence[bytes], name: str) -> list[tuple[bytes, list[Document]]]:
+    if not job_ids:
+        return []
+    found = store.jobs.find({"_id": {"$in": list(job_ids)}, name: {"$exists": True}}, {name: True})
+    return [(one["_id"], one[name]) for one in found]
+
+
+def ended(store: Store, job_ids: Sequence[bytes]) -> list[Ended]:
+    """Those of the jobs that have ended."""
+    if not job_ids:
+        return []
+    which = {"_id": {"$in": list(job_ids)}, "state": {"$in": sorted(state.value for state in ENDED)}}
+    found = store.settled(store.jobs).find(which, {"state": True, "result": True, "reason": True})
+    return [Ended(one["_id"], one["state"], one.get("result"), one.get("reason")) for one in found]
+
+
 def _found(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> dict[bytes, JobRow | None]:
     """What a query finds, by id and in its order; None, and logged: it cannot be read."""
     try:
@@ -215,38 +244,6 @@ def _walk(store: Store, where: Filter, asked: Document) -> Iterator[Document]:
     for one in store.jobs.find(which, fields).sort([("_id", -1)]).hint("_id_"):
         if _matches_search(one, where):
             yield one
-
-
-def versions(store: Store, after: bytes | None, limit: int) -> list[tuple[bytes, int]]:
-    """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
-    which: Document = {"load": None} if after is None else {"load": None, "_id": {"$gt": after}}
-
-    def find(jobs: Collection[Any]) -> Cursor[Any]:
-        return jobs.find(which, WITHOUT_HISTORY).sort([("_id", 1)]).limit(limit).hint(BY_ID)
-
-    try:
-        # Whole, though two fields are asked for: what cannot be read is found by reading it.
-        return [_version_of(one) for one in find(store.jobs)]
-    except InvalidBSON:
-        return [_version_in(one.raw) for one in find(store.jobs.with_options(codec_options=_UNREAD))]
-
-
-_UNREAD = CodecOptions(document_class=RawBSONDocument)
-_ANY_TEXT = CodecOptions[Document](unicode_decode_error_handler="replace")
-
-
-def _version_of(document: Document) -> tuple[bytes, int]:
-    try:
-        return document["_id"], to_job(document).version
-    except CorruptRecordError:
-        return document["_id"], -1
-
-
-def _version_in(raw: bytes) -> tuple[bytes, int]:
-    try:
-        return _version_of(bson.decode(raw))
-    except InvalidBSON:
-        return bson.decode(raw, _ANY_TEXT)["_id"], -1
 
 
 # ------------------------------------------------------------------ figures

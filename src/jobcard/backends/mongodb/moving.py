@@ -1,6 +1,6 @@
-"""Jobs as they are, on their way from or into another store.
+"""Jobs and once keys as they are, on their way from or into another store.
 
-They go out in one command, which the server carries through whatever becomes of who sent it. They may appear over some
+Jobs go out in one command, which the server carries through whatever becomes of who sent it. They may appear over some
 milliseconds; where the server itself dies in between, some are there and some are not, and putting all of them again
 mends it. That is why there is no transaction: who dies in one leaves its jobs locked for a minute, also for a repeat.
 """
@@ -8,23 +8,33 @@ mends it. That is why there is no transaction: who dies in one leaves its jobs l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import bson
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReplaceOne
+from pymongo.collection import Collection
+from pymongo.cursor import Cursor
 from pymongo.errors import BulkWriteError, DocumentTooLarge
 
 from jobcard.backends.mongodb import permits, records
-from jobcard.backends.mongodb.connection import Document, Store
-from jobcard.backends.mongodb.rows import whole
-from jobcard.core.job import WholeJob
+from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.errors import DUPLICATE, code_of
+from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job, whole
+from jobcard.core.job import OnceKey, WholeJob
+from jobcard.errors import CorruptRecordError
 
 _LARGEST = 16 << 20
 """Bytes of a document that the server takes."""
 
+_UNREAD = CodecOptions(document_class=RawBSONDocument)
+_ANY_TEXT = CodecOptions[Document](unicode_decode_error_handler="replace")
+
 
 def put(store: Store, jobs: Sequence[WholeJob]) -> list[bytes]:
-    """Write jobs as they are, each in place of the one with its id; the ids of those whose unique key is taken."""
+    """Write jobs as they are, each in place of the one with its id; the ids of those that are not written."""
     documents = {job.row.id: whole(job) for job in jobs}
     # All of them before the first is sent: what cannot be written must leave nothing behind.
     bodies = {job_id: _body(document) for job_id, document in documents.items()}
@@ -67,3 +77,53 @@ def _without_their_key(store: Store, documents: Mapping[bytes, Document]) -> set
         if one["_id"] not in documents or living.get(one["_id"]) == one["key"]:
             holders[one["key"]] = one["_id"]
     return {job_id for job_id, key in living.items() if holders.setdefault(key, job_id) != job_id}
+
+
+def versions(store: Store, after: bytes | None, limit: int) -> list[tuple[bytes, int]]:
+    """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
+    which: Document = {"load": None} if after is None else {"load": None, "_id": {"$gt": after}}
+
+    def find(jobs: Collection[Any]) -> Cursor[Any]:
+        return jobs.find(which, WITHOUT_HISTORY).sort([("_id", 1)]).limit(limit).hint(BY_ID)
+
+    try:
+        # Whole, though two fields are asked for: what cannot be read is found by reading it.
+        return [_version_of(one) for one in find(store.jobs)]
+    except InvalidBSON:
+        return [_version_in(one.raw) for one in find(store.jobs.with_options(codec_options=_UNREAD))]
+
+
+def _version_of(document: Document) -> tuple[bytes, int]:
+    try:
+        return document["_id"], to_job(document).version
+    except CorruptRecordError:
+        return document["_id"], -1
+
+
+def _version_in(raw: bytes) -> tuple[bytes, int]:
+    try:
+        return _version_of(bson.decode(raw))
+    except InvalidBSON:
+        return bson.decode(raw, _ANY_TEXT)["_id"], -1
+
+
+def once_keys(store: Store, after: str | None, limit: int, now: int) -> list[OnceKey]:
+    """Once keys in force, by ascending key."""
+    which: Document = {"until": {"$gt": now}}
+    if after is not None:
+        which["_id"] = {"$gt": after}
+    found = store.once.find(which).sort([("_id", 1)]).limit(limit).hint(BY_ID)
+    return [OnceKey(one["_id"], one["job_id"], int(one["until"])) for one in found]
+
+
+def put_once_keys(store: Store, keys: Sequence[OnceKey]) -> None:
+    """Write once keys as they are, in place of those that are there."""
+    writes = [ReplaceOne({"_id": one.key}, {"job_id": one.job_id, "until": one.until}, upsert=True) for one in keys]
+    while True:
+        try:
+            store.once.bulk_write(writes, ordered=False)
+        except BulkWriteError as error:
+            if code_of(error) != DUPLICATE:
+                raise
+            continue  # made by another at the same moment
+        return

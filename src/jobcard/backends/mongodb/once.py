@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bson.objectid import ObjectId
-from pymongo import DeleteOne, ReplaceOne, UpdateOne
+from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.connection import Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, code_of
-from jobcard.core.job import OnceKey
 
 
 def take(store: Store, jobs: Sequence[Document], by: ObjectId) -> set[bytes]:
@@ -67,28 +66,6 @@ def give_back(store: Store, jobs: Sequence[Document], by: ObjectId | None = None
     keyed = [job for job in jobs if "once_key" in job]
     if keyed:
         store.once.bulk_write([DeleteOne({"_id": job["once_key"], "mark": _mark_of(job), **mine}) for job in keyed])
-
-
-def in_force(store: Store, now: int, after: str | None, limit: int) -> list[OnceKey]:
-    """Keys whose time is not over, by ascending key."""
-    which: Document = {"until": {"$gt": now}}
-    if after is not None:
-        which["_id"] = {"$gt": after}
-    found = store.once.find(which).sort([("_id", 1)]).limit(limit).hint(BY_ID)
-    return [OnceKey(one["_id"], one["job_id"], int(one["until"])) for one in found]
-
-
-def put(store: Store, keys: Sequence[OnceKey]) -> None:
-    """Write keys as they are, in place of those that are there."""
-    writes = [ReplaceOne({"_id": one.key}, {"job_id": one.job_id, "until": one.until}, upsert=True) for one in keys]
-    while True:
-        try:
-            store.once.bulk_write(writes, ordered=False)
-        except BulkWriteError as error:
-            if code_of(error) != DUPLICATE:
-                raise
-            continue  # made by another at the same moment
-        return
 
 
 def forget(store: Store, now: int, limit: int) -> None:

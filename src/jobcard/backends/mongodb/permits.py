@@ -24,9 +24,9 @@ from bson.objectid import ObjectId
 from pymongo import DeleteOne, InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from jobcard.backends.mongodb.changes import STATES_AT_WORK
 from jobcard.backends.mongodb.connection import BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, code_of
+from jobcard.backends.mongodb.rows import STATES_AT_WORK
 from jobcard.core import rates
 from jobcard.core.clock import SECOND
 from jobcard.core.rates import Rate, Starts, Use

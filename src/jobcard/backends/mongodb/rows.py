@@ -26,11 +26,12 @@ from bson.objectid import ObjectId
 
 from jobcard.backends.mongodb.connection import Document, Expression
 from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
-from jobcard.core.states import ALIVE
+from jobcard.core.states import ALIVE, AT_WORK
 from jobcard.errors import CorruptRecordError
 
 LOADING = "loading"
 """The state of a job that is stored and not in yet; nobody but loads.py knows it."""
+STATES_AT_WORK = sorted(state.value for state in AT_WORK)
 
 _ENTRY = frozenset({"id", "order_offset", "delay", "at", "once_until", "replaces"})
 _STORED = tuple(name for name in NewJob._fields if name not in _ENTRY)

@@ -67,6 +67,11 @@ def check_version(found: int) -> None:
         raise SchemaVersionError(found, wanted())
 
 
+def check(store: Store) -> None:
+    """`SchemaVersionError` unless this is exactly this code's version."""
+    check_version(version(store))
+
+
 def migrate(store: Store) -> list[int]:
     """Bring the schema to this code's version; the versions that this call applied."""
     _refuse_old_servers(store)

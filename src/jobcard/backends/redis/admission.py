@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from jobcard.backends.redis.rows import unpack
-from jobcard.backends.redis.scripts import MOST_JOBS
+from jobcard.backends.redis.scripts import MOST_JOBS, Run
 from jobcard.core.rates import QueueLimit, Starts, Use
 
 
-def let_in(run: Callable[..., Any], limit: int) -> int:
+def let_in_all(run: Run, limit: int) -> int:
     """Put at most so many jobs back in line whose limit key has room again; how many. One script for some keys each."""
     total, behind, more = 0, None, True
     while more and total < limit:
@@ -20,9 +19,7 @@ def let_in(run: Callable[..., Any], limit: int) -> int:
     return total
 
 
-def usage(
-    run: Callable[..., Any], queues: Sequence[str], keys: Sequence[str]
-) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+def usage(run: Run, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
     """How far the limits of these queues and limit keys are used now."""
     of_queues, of_keys = run("usage", list(queues), list(keys))
     return (

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
-
-from redis.exceptions import ResponseError
 
 from jobcard.backends import base
 from jobcard.backends.base import (
     NO_COMPLETIONS,
     NOTHING,
-    SETTINGS,
     Bucket,
     Capabilities,
     Completions,
@@ -24,7 +17,6 @@ from jobcard.backends.base import (
     Enqueued,
     Exchanged,
     Facts,
-    Fate,
     Filter,
     Held,
     Lines,
@@ -36,25 +28,37 @@ from jobcard.backends.base import (
     Waker,
     Want,
 )
-from jobcard.backends.pages import end_of
-from jobcard.backends.redis import admission, changes, checkup, grants, lookup, moving, rights, rows, scripts, wake
+from jobcard.backends.redis import (
+    admission,
+    changes,
+    checkup,
+    deleting,
+    enqueue,
+    grants,
+    leases,
+    lookup,
+    moving,
+    records,
+    rights,
+    rows,
+    schema,
+    scripts,
+    sealing,
+    wake,
+)
 from jobcard.backends.redis.connection import Connections
-from jobcard.backends.redis.errors import driver_errors, may_be_a_refusal
+from jobcard.backends.redis.errors import driver_errors
 from jobcard.backends.redis.exchange import exchange
 from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.options import read_options
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
-from jobcard.backends.verbs import NotAllowedError, Verb
+from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
-from jobcard.core.states import AT_WORK, ENDED, Change
-from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, SchemaVersionError
-
-_log = logging.getLogger("jobcard.store")
-
+from jobcard.core.states import Change
 
 _verb = Verb(driver_errors)
 
@@ -92,18 +96,8 @@ class RedisBackend:
         now = False if self._clock is None else self._clock.now()
         packed = rows.pack([now, *values])
         script, client = scripts.script(name), self._client
-        with self._refusals_named(script):
+        with rights.refusals_named(client, script, self._keys):
             return scripts.run(client, script, self._keys.all, packed, *cards, replicas=self._replicas)
-
-    @contextlib.contextmanager
-    def _refusals_named(self, script: scripts.Script) -> Iterator[None]:
-        """A right that is missing inside a script is an error that names it."""
-        try:
-            yield
-        except ResponseError as error:
-            if may_be_a_refusal(error) and (names := rights.refused(self._client, script, self._keys)):
-                raise NotAllowedError(f"this Redis user may not run {' '.join(names)}") from error
-            raise
 
     def _now(self) -> int:
         if self._clock is not None:
@@ -116,60 +110,17 @@ class RedisBackend:
     @_verb
     def migrate(self) -> list[int]:
         """Write what is missing; each step is one script that looks at the version again."""
-        self._refuse_eviction()
-        known = scripts.migrations()
-        if self._version() > known[-1].number:
-            self.check_schema()
-        applied = []
-        for migration in known:
-            if self._step(migration.number - 1, migration.number, migration.up):
-                applied.append(migration.number)
-        return applied
+        return schema.migrate(self._client, self._keys, self._clock)
 
     @_verb
     def rollback(self) -> int | None:
         """Take the newest migration back; its version, None when nothing is left."""
-        known = scripts.migrations()
-        while (found := self._version()) > 0:
-            if found > known[-1].number:
-                raise SchemaVersionError(found, known[-1].number)
-            if self._step(found, found - 1, known[found - 1].down):
-                return found
-        return None
+        return schema.rollback(self._client, self._keys, self._clock)
 
     @_verb
     def check_schema(self) -> None:
         """`SchemaVersionError` unless the schema has exactly this code's version."""
-        found, wanted = self._version(), scripts.migrations()[-1].number
-        if found != wanted:
-            raise SchemaVersionError(found, wanted)
-        self._refuse_eviction()
-
-    def _version(self) -> int:
-        found = self._client.hget(self._keys.meta, "schema")
-        if found is None:
-            return 0
-        if not found.isdigit():
-            raise ConfigError(f"the key {self._keys.meta!r} holds no schema version: it is damaged or not jobcard's")
-        return int(found)
-
-    def _step(self, before: int, after: int, step: scripts.Script) -> bool:
-        """One step up or down, if the version is still the one before it."""
-        now = False if self._clock is None else self._clock.now()
-        guard = f"local found=tonumber(redis.call('HGET',K_meta,'schema') or 0)\nif found~={before} then return 0 end\n"
-        finish = f"\nredis.call('HSET',K_meta,'schema',{after})\nreturn 1\n" if after else "\nreturn 1\n"
-        head, body = step.text.split("local NUL = '\\0'\n", 1)
-        text = f"{head}local NUL = '\\0'\n{scripts.spell_out(guard)}{body}{scripts.spell_out(finish)}"
-        arguments = (rows.pack([now]), secrets.token_hex(16))
-        with self._refusals_named(step):
-            return bool(self._client.eval(text, len(self._keys.all), *self._keys.all, *arguments))
-
-    def _refuse_eviction(self) -> None:
-        if (policy := checkup.eviction(self._client.info("memory"))) is not None:
-            raise ConfigError(
-                f"this Redis throws keys away when it is full (maxmemory-policy {policy}), and so would lose jobs: "
-                "set maxmemory-policy noeviction"
-            )
+        schema.check(self._client, self._keys)
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -180,11 +131,7 @@ class RedisBackend:
     @_verb
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Store up to 1,000 jobs in one script; one answer each, in order."""
-        if not jobs:
-            return []
-        parts = [rows.new_job(job) for job in jobs]
-        fates = self._run("enqueue", [moving for moving, _ in parts], cards=[card for _, card in parts])
-        return [Enqueued(Fate(fate.decode()), bytes.fromhex(existing.decode())) for fate, existing in fates]
+        return enqueue.store(self._run, jobs) if jobs else []
 
     # -- holding
 
@@ -200,95 +147,54 @@ class RedisBackend:
         freed: Collection[str] = (),
     ) -> Exchanged:
         """Release due jobs, settle what ended, claim what is wanted, in one script; in a few behind full limit keys."""
-        return exchange(self._run, self._quarantine, owner, completions, outcomes, want, lease, freed)
-
-    def _quarantine(self, refs: list[str], *, lapsed: bool = False) -> None:
-        """Take claims that cannot be read from their holder. lapsed: only those whose lease has run out."""
-        if number := self._run("quarantine", refs, lapsed):
-            ids = ", ".join(refs)
-            _log.error("%d of these jobs cannot be read: taken out of the line, their bytes kept: %s", number, ids)
+        return exchange(self._run, owner, completions, outcomes, want, lease, freed)
 
     @_verb
     def renew(self, owner: str, held: Sequence[tuple[Ref, int]], *, lease: int) -> list[Ref]:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
-        gone: list[Ref] = []
-        most = self.capabilities.max_batch
-        for first in range(0, len(held), most):
-            part = held[first : first + most]
-            found = self._run("renew", owner, lease, [ref for ref, _ in part], [token for _, token in part])
-            gone += [ref.decode() for ref in found]
-        return gone
+        return leases.renew(self._run, owner, held, lease)
 
     @_verb
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out."""
-        refs = [ref.decode() for ref in self._run("find_held", list(owners), lapsed, limit, after or False)]
-        claims, broken = [], []
-        for ref, live, card in lookup.fetch(self._client, self._keys, refs):
-            if live is None and card is None:
-                continue
-            try:
-                if live is None:
-                    raise CorruptRecordError(f"a part of job {ref} is missing")
-                claims.append(rows.to_claimed(ref, live, card))
-            except CorruptRecordError:
-                _log.warning("a job cannot be read and was left out: %s", ref)
-                broken.append(ref)
+        held, broken = leases.find_held(
+            self._client, self._keys, self._run, owners, lapsed=lapsed, limit=limit, after=after
+        )
         if broken:
-            self._quarantine(broken, lapsed=True)
-        # Read after they were found: some have ended meanwhile, or are another's by now.
-        held = set(owners)
-        ours = [claim for claim in claims if claim.state in AT_WORK and (lapsed or claim.claimed_by in held)]
-        return Held(ours, end_of(refs, limit))
+            leases.quarantine(self._run, broken, lapsed=True)
+        return held
 
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        return admission.let_in(self._run, limit)
+        return admission.let_in_all(self._run, limit)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        total = 0
-        while names and (number := self._run("unpark", list(names))):
-            total += number
-        return total
+        return changes.unpark(self._run, names)
 
     # -- operators
 
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        found = self._run("apply_by_operator", job_id.hex(), changes.to_array(change))
-        if not found:
-            return None
-        if len(found) == 1:
-            existing = UUID(found[0].decode())
-            raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
-        return rows.to_job(job_id.hex(), *found)
+        return changes.apply_by_operator(self._run, job_id, change)
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        total = 0
-        before, older = (False if value is None else value for value in (finished_before, age))
-        while total < limit:
-            most = min(self.capabilities.max_batch, limit - total)
-            number: int = self._run("prune", [str(state) for state in states], before, older, most)
-            total += number
-            if number < most:
-                break
-        return total
+        return deleting.prune(self._run, states, finished_before, age, limit)
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
-        return int(self._run("delete_jobs", [job_id.hex() for job_id in job_ids])) if job_ids else 0
+        return deleting.delete(self._run, job_ids)
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
-        self._run("truncate")
+        deleting.truncate(self._run)
 
     # -- looking up
 
@@ -300,35 +206,17 @@ class RedisBackend:
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
-        found = self._packed(self._keys.attempts, job_ids)
-        return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error, *_ in tries]
+        return lookup.attempts(self._client, self._keys, job_ids)
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first."""
-        found = self._packed(self._keys.lines, job_ids)
-        return [LogLine(job_id, at, text) for job_id, lines in found for at, text, *_ in lines]
-
-    def _packed(self, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
-        if not job_ids:
-            return []
-        texts = self._client.hmget(key, [job_id.hex() for job_id in job_ids])
-        return [(job_id, rows.unpack(text)) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
+        return lookup.log_lines(self._client, self._keys, job_ids)
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
-        if not job_ids:
-            return []
-        found = []
-        texts = self._client.hmget(self._keys.live, [job_id.hex() for job_id in job_ids])
-        for job_id, text in zip(job_ids, texts, strict=True):
-            if text is None:
-                continue
-            ending = rows.to_ending(job_id.hex(), text)
-            if ending[0] in ENDED:
-                found.append(Ended(job_id, *ending))
-        return found
+        return lookup.ended(self._client, self._keys, job_ids)
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
@@ -348,18 +236,12 @@ class RedisBackend:
     @_verb
     def tally(self) -> Tally:
         """The whole store's figures."""
-        delayed, oldest, _ = self._run("tally")
-        return Tally(
-            counts=lookup.counts_by_state(self._client, self._keys),
-            delayed=delayed,
-            oldest_waiting=None if oldest is None else max(0, self._now() - oldest),
-        )
+        return lookup.tally(self._client, self._keys, self._run, self._now)
 
     @_verb
     def lines(self, *, limit: int) -> Lines:
         """How jobs wait; delayed ones are counted no further than a limit."""
-        delayed, _, since = self._run("tally")
-        return lookup.lines(delayed, since, self._now(), limit)
+        return lookup.lines(self._run, self._now, limit)
 
     @_verb
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
@@ -371,25 +253,17 @@ class RedisBackend:
     @_verb
     def read_records(self, kind: RecordKind) -> Sequence[Record]:
         """All records of a kind, by key."""
-        now = self._now()
-        prefix = f"{kind.value}\0".encode()
-        found = [
-            (field[len(prefix) :].decode(), rows.unpack(text))
-            for field, text in self._client.hscan_iter(self._keys.records, match=f"{kind.value}\0*", count=500)
-        ]
-        return [Record(key, value, version, now - at) for key, (value, version, at, *_) in sorted(dict(found).items())]
+        return records.read(self._client, self._keys, kind, self._now())
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        wanted = False if expect is None else expect
-        version: int | None = self._run("write_record", kind.value, key, value, wanted, kind in SETTINGS)
-        return version
+        return records.write(self._run, kind, key, value, expect=expect)
 
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
-        return bool(self._run("remove_record", kind.value, key, kind in SETTINGS))
+        return records.remove(self._run, kind, key)
 
     # -- moving
 
@@ -404,7 +278,7 @@ class RedisBackend:
     @_verb
     def erase(self, job_ids: Sequence[bytes]) -> int:
         """Delete jobs in whatever state they are, and all that belongs to them; how many were there."""
-        return moving.erase(self._run, job_ids)
+        return deleting.erase(self._run, job_ids)
 
     @_verb
     def versions(self, *, after: bytes | None, limit: int) -> Sequence[tuple[bytes, int]]:
@@ -424,7 +298,7 @@ class RedisBackend:
     @_verb
     def seal(self, word: str | None) -> None:
         """Close this store to every writer, or with None open it again: each script that writes asks first."""
-        self._run("seal", False if word is None else word)
+        sealing.seal(self._run, word)
 
     # -- itself
 
@@ -437,7 +311,7 @@ class RedisBackend:
         return Facts(
             store="redis",
             version=f"{name} {info.get('valkey_version') or info.get('redis_version')}",
-            schema_version=self._version(),
+            schema_version=schema.version(self._client, self._keys),
             identity="" if identity is None else identity.decode(),
             size_bytes=info.get("used_memory"),
             connections=info.get("connected_clients"),

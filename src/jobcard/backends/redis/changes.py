@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from jobcard.backends.redis.rows import PLACE
+from collections.abc import Sequence
+from uuid import UUID
+
+from jobcard.backends.redis import rows
+from jobcard.backends.redis.scripts import Run
+from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, After, Change, Now, check_settable
+from jobcard.errors import DuplicateJobError
 
 _AS_IT_IS, _NOW, _AFTER = 0, 1, 2
 
@@ -13,7 +19,7 @@ def to_array(change: Change) -> list[object]:
     sets: list[list[object]] = []
     check_settable(change.sets)
     for name, value in change.sets.items():
-        place = PLACE[name]
+        place = rows.PLACE[name]
         if isinstance(value, Now):
             sets.append([place, _NOW, 0])
         elif isinstance(value, After):
@@ -32,3 +38,22 @@ def to_array(change: Change) -> list[object]:
         False if change.error is None else change.error,
         [list(line) for line in change.lines] or False,
     ]
+
+
+def apply_by_operator(run: Run, job_id: bytes, change: Change) -> JobRow | None:
+    """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+    found = run("apply_by_operator", job_id.hex(), to_array(change))
+    if not found:
+        return None
+    if len(found) == 1:
+        existing = UUID(found[0].decode())
+        raise DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+    return rows.to_job(job_id.hex(), *found)
+
+
+def unpark(run: Run, names: Sequence[str]) -> int:
+    """Put jobs parked under these names back in line; how many."""
+    total = 0
+    while names and (number := run("unpark", list(names))):
+        total += number
+    return total

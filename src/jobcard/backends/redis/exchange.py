@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.redis import admission, changes, rows
+from jobcard.backends.redis import admission, changes, leases, rows
+from jobcard.backends.redis.scripts import Run
 from jobcard.core.job import Claimed
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
@@ -16,8 +17,7 @@ MOST_ROUNDS = 20
 
 
 def exchange(
-    run: Callable[..., Any],
-    quarantine: Callable[[list[str]], None],
+    run: Run,
     owner: str,
     completions: Completions,
     outcomes: Sequence[Outcome],
@@ -49,7 +49,7 @@ def exchange(
         behind, unreadable = _claims(claimed)
         jobs, broken, rounds = _sorted(want, jobs + behind), broken + unreadable, rounds + 1
     if broken:
-        quarantine(broken)
+        leases.quarantine(run, broken)
     return Exchanged(
         claimed=jobs,
         refusals=refusals,

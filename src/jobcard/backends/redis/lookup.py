@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Lines, Listed
+from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import reach
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
-from jobcard.core.job import JobRow
+from jobcard.backends.redis.scripts import Run
+from jobcard.core.job import Attempt, JobRow, LogLine
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -44,6 +45,40 @@ def get_jobs(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[JobRow]:
             if len(job_ids) == 1:
                 raise
             _log.warning("a job cannot be read and was left out: %s", ref)
+    return found
+
+
+def attempts(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[Attempt]:
+    """The recorded tries of these jobs, oldest first."""
+    found = _packed(client, keys.attempts, job_ids)
+    return [Attempt(job_id, attempt, at, error) for job_id, tries in found for attempt, at, error, *_ in tries]
+
+
+def log_lines(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[LogLine]:
+    """The log lines of these jobs, oldest first."""
+    found = _packed(client, keys.lines, job_ids)
+    return [LogLine(job_id, at, text) for job_id, lines in found for at, text, *_ in lines]
+
+
+def _packed(client: Any, key: str, job_ids: Sequence[bytes]) -> list[tuple[bytes, Any]]:
+    if not job_ids:
+        return []
+    texts = client.hmget(key, [job_id.hex() for job_id in job_ids])
+    return [(job_id, rows.unpack(text)) for job_id, text in zip(job_ids, texts, strict=True) if text is not None]
+
+
+def ended(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[Ended]:
+    """Those of the jobs that have ended."""
+    if not job_ids:
+        return []
+    found = []
+    texts = client.hmget(keys.live, [job_id.hex() for job_id in job_ids])
+    for job_id, text in zip(job_ids, texts, strict=True):
+        if text is None:
+            continue
+        ending = rows.to_ending(job_id.hex(), text)
+        if ending[0] in ENDED:
+            found.append(Ended(job_id, *ending))
     return found
 
 
@@ -130,7 +165,7 @@ _LOOKS = 1_000
 
 
 def _steps(
-    client: Any, keys: Keys, run: Any, where: Filter, *, below: str | None = None, most: int = 1_000
+    client: Any, keys: Keys, run: Run, where: Filter, *, below: str | None = None, most: int = 1_000
 ) -> Iterator[tuple[Iterator[JobRow], str | None]]:
     """Jobs of a filter, newest id first, some at a time, and the id below which the next are; None: nobody need ask.
 
@@ -158,13 +193,13 @@ def _steps(
         cursor = go_on.decode()
 
 
-def walk(client: Any, keys: Keys, run: Any, where: Filter) -> Iterator[JobRow]:
+def walk(client: Any, keys: Keys, run: Run, where: Filter) -> Iterator[JobRow]:
     """Jobs of a filter, newest id first."""
     for found, _ in _steps(client, keys, run, where):
         yield from found
 
 
-def list_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
+def list_jobs(client: Any, keys: Keys, run: Run, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
     """Jobs of a filter, newest id first. It passes over what cannot be read until the page is full."""
     rows: list[JobRow] = []
     looks = 0
@@ -180,7 +215,7 @@ def list_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int, b
     return Listed(rows, None)
 
 
-def count_jobs(client: Any, keys: Keys, run: Any, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
+def count_jobs(client: Any, keys: Keys, run: Run, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted further."""
     counts: dict[str, dict[str, int]] = {}
     if where == Filter(states=where.states, queues=where.queues):
@@ -239,7 +274,7 @@ def _move(slices: list[dict[str, int]], state: str, at: int, by: int, first: int
         slices[place][state] = slices[place].get(state, 0) + by
 
 
-def counts_by_state(client: Any, keys: Keys) -> Mapping[str, int]:
+def _counts_by_state(client: Any, keys: Keys) -> Mapping[str, int]:
     """How many jobs are in each state."""
     counts = {state.value: 0 for state in JobState}
     for _, state, number in all_counts(client, keys):
@@ -247,10 +282,22 @@ def counts_by_state(client: Any, keys: Keys) -> Mapping[str, int]:
     return counts
 
 
-def lines(delayed: int, since: Sequence[bytes | int], now: int, limit: int) -> Lines:
-    """How jobs wait, from what the script `tally` tells."""
+def tally(client: Any, keys: Keys, run: Run, now: Callable[[], int]) -> Tally:
+    """The whole store's figures."""
+    delayed, oldest, _ = run("tally")
+    return Tally(
+        counts=_counts_by_state(client, keys),
+        delayed=delayed,
+        oldest_waiting=None if oldest is None else max(0, now() - oldest),
+    )
+
+
+def lines(run: Run, now: Callable[[], int], limit: int) -> Lines:
+    """How jobs wait."""
+    delayed, _, since = run("tally")
+    moment = now()
     oldest: dict[str, int] = {}
     for queue, at in zip(since[::2], since[1::2], strict=True):
         assert isinstance(queue, bytes) and isinstance(at, int)
-        oldest[queue.decode()] = max(0, now - at)
+        oldest[queue.decode()] = max(0, moment - at)
     return Lines(min(delayed, limit), oldest)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
-from jobcard.backends.redis.scripts import MOST_BYTES, MOST_JOBS, MOST_VERSIONS
+from jobcard.backends.redis.scripts import MOST_BYTES, MOST_JOBS, MOST_VERSIONS, Run
 from jobcard.core.job import OnceKey, WholeJob
 from jobcard.core.states import ENDED
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
-Run = Callable[..., Any]
-
 
 def put(run: Run, jobs: Sequence[WholeJob]) -> list[bytes]:
-    """Write jobs as they are; the ids of those that are not written.
+    """Write jobs as they are, each in place of the one with its id; the ids of those that are not written.
 
     So many to a script as others can wait for: after an error some may be there, and may be put again.
     """
@@ -48,12 +46,6 @@ def _parts(jobs: Iterable[rows.Whole]) -> Iterator[list[rows.Whole]]:
         yield part
 
 
-def erase(run: Run, job_ids: Sequence[bytes]) -> int:
-    """Delete jobs in whatever state they are; how many were there."""
-    refs = [job_id.hex() for job_id in dict.fromkeys(job_ids)]
-    return sum(run("erase", refs[first : first + MOST_JOBS]) for first in range(0, len(refs), MOST_JOBS))
-
-
 def versions(run: Run, after: bytes | None, limit: int) -> list[tuple[bytes, int]]:
     """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
     found: list[tuple[bytes, int]] = []
@@ -69,7 +61,7 @@ def versions(run: Run, after: bytes | None, limit: int) -> list[tuple[bytes, int
 
 
 def put_once_keys(run: Run, once_keys: Sequence[OnceKey]) -> None:
-    """Write once keys as they are."""
+    """Write once keys as they are, in place of those that are there."""
     if once_keys:
         run("put_once_keys", [(once.key, once.job_id.hex(), once.until) for once in once_keys])
 

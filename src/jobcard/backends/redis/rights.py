@@ -7,12 +7,16 @@ each command of the script is tried in a way that changes nothing, and those tha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from jobcard.backends.redis.errors import may_be_a_refusal
 from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.scripts import Script
+from jobcard.backends.verbs import NotAllowedError
 
 _USED = re.compile(r"redis\.call\('([A-Z]+)'")
 
@@ -56,6 +60,17 @@ local function try(name, ...)
 end
 if try('HEXISTS', meta, 'schema') ~= 1 then return refused end
 """
+
+
+@contextmanager
+def refusals_named(client: Any, script: Script, keys: Keys) -> Iterator[None]:
+    """A right that is missing inside a script is an error that names it."""
+    try:
+        yield
+    except ResponseError as error:
+        if may_be_a_refusal(error) and (names := refused(client, script, keys)):
+            raise NotAllowedError(f"this Redis user may not run {' '.join(names)}") from error
+        raise
 
 
 def refused(client: Any, script: Script, keys: Keys) -> list[str]:

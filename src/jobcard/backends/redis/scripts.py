@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -47,6 +48,10 @@ _PARTS = {
     "erase": ("clear", "erase"),
 }
 """Scripts of several files, in order; each has `head.lua` before it. All others are one file."""
+
+
+Run = Callable[..., Any]
+"""Runs a script of this store by its name, with the values it reads."""
 
 
 class Script(NamedTuple):

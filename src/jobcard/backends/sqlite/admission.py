@@ -23,13 +23,23 @@ _BEHIND_ALL = "\U0010ffff"
 Job = TypeVar("Job", bound=Bound)
 
 
-def use_of_queue(connection: Connection, sql: Mapping[str, str], queue: str) -> Use:
+def usage(
+    connection: Connection, sql: Mapping[str, str], queues: Sequence[str], keys: Sequence[str]
+) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+    """How far the limits of these queues and limit keys are used now."""
+    return (
+        {queue: _use_of_queue(connection, sql, queue) for queue in queues},
+        {key: _use_of_key(connection, sql, key) for key in keys},
+    )
+
+
+def _use_of_queue(connection: Connection, sql: Mapping[str, str], queue: str) -> Use:
     """How far the limits of a queue are used."""
     [(at_work,)] = connection.execute(sql["queue_at_work"], (queue,))
     return Use(at_work, _starts(connection, sql, rates.of_queue(queue)))
 
 
-def use_of_key(connection: Connection, sql: Mapping[str, str], key: str) -> Use:
+def _use_of_key(connection: Connection, sql: Mapping[str, str], key: str) -> Use:
     """How far the limits of a limit key are used."""
     return Use(_at_work(connection, sql, key), _starts(connection, sql, rates.of_key(key)))
 
@@ -56,7 +66,7 @@ def room_in_queue(
     """How many more jobs of a queue may be claimed now (None: unbounded), and when its rate lets in one more."""
     if limit is None:
         return None, None
-    use = use_of_queue(connection, sql, queue)
+    use = _use_of_queue(connection, sql, queue)
     room = limit.room(use, now)
     free_at = None if limit.rate is None else use.starts.free_at(limit.rate, now)
     return room, free_at
@@ -116,7 +126,7 @@ class Gate:
         """Read how far keys are used that are not known yet, but for so many jobs of them claimed just now."""
         for key, number in claimed.items():
             if key is not None and key not in self._use:
-                use = use_of_key(self._connection, self._sql, key)
+                use = _use_of_key(self._connection, self._sql, key)
                 self._use[key] = use._replace(at_work=use.at_work - number)
 
     def _ask(self, line: Sequence[Bound]) -> list[Admission]:

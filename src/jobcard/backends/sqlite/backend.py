@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from jobcard.backends import base
 from jobcard.backends.base import (
@@ -39,22 +37,23 @@ from jobcard.backends.sqlite import (
     admission,
     changes,
     checkup,
+    deleting,
     encryption,
+    enqueue,
     files,
+    leases,
     lookup,
     moving,
+    records,
     sealing,
-    storing,
     wake,
 )
 from jobcard.backends.sqlite.bodies import library_version
 from jobcard.backends.sqlite.connection import Connection
-from jobcard.backends.sqlite.errors import UniqueKeyError
-from jobcard.backends.sqlite.exchange import Exchange, keep_records
+from jobcard.backends.sqlite.exchange import Exchange
 from jobcard.backends.sqlite.files import FileConnection, NoFileError
 from jobcard.backends.sqlite.options import MEMORY, read_options
 from jobcard.backends.sqlite.pool import Pool
-from jobcard.backends.sqlite.rows import to_job
 from jobcard.backends.sqlite.schema import Schema
 from jobcard.backends.sqlite.statements import statements
 from jobcard.backends.verbs import Verb
@@ -62,10 +61,8 @@ from jobcard.core.clock import Clock, SystemClock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
-from jobcard.core.states import Change, JobState
-from jobcard.errors import DuplicateJobError, SchemaVersionError, StoreMovedError
-
-_TRUNCATE = tuple(f"truncate_{table}" for table in ("attempts", "lines", "once", "starts", "jobs", "records"))
+from jobcard.core.states import Change
+from jobcard.errors import SchemaVersionError, StoreMovedError
 
 _SCHEMA_PATIENCE = 30.0
 """Seconds: another process may be in the middle of the same migration."""
@@ -157,7 +154,7 @@ class SQLiteBackend:
         if not jobs:
             return []
         with self._write() as connection:
-            answers = storing.enqueue(connection, self._sql, jobs, self._clock)
+            answers = enqueue.store(connection, self._sql, jobs, self._clock)
         self._ring()
         return answers
 
@@ -197,14 +194,8 @@ class SQLiteBackend:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
         if not held:
             return []
-        sql = self._sql["renew"]
         with self._change(first=True) as connection:
-            now = self._clock.now()
-            rows = [(now + lease, ref, token, owner, now) for ref, token in held]
-            if connection.change_many(sql, rows) == len(rows):
-                return []
-            # Again one by one: what was renewed just now is renewed again, what was lost stays so.
-            return [row[1] for row in rows if not connection.change(sql, row)]
+            return leases.renew(connection, self._sql, owner, held, lease, self._clock.now())
 
     @_verb
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
@@ -212,13 +203,13 @@ class SQLiteBackend:
         now = self._clock.now()
         # Not on those for reading: an engine asks it in its loop, and somebody's look-up may keep them for long.
         with self._writer.use(first=True) as connection:
-            looks = [("held_by", owner) for owner in owners] + [("lapsed", now)] * lapsed
-            found, broken = lookup.held(connection, self._sql, looks, limit=limit, after=after)
+            found, broken = leases.find_held(
+                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=after, now=now
+            )
         if broken:
             # Of a sealed store it can still be looked up, and nothing more.
             with suppress(StoreMovedError), self._change(first=True) as connection:
-                now = self._clock.now()
-                connection.change_many(self._sql["quarantine_lapsed"], [(ref, now) for ref in broken])
+                leases.quarantine(connection, self._sql, broken, self._clock.now())
         return found
 
     @_verb
@@ -240,8 +231,7 @@ class SQLiteBackend:
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
         with self._change() as connection:
-            now = self._clock.now()
-            number = connection.change_many(self._sql["unpark"], [(name, now) for name in names])
+            number = changes.unpark(connection, self._sql, names, self._clock.now())
         if number:
             self._ring()
         return number
@@ -252,68 +242,29 @@ class SQLiteBackend:
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
         with self._change() as connection:
-            now = self._clock.now()
-            sql, values = changes.bind(self._sql["apply_by_operator"], change, now)
-            try:
-                rows = connection.execute(sql, (*values, job_id))
-            except UniqueKeyError as error:
-                raise self._duplicate(connection, job_id) from error
-            if not rows:
-                return None
-            ref, *columns = rows[0]
-            row = to_job(columns)
-            keep_records(connection, self._sql, ref, change, now)
-            if row.limit_key is not None and JobState.WAITING in change.sources:
-                # It may have stood in line, and stands there no more: the next one comes in.
-                admission.let_in(connection, self._sql, {row.limit_key})
-        self._ring()
+            row = changes.apply_by_operator(connection, self._sql, job_id, change, self._clock.now())
+        if row is not None:
+            self._ring()
         return row
-
-    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError:
-        [row] = connection.execute(self._sql["get"], (job_id,))
-        [(existing,)] = connection.execute(self._sql["find_unique_key"], (to_job(row).unique_key,))
-        return DuplicateJobError(UUID(bytes=job_id), UUID(bytes=existing), "a living job holds its unique key")
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        refs: dict[int, None] = {}
         with self._change() as connection:
             now = self._clock.now()
-            for state in map(str, states):
-                looks: list[tuple[str, tuple[object, ...]]] = []
-                if finished_before is not None:
-                    looks.append(("finished_before", (state, finished_before, True)))
-                if age is not None:
-                    looks.append(("finished_before", (state, now - age, False)))
-                    looks.append(("expired", (state, now)))
-                for look, values in looks:
-                    if len(refs) < limit:
-                        rows = connection.execute(self._sql[look], (*values, limit - len(refs)))
-                        refs |= dict.fromkeys(ref for (ref,) in rows)
-            connection.execute(self._sql["forget_once"], (now, limit))
-            connection.execute(self._sql["forget_starts"], (now,))
-            return self._remove(connection, list(refs), "delete")
+            return deleting.prune(connection, self._sql, states, finished_before, age, limit, now)
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
         with self._change() as connection:
-            found = lookup.by_ids(connection, self._sql["ended_refs"], job_ids)
-            return self._remove(connection, [ref for (ref,) in found], "delete")
-
-    def _remove(self, connection: Connection, refs: Sequence[int], statement: str) -> int:
-        keys = [(ref,) for ref in refs]
-        connection.change_many(self._sql["delete_attempts"], keys)
-        connection.change_many(self._sql["delete_lines"], keys)
-        return connection.change_many(self._sql[statement], keys)
+            return deleting.delete(connection, self._sql, job_ids)
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
-        with self._write() as connection, connection.transaction(), sealing.lifted(connection, self._sql):
-            for name in (*_TRUNCATE, "raise_settings"):
-                connection.execute(self._sql[name])
+        with self._write() as connection, connection.transaction():
+            deleting.truncate(connection, self._sql)
         self._ring()
 
     # -- looking up
@@ -322,25 +273,25 @@ class SQLiteBackend:
     def get(self, job_ids: Sequence[bytes]) -> list[JobRow]:
         """Those of the jobs that exist; `CorruptRecordError` when the only one asked for is unreadable."""
         with self._read() as connection:
-            return list(map(to_job, lookup.by_ids(connection, self._sql["get_many"], job_ids)))
+            return lookup.get_jobs(connection, self._sql, job_ids)
 
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
         with self._read() as connection:
-            return [Attempt._make(row) for row in lookup.by_ids(connection, self._sql["attempts"], job_ids)]
+            return lookup.attempts(connection, self._sql, job_ids)
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, each job's oldest first."""
         with self._read() as connection:
-            return [LogLine._make(row) for row in lookup.by_ids(connection, self._sql["log_lines"], job_ids)]
+            return lookup.log_lines(connection, self._sql, job_ids)
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
         with self._read() as connection:
-            return [Ended._make(row) for row in lookup.by_ids(connection, self._sql["ended"], job_ids)]
+            return lookup.ended(connection, self._sql, job_ids)
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
@@ -376,44 +327,30 @@ class SQLiteBackend:
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
         """How far the limits of these queues and limit keys are used now."""
         with self._read() as connection:
-            return (
-                {queue: admission.use_of_queue(connection, self._sql, queue) for queue in queues},
-                {key: admission.use_of_key(connection, self._sql, key) for key in keys},
-            )
+            return admission.usage(connection, self._sql, queues, keys)
 
     # -- small records
 
     @_verb
     def read_records(self, kind: RecordKind) -> Sequence[Record]:
         """All records of a kind, by key."""
-        now = self._clock.now()
         with self._read() as connection:
-            rows = connection.execute(self._sql["read_records"], (kind.value,))
-        return [Record(key, value, version, now - at) for key, value, version, at in rows]
+            return records.read(connection, self._sql, kind, self._clock.now())
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
         with self._change() as connection:
-            values: tuple[object, ...] = (kind.value, key, value, self._clock.now(), *([expect] if expect else ()))
-            written = connection.execute(self._sql[name], values)
-            if written and kind in SETTINGS:
-                connection.execute(self._sql["raise_settings"])
-        if not written:
-            return None
-        if kind in SETTINGS:
+            version = records.write(connection, self._sql, kind, key, value, expect=expect, now=self._clock.now())
+        if version is not None and kind in SETTINGS:
             self._ring()
-        version: int = written[0][0]
         return version
 
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
         with self._change() as connection:
-            removed = connection.change(self._sql["remove_record"], (kind.value, key)) > 0
-            if removed and kind in SETTINGS:
-                connection.execute(self._sql["raise_settings"])
+            removed = records.remove(connection, self._sql, kind, key)
         if removed and kind in SETTINGS:
             self._ring()
         return removed
@@ -442,14 +379,13 @@ class SQLiteBackend:
     def put_once_keys(self, keys: Sequence[OnceKey]) -> None:
         """Write up to 1,000 once keys as they are, in place of those that are there."""
         with self._change() as connection:
-            connection.change_many(self._sql["put_once_key"], keys)
+            moving.put_once_keys(connection, self._sql, keys)
 
     @_verb
     def erase(self, job_ids: Sequence[bytes]) -> int:
         """Delete jobs in whatever state they are; how many were there."""
         with self._change() as connection:
-            found = lookup.by_ids(connection, self._sql["find_refs"], job_ids)
-            return self._remove(connection, [ref for ref, _ in found], "erase")
+            return deleting.erase(connection, self._sql, job_ids)
 
     @_verb
     def seal(self, word: str | None) -> None:
@@ -508,31 +444,7 @@ class SQLiteBackend:
 
     def waker(self) -> Waker:
         """Hints by a local datagram where the system has them, and by SQLite's own count of foreign commits."""
-        name = self._wake_name()
-        listener = wake.listen(name) if wake.CAN_LISTEN and name else None
-        watch = None if self._memory_name else self._pool(1)
-        seen: list[int] = []
-
-        def changed() -> bool:
-            with watch.use() as connection:  # type: ignore[union-attr]
-                [(version,)] = connection.execute("pragma data_version")
-            before = seen[:]
-            seen[:] = [version]
-            return before != seen
-
-        def close() -> None:
-            if listener is not None:
-                listener.close()
-            if watch is not None:
-                watch.close()
-
-        return Waker(
-            fd=listener.fileno() if listener else None,
-            drain=functools.partial(wake.drain, listener) if listener else lambda: None,
-            changed=changed if watch else None,
-            interval=0.025 if listener else 0.005,
-            close=close,
-        )
+        return wake.listen(self._wake_name(), None if self._memory_name else self._pool(1))
 
     # -- connections
 

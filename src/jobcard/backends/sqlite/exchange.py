@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from itertools import repeat
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sqlite import admission, changes, sealing, storing
+from jobcard.backends.sqlite import admission, changes, enqueue, sealing
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import place_in_line, to_claimed
 from jobcard.core import rates
 from jobcard.core.clock import Clock
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
-from jobcard.core.states import AT_WORK, Change, JobState
+from jobcard.core.job import Claimed, Ref
+from jobcard.core.states import AT_WORK, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, JobcardError
 
 _log = logging.getLogger("jobcard.store")
@@ -182,8 +182,8 @@ class Exchange:
         sql, values = changes.bind(self._sql["apply"], outcome.change, self._now)
         if not self._connection.change(sql, (*values, outcome.ref, outcome.token)):
             return False
-        keep_records(self._connection, self._sql, outcome.ref, outcome.change, self._now)
-        if outcome.then and storing.follow(self._connection, self._sql, outcome.then, self._now):
+        changes.keep_records(self._connection, self._sql, outcome.ref, outcome.change, self._now)
+        if outcome.then and enqueue.follow(self._connection, self._sql, outcome.then, self._now):
             self.has_news = True
         return True
 
@@ -267,26 +267,3 @@ class Exchange:
                         self._connection.execute(self._sql["quarantine"], (ref,))
                         found = True
         return found
-
-
-def keep_records(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:
-    """Keep what a change brings beside the job, in its transaction: the error of a try, log lines; only the newest."""
-    if change.error is not None:
-        connection.execute(sql["add_attempt"], (ref, change.attempt, now, change.error))
-        connection.execute(sql["trim_attempts"], (ref, LAST_ATTEMPTS))
-    if change.lines:
-        _keep_lines(connection, sql, ref, [(now - ago, text) for ago, text in change.lines])
-
-
-def _keep_lines(connection: Connection, sql: Mapping[str, str], ref: Ref, lines: Sequence[tuple[int, str]]) -> None:
-    # Each line says how much text stands before it, so that nobody has to read a thousand lines to drop the first.
-    place = size = 0
-    for last, before, text in connection.execute(sql["last_line"], (ref,)):
-        place, size = last, before + len(text)
-    rows = []
-    for at, text in lines:
-        place += 1
-        rows.append((ref, place, size, at, text))
-        size += len(text)
-    connection.change_many(sql["add_line"], rows)
-    connection.execute(sql["trim_lines"], (ref, place - LAST_LINES, size - LINES_TEXT))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
-from jobcard.backends.sqlite.rows import CLAIMED_COLUMNS, JOB_COLUMNS, to_claimed, to_job
+from jobcard.backends.sqlite.rows import JOB_COLUMNS, to_job
 from jobcard.backends.sqlite.statements import marks
-from jobcard.core.job import Ref
+from jobcard.core.job import Attempt, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -153,6 +153,26 @@ def _list_touched(
     return _page(connection, sql, statement, [*since, *values], limit)
 
 
+def get_jobs(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[JobRow]:
+    """Those of the jobs that exist; an unreadable one is an error only if it is asked for alone."""
+    return list(map(to_job, by_ids(connection, sql["get_many"], job_ids)))
+
+
+def attempts(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[Attempt]:
+    """The recorded tries of these jobs, oldest first."""
+    return [Attempt._make(row) for row in by_ids(connection, sql["attempts"], job_ids)]
+
+
+def log_lines(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[LogLine]:
+    """The log lines of these jobs, each job's oldest first."""
+    return [LogLine._make(row) for row in by_ids(connection, sql["log_lines"], job_ids)]
+
+
+def ended(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[Ended]:
+    """Those of the jobs that have ended."""
+    return [Ended._make(row) for row in by_ids(connection, sql["ended"], job_ids)]
+
+
 def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:
     """What a statement finds of these jobs; an unreadable record is an error only if its job is asked for alone."""
     if len(job_ids) == 1:
@@ -175,35 +195,6 @@ def readable(connection: Connection, statement: str, keys: Sequence[object]) -> 
         except CorruptRecordError:
             _log.warning("a job cannot be read and was left out: %s", key.hex() if isinstance(key, bytes) else key)
     return found
-
-
-def held(
-    connection: Connection,
-    sql: Mapping[str, str],
-    looks: Sequence[tuple[str, object]],
-    *,
-    limit: int,
-    after: Ref | None,
-) -> tuple[Held, list[Ref]]:
-    """The first claims behind `after` that any of these statements finds, and the numbers of unreadable ones."""
-    found: dict[int, Row | None] = {}
-    for name, value in looks:
-        found |= _held_by_one(connection, sql, sql[name], (value, limit, after or 0))
-    met = sorted(found)[:limit]
-    claims = [to_claimed(row) for ref in met if (row := found[ref]) is not None]
-    return Held(claims, end_of(met, limit)), [ref for ref in met if found[ref] is None]
-
-
-def _held_by_one(
-    connection: Connection, sql: Mapping[str, str], statement: str, values: Sequence[object]
-) -> dict[int, Row | None]:
-    """What one statement finds, by number; None: it cannot be read."""
-    try:
-        return {row[0]: row for row in connection.execute(statement.replace("{what}", CLAIMED_COLUMNS), values)}
-    except CorruptRecordError:
-        refs = [ref for (ref,) in connection.execute(statement.replace("{what}", "n"), values)]
-        rows = {row[0]: row for row in readable(connection, sql["get_claimed"], refs)}
-        return {ref: rows.get(ref) for ref in refs}
 
 
 def chunks(job_ids: Sequence[bytes]) -> list[Sequence[bytes]]:

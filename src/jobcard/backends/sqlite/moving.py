@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from jobcard.backends.sqlite import lookup, storing
+from jobcard.backends.sqlite import lookup, records
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.rows import JOB_COLUMNS, to_job
@@ -14,9 +14,9 @@ from jobcard.errors import CorruptRecordError
 
 
 def put(connection: Connection, sql: Mapping[str, str], jobs: Sequence[WholeJob], now: int) -> list[bytes]:
-    """Write jobs as they are, in the caller's transaction; the ids of those that are not written."""
+    """Write jobs as they are, each in place of the one with its id; the ids of those that are not written."""
     by_id = {job.row.id: job for job in jobs}
-    storing.add_queues(connection, sql, {job.row.queue for job in jobs}, now)
+    records.add_queues(connection, sql, {job.row.queue for job in jobs}, now)
     left_out = _put_rows(connection, sql, [job.row for job in by_id.values()])
     written = [job_id for job_id in by_id if job_id not in left_out]
     found = lookup.by_ids(connection, sql["find_refs"], written)
@@ -73,3 +73,8 @@ def versions(
 def once_keys(connection: Connection, sql: Mapping[str, str], after: str | None, limit: int, now: int) -> list[OnceKey]:
     """Once keys in force, by ascending key."""
     return [OnceKey(*row) for row in connection.execute(sql["once_keys"], (after or "", now, limit))]
+
+
+def put_once_keys(connection: Connection, sql: Mapping[str, str], keys: Sequence[OnceKey]) -> None:
+    """Write once keys as they are, in place of those that are there."""
+    connection.change_many(sql["put_once_key"], keys)

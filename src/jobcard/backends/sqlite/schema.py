@@ -37,13 +37,13 @@ class Schema:
         return rows[0][0]
 
     def check(self, connection: Connection) -> None:
-        """`SchemaVersionError` unless it is the one wanted."""
+        """`SchemaVersionError` unless this is exactly this code's version."""
         found = self.version(connection)
         if found != self.wanted:
             raise SchemaVersionError(found, self.wanted)
 
     def migrate(self, connection: Connection) -> list[int]:
-        """Apply what is missing; each step looks at the version again under the write lock."""
+        """Bring the schema to this code's version, under the write lock; the versions that this call applied."""
         if self.version(connection) > self.wanted:
             self.check(connection)
         applied = []
@@ -62,7 +62,7 @@ class Schema:
         return applied
 
     def rollback(self, connection: Connection) -> int | None:
-        """Take the newest step back."""
+        """Take the newest migration back; its version, None when nothing is left."""
         with connection.transaction(), sealing.lifted(connection, self._sql):
             found = self.version(connection)
             if found == 0:

@@ -9,7 +9,10 @@ import socket
 import sys
 import weakref
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
+
+from jobcard.backends.base import Waker
+from jobcard.backends.sqlite.pool import Pool
 
 SLOTS = 16
 """Engines on one file that can be woken at once; one more only looks for itself."""
@@ -27,7 +30,7 @@ def addresses(name: str) -> tuple[bytes, ...]:
     return tuple(f"\0jobcard-{name}-{slot}".encode() for slot in range(SLOTS))
 
 
-def listen(name: str) -> socket.socket | None:
+def _listener(name: str) -> socket.socket | None:
     """A socket that becomes readable at a wake-up; None: all places are taken."""
     listener = _datagram_socket()
     for address in addresses(name):
@@ -38,11 +41,41 @@ def listen(name: str) -> socket.socket | None:
     return None
 
 
-def drain(listener: socket.socket) -> None:
+def _drain(listener: socket.socket) -> None:
     """Empty a listener; however many wake-ups came, one look is enough."""
     with suppress(BlockingIOError):
         while True:
             listener.recv(1)
+
+
+def listen(name: str | None, watch: Pool | None) -> Waker:
+    """A waker for those who ring at this name, which also looks at SQLite's own count of foreign commits.
+
+    watch: the pool to look with, closed with the waker; None: there is nobody else to commit.
+    """
+    listener = _listener(name) if CAN_LISTEN and name else None
+    seen: list[int] = []
+
+    def changed() -> bool:
+        with watch.use() as connection:  # type: ignore[union-attr]
+            [(version,)] = connection.execute("pragma data_version")
+        before = seen[:]
+        seen[:] = [version]
+        return before != seen
+
+    def close() -> None:
+        if listener is not None:
+            listener.close()
+        if watch is not None:
+            watch.close()
+
+    return Waker(
+        fd=listener.fileno() if listener else None,
+        drain=partial(_drain, listener) if listener else lambda: None,
+        changed=changed if watch else None,
+        interval=0.025 if listener else 0.005,
+        close=close,
+    )
 
 
 class Bell:

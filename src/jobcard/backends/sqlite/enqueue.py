@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from jobcard.backends.base import Enqueued, Fate
-from jobcard.backends.sqlite import admission
+from jobcard.backends.sqlite import admission, records
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.core.clock import Clock
 from jobcard.core.job import NewJob
 
 
-def enqueue(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock) -> list[Enqueued]:
-    """Store these jobs in one transaction; one answer each, in order."""
+def store(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock) -> list[Enqueued]:
+    """Store jobs, all or nothing; one answer each, in order."""
     # Where keys may collide, one by one at once; else all in one go, and again if one was there already.
     if len(jobs) > 1 and not any(map(_has_key, jobs)):
-        answers = _enqueue_all(connection, sql, jobs, clock)
+        answers = _store_all(connection, sql, jobs, clock)
         if answers is not None:
             return answers
-    return _enqueue_singly(connection, sql, jobs, clock)
+    return _store_singly(connection, sql, jobs, clock)
 
 
-def _enqueue_all(
+def _store_all(
     connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock
 ) -> list[Enqueued] | None:
     stored = Fate.STORED
     try:
         with connection.transaction():
             now = clock.now()
-            add_queues(connection, sql, {job.queue for job in jobs}, now)
+            records.add_queues(connection, sql, {job.queue for job in jobs}, now)
             if connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) != len(jobs):
                 raise _TakenError
     except _TakenError:
@@ -36,17 +36,17 @@ def _enqueue_all(
     return [Enqueued(stored, job.id) for job in jobs]
 
 
-def _enqueue_singly(
+def _store_singly(
     connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], clock: Clock
 ) -> list[Enqueued]:
     with connection.transaction():
         now = clock.now()
-        add_queues(connection, sql, {job.queue for job in jobs}, now)
-        return [_enqueue_one(connection, sql, job, now) for job in jobs]
+        records.add_queues(connection, sql, {job.queue for job in jobs}, now)
+        return [_store_one(connection, sql, job, now) for job in jobs]
 
 
-def _enqueue_one(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> Enqueued:
-    if _store(connection, sql, job, now):
+def _store_one(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> Enqueued:
+    if _insert(connection, sql, job, now):
         return Enqueued(Fate.STORED, job.id)
     taken = _find_taken(connection, sql, job)
     if taken.fate is Fate.KEY_TAKEN and job.replaces and _replace(connection, sql, job, taken.existing, now):
@@ -63,7 +63,7 @@ def _replace(connection: Connection, sql: Mapping[str, str], job: NewJob, existi
     return True
 
 
-def _store(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> bool:
+def _insert(connection: Connection, sql: Mapping[str, str], job: NewJob, now: int) -> bool:
     if job.once_key is None:
         return connection.change(sql["enqueue"], (*job, now)) > 0
     try:
@@ -87,17 +87,10 @@ def follow(connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob
 
     Whether any was stored.
     """
-    add_queues(connection, sql, {job.queue for job in jobs}, now)
+    records.add_queues(connection, sql, {job.queue for job in jobs}, now)
     if not any(map(_has_key, jobs)):
         return connection.change_many(sql["enqueue"], [(*job, now) for job in jobs]) > 0
-    return sum(_store(connection, sql, job, now) for job in jobs) > 0
-
-
-def add_queues(connection: Connection, sql: Mapping[str, str], queues: Collection[str], now: int) -> None:
-    """Give those of the queues a record that have none."""
-    for queue in queues:
-        if connection.change(sql["add_queue"], (queue, "{}", now)):
-            connection.execute(sql["raise_settings"])
+    return sum(_insert(connection, sql, job, now) for job in jobs) > 0
 
 
 def _find_taken(connection: Connection, sql: Mapping[str, str], job: NewJob) -> Enqueued:
