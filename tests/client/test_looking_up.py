@@ -16,7 +16,7 @@ from helpers.stores import raw
 from jobcard import ConfigError, CorruptRecordError, Job, Jobcard, JobNotFoundError, JobState
 from jobcard.backends.registry import open_backend
 from jobcard.backends.sqlite import SQLiteBackend
-from jobcard.client.lookup import Counts
+from jobcard.client.lookup import Chart, Counts
 from jobcard.core import clock, states
 
 
@@ -260,6 +260,29 @@ class TestCounts:
             assert buckets[-1].at <= clock.to_datetime(now.now()) < buckets[-1].at + timedelta(minutes=1)
             assert [len(jobs.count_over_time(span)) for span in ("1m", "24h", "30d", "1000m")] == [1, 24, 30, 1000]
             assert jobs.count_over_time("1d")[0].at.hour == 0
+
+    def test_a_chart_counts_again_what_may_have_changed(self, url: str) -> None:
+        """Slices that had closed are taken over; what was still on its way into one is not missed."""
+        now = clock.FrozenClock()
+        with Jobcard(backend=open_backend(url, clock=now)) as jobs:
+            chart = jobs.parts.lookup.chart
+
+            def canceled(known: Chart | None = None) -> list[int]:
+                return [bucket.counts.canceled for bucket in chart("5m", known=known).buckets]
+
+            jobs.enqueue("x").cancel()
+            now.advance(180)
+            jobs.enqueue("x").cancel()
+            first = chart("5m")
+            assert canceled() == canceled(first) == [0, 1, 0, 0, 1]
+            now.advance(60)
+            jobs.enqueue("x").cancel()
+            assert canceled() == canceled(first) == [1, 0, 0, 1, 1]
+            with jobs.parts.connection as store:
+                store.truncate()
+            assert canceled(first) == [1, 0, 0, 0, 0]
+            now.advance(600)
+            assert canceled(first) == [0, 0, 0, 0, 0]
 
     @pytest.mark.parametrize(
         "span", ["", "m", "0m", "-1m", "1001m", "12", "12s", "1.5h", "12M", "٣m", None, 5, "9" * 9]

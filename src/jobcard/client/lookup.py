@@ -87,12 +87,22 @@ class Counts(Mapping[str, int]):
         return len(JobState)
 
 
+_ON_ITS_WAY = clock.MINUTE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """One slice of a chart: jobs by their present state, from `at` on."""
 
     at: datetime
     counts: Counts
+
+
+class Chart(NamedTuple):
+    """Slices of time, oldest first, as of an instant."""
+
+    buckets: builtins.list[Bucket]
+    as_of: int
 
 
 class Line(NamedTuple):
@@ -211,23 +221,24 @@ class Lookup:
 
     def count_over_time(self, span: str) -> builtins.list[Bucket]:
         """Jobs per minute, hour or day ("12m", "12h", "12d"), oldest first, the present one last."""
-        return self.chart(span)
+        return self.chart(span).buckets
 
-    def chart(self, span: str, *, states: Sequence[str] = (), known: Sequence[Bucket] = ()) -> builtins.list[Bucket]:
-        """The same of some states alone. known: an earlier answer, of which all but the last two slices still hold.
-
-        Then only what is newer is counted.
-        """
+    def chart(self, span: str, *, states: Sequence[str] = (), known: Chart | None = None) -> Chart:
+        """The same of some states alone. known: an earlier answer; its slices that had closed are not counted again."""
         buckets, step = _parse_span(span)
         with self._connection as store:
             now = store.facts().now
             first = now // step * step - (buckets - 1) * step
-            kept = [bucket for bucket in known[:-2] if clock.to_instant(bucket.at) >= first]
-            left = buckets - len(kept)
+            # Nothing is on its way any more into a slice that has been closed for a while.
+            closed = 0 if known is None else known.as_of - _ON_ITS_WAY - step
+            kept = [
+                bucket for bucket in (known.buckets if known else ()) if first <= clock.to_instant(bucket.at) <= closed
+            ]
             found = store.count_over_time(
-                first=first + len(kept) * step, step=step, buckets=left, states=[*map(str, states)]
+                first=first + len(kept) * step, step=step, buckets=buckets - len(kept), states=[*map(str, states)]
             )
-        return kept + [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
+        new = [Bucket(at=clock.to_datetime(bucket.at), counts=Counts.of(bucket.counts)) for bucket in found]
+        return Chart(kept + new, now)
 
 
 def _tries(store: Backend, rows: Sequence[JobRow]) -> dict[bytes, list[Attempt]]:

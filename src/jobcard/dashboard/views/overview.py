@@ -52,9 +52,9 @@ def chart(ask: Ask) -> Mapping[str, Any]:
     """What ended, and how, by minute, hour or day."""
     span, lookup = ask["span"], ask.reading.parts.lookup
     ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
-    # What has ended ended: of a chart only the last slices are counted again, but for what is deleted meanwhile.
+    # What has ended ended: of a chart only the open slice is counted again, but for what is deleted meanwhile.
     known = ask.shared.get(("chart", span), lambda: lookup.chart(span, states=ended), seconds=CHART_KEPT[span])
-    buckets = lookup.chart(span, states=ended, known=known)
+    buckets = lookup.chart(span, states=ended, known=known).buckets
     return {
         "span": span,
         "spans": SPANS,
