@@ -21,10 +21,10 @@ from helpers.pgbouncer import pooled
 from helpers.postgres import new_prefix, raw, spoil
 from helpers.waiting import wait_until
 from jobcard.backends.base import Fate, Filter, Outcome, RecordKind, Verdict, Want
-from jobcard.backends.postgres import PostgresBackend, errors
+from jobcard.backends.postgres import PostgresBackend, changes, errors
+from jobcard.backends.postgres.enqueue import Enqueue
 from jobcard.backends.postgres.errors import ConflictError
 from jobcard.backends.postgres.exchange import Exchange
-from jobcard.backends.postgres.producing import Enqueue
 from jobcard.backends.postgres.sealing import BARRED, Barrier
 from jobcard.backends.roles import Role
 from jobcard.conformance import factory
@@ -790,13 +790,13 @@ class TestHalfway:
         self, store: PostgresBackend, opened: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The change is stored before what it leaves over is trimmed."""
-        sealer, trim = beside(opened, store), PostgresBackend._trim
+        sealer, trim = beside(opened, store), changes._trim
 
-        def sealed_before(self: PostgresBackend, *given: Any) -> None:
+        def sealed_before(*given: Any) -> None:
             sealer.seal("elsewhere")
-            trim(self, *given)
+            trim(*given)
 
-        monkeypatch.setattr(PostgresBackend, "_trim", sealed_before)
+        monkeypatch.setattr(changes, "_trim", sealed_before)
         claim = factory.claimed_job(store)
         failed = states.fail(claim, reason="error", error=factory.ERROR, kind="E")
         row = store.apply_by_operator(claim.id, failed)
@@ -806,14 +806,14 @@ class TestHalfway:
         self, store: PostgresBackend, opened: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where some are stored it is no `StoreMovedError`, which says that none is; to repeat it is safe."""
-        sealer, settle = beside(opened, store), Enqueue._settle
+        sealer, settle = beside(opened, store), Enqueue.settle
 
         def sealed_before_the_second(self: Enqueue, places: list[int]) -> None:
-            if self._answers:
+            if self.answers:
                 sealer.seal("elsewhere")
             settle(self, places)
 
-        monkeypatch.setattr(Enqueue, "_settle", sealed_before_the_second)
+        monkeypatch.setattr(Enqueue, "settle", sealed_before_the_second)
         job = factory.new_job()
         with pytest.raises(StoreUnavailableError):
             store.enqueue([job, job])

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from jobcard.backends.base import Want
-from jobcard.backends.postgres.connection import Row, Step
+from jobcard.backends.postgres.connection import Connection, Row, Step
+from jobcard.backends.postgres.lookup import can_be_stored
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
 from jobcard.core import rates
 from jobcard.core.job import Claimed, Ref
@@ -29,6 +30,9 @@ _MOST = 500
 
 _SOON = 10_000
 """Microseconds until an exchange may look again at jobs whose keys somebody else has just in hand."""
+
+_KEYS_AT_ONCE = 200
+"""So many limit keys are looked at in one transaction, each in one queue."""
 
 ALL = 1 << 31
 """More jobs than are let in at once."""
@@ -61,6 +65,21 @@ def let_in_after(sql: Sql, job_id: bytes) -> list[Step]:
     return [lock_it, Step(sql["let_in"], {"keys": Texts(()), "ids": Ids([job_id]), "limit": ALL})]
 
 
+def let_in_all(connection: Connection, sql: Sql, limit: int) -> int:
+    """Put at most so many jobs back in line whose limit key has room again; how many."""
+    number, last = 0, ("", "")
+    while number < limit:
+        values = {"key": last[0], "queue": last[1], "limit": _KEYS_AT_ONCE}
+        held = connection.execute(sql["held_keys"], values)
+        if keys := {key for key, _, has_room in held if has_room}:
+            [[number_in]] = connection.run(let_in(sql, keys, limit - number))[-1]
+            number += number_in
+        if len(held) < _KEYS_AT_ONCE:
+            break
+        last = held[-1][:2]
+    return number
+
+
 def use_of_queues(sql: Sql, queues: Sequence[str], now: int | None) -> Step:
     """The step that asks how far the limits of some queues are used."""
     names = Texts(map(rates.of_queue, queues))
@@ -72,8 +91,19 @@ def use_of_keys(sql: Sql, keys: Sequence[str], now: int | None) -> Step:
     return Step(sql["key_use"], {"keys": Texts(keys), "names": Texts(map(rates.of_key, keys)), "now": now})
 
 
+def usage(
+    connection: Connection, sql: Sql, queues: Sequence[str], keys: Sequence[str], now: int | None
+) -> tuple[dict[str, Use], dict[str, Use]]:
+    """How far the limits of these queues and limit keys are used now."""
+    known = [[name for name in names if can_be_stored(name)] for names in (queues, keys)]
+    used = connection.run([use_of_queues(sql, known[0], now), use_of_keys(sql, known[1], now)])
+    of_queues, of_keys = map(to_uses, used)
+    none = Use(0)
+    return {queue: of_queues.get(queue, none) for queue in queues}, {key: of_keys.get(key, none) for key in keys}
+
+
 def to_uses(rows: Sequence[Row]) -> dict[str, Use]:
-    """What those steps answer, by name."""
+    """What the steps that ask how far limits are used answer, by name."""
     return {
         name: Use(at_work, Starts(list(zip(slots, used, strict=True))), *kept_out)
         for name, at_work, slots, used, *kept_out, _ in rows

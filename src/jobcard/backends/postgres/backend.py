@@ -7,8 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
-from uuid import UUID
+from typing import Any, TypeVar
 
 from jobcard.backends import base
 from jobcard.backends.base import (
@@ -35,37 +34,34 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.postgres import admission, changes, checkup, grants, lookup, moving, wake
+from jobcard.backends.postgres import (
+    admission,
+    changes,
+    checkup,
+    deleting,
+    enqueue,
+    grants,
+    leases,
+    lookup,
+    moving,
+    records,
+    wake,
+)
 from jobcard.backends.postgres.connection import Connection, Row, Step
-from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.exchange import Exchange
 from jobcard.backends.postgres.options import STATEMENT_SECONDS, read_options
-from jobcard.backends.postgres.producing import Enqueue
-from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.sealing import Barrier
 from jobcard.backends.postgres.statements import Tables, statements
-from jobcard.backends.postgres.values import Ids, Numbers, Texts
+from jobcard.backends.postgres.values import Texts
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import (
-    LAST_ATTEMPTS,
-    LAST_LINES,
-    LINES_TEXT,
-    Attempt,
-    JobRow,
-    LogLine,
-    NewJob,
-    OnceKey,
-    Ref,
-    WholeJob,
-)
+from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
-from jobcard.errors import DuplicateJobError, StoreMovedError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -73,9 +69,6 @@ _R = TypeVar("_R")
 
 _SCHEMA_PATIENCE = 60.0
 """Seconds: another process may be in the middle of the same migration."""
-
-_KEYS_AT_ONCE = 200
-"""So many limit keys are looked at in one transaction, each in one queue."""
 
 _verb = Verb()
 
@@ -137,7 +130,7 @@ class PostgresBackend:
             return []
         ring = self._ring_step()
         with self._pool.use() as connection:
-            answers = Enqueue(connection, self._sql, jobs, now=self._now()).run(ring=ring)
+            answers = enqueue.store(connection, self._sql, jobs, self._now(), ring=ring)
         if ring is None and self._options.listen:
             self._bell.ring_later()
         elif any(answer.fate is Fate.REPLACED for answer in answers):
@@ -184,39 +177,22 @@ class PostgresBackend:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
         if not held:
             return []
-        ordered = sorted(cast(Sequence[tuple[int, int]], held))
-        values = {
-            "now": self._now(),
-            "refs": Numbers(ref for ref, _ in ordered),
-            "tokens": Numbers(token for _, token in ordered),
-            "owner": owner,
-            "lease": lease,
-        }
-        return [ref for (ref,) in self._execute("renew", values)]
+        with self._pool.use() as connection:
+            return leases.renew(connection, self._sql, owner, held, lease, self._now())
 
     @_verb
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out; by number."""
-        first = after if isinstance(after, int) else 0
         with self._pool.use() as connection:
-            return lookup.find_held(
-                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=first, now=self._now()
+            return leases.find_held(
+                connection, self._sql, owners, lapsed=lapsed, limit=limit, after=after, now=self._now()
             )
 
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, last = 0, ("", "")
         with self._pool.use() as connection:
-            while number < limit:
-                values = {"key": last[0], "queue": last[1], "limit": _KEYS_AT_ONCE}
-                held = connection.execute(self._sql["held_keys"], values)
-                if keys := {key for key, _, has_room in held if has_room}:
-                    [[let_in]] = connection.run(admission.let_in(self._sql, keys, limit - number))[-1]
-                    number += let_in
-                if len(held) < _KEYS_AT_ONCE:
-                    break
-                last = held[-1][:2]
+            number = admission.let_in_all(connection, self._sql, limit)
         if number:
             self._ring()
         return number
@@ -224,8 +200,8 @@ class PostgresBackend:
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        known = Texts(name for name in names if lookup.can_be_stored(name))
-        number = self._number("unpark", {"now": self._now(), "names": known})
+        with self._pool.use() as connection:
+            number = changes.unpark(connection, self._sql, names, self._now())
         if number:
             self._ring()
         return number
@@ -235,75 +211,31 @@ class PostgresBackend:
     @_verb
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
-        step = changes.apply_by_operator(self._sql, change, job_id, self._now())
-        # A job that stood in line may have stood before others of its key.
-        steps = [step, *admission.let_in_after(self._sql, job_id)]
         with self._pool.use() as connection:
-            try:
-                rows = connection.run(steps)[0]
-            except UniqueKeyError as error:
-                duplicate = self._duplicate(connection, job_id)
-                if duplicate is None:
-                    # Whoever held the key has ended since.
-                    rows = connection.run(steps)[0]
-                else:
-                    raise duplicate from error
-            if rows and (change.error is not None or change.lines):
-                # The change is stored: sealed since then, the store tells whoever writes next.
-                with contextlib.suppress(StoreMovedError):
-                    self._trim(connection, job_id)
-        if not rows:
-            return None
-        self._ring()
-        return to_job(rows[0])
-
-    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError | None:
-        keys = Texts(row.unique_key for row in lookup.get_jobs(connection, self._sql, [job_id]))
-        holders = connection.execute(self._sql["find_unique_keys"], {"keys": keys})
-        if not holders:
-            return None
-        existing = UUID(bytes=holders[0][1])
-        return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
-
-    def _trim(self, connection: Connection, job_id: bytes) -> None:
-        refs = Numbers(n for (n,) in connection.execute(self._sql["find_refs"], {"ids": Ids([job_id])}))
-        connection.run(
-            [
-                Step(self._sql["trim_attempts"], {"refs": refs, "keep": LAST_ATTEMPTS}),
-                Step(self._sql["trim_lines"], {"refs": refs, "keep": LAST_LINES, "characters": LINES_TEXT}),
-            ]
-        )
+            row = changes.apply_by_operator(connection, self._sql, job_id, change, self._now())
+        if row is not None:
+            self._ring()
+        return row
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        total = 0
-        for state in map(str, states):
-            looks = []
-            if finished_before is not None:
-                looks.append(("prune_finished", {"before": finished_before, "age": None}))
-            if age is not None:
-                looks.append(("prune_finished", {"before": None, "age": age}))
-                looks.append(("prune_expired", {}))
-            for look, values in looks:
-                if total < limit:
-                    left = {"state": state, "limit": limit - total, "now": self._now()}
-                    total += self._number(look, {**values, **left})
-        over = {"limit": limit, "now": self._now()}
         with self._pool.use() as connection:
-            connection.run([Step(self._sql["forget_once"], over), Step(self._sql["forget_starts"], over)])
-        return total
+            return deleting.prune(connection, self._sql, states, finished_before, age, limit, self._now())
 
     @_verb
     def delete(self, job_ids: Sequence[bytes]) -> int:
         """Delete these jobs if they have ended; how many."""
-        return self._number("delete", {"ids": Ids(job_ids)}) if job_ids else 0
+        if not job_ids:
+            return 0
+        with self._pool.use() as connection:
+            return deleting.delete(connection, self._sql, job_ids)
 
     @_verb
     def truncate(self) -> None:
         """Delete every job and record; the schema and the store's identity stay."""
         with self._pool.use() as connection:
-            connection.run([Step(self._sql["truncate"]), Step(self._sql["raise_settings"])])
+            deleting.truncate(connection, self._sql)
         self._ring()
 
     # -- looking up
@@ -317,17 +249,26 @@ class PostgresBackend:
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
-        return list(map(Attempt._make, self._by_ids("attempts", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.attempts(connection, self._sql, job_ids)
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, oldest first; deleted with their job."""
-        return list(map(LogLine._make, self._by_ids("log_lines", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.log_lines(connection, self._sql, job_ids)
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
-        return list(map(Ended._make, self._by_ids("ended", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.ended(connection, self._sql, job_ids)
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
@@ -362,45 +303,34 @@ class PostgresBackend:
     @_verb
     def usage(self, queues: Sequence[str], keys: Sequence[str]) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
         """How far the limits of these queues and limit keys are used now."""
-        known = [[name for name in names if lookup.can_be_stored(name)] for names in (queues, keys)]
         with self._pool.use() as connection:
-            used = connection.run(
-                [
-                    admission.use_of_queues(self._sql, known[0], self._now()),
-                    admission.use_of_keys(self._sql, known[1], self._now()),
-                ]
-            )
-        of_queues, of_keys = map(admission.to_uses, used)
-        none = Use(0)
-        return {queue: of_queues.get(queue, none) for queue in queues}, {key: of_keys.get(key, none) for key in keys}
+            return admission.usage(connection, self._sql, queues, keys, self._now())
 
     # -- small records
 
     @_verb
     def read_records(self, kind: RecordKind) -> Sequence[Record]:
         """All records of a kind, by key."""
-        return list(map(Record._make, self._execute("read_records", {"kind": kind.value, "now": self._now()})))
+        with self._pool.use() as connection:
+            return records.read(connection, self._sql, kind, self._now())
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
-        return self._record(name, kind, {"key": key, "value": value, "expect": expect})
+        with self._pool.use() as connection:
+            version = records.write(connection, self._sql, kind, key, value, expect=expect, now=self._now())
+        if version is not None and kind in SETTINGS:
+            self._ring()
+        return version
 
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
-        return self._record("remove_record", kind, {"key": key}) is not None
-
-    def _record(self, name: str, kind: RecordKind, values: Mapping[str, object]) -> int | None:
-        told = kind in SETTINGS
-        rows = self._execute(name, {**values, "kind": kind.value, "settings": told, "now": self._now()})
-        if not rows:
-            return None
-        if told:
+        with self._pool.use() as connection:
+            gone = records.remove(connection, self._sql, kind, key)
+        if gone and kind in SETTINGS:
             self._ring()
-        version: int = rows[0][0]
-        return version
+        return gone
 
     # -- moving
 
@@ -432,7 +362,10 @@ class PostgresBackend:
     @_verb
     def erase(self, job_ids: Sequence[bytes]) -> int:
         """Delete jobs in whatever state they are, and all that belongs to them; how many were there."""
-        return self._number("erase", {"ids": Ids(job_ids)}) if job_ids else 0
+        if not job_ids:
+            return 0
+        with self._pool.use() as connection:
+            return deleting.erase(connection, self._sql, job_ids)
 
     @_verb
     def seal(self, word: str | None) -> None:
@@ -493,8 +426,7 @@ class PostgresBackend:
             )
         if not self._options.listen or self._options.pooled:
             return Waker()
-        listener = wake.Listener(lambda: Connection(self._options), self._channel)
-        return Waker(fd=listener.fileno(), drain=listener.drain, close=listener.close)
+        return wake.listen(lambda: Connection(self._options), self._channel)
 
     def grants(self, role: Role, user: str) -> Sequence[str]:
         """The statements that give this user what the role needs in this schema; opens nothing."""
@@ -515,13 +447,6 @@ class PostgresBackend:
     def _execute(self, name: str, values: Mapping[str, object]) -> Sequence[Row]:
         with self._pool.use() as connection:
             return connection.execute(self._sql[name], values)
-
-    def _number(self, name: str, values: Mapping[str, object]) -> int:
-        number: int = self._execute(name, values)[0][0]
-        return number
-
-    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Sequence[Row]:
-        return self._execute(name, {"ids": Ids(job_ids)}) if job_ids else []
 
     def _new_pool(self, size: int, *, patient: float | None = None) -> Pool[Connection]:
         # Not a method of this object: a store that was forgotten shall be collected, its connections closed.

@@ -6,17 +6,22 @@ depends on the form alone, so it is prepared once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+from uuid import UUID
 
 from jobcard.backends.base import Outcome
-from jobcard.backends.postgres.connection import Step
-from jobcard.backends.postgres.producing import firsts, in_order, queues_of, storing, takes_once
-from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of
-from jobcard.backends.postgres.values import Id, Numbers, Texts
-from jobcard.core.job import NewJob
+from jobcard.backends.postgres import admission, lookup
+from jobcard.backends.postgres.connection import Connection, Step
+from jobcard.backends.postgres.enqueue import firsts, in_order, queues_of, storing, takes_once
+from jobcard.backends.postgres.errors import UniqueKeyError
+from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of, to_job
+from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, NewJob
 from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
+from jobcard.errors import DuplicateJobError, StoreMovedError
 
 Sql = Mapping[str, str]
 
@@ -84,7 +89,55 @@ def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) ->
     return Step(text, values)
 
 
-def apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None) -> Step:
+def apply_by_operator(
+    connection: Connection, sql: Sql, job_id: bytes, change: Change, now: int | None
+) -> JobRow | None:
+    """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+    # A job that stood in line may have stood before others of its key.
+    steps = [_apply_by_operator(sql, change, job_id, now), *admission.let_in_after(sql, job_id)]
+    try:
+        rows = connection.run(steps)[0]
+    except UniqueKeyError as error:
+        duplicate = _duplicate(connection, sql, job_id)
+        if duplicate is None:
+            # Whoever held the key has ended since.
+            rows = connection.run(steps)[0]
+        else:
+            raise duplicate from error
+    if rows and (change.error is not None or change.lines):
+        # The change is stored: sealed since then, the store tells whoever writes next.
+        with contextlib.suppress(StoreMovedError):
+            _trim(connection, sql, job_id)
+    return to_job(rows[0]) if rows else None
+
+
+def _duplicate(connection: Connection, sql: Sql, job_id: bytes) -> DuplicateJobError | None:
+    keys = Texts(row.unique_key for row in lookup.get_jobs(connection, sql, [job_id]))
+    holders = connection.execute(sql["find_unique_keys"], {"keys": keys})
+    if not holders:
+        return None
+    existing = UUID(bytes=holders[0][1])
+    return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+
+
+def _trim(connection: Connection, sql: Sql, job_id: bytes) -> None:
+    refs = Numbers(n for (n,) in connection.execute(sql["find_refs"], {"ids": Ids([job_id])}))
+    connection.run(
+        [
+            Step(sql["trim_attempts"], {"refs": refs, "keep": LAST_ATTEMPTS}),
+            Step(sql["trim_lines"], {"refs": refs, "keep": LAST_LINES, "characters": LINES_TEXT}),
+        ]
+    )
+
+
+def unpark(connection: Connection, sql: Sql, names: Sequence[str], now: int | None) -> int:
+    """Put jobs parked under these names back in line; how many."""
+    known = Texts(name for name in names if lookup.can_be_stored(name))
+    number: int = connection.execute(sql["unpark"], {"now": now, "names": known})[0][0]
+    return number
+
+
+def _apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None) -> Step:
     """The step that applies an operator's change; it answers with the job after it."""
     form = form_of(change)
     text = _operator_text(sql["apply_by_operator"], tuple(_further(sql, form, "add_lines_by_operator")), form)

@@ -12,22 +12,19 @@ claimed then, in a transaction of their own.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jobcard.backends.base import NO_COMPLETIONS, Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.postgres import admission, changes
+from jobcard.backends.postgres import admission, changes, leases
 from jobcard.backends.postgres.connection import Connection, Row, Step
-from jobcard.backends.postgres.producing import once_names
+from jobcard.backends.postgres.enqueue import once_names
 from jobcard.backends.postgres.rows import place_in_line, to_claimed
 from jobcard.backends.postgres.values import Numbers, Texts
 from jobcard.core import rates
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Claimed, Ref
 from jobcard.core.states import AT_WORK, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError, StoreMovedError
-
-_log = logging.getLogger("jobcard.store")
 
 _Missing = tuple[Ref, int, frozenset[JobState]]
 """A write that changed nothing: its ref and token, and the states it may start from."""
@@ -357,8 +354,7 @@ class Exchange:
                 except CorruptRecordError:
                     damaged.append(ref)
         if damaged:
-            _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", damaged)
-            self._connection.execute(self._sql["quarantine"], {"refs": Numbers(damaged)})
+            leases.quarantine(self._connection, self._sql, damaged)
         return bool(damaged)
 
 

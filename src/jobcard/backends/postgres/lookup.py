@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.postgres.connection import Connection, Row, Step
-from jobcard.backends.postgres.rows import CLAIMED_COLUMNS, to_claimed, to_job
-from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts, encode
-from jobcard.core.job import JobRow
+from jobcard.backends.postgres.rows import to_job
+from jobcard.backends.postgres.values import Id, Ids, Texts, encode
+from jobcard.core.job import Attempt, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
-from jobcard.errors import CorruptRecordError, InvalidJobError, StoreMovedError
+from jobcard.errors import CorruptRecordError, InvalidJobError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -190,34 +189,19 @@ def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list
     return list(map(to_job, rows))
 
 
-def find_held(
-    connection: Connection,
-    sql: Sql,
-    owners: Sequence[str],
-    *,
-    lapsed: bool,
-    limit: int,
-    after: int,
-    now: int | None,
-) -> Held:
-    """The claims of some owners, and of anybody whose lease has run out, by number.
+def attempts(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[Attempt]:
+    """The recorded tries of these jobs, oldest first."""
+    return list(map(Attempt._make, connection.execute(sql["attempts"], {"ids": Ids(job_ids)})))
 
-    Unreadable ones are left out and logged; those whose lease has run out go under hold `broken`.
-    """
-    known = [owner for owner in owners if can_be_stored(owner)]
-    values = {"owners": Texts(known), "lapsed": lapsed, "limit": limit, "after": after, "now": now}
-    try:
-        rows = connection.execute(sql["held"].replace("{what}", CLAIMED_COLUMNS), values)
-        met = [row[0] for row in rows]
-    except CorruptRecordError:
-        refs = connection.execute(sql["held"].replace("{what}", "n"), values)
-        rows = readable(connection, sql["get_claimed"], refs)
-        met = [ref for (ref,) in refs]
-        broken = set(met) - {row[0] for row in rows}
-        # Of a sealed store they are only read.
-        with contextlib.suppress(StoreMovedError):
-            connection.execute(sql["quarantine_lapsed"], {"refs": Numbers(sorted(broken)), "now": now})
-    return Held(list(map(to_claimed, rows)), end_of(met, limit))
+
+def log_lines(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[LogLine]:
+    """The log lines of these jobs, each job's oldest first."""
+    return list(map(LogLine._make, connection.execute(sql["log_lines"], {"ids": Ids(job_ids)})))
+
+
+def ended(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[Ended]:
+    """Those of the jobs that have ended."""
+    return list(map(Ended._make, connection.execute(sql["ended"], {"ids": Ids(job_ids)})))
 
 
 def readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:

@@ -7,10 +7,10 @@ from functools import partial
 
 import psycopg
 
-from jobcard.backends.postgres import admission
+from jobcard.backends.postgres import admission, deleting
 from jobcard.backends.postgres.connection import Connection, Step
+from jobcard.backends.postgres.enqueue import in_order, once_name, queues_of
 from jobcard.backends.postgres.lookup import readable
-from jobcard.backends.postgres.producing import in_order, once_name, queues_of
 from jobcard.backends.postgres.rows import columns_of
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
 from jobcard.core.job import JobRow, OnceKey, WholeJob
@@ -26,7 +26,7 @@ _ROUNDS = 20
 
 
 def put(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> list[bytes]:
-    """Write jobs as they are in one commit; the ids of those that are not written."""
+    """Write jobs as they are, each in place of the one with its id; the ids of those that are not written."""
     by_id = {job.row.id: job for job in jobs}
     refused: list[bytes] = []
     rounds = 0
@@ -63,7 +63,7 @@ def _whose_key_is_taken(
 
 def _put_all(connection: Connection, sql: Sql, jobs: Sequence[WholeJob], now: int | None) -> set[bytes]:
     """Write all of them, or none if some cannot be written; the ids of those."""
-    steps = [erase(sql, [job.row.id for job in jobs]), _put(sql, jobs, now), *_put_what_belongs(sql, jobs)]
+    steps = [deleting.removal(sql, [job.row.id for job in jobs]), _put(sql, jobs, now), *_put_what_belongs(sql, jobs)]
     missing: set[bytes] = set()
     with connection.transaction():
         _, [(written,)], *_ = connection.ask_all(steps)
@@ -93,11 +93,6 @@ def _put_what_belongs(sql: Sql, jobs: Sequence[WholeJob]) -> list[Step]:
     return steps
 
 
-def erase(sql: Sql, job_ids: Sequence[bytes]) -> Step:
-    """The step that deletes jobs in whatever state they are; it tells how many."""
-    return Step(sql["erase"], {"ids": Ids(job_ids)})
-
-
 def versions(connection: Connection, sql: Sql, after: bytes | None, limit: int) -> list[tuple[bytes, int]]:
     """(id, version) of jobs by ascending id; -1 for one that cannot be read."""
     values = {"after": Id(after or _BELOW_ALL), "limit": limit}
@@ -116,7 +111,7 @@ def once_keys(connection: Connection, sql: Sql, after: str | None, limit: int, n
 
 
 def put_once_keys(connection: Connection, sql: Sql, keys: Sequence[OnceKey]) -> None:
-    """Write once keys as they are, in one commit."""
+    """Write once keys as they are, in place of those that are there."""
     given = {each.key: each for each in keys}.values()
     values = {
         "keys": Texts(each.key for each in given),

@@ -45,14 +45,14 @@ class Schema:
         return rows[0][0]
 
     def check(self, connection: Connection) -> None:
-        """`SchemaVersionError` unless it is the one wanted."""
+        """`SchemaVersionError` unless this is exactly this code's version."""
         with connection.transaction():
             found = self.version(connection)
         if found != self.wanted:
             raise SchemaVersionError(found, self.wanted)
 
     def migrate(self, connection: Connection) -> list[int]:
-        """Apply what is missing, in one transaction under a lock; whoever comes second finds nothing to do."""
+        """Bring the schema to this code's version, in one transaction; the versions that this call applied."""
         with connection.transaction():
             found = self.version(connection)
         if found == self.wanted:
@@ -78,7 +78,7 @@ class Schema:
         return [migration.number for migration in missing]
 
     def rollback(self, connection: Connection) -> int | None:
-        """Take the newest step back."""
+        """Take the newest migration back, in one transaction; its version, None when nothing is left."""
         return connection.again(lambda: self._rollback(connection))
 
     def _rollback(self, connection: Connection) -> int | None:

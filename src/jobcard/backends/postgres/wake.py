@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from jobcard.backends.base import Waker
 from jobcard.backends.postgres.connection import Connection
 from jobcard.backends.postgres.statements import Tables
 from jobcard.errors import JobcardError
@@ -172,3 +173,9 @@ class Listener:
             self._selector.close()
             self._awake.close()
             self._waken.close()
+
+
+def listen(open_one: Callable[[], Connection], channel: str) -> Waker:
+    """A waker on this channel, with a connection of its own."""
+    listener = Listener(open_one, channel)
+    return Waker(fd=listener.fileno(), drain=listener.drain, close=listener.close)

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobcard.backends.sql import sealing
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.statements import Statements, pairs_of, rows_of
 from jobcard.backends.sql.values import or_nothing, own
@@ -45,7 +46,7 @@ def turn_of(name: str) -> int:
 def usage(
     connection: Connection, sql: Statements, queues: Sequence[str], keys: Sequence[str], now: int | None
 ) -> tuple[dict[str, Use], dict[str, Use]]:
-    """How far the limits of these queues and limit keys are used."""
+    """How far the limits of these queues and limit keys are used now."""
     names = [*map(rates.of_queue, queues), *map(rates.of_key, keys)]
     steps = [_queues_at_work(sql, queues), _starts(sql, names, now)]
     if keys:
@@ -104,17 +105,29 @@ def _by_name(rows: Rows) -> dict[str, Starts]:
 Place = tuple[str, str]
 """A limit key, and a queue in which it holds jobs."""
 
-NO_PLACE: Place = ("", "")
+_NO_PLACE: Place = ("", "")
 """Before all others."""
 
 
-def held_keys(connection: Connection, sql: Statements, after: Place) -> list[Place]:
+def let_in_all(connection: Connection, sql: Statements, limit: int) -> int:
+    """Put at most so many jobs back in line whose limit key has room again; how many."""
+    number, after = 0, _NO_PLACE
+    sealing.begin(connection, sql)
+    while number < limit and (held := _held_keys(connection, sql, after)):
+        after = held[-1]
+        if roomy := _keys_with_room(connection, sql, held):
+            most = limit - number  # each lets in one at least
+            number += let_in(connection, sql, roomy[:most], most)
+    return number
+
+
+def _held_keys(connection: Connection, sql: Statements, after: Place) -> list[Place]:
     """The next limit keys that hold jobs, in each queue, behind one of them; none: that was the last."""
     key, queue = after
     return [*connection.execute(sql["held_keys"], {"key": key, "queue": queue, "most": _MOST_LET_IN})]
 
 
-def keys_with_room(connection: Connection, sql: Statements, places: Sequence[Place]) -> list[str]:
+def _keys_with_room(connection: Connection, sql: Statements, places: Sequence[Place]) -> list[str]:
     """Those of some keys that hold jobs though not as many are at work as might be; a look without turns."""
     wanted: dict[str, object] = {}
     for number, (key, queue) in enumerate(places):

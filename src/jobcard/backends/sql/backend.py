@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
-from uuid import UUID
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from jobcard.backends import base
 from jobcard.backends.base import (
     NO_COMPLETIONS,
     NOTHING,
-    SETTINGS,
     Bucket,
     Capabilities,
     Completions,
@@ -32,18 +30,14 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.backends.pool import Pool
-from jobcard.backends.sql import admission, changes, deleting, lookup, moving, producing, sealing
-from jobcard.backends.sql.changes import Ledger, Standing
-from jobcard.backends.sql.connection import Connection, DriverConnection, Rows, Step, only_row
+from jobcard.backends.sql import admission, changes, deleting, enqueue, leases, lookup, moving, records, sealing, wake
+from jobcard.backends.sql.connection import Connection, DriverConnection, Rows, only_row
 from jobcard.backends.sql.dialect import Dialect
-from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.exchange import Exchange
 from jobcard.backends.sql.options import Options, read_options
-from jobcard.backends.sql.rows import to_job
 from jobcard.backends.sql.schema import Schema
 from jobcard.backends.sql.statements import statements
 from jobcard.backends.sql.values import or_nothing
-from jobcard.backends.sql.wake import Watch
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
@@ -51,15 +45,12 @@ from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weakn
 from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
-from jobcard.errors import DuplicateJobError
 
 _R = TypeVar("_R")
 
 _SCHEMA_PATIENCE = 120.0
 """Seconds: another process may be in the middle of the same migration."""
 
-
-_TRUNCATED = ("attempts", "log_lines", "once", "starts", "jobs", "records")
 
 _verb = Verb()
 
@@ -156,7 +147,7 @@ class SQLBackend:
         if not jobs:
             return []
         with self._pool.use() as connection:
-            return producing.enqueue(connection, self._sql, jobs, self._now())
+            return enqueue.store(connection, self._sql, jobs, self._now())
 
     # -- holding
 
@@ -190,56 +181,26 @@ class SQLBackend:
         """Hold these claims for another `lease` from now; returns the refs of those that are gone."""
         if not held:
             return []
-        proofs = sorted(cast(Sequence[tuple[int, int]], held))
-        asked = {"refs": [ref for ref, _ in proofs], "proofs": proofs, "owner": owner, "now": self._now()}
-
-        def work(connection: Connection) -> set[tuple[int, int]]:
-            with connection.transaction():
-                [rows] = sealing.begin(connection, self._sql, Step(self._sql["renewable"], asked))
-                if rows:
-                    values = {"refs": [n for n, _, _ in rows], "lease_until": rows[0][2] + lease}
-                    connection.commit(Step(self._sql["renew"], values))
-            return {(n, token) for n, token, _ in rows}
-
-        kept = self._again(work)
-        return [ref for ref, token in held if (ref, token) not in kept]
+        return self._again(lambda connection: leases.renew(connection, self._sql, owner, held, lease, self._now()))
 
     @_verb
     def find_held(self, owners: Sequence[str], *, lapsed: bool, limit: int, after: Ref | None = None) -> Held:
         """Claims held by these owners, and with `lapsed` also those of anybody whose lease has run out, by ref."""
         with self._pool.use() as connection:
-            return lookup.find_held(
+            return leases.find_held(
                 connection, self._sql, owners, lapsed=lapsed, limit=limit, after=after, now=self._now()
             )
 
     @_verb
     def let_in(self, limit: int) -> int:
         """Put at most so many jobs back in line whose limit key has room again; how many."""
-        number, after = 0, admission.NO_PLACE
         with self._pool.use() as connection:
-            sealing.begin(connection, self._sql)
-            while number < limit and (held := admission.held_keys(connection, self._sql, after)):
-                after = held[-1]
-                if roomy := admission.keys_with_room(connection, self._sql, held):
-                    most = limit - number  # each lets in one at least
-                    number += admission.let_in(connection, self._sql, roomy[:most], most)
-        return number
+            return admission.let_in_all(connection, self._sql, limit)
 
     @_verb
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
-        known = or_nothing([name for name in names if self._sql.can_look_for(name)])
-
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                [rows] = sealing.begin(connection, self._sql, Step(self._sql["parked"], {"names": known}))
-                refs = sorted(n for (n,) in rows)
-                if refs:
-                    freed = Step(self._sql["unpark"], {"refs": refs, "now": self._now()})
-                    connection.commit(freed, Step(self._sql["raise_rings"]))
-                return len(refs)
-
-        return self._again(work)
+        return self._again(lambda connection: changes.unpark(connection, self._sql, names, self._now()))
 
     # -- operators
 
@@ -247,57 +208,13 @@ class SQLBackend:
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
         with self._pool.use() as connection:
-            try:
-                row = connection.again(lambda: self._apply(connection, job_id, change))
-            except UniqueKeyError as error:
-                duplicate = self._duplicate(connection, job_id)
-                if duplicate is not None:
-                    raise duplicate from error
-                # Whoever held the key has ended since.
-                row = connection.again(lambda: self._apply(connection, job_id, change))
-            if row is not None and row.limit_key is not None:
-                # It may have stood in line before others of its key.
-                admission.let_in_after(connection, self._sql, [row.limit_key])
-        return row
-
-    def _apply(self, connection: Connection, job_id: bytes, change: Change) -> JobRow | None:
-        sql = self._sql
-        with connection.transaction():
-            asked = [Step(sql["lock_id"], {"id": job_id}), Step(sql["moment"], {"now": self._now()})]
-            found, moment = sealing.begin(connection, sql, *asked)
-            now: int = only_row(moment)[0]
-            if not found:
-                return None
-            ref, *how = found[0]
-            if not Standing(*how).allows(change, now):
-                return None
-            ledger = Ledger(sql)
-            if asked := ledger.look([(ref, change)]):
-                ledger.learn(connection.run(asked))
-            *_, rows = connection.commit(
-                changes.apply(sql, change, ref, now),
-                *ledger.keep(ref, change, now),
-                Step(sql["raise_rings"]),
-                Step(sql["get"], {"ids": [job_id]}),
-            )
-        return to_job(only_row(rows))
-
-    def _duplicate(self, connection: Connection, job_id: bytes) -> DuplicateJobError | None:
-        [row] = lookup.get_jobs(connection, self._sql, [job_id])
-        holders = connection.execute(self._sql["find_unique_keys"], {"keys": [row.unique_key]})
-        if not holders:
-            return None
-        existing = UUID(bytes=holders[0][1])
-        return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+            return changes.apply_by_operator(connection, self._sql, job_id, change, self._now())
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:
         """Delete at most `limit` ended jobs in these states; how many."""
-        names, now = [str(state) for state in states], self._now()
         return self._again(
-            lambda connection: deleting.prune(
-                connection, self._sql, states=names, before=finished_before, age=age, limit=limit, now=now
-            )
+            lambda connection: deleting.prune(connection, self._sql, states, finished_before, age, limit, self._now())
         )
 
     @_verb
@@ -308,15 +225,7 @@ class SQLBackend:
     @_verb
     def truncate(self) -> None:
         """Delete every job and record, some thousand at a time; the schema and the store's identity stay."""
-
-        def work(connection: Connection) -> None:
-            for table in _TRUNCATED:
-                step = functools.partial(connection.change, self._sql[f"truncate_{table}"])
-                while connection.again(step):
-                    pass
-            connection.execute(self._sql["raise_settings"])
-
-        self._apart(work)
+        self._apart(lambda connection: deleting.truncate(connection, self._sql))
 
     # -- looking up
 
@@ -329,17 +238,26 @@ class SQLBackend:
     @_verb
     def attempts(self, job_ids: Sequence[bytes]) -> list[Attempt]:
         """The recorded tries of these jobs, oldest first."""
-        return list(map(Attempt._make, self._by_ids("attempts", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.attempts(connection, self._sql, job_ids)
 
     @_verb
     def log_lines(self, job_ids: Sequence[bytes]) -> list[LogLine]:
         """The log lines of these jobs, each job's oldest first."""
-        return list(map(LogLine._make, self._by_ids("log_lines", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.log_lines(connection, self._sql, job_ids)
 
     @_verb
     def ended(self, job_ids: Sequence[bytes]) -> list[Ended]:
         """Those of the jobs that have ended."""
-        return list(map(Ended._make, self._by_ids("ended", job_ids)))
+        if not job_ids:
+            return []
+        with self._pool.use() as connection:
+            return lookup.ended(connection, self._sql, job_ids)
 
     @_verb
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
@@ -382,51 +300,20 @@ class SQLBackend:
     @_verb
     def read_records(self, kind: RecordKind) -> Sequence[Record]:
         """All records of a kind, by key."""
-        rows = self._execute("read_records", {"kind": kind.value, "now": self._now()})
-        return [Record(key, value, version, max(0, age)) for key, value, version, age in rows]
+        with self._pool.use() as connection:
+            return records.read(connection, self._sql, kind, self._now())
 
     @_verb
     def write_record(self, kind: RecordKind, key: str, value: str, *, expect: int | None = None) -> int | None:
         """Write one; its new version. expect: only over this version (0: only if absent), else None."""
-        place = {"kind": kind.value, "key": key}
-        values = {**place, "value": value, "expect": expect, "now": self._now()}
-        name = "put_record" if expect is None else "replace_record" if expect else "add_record"
-
-        def work(connection: Connection) -> int | None:
-            with connection.transaction():
-                if not self._change(connection, name, values):
-                    return None
-                version: int = connection.execute(self._sql["lock_record"], place)[0][0]
-                self._tell(connection, kind)
-            return version
-
-        try:
-            return self._again(work)
-        except UniqueKeyError:
-            return None
+        return self._again(
+            lambda connection: records.write(connection, self._sql, kind, key, value, expect=expect, now=self._now())
+        )
 
     @_verb
     def remove_record(self, kind: RecordKind, key: str) -> bool:
         """Remove one; False: it was not there."""
-
-        def work(connection: Connection) -> bool:
-            with connection.transaction():
-                removed = self._change(connection, "remove_record", {"kind": kind.value, "key": key}) > 0
-                if removed:
-                    self._tell(connection, kind)
-            return removed
-
-        return self._again(work)
-
-    def _change(self, connection: Connection, name: str, values: Mapping[str, object]) -> int:
-        steps = [Step(self._sql["seal"]), Step(self._sql[name], values)]
-        [sealed, _], [_, found] = connection.run_and_count(steps)
-        sealing.refuse(sealed)  # whose transaction this is, undoes it
-        return found
-
-    def _tell(self, connection: Connection, kind: RecordKind) -> None:
-        if kind in SETTINGS:
-            connection.commit(Step(self._sql["raise_settings"]))
+        return self._again(lambda connection: records.remove(connection, self._sql, kind, key))
 
     # -- moving
 
@@ -513,15 +400,7 @@ class SQLBackend:
 
     def waker(self) -> Waker:
         """Hints by a thread that looks now and then, on a connection of its own."""
-        pool = self._new_pool(1)
-        sql = self._sql["last_news"]
-
-        def look() -> object:
-            with pool.use() as connection:
-                return only_row(connection.execute(sql))
-
-        watch = Watch(look, pool.close)
-        return Waker(fd=watch.fileno(), drain=watch.drain, close=watch.close)
+        return wake.watch(self._new_pool(1), self._sql)
 
     # -- inside
 
@@ -535,9 +414,6 @@ class SQLBackend:
     def _again(self, work: Callable[[Connection], _R]) -> _R:
         with self._pool.use() as connection:
             return connection.again(lambda: work(connection))
-
-    def _by_ids(self, name: str, job_ids: Sequence[bytes]) -> Rows:
-        return self._execute(name, {"ids": job_ids}) if job_ids else Rows()
 
     def _new_pool(self, size: int, **patience: float) -> Pool[Connection]:
         options = replace(self._options, **patience)

@@ -1,15 +1,25 @@
-"""A `Change` of core: whether a job, as it stands under its lock, allows it, and the UPDATE that applies it."""
+"""A `Change` of core: whether a job, as it stands under its lock, allows it, and the UPDATE that applies it.
+
+What an operator changes is a transaction of its own, and so is what puts parked jobs back in line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
 
 from jobcard.backends.base import Verdict
-from jobcard.backends.sql.connection import Rows, Step
+from jobcard.backends.sql import admission, lookup, sealing
+from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql.errors import UniqueKeyError
+from jobcard.backends.sql.rows import to_job
 from jobcard.backends.sql.statements import Statements
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Ref
+from jobcard.backends.sql.values import or_nothing
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
 from jobcard.core.states import ENDED, After, Change, Now, check_settable
+from jobcard.errors import DuplicateJobError
 
 
 @dataclass(slots=True)
@@ -115,3 +125,66 @@ class Ledger:
                 oldest = {"ref": ref, "last": place - LAST_LINES, "text": behind - LINES_TEXT}
                 steps.append(Step(self._sql["trim_lines"], oldest))
         return steps
+
+
+def apply_by_operator(
+    connection: Connection, sql: Statements, job_id: bytes, change: Change, now: int | None
+) -> JobRow | None:
+    """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
+    apply_it = partial(_apply_by_operator, connection, sql, job_id, change, now)
+    try:
+        row = connection.again(apply_it)
+    except UniqueKeyError as error:
+        duplicate = _duplicate(connection, sql, job_id)
+        if duplicate is not None:
+            raise duplicate from error
+        # Whoever held the key has ended since.
+        row = connection.again(apply_it)
+    if row is not None and row.limit_key is not None:
+        # It may have stood in line before others of its key.
+        admission.let_in_after(connection, sql, [row.limit_key])
+    return row
+
+
+def _apply_by_operator(
+    connection: Connection, sql: Statements, job_id: bytes, change: Change, clock: int | None
+) -> JobRow | None:
+    with connection.transaction():
+        asked = [Step(sql["lock_id"], {"id": job_id}), Step(sql["moment"], {"now": clock})]
+        found, moment = sealing.begin(connection, sql, *asked)
+        now: int = only_row(moment)[0]
+        if not found:
+            return None
+        ref, *how = found[0]
+        if not Standing(*how).allows(change, now):
+            return None
+        ledger = Ledger(sql)
+        if asked := ledger.look([(ref, change)]):
+            ledger.learn(connection.run(asked))
+        *_, rows = connection.commit(
+            apply(sql, change, ref, now),
+            *ledger.keep(ref, change, now),
+            Step(sql["raise_rings"]),
+            Step(sql["get"], {"ids": [job_id]}),
+        )
+    return to_job(only_row(rows))
+
+
+def _duplicate(connection: Connection, sql: Statements, job_id: bytes) -> DuplicateJobError | None:
+    [row] = lookup.get_jobs(connection, sql, [job_id])
+    holders = connection.execute(sql["find_unique_keys"], {"keys": [row.unique_key]})
+    if not holders:
+        return None
+    existing = UUID(bytes=holders[0][1])
+    return DuplicateJobError(UUID(bytes=job_id), existing, "a living job holds its unique key")
+
+
+def unpark(connection: Connection, sql: Statements, names: Sequence[str], now: int | None) -> int:
+    """Put jobs parked under these names back in line; how many."""
+    known = or_nothing([name for name in names if sql.can_look_for(name)])
+    with connection.transaction():
+        [rows] = sealing.begin(connection, sql, Step(sql["parked"], {"names": known}))
+        refs = sorted(n for (n,) in rows)
+        if refs:
+            connection.commit(Step(sql["unpark"], {"refs": refs, "now": now}), Step(sql["raise_rings"]))
+    return len(refs)

@@ -1,31 +1,37 @@
-"""Taking jobs away: those that ended long ago, those that are named, and those that have gone from where they came."""
+"""Deleting jobs: those kept long enough, those named, all; never in a sealed store, but for all.
+
+Each but `truncate` is one transaction, for whoever does it again when it was in another's way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from jobcard.backends.sql import lookup, sealing
 from jobcard.backends.sql.connection import Connection, Step, only_row
 from jobcard.backends.sql.statements import Statements
 
+_TRUNCATED = ("attempts", "log_lines", "once", "starts", "jobs", "records")
+
 
 def prune(
     connection: Connection,
     sql: Statements,
-    *,
     states: Sequence[str],
-    before: int | None,
+    finished_before: int | None,
     age: int | None,
     limit: int,
     now: int | None,
 ) -> int:
-    """Delete at most `limit` ended jobs, and once keys and counted starts whose time is over, in one transaction."""
+    """Delete at most `limit` ended jobs in these states; then once keys and starts whose time is over."""
+    names = [*map(str, states)]
     refs: dict[int, None] = {}
     with connection.transaction():
         [moment] = sealing.begin(connection, sql, Step(sql["moment"], {"now": now}))
         at: int = only_row(moment)[0]
-        ends = lookup.ends(connection, sql, states)
-        for step in _looks(sql, states, ends, at, before, age):
+        ends = lookup.ends(connection, sql, names)
+        for step in _looks(sql, names, ends, at, finished_before, age):
             if len(refs) < limit:
                 left = {**step.values, "limit": limit - len(refs)}
                 refs |= dict.fromkeys(n for (n,) in connection.execute(step.sql, left))
@@ -57,14 +63,14 @@ def _looks(
 
 
 def delete(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> int:
-    """Delete those of some jobs that have ended, in one transaction; how many."""
+    """Delete these jobs if they have ended; how many."""
     with connection.transaction():
         [found] = sealing.begin(connection, sql, Step(sql["ended_refs"], {"ids": job_ids}))
         return _remove(connection, sql, [n for (n,) in found], "delete")
 
 
 def erase(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> int:
-    """Delete jobs in whatever state they are, in one transaction; how many."""
+    """Delete these jobs in whatever state they are; how many were there."""
     with connection.transaction():
         [found] = sealing.begin(connection, sql, Step(sql["find_refs"], {"ids": job_ids}))
         return _remove(connection, sql, [n for n, _ in found], "erase")
@@ -84,3 +90,15 @@ def _remove(connection: Connection, sql: Statements, refs: Sequence[int], how: s
         return 0
     _, counts = connection.run_and_count(removal(sql, refs, how))
     return counts[-1]
+
+
+def truncate(connection: Connection, sql: Statements) -> None:
+    """Delete every job and record; the schema and the store's identity stay.
+
+    Some thousand at a time, on a connection that no seal stops.
+    """
+    for table in _TRUNCATED:
+        step = partial(connection.change, sql[f"truncate_{table}"])
+        while connection.again(step):
+            pass
+    connection.execute(sql["raise_settings"])

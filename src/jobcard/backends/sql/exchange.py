@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any
 
 from jobcard.backends.base import Completions, Exchanged, Outcome, Refusal, Verdict, Want
-from jobcard.backends.sql import admission, changes, producing, sealing
+from jobcard.backends.sql import admission, changes, enqueue, records, sealing
 from jobcard.backends.sql.changes import Ledger, Standing
-from jobcard.backends.sql.claiming import Claims, claimable, limits_of
+from jobcard.backends.sql.claim import Claims, claimable, limits_of
 from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import in_pieces, own
@@ -177,7 +177,7 @@ class Exchange:
             asked = [
                 self._due(),
                 Step(self._sql["lock"], {"refs": refs}),
-                *([producing.queues_known(self._sql, {job.queue for job in followers})] if followers else ()),
+                *([records.queues_known(self._sql, {job.queue for job in followers})] if followers else ()),
                 *ledger.look([(outcome.ref, outcome.change) for outcome in self._outcomes]),
                 Step(self._sql["moment"], self._now),
             ]
@@ -294,14 +294,14 @@ class _Books:
             self._connection.run(steps)
         once = [job for outcome in outcomes for job in outcome.then if job.once_key is not None]
         if once:
-            producing.follow_once(self._connection, self._sql, once, self.now)
+            enqueue.follow_once(self._connection, self._sql, once, self.now)
 
     def _steps_of(self, outcome: Outcome) -> list[Step]:
         """The steps that store an outcome: the change, its records, then the jobs that follow."""
         steps = [changes.apply(self._sql, outcome.change, outcome.ref, self.now)]
         steps += self._ledger.keep(outcome.ref, outcome.change, self.now)
         if outcome.then:
-            steps += producing.add_queues(self._sql, {job.queue for job in outcome.then}, self._known, self.now)
+            steps += records.add_queues(self._sql, {job.queue for job in outcome.then}, self._known, self.now)
             free: list[NewJob] = [job for job in outcome.then if job.once_key is None]
-            steps += producing.follow(self._connection, self._sql, free, self.now)
+            steps += enqueue.follow(self._connection, self._sql, free, self.now)
         return steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,15 +9,14 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobcard.backends.base import FEW, Bucket, Filter, Held, Lines, Listed, Tally
+from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
-from jobcard.backends.sql.rows import to_claimed, to_job
+from jobcard.backends.sql.rows import to_job
 from jobcard.backends.sql.statements import Statements
-from jobcard.backends.sql.values import or_nothing
-from jobcard.core.job import JobRow, Ref
+from jobcard.core.job import Attempt, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
-from jobcard.errors import CorruptRecordError, StoreMovedError
+from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
 
@@ -185,8 +183,8 @@ def _page(
     connection: Connection, sql: Statements, source: str, condition: str, values: Mapping[str, object], limit: int
 ) -> Listed:
     text = sql["list"].replace("{source}", source).replace("{where}", condition)
-    rows = _noted(connection.execute(text, {**values, "limit": limit}))
-    return Listed(list(map(to_job, rows)), end_of(sorted(_met(rows), reverse=True), limit))
+    rows = noted(connection.execute(text, {**values, "limit": limit}))
+    return Listed(list(map(to_job, rows)), end_of(sorted(met(rows), reverse=True), limit))
 
 
 def _source(connection: Connection, sql: Statements, where: Filter) -> str:
@@ -214,48 +212,35 @@ def get_jobs(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) 
     rows = connection.execute(sql["get"], {"ids": job_ids})
     if len(job_ids) == 1 and rows.unreadable:
         raise CorruptRecordError("a row of the store holds text that is not UTF-8")
-    return list(map(to_job, _noted(rows)))
+    return list(map(to_job, noted(rows)))
 
 
-def _met(rows: Rows) -> list[Any]:
+def attempts(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> list[Attempt]:
+    """The recorded tries of these jobs, oldest first."""
+    return list(map(Attempt._make, connection.execute(sql["attempts"], {"ids": job_ids})))
+
+
+def log_lines(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> list[LogLine]:
+    """The log lines of these jobs, each job's oldest first."""
+    return list(map(LogLine._make, connection.execute(sql["log_lines"], {"ids": job_ids})))
+
+
+def ended(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> list[Ended]:
+    """Those of the jobs that have ended."""
+    return list(map(Ended._make, connection.execute(sql["ended"], {"ids": job_ids})))
+
+
+def met(rows: Rows) -> list[Any]:
     """The first columns of all rows, the unreadable ones among them."""
     return [*(row[0] for row in rows), *rows.unreadable]
 
 
-def _noted(rows: Rows) -> Rows:
+def noted(rows: Rows) -> Rows:
+    """The rows of an answer; those that cannot be read are logged."""
     for key in rows.unreadable:
         shown = str(UUID(bytes=key)) if isinstance(key, bytes) and len(key) == 16 else f"number {key!r}"
         _log.warning("a job cannot be read and was left out: %s", shown)
     return rows
-
-
-def find_held(
-    connection: Connection,
-    sql: Statements,
-    owners: Sequence[str],
-    *,
-    lapsed: bool,
-    limit: int,
-    after: Ref | None,
-    now: int | None,
-) -> Held:
-    """The claims of some owners, and of anybody whose lease has run out.
-
-    One that cannot be read is left out; if its lease has run out it is taken from its holder and out of the line.
-    """
-    values = {
-        "owners": or_nothing([owner for owner in owners if sql.can_look_for(owner)]),
-        "lapsed": lapsed,
-        "limit": limit,
-        "after": -1 if after is None else after,
-        "now": now,
-    }
-    rows = connection.execute(sql["held"], values)
-    if rows.unreadable:
-        _noted(rows)
-        with contextlib.suppress(StoreMovedError):  # of a sealed store it can still be looked up, and nothing more
-            connection.execute(sql["quarantine_lapsed"], {"refs": rows.unreadable, "now": now})
-    return Held(list(map(to_claimed, rows)), end_of(sorted(_met(rows)), limit))
 
 
 def count_jobs(

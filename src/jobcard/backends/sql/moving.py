@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from jobcard.backends.sql import deleting, producing, sealing
+from jobcard.backends.sql import deleting, records, sealing
 from jobcard.backends.sql.connection import Connection, Step, only_row
 from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.statements import Statements
@@ -22,7 +22,7 @@ _ROUNDS = 20
 
 
 def put(connection: Connection, sql: Statements, jobs: Sequence[WholeJob], now: int | None) -> list[bytes]:
-    """Write jobs as they are, in one transaction; the ids of those that are not written."""
+    """Write jobs as they are, each in place of the one with its id; the ids of those that are not written."""
     by_id = {job.row.id: job for job in jobs}
     return _again(connection, partial(_put, connection, sql, by_id, now))
 
@@ -35,7 +35,7 @@ def _put(connection: Connection, sql: Statements, jobs: Mapping[bytes, WholeJob]
         known, moment, found, holders = sealing.begin(
             connection,
             sql,
-            producing.queues_known(sql, queues),
+            records.queues_known(sql, queues),
             Step(sql["moment"], {"now": clock}),
             Step(sql["find_refs"], {"ids": [*jobs]}),
             Step(sql["find_unique_keys"], {"keys": or_nothing(keys)}),
@@ -44,7 +44,7 @@ def _put(connection: Connection, sql: Statements, jobs: Mapping[bytes, WholeJob]
         written = [job_id for job_id in jobs if job_id not in left_out]
         *_, refs = connection.run(
             [
-                *producing.add_queues(sql, queues, known, only_row(moment)[0]),
+                *records.add_queues(sql, queues, known, only_row(moment)[0]),
                 *deleting.removal(sql, [n for n, job_id in found if job_id not in left_out], "erase"),
                 *_inserts(connection, sql, "put", [row for row in rows if row.id not in left_out]),
                 Step(sql["find_refs"], {"ids": or_nothing(written)}),
@@ -110,7 +110,7 @@ def once_keys(connection: Connection, sql: Statements, after: str | None, limit:
 
 
 def put_once_keys(connection: Connection, sql: Statements, keys: Sequence[OnceKey]) -> None:
-    """Write once keys as they are, in one transaction."""
+    """Write once keys as they are, in place of those that are there."""
     by_key = {key.key: key for key in keys}
     # In one order for everybody, as they are taken.
     rows = [by_key[key] for key in sorted(by_key)]

@@ -50,13 +50,13 @@ class Schema:
         return rows[0][0]
 
     def check(self, connection: Connection) -> None:
-        """`SchemaVersionError` unless it is the one wanted."""
+        """`SchemaVersionError` unless this is exactly this code's version."""
         found = self.version(connection)
         if found != self.wanted:
             raise SchemaVersionError(found, self.wanted)
 
     def migrate(self, connection: Connection) -> list[int]:
-        """Apply what is missing, under a lock; whoever comes second finds nothing to do."""
+        """Bring the schema to this code's version, under a lock; the versions that this call applied."""
         if self.version(connection) == self.wanted:
             return []
         with self.locked(connection):
@@ -74,7 +74,7 @@ class Schema:
         return [migration.number for migration in missing]
 
     def rollback(self, connection: Connection) -> int | None:
-        """Take the newest step back."""
+        """Take the newest migration back, under a lock; its version, None when nothing is left."""
         with self.locked(connection):
             found = self.version(connection)
             if found == 0:

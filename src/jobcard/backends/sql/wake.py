@@ -13,6 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from jobcard.backends.base import Waker
+from jobcard.backends.pool import Pool
+from jobcard.backends.sql.connection import Connection, only_row
+from jobcard.backends.sql.statements import Statements
 from jobcard.errors import JobcardError
 
 _log = logging.getLogger("jobcard.store")
@@ -80,3 +84,15 @@ class Watch:
             self._closed.set()
             self._awake.close()
             self._waken.close()
+
+
+def watch(pool: Pool[Connection], sql: Statements) -> Waker:
+    """A waker by a thread that looks. pool: what it looks with, closed at its end."""
+    statement = sql["last_news"]
+
+    def look() -> object:
+        with pool.use() as connection:
+            return only_row(connection.execute(statement))
+
+    watcher = Watch(look, pool.close)
+    return Waker(fd=watcher.fileno(), drain=watcher.drain, close=watcher.close)

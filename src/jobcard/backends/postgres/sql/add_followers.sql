@@ -1,6 +1,6 @@
 -- Stores the jobs that follow changes; part of the statement that applied those.
 -- Safe at once with others: it sees only jobs that this statement has changed.
--- {once_free} and {take_once} stand here only where a job has a once key: see producing.py.
+-- {once_free} and {take_once} stand here only where a job has a once key: see enqueue.py.
 , new_queues as (
     select given.queue from unnest(%(queues)s) as given (queue)
      where exists (select from applied)

@@ -1,6 +1,6 @@
 -- Stores new jobs, due or delayed; which of them, if not all: an id, a unique key or a once key may be taken.
 -- Safe at once with others: ids and unique keys are unique indexes, and whoever comes second waits and is told.
--- {once_free} and {take_once} stand here only where a job has a once key: see producing.py.
+-- {once_free} and {take_once} stand here only where a job has a once key: see enqueue.py.
 with moment as (select {now} as now),
 new_queues as (
     select given.queue from unnest(%(queues)s) as given (queue)

@@ -8,8 +8,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
-from jobcard.backends.sql import admission, sealing
-from jobcard.backends.sql.connection import Connection, Rows, Step, only_row
+from jobcard.backends.sql import admission, records, sealing
+from jobcard.backends.sql.connection import Connection, Step, only_row
 from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.rows import new_row, replacing
 from jobcard.backends.sql.statements import Statements
@@ -25,13 +25,13 @@ class _MovedOnError(JobcardError):
     """A job that was to be replaced does not wait any more; nothing is stored, and it is looked again."""
 
 
-def enqueue(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None) -> list[Enqueued]:
-    """Store these jobs in one transaction; one answer each, in order."""
+def store(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int | None) -> list[Enqueued]:
+    """Store jobs, all or nothing; one answer each, in order."""
     taken: dict[int, Enqueued] = {}
     left: set[str] = set()
     for _ in range(_ROUNDS):
         try:
-            answers = connection.again(partial(_store, connection, sql, jobs, taken, now))
+            answers = connection.again(partial(_store_all, connection, sql, jobs, taken, now))
         except (UniqueKeyError, _MovedOnError):
             # Undone: none is stored. Whose id or key is taken is found out, and the others are stored again.
             taken, left = _find_taken(connection, sql, jobs, now)
@@ -41,7 +41,7 @@ def enqueue(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now
     raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
 
-def _store(
+def _store_all(
     connection: Connection, sql: Statements, jobs: Sequence[NewJob], taken: Mapping[int, Enqueued], clock: int | None
 ) -> list[Enqueued]:
     new = [job for place, job in enumerate(jobs) if place not in taken]
@@ -49,10 +49,10 @@ def _store(
     new.sort(key=lambda job: (job.unique_key or "", job.id))
     with connection.transaction():
         queues = {job.queue for job in new}
-        asked = [queues_known(sql, queues), Step(sql["moment"], {"now": clock})]
+        asked = [records.queues_known(sql, queues), Step(sql["moment"], {"now": clock})]
         known, moment = sealing.begin(connection, sql, *asked)
         now: int = only_row(moment)[0]
-        steps = [*add_queues(sql, queues, known, now), *_take_once(sql, new, now, "take_once")]
+        steps = [*records.add_queues(sql, queues, known, now), *_take_once(sql, new, now, "take_once")]
         for rows in _pieces(connection, new, now):
             if rows:
                 steps.append(Step(sql["enqueue"], {"rows": rows}))
@@ -81,20 +81,6 @@ def _replace(
     _, found = connection.run_and_count([*before, *steps])
     if not all(found[-len(steps) :]):
         raise _MovedOnError
-
-
-def queues_known(sql: Statements, queues: Collection[str]) -> Step:
-    """The step that finds out which of some queues have a record."""
-    return Step(sql["queues_known"], {"queues": or_nothing(sorted(filter(sql.can_look_for, queues)))})
-
-
-def add_queues(sql: Statements, queues: Collection[str], known: Rows, now: int) -> list[Step]:
-    """The steps that give queues unknown so far a record, and tell running engines."""
-    new = sorted(set(queues) - {queue for (queue,) in known})
-    if not new:
-        return []
-    rows = [("queue", queue, "{}", 1, now) for queue in new]
-    return [Step(sql["add_queues"], {"rows": rows}), Step(sql["raise_settings"])]
 
 
 def follow(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: int) -> list[Step]:

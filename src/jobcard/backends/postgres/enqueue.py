@@ -79,52 +79,62 @@ def _storing(text: str, once_free: str, take_once: str) -> str:
     return text.replace("{once_free}", f" {once_free}").replace("{take_once}", take_once)
 
 
+def store(
+    connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int | None, *, ring: Step | None
+) -> list[Enqueued]:
+    """Store jobs, all or nothing; one answer each, in order. ring: what tells the engines, on the same trip."""
+    call = Enqueue(connection, sql, jobs, now=now, ring=ring)
+    turns: list[list[int]] = [[]]
+    seen: dict[bytes | str | None, int] = {}
+    seen_once: dict[str | None, int] = {}
+    replacing = 0
+    once = takes_once(jobs)
+    for place, job in enumerate(jobs):
+        # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
+        # the first job with it may be kept out by its once key.
+        keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
+        # And none with the same once key goes before one that has to wait.
+        turn = max(max(seen.get(key, -1) for key in keys) + 1, seen_once.get(job.once_key, 0))
+        if job.replaces:
+            # Two may find the same job by its two keys: the later one has its way.
+            turn = replacing = max(turn, replacing)
+        seen.update(dict.fromkeys(keys, turn))
+        if job.once_key is not None:
+            seen_once[job.once_key] = turn
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(place)
+    try:
+        for places in turns:
+            call.settle(places)
+    except StoreMovedError as error:
+        if any(answer.fate in _WRITTEN for answer in call.answers.values()):
+            raise StoreUnavailableError("the store was sealed in the middle of a call that had begun") from error
+        raise
+    return [call.answers[place] for place in range(len(jobs))]
+
+
 class Enqueue:
-    """One call of `enqueue`, on a connection lent for it."""
+    """What one call of `store` sends, on a connection lent for it. answers: what became of the jobs, by their place."""
 
     def __init__(
-        self, connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], *, now: int | None
+        self,
+        connection: Connection,
+        sql: Mapping[str, str],
+        jobs: Sequence[NewJob],
+        *,
+        now: int | None,
+        ring: Step | None,
     ) -> None:
         self._connection = connection
         self._sql = sql
         self._jobs = jobs
         self._now = now
-        self._ring: Step | None = None
-        self._answers: dict[int, Enqueued] = {}
-
-    def run(self, *, ring: Step | None) -> list[Enqueued]:
-        """Store them; one answer each, in order. ring: what tells the engines, on the same trip."""
         self._ring = ring
-        turns: list[list[int]] = [[]]
-        seen: dict[bytes | str | None, int] = {}
-        seen_once: dict[str | None, int] = {}
-        replacing = 0
-        once = takes_once(self._jobs)
-        for place, job in enumerate(self._jobs):
-            # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
-            # the first job with it may be kept out by its once key.
-            keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
-            # And none with the same once key goes before one that has to wait.
-            turn = max(max(seen.get(key, -1) for key in keys) + 1, seen_once.get(job.once_key, 0))
-            if job.replaces:
-                # Two may find the same job by its two keys: the later one has its way.
-                turn = replacing = max(turn, replacing)
-            seen.update(dict.fromkeys(keys, turn))
-            if job.once_key is not None:
-                seen_once[job.once_key] = turn
-            if turn == len(turns):
-                turns.append([])
-            turns[turn].append(place)
-        try:
-            for places in turns:
-                self._settle(places)
-        except StoreMovedError as error:
-            if any(answer.fate in _WRITTEN for answer in self._answers.values()):
-                raise StoreUnavailableError("the store was sealed in the middle of a call that had begun") from error
-            raise
-        return [self._answers[place] for place in range(len(self._jobs))]
+        self.answers: dict[int, Enqueued] = {}
 
-    def _settle(self, places: list[int]) -> None:
+    def settle(self, places: list[int]) -> None:
+        """Store those at these places, or find out who was there."""
         for _ in range(_ROUNDS):
             # In the order of the call: of several that replace one the last has its way.
             places = sorted(self._explain(sorted(self._store(places))))
@@ -157,7 +167,7 @@ class Enqueue:
         stored = None if ids is None else set(ids)
         for place, job in zip(places, jobs, strict=True):
             if stored is None or job.id in stored:
-                self._answers[place] = Enqueued(Fate.STORED, job.id)
+                self.answers[place] = Enqueued(Fate.STORED, job.id)
             else:
                 missing.append(place)
         return missing
@@ -183,13 +193,13 @@ class Enqueue:
             holder = by_unique.get(job.unique_key) or by_once.get(job.once_key)
             if job.id in there:
                 same = there[job.id] == [job.name, job.init, job.args, job.kwargs]
-                self._answers[place] = Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
+                self.answers[place] = Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
             elif holder is None:
                 again.append(place)
             elif job.replaces and holder.waits:
                 replaced.append((place, holder.id))
             else:
-                self._answers[place] = Enqueued(Fate.KEY_TAKEN, holder.id)
+                self.answers[place] = Enqueued(Fate.KEY_TAKEN, holder.id)
         return [*again, *self._replace(replaced)]
 
     def _replace(self, replaced: Sequence[tuple[int, bytes]]) -> list[int]:
@@ -205,7 +215,7 @@ class Enqueue:
         again = []
         for (place, holder), rows in zip(ordered, self._connection.again(lambda: self._write_over(steps)), strict=True):
             if rows:
-                self._answers[place] = Enqueued(Fate.REPLACED, holder)
+                self.answers[place] = Enqueued(Fate.REPLACED, holder)
             else:
                 again.append(place)
         return again

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from jobcard.backends.base import Want
+from jobcard.backends.sql import leases
 from jobcard.backends.sql.admission import Gate
 from jobcard.backends.sql.connection import Connection, Rows, Step
 from jobcard.backends.sql.rows import place_in_line, to_claimed
 from jobcard.backends.sql.statements import Statements, rows_of
-from jobcard.backends.sql.values import or_nothing
 from jobcard.core.job import Claimed
 from jobcard.core.rates import QueueLimit
-
-_log = logging.getLogger("jobcard.store")
 
 _ROUNDS, _GROWTH, _MOST_MET = 16, 4, 500
 """So often one exchange looks at a line, each time at more jobs behind those who were kept out: so many times as many,
@@ -76,7 +73,7 @@ class Claims:
             if rows is None:
                 rows = self._run(self.look(queue, most))
             if rows.unreadable:
-                self._quarantine(rows.unreadable)
+                leases.quarantine(self._connection, self._sql, rows.unreadable)
             met = sorted(map(to_claimed, rows), key=place_in_line)
             if any(job.limit_key is not None for job in met):
                 sifted = self._gate.sift(queue, met, number)
@@ -115,10 +112,6 @@ class Claims:
             "lease_until": now + self._lease,
         }
         return Step(self._sql["take"], values)
-
-    def _quarantine(self, refs: Sequence[object]) -> None:
-        _log.error("jobs number %s cannot be read: taken out of the line, their bytes kept", refs)
-        self._connection.run([Step(self._sql["quarantine"], {"refs": or_nothing(refs)})])
 
     # -- ending
 
