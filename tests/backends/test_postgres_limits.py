@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -102,6 +102,50 @@ class TestTheHotPath:
         sent.clear()
         assert [claim.id for claim in exchange(postgres_store).claimed] == [jobs[4].id]
         assert sent == [["release", "claim", "news"]]
+
+    def test_beside_a_full_queue_others_are_claimed_in_one_trip(
+        self, postgres_store: PostgresBackend, sent: list[list[str]]
+    ) -> None:
+        """No lock; a look in passing tells whether there is a place, and then it is taken at once."""
+        want = Want([("narrow", 100), ("default", 100)], 100, {"narrow": QueueLimit(1, None)})
+        narrow = factory.enqueue_several(postgres_store, 3, queue="narrow")
+        wide = factory.enqueue_several(postgres_store, 3)
+        first = exchange(postgres_store, want=want).claimed
+        assert [claim.id for claim in first] == [narrow[0], *wide]
+        factory.enqueue_several(postgres_store, 3)
+        sent.clear()
+        claims = exchange(postgres_store, want=want, completions=factory.completions_of(first[1:])).claimed
+        assert [claim.queue for claim in claims] == ["default"] * 3
+        assert sent == [["release", "complete", "claim", "queue_use", "in_line", "news"]]
+        answer = exchange(postgres_store, want=want, completions=factory.completions_of(first[:1]))
+        assert [claim.id for claim in answer.claimed] == [narrow[1]]
+
+    def test_who_wants_few_jobs_takes_none_before_those_of_a_full_queue(self, postgres_store: PostgresBackend) -> None:
+        """They may be long: the place that was set free would wait for them."""
+        want = Want([("narrow", 1), ("default", 1)], 1, {"narrow": QueueLimit(1, None)})
+        narrow = factory.enqueue_several(postgres_store, 3, queue="narrow")
+        factory.enqueue_several(postgres_store, 3)
+        for job_id in narrow:
+            [claim] = exchange(postgres_store, want=want).claimed
+            assert claim.id == job_id
+            exchange(postgres_store, want=want)
+            postgres_store.exchange("engine", completions=factory.completions_of([claim]))
+
+    def test_a_place_that_another_process_set_free_is_seen(self, postgres_url: str) -> None:
+        """That the queue was full is only what was so a moment ago."""
+        prefix = new_prefix()
+        with closing(PostgresBackend(postgres_url, prefix=prefix)) as ours:
+            ours.migrate()
+            with closing(PostgresBackend(postgres_url, prefix=prefix)) as other:
+                want = Want([("narrow", 60), ("default", 60)], 60, {"narrow": QueueLimit(1, None)})
+                narrow = factory.enqueue_several(ours, 3, queue="narrow")
+                at_work = exchange(other, want=want, owner="other").claimed
+                factory.enqueue_several(ours, 90)
+                assert [claim.queue for claim in exchange(ours, want=want).claimed] == ["default"] * 60
+                other.exchange("other", completions=factory.completions_of(at_work))
+                last = exchange(ours, want=want).claimed
+                assert ({claim.queue for claim in last}, len(last)) == ({"narrow", "default"}, 31)
+                assert narrow[1] in [claim.id for claim in last]
 
     def test_jobs_without_once_keys_are_stored_by_the_statement_without_them(
         self, postgres_store: PostgresBackend, sent: list[list[str]]

@@ -136,6 +136,18 @@ def leaves_room(
     return False
 
 
+def full_queues(limits: Mapping[str, QueueLimit], uses: Sequence[Row], claimed: Sequence[Claimed]) -> set[str]:
+    """Those of some queues that have no place until one is set free; not those of a rate, which lets jobs in by itself.
+
+    uses: what `use_of_queues` told before these were claimed.
+    """
+    return {
+        queue
+        for queue, use in to_uses(uses).items()
+        if (limit := limits[queue]).rate is None and limit.room(_after(use, limit, claimed, queue, 0), 0) == 0
+    }
+
+
 def _after(use: Use, limit: QueueLimit, claimed: Sequence[Claimed], queue: str, now: int) -> Use:
     """How far a queue's limits are used after a claim."""
     new = sum(claim.queue == queue for claim in claimed)

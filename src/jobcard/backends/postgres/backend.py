@@ -90,6 +90,8 @@ class PostgresBackend:
         self._channel = wake.channel_of(self._tables)
         self._pool = self._new_pool(self._options.pool_size)
         self._bell = wake.Bell(self._ring_now)
+        self._full: set[str] = set()
+        """Queues that had no place when an exchange last looked: the next one takes no lock for them in vain."""
 
     def __repr__(self) -> str:
         return f"PostgresBackend({self._shown!r})"
@@ -165,6 +167,7 @@ class PostgresBackend:
                 outcomes=tuple(outcomes),
                 want=want,
                 lease=lease,
+                full=self._full,
                 freed=freed,
             )
             answer = exchange.run()

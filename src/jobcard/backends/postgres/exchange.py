@@ -7,7 +7,8 @@ again step by step, each write under a savepoint of its own.
 
 Where limits count it takes some more trips, still in one commit: what may be claimed is known only after a look at what
 is at work. A claim of the hot path passes over jobs with a limit key, and the news say that there are some: they are
-claimed then, in a transaction of their own.
+claimed then, in a transaction of their own. Who wants many jobs passes over queues that were full a moment ago, too,
+and asks in passing whether they still are: beside a full queue others keep their speed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ _Missing = tuple[Ref, int, frozenset[JobState]]
 """A write that changed nothing: its ref and token, and the states it may start from."""
 
 
+_FindMissing = Callable[[Sequence[list[Row]]], list[_Missing]]
 _Run = Callable[[Sequence[Step]], list[list[Row]]]
+
+
+_MANY = 50
+"""Whoever wants so many jobs works on short ones, and comes again within a moment."""
 
 
 class Exchange:
@@ -47,8 +53,10 @@ class Exchange:
         outcomes: Sequence[Outcome],
         want: Want,
         lease: int,
+        full: set[str],
         freed: Collection[str] = (),
     ) -> None:
+        """full: queues that had no place when an exchange of this process last looked; kept up to date here."""
         self._connection = connection
         self._sql = sql
         self._owner = owner
@@ -59,6 +67,7 @@ class Exchange:
         self._lease = lease
         self._freed = freed
         self._limited = [queue for queue, most in want.queues if most > 0 and queue in want.limits]
+        self._full = full
         self._refusals: list[Refusal] = []
         self.has_news = False
         """Jobs came in line, or a place for them is free: whoever waits for jobs wants to know."""
@@ -69,7 +78,7 @@ class Exchange:
         limited: there are limits to look at, though neither a queue nor an end speaks of them.
         """
         try:
-            if self._wants_jobs() and (limited or self._limited or self._freed):
+            if _is_for_jobs(self._want) and (limited or self._freed or (self._limited and not self._may_pass())):
                 return self._connection.again(self._limitedly)
             return self._at_once()
         except InvalidJobError:
@@ -80,29 +89,46 @@ class Exchange:
                 raise
             return self.run(limited=limited)
 
+    def _may_pass(self) -> bool:
+        # A place that was just set free may then wait for the next exchange: not where that comes late.
+        return self._want.total >= _MANY and self._full.issuperset(self._limited)
+
     # -- all at once
 
     def _at_once(self) -> Exchanged:
-        steps, missing_in = self._settling()
+        want = self._want if not self._limited else _without(self._want, self._limited)
+        steps, missing_in = self._settling(locking=())
         settling = len(steps)
-        if self._wants_jobs():
-            steps.append(self._claim(self._want, keyed=False))
+        if _is_for_jobs(want):
+            steps.append(self._claim(want, keyed=False))
         claiming = len(steps)
-        if looks := self._settled and self._want.limits:
+        if looks := (self._limited or self._settled) and self._want.limits:
             steps += [self._use(), self._in_line()]
         steps.append(self._news())
 
         answers = self._connection.run(steps)
         claimed = self._sorted(answers[settling]) if claiming > settling else []
-        self._notice(answers[:settling], claimed, *(answers[claiming:-1] if looks else ([], [])))
+        uses, waiting = answers[claiming:-1] if looks else ([], [])
+        self._notice(answers[:settling], claimed, uses, waiting)
         [news] = answers[-1]
         answer = self._answer(claimed, news, self._explained(missing_in(answers), claimed, self._connection.run))
-        passed_over = news[-1]
-        return self._with_keyed(answer) if passed_over else answer
+        if looks:
+            self._see_who_is_full(uses, [])
+        has_place = any(queue in self._limited and queue not in self._full for (queue,) in waiting)
+        has_keyed = news[-1]
+        return self._with_rest(answer) if has_keyed or has_place else answer
 
-    def _settling(self) -> tuple[list[Step], Callable[[Sequence[list[Row]]], list[_Missing]]]:
-        """The steps before the claim, and how to read from their answers which writes changed nothing."""
-        steps = [*self._lock_names(), self._release()]
+    def _see_who_is_full(self, uses: Sequence[Row], claimed: Sequence[Claimed]) -> None:
+        full = admission.full_queues(self._want.limits, uses, claimed)
+        self._full.difference_update(self._want.limits.keys() - full)
+        self._full.update(full)
+
+    def _settling(self, *, locking: Collection[str]) -> tuple[list[Step], _FindMissing]:
+        """The steps before the claim, and how to read from their answers which writes changed nothing.
+
+        locking: limited queues to be claimed from.
+        """
+        steps = [*self._lock_names(locking), self._release()]
         groups = _grouped(self._outcomes)
         completed = -1
         if self._outcomes:
@@ -141,7 +167,7 @@ class Exchange:
     def _limitedly(self) -> Exchanged:
         with self._connection.transaction():
             self._refusals.clear()
-            steps, missing_in = self._settling()
+            steps, missing_in = self._settling(locking=self._limited)
             *answers, uses = self._connection.ask_all([*steps, self._use()])
             refusals = self._explained(missing_in(answers), [], self._connection.ask_all)
             return self._enter(answers, uses, refusals)
@@ -160,12 +186,13 @@ class Exchange:
         claimed = self._in_order(entrance.walk())
         *_, waiting, news = self._connection.ask_all([*entrance.closing(), self._in_line(), self._news()])
         self._notice(settling, claimed, uses, waiting)
+        self._see_who_is_full(uses, claimed)
         answer = self._answer(claimed, news[0], refusals)
         times = (answer.next_due, entrance.next_due(waiting))
         return answer._replace(next_due=min((time for time in times if time is not None), default=None))
 
-    def _with_keyed(self, answer: Exchanged) -> Exchanged:
-        """After a claim that passed over jobs with limit keys: claim those, too, where there is room for more."""
+    def _with_rest(self, answer: Exchanged) -> Exchanged:
+        """After a claim that passed over jobs with limits: claim those, too, where there is room for more."""
         found = Counter(claim.queue for claim in answer.claimed)
         total = self._want.total - len(answer.claimed)
         queues = [(queue, most - found[queue]) for queue, most in self._want.queues]
@@ -178,8 +205,9 @@ class Exchange:
             now=self._now,
             completions=NO_COMPLETIONS,
             outcomes=(),
-            want=Want(queues, total),
+            want=Want(queues, total, self._want.limits),
             lease=self._lease,
+            full=self._full,
         )
         try:
             more = rest.run(limited=True)
@@ -196,7 +224,7 @@ class Exchange:
         connection = self._connection
         with connection.transaction():
             self._refusals.clear()
-            self._connection.ask_all([*self._lock_names(), self._release(), self._lock()])
+            self._connection.ask_all([*self._lock_names(self._limited), self._release(), self._lock()])
             for ref, token, result, ago in zip(*self._completions, strict=True):
                 one = Completions([ref], [token], [result], [ago])
                 self._settle(ref, token, AT_WORK, lambda one=one: _is_done(self._ask(self._complete(one))))  # type: ignore[misc]
@@ -228,9 +256,9 @@ class Exchange:
 
     # -- the steps
 
-    def _lock_names(self) -> list[Step]:
+    def _lock_names(self, queues: Collection[str]) -> list[Step]:
         """What is waited for before anything else, in one order: limited queues, and once keys of jobs that follow."""
-        names = {rates.of_queue(queue) for queue in self._limited}
+        names = {rates.of_queue(queue) for queue in queues}
         names |= once_names(job for outcome in self._outcomes for job in outcome.then)
         return admission.lock(self._sql, names)
 
@@ -294,9 +322,6 @@ class Exchange:
     @property
     def _settled(self) -> int:
         return len(self._completions.refs) + len(self._outcomes)
-
-    def _wants_jobs(self) -> bool:
-        return self._want.total > 0 and any(most > 0 for _, most in self._want.queues)
 
     # -- the answer
 
@@ -370,6 +395,14 @@ def _grouped(outcomes: Sequence[Outcome]) -> list[tuple[changes.Form, list[Outco
         form = changes.form_of(outcome.change, outcome.then)
         groups.setdefault((form, place) if in_order else form, (form, []))[1].append(outcome)
     return list(groups.values())
+
+
+def _is_for_jobs(want: Want) -> bool:
+    return want.total > 0 and any(most > 0 for _, most in want.queues)
+
+
+def _without(want: Want, queues: Collection[str]) -> Want:
+    return want._replace(queues=[(queue, most) for queue, most in want.queues if queue not in queues])
 
 
 def _is_done(rows: Sequence[Row]) -> bool:
