@@ -194,6 +194,17 @@ def test_documents_that_are_no_jobs_are_taken_out_of_the_line(store: MongoBacken
     assert [row.id for row in store.get([ids[4], ids[5]])] == [ids[5]]
 
 
+def test_documents_without_a_queue_end_no_count(store: MongoBackend) -> None:
+    """Those of other jobs are told as ever."""
+    ids = [factory.job_in_state(store, "completed", queue="default") for _ in range(4)]
+    store._store.jobs.update_one({"_id": ids[0]}, {"$set": {"queue": 5}})
+    store._store.jobs.update_one({"_id": ids[1]}, {"$unset": {"queue": ""}})
+    assert store.count(Filter(), limit=10) == {"default": {"completed": 2}}
+    now = store.facts().now
+    [bucket] = store.count_over_time(first=now - 60_000_000, step=120_000_000, buckets=1, states=["completed"])
+    assert bucket.counts == {"completed": 2}
+
+
 # ------------------------------------------------------------------ many engines, many jobs
 
 

@@ -120,6 +120,28 @@ class TestTheHotPath:
         answer = exchange(postgres_store, want=want, completions=factory.completions_of(first[:1]))
         assert [claim.id for claim in answer.claimed] == [narrow[1]]
 
+    def test_so_they_are_where_jobs_of_the_full_queue_have_limit_keys(
+        self, postgres_store: PostgresBackend, sent: list[list[str]]
+    ) -> None:
+        """No second look for jobs that may not start."""
+        want = Want([("narrow", 100), ("default", 100)], 100, {"narrow": QueueLimit(1, None)})
+        factory.enqueue_several(postgres_store, 3, queue="narrow", **ONE)
+        exchange(postgres_store, want=want)
+        factory.enqueue_several(postgres_store, 3)
+        sent.clear()
+        assert len(exchange(postgres_store, want=want).claimed) == 3
+        assert sent == [["release", "claim", "queue_use", "in_line", "news"]]
+
+    def test_a_place_taken_at_once_is_no_news(self, postgres_store: PostgresBackend) -> None:
+        """Nobody else is rung for it."""
+        want = Want([("narrow", 100), ("default", 100)], 100, {"narrow": QueueLimit(1, None)})
+        narrow = factory.enqueue_several(postgres_store, 3, queue="narrow")
+        [claim] = exchange(postgres_store, want=want).claimed
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PostgresBackend, "_ring", lambda self: pytest.fail("rung"))
+            [claim] = exchange(postgres_store, want=want, completions=factory.completions_of([claim])).claimed
+        assert claim.id == narrow[1]
+
     def test_who_wants_few_jobs_takes_none_before_those_of_a_full_queue(self, postgres_store: PostgresBackend) -> None:
         """They may be long: the place that was set free would wait for them."""
         want = Want([("narrow", 1), ("default", 1)], 1, {"narrow": QueueLimit(1, None)})

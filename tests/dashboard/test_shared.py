@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from visitors import Site
 
-from jobcard.dashboard.shared import SECONDS, SHARE, Shared
+from jobcard.dashboard.shared import LONGEST, SECONDS, SHARE, Shared
 
 REFRESH = {"hx-request": "true"}
 
@@ -50,14 +50,27 @@ class TestShared:
         shared = Shared(clock)
 
         def slow() -> int:
-            clock.now += 3
+            clock.now += 1
             return next(numbers)
 
         assert shared.get("a", slow) == 0
-        clock.now += SHARE * 3 - 0.01
+        clock.now += SHARE - 0.01
         assert shared.get("a", slow) == 0
         clock.now += 0.01
         assert shared.get("a", slow) == 1
+
+    def test_nothing_is_kept_for_minutes(self, clock: Clock, numbers: Iterator[int]) -> None:
+        """The store stood still while ten asked, and lives again."""
+        shared = Shared(clock)
+
+        def stuck() -> int:
+            clock.now += 20
+            return next(numbers)
+
+        for key in range(10):
+            shared.get(key, stuck)
+        clock.now += LONGEST
+        assert shared.get(9, lambda: next(numbers)) == 10
 
     def test_all_together_take_a_twentieth_of_the_time(self, clock: Clock) -> None:
         """Ten parts of a page that take a moment each are asked for as seldom as one that takes ten."""
@@ -82,10 +95,15 @@ class TestShared:
         def chart() -> None:
             clock.now += 1.0
 
-        shared.get("chart", chart, seconds=60.0)
-        assert shared.get("a", lambda: next(numbers)) == 0
-        clock.now += SECONDS
+        def part() -> int:
+            shared.get("chart", chart, seconds=60.0)
+            return next(numbers)
+
+        assert shared.get("part", part) == 0
         assert shared.get("a", lambda: next(numbers)) == 1
+        clock.now += SECONDS
+        assert shared.get("a", lambda: next(numbers)) == 2
+        assert shared.get("part", part) == 3
 
     def test_what_fails_is_kept_for_nobody(self, clock: Clock) -> None:
         """The next one asks again."""

@@ -87,7 +87,8 @@ class News:
         with jobs.parts.connection as store:
             # By the store's clock, as the stamps of its jobs.
             self._first = store.facts().now - round(ago * 1e6)
-        self._since = self._first
+        self._since = self._from = self._first
+        self._below: bytes | None = None
         self._told: dict[tuple[bytes, int], int] = {}
 
     def look(self) -> list[Job]:
@@ -95,15 +96,19 @@ class News:
         from jobcard.backends.base import Filter
         from jobcard.core.states import ENDED
 
-        where = Filter(states=sorted(ENDED), touched_since=max(self._first, self._since - _OVERLAP))
-        found, below = [], None
+        if self._below is None:
+            self._from = max(self._first, self._since - _OVERLAP)
+        where = Filter(states=sorted(ENDED), touched_since=self._from)
+        found, until = [], time.monotonic() + _LOOK_SECONDS
         with self._jobs.parts.connection as store:
             while True:
-                page = store.list(where, limit=_PAGE, before_id=below)
+                page = store.list(where, limit=_PAGE, before_id=self._below)
                 found += [row for row in page.rows if self._is_new(row)]
-                if (below := page.below) is None:
+                self._below = page.below
+                # Where many jobs were touched a look goes through all; the next one then goes on with it.
+                if self._below is None or time.monotonic() >= until:
                     break
-        self._told = {key: ended for key, ended in self._told.items() if ended >= self._since - 2 * _OVERLAP}
+        self._told = {key: ended for key, ended in self._told.items() if ended >= self._from - _OVERLAP}
         found.sort(key=lambda row: row.finished_at or 0)
         return [self._jobs.parts.lookup.view(row) for row in found]
 

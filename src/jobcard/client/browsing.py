@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT = 20_000
 LOOKS_FOR = 0.1
 """Seconds."""
+LONGER = 3.0
+"""Seconds."""
 CROWDED_FOR = 5.0
 """Seconds. Where many jobs were, many still are; and if not, a look walks through the few that are left."""
 _FIRST_STEP, _MOST_STEP = 50, 1_000
@@ -68,7 +70,7 @@ def browse(
 ) -> Found:
     """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant.
 
-    least: so many are looked at however long that takes.
+    least: so many are looked at, though that takes long.
 
     Among many, those stored before an instant are looked for from its ids on: a job whose id is of a later time than
     the job itself, for somebody gave it, may then be left out.
@@ -177,7 +179,7 @@ def _lowest_id(instant: int) -> bytes:
 
 def _are_few(parts: Parts, store: Backend, where: Filter) -> bool:
     """Whether so few jobs are in the states wanted that a store may look at all of them."""
-    states = tuple(sorted(map(str, where.states)))
+    states = tuple(sorted(set(map(str, where.states))))
     if time.monotonic() < parts.crowded.get(states, 0.0):
         return False
     by_queue = store.count(Filter(states=where.states), limit=_MANY)
@@ -244,7 +246,7 @@ class _Look:
         return None if self.below is None else moment(ids.moment_of(self.below))
 
     def go(self, until: float, *, least: int = 0) -> None:
-        """Look, and stop at this time of the clock that only goes on, when at least so many have been looked at."""
+        """Look, and stop at this time of the clock that only goes on; later, if not so many have been looked at."""
         # One more than asked for tells whether there is a next page.
         wanted = self._limit + 1
         # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
@@ -268,7 +270,8 @@ class _Look:
             self.below = page.below
             if self.below is None:
                 return
-            if self.looked >= MOST_LOOKED_AT or (self.looked >= least and time.monotonic() >= until):
+            late = time.monotonic() - until
+            if self.looked >= MOST_LOOKED_AT or late >= (0 if self.looked >= least else LONGER):
                 self.is_cut = True
                 return
 

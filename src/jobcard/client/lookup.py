@@ -229,8 +229,8 @@ class Lookup:
         with self._connection as store:
             now = store.facts().now
             first = now // step * step - (buckets - 1) * step
-            # Nothing is on its way any more into a slice that has been closed for a while.
-            closed = 0 if known is None else known.as_of - _ON_ITS_WAY - step
+            # Nothing is on its way any more into a slice that has been closed for a while, also on a replica.
+            closed = 0 if known is None else known.as_of - max(_ON_ITS_WAY, step // 6) - step
             kept = [
                 bucket for bucket in (known.buckets if known else ()) if first <= clock.to_instant(bucket.at) <= closed
             ]

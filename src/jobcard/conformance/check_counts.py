@@ -89,6 +89,9 @@ def check_a_limit_bounds_each_number(backend: Backend) -> None:
         factory.job_in_state(backend, "completed", queue="c")
     assert _count(backend, limit=5) == {"a": {"waiting": 5}, "b": {"waiting": 2}, "c": {"completed": 5}}
     assert _count(backend, Filter(states=["waiting"]), limit=3) == {"a": {"waiting": 3}, "b": {"waiting": 2}}
+    assert _count(backend, Filter(queues=["b", "c", "c"]), limit=5) == {"b": {"waiting": 2}, "c": {"completed": 5}}
+    assert _count(backend, Filter(queues=["c", "c"], names=["shop.mail"]), limit=9) == {"c": {"completed": 6}}
+    assert _count(backend, Filter(queues=["a", "a", "none"]), limit=12) == {"a": {"waiting": 9}}
 
 
 def check_many_of_one_state_are_all_counted(backend: Backend) -> None:

@@ -18,6 +18,8 @@ T = TypeVar("T")
 SECONDS = 1.0
 SHARE = 20.0
 """Answers are kept so many times as long as all of them took: together they cost a twentieth of the time at most."""
+LONGEST = 30.0
+"""Seconds. When the store has stood still for a while, figures of before are no more worth keeping."""
 _MOST = 200
 
 
@@ -30,6 +32,12 @@ class _Kept:
     until: float = 0.0
 
 
+class _Within(threading.local):
+    """What this thread has spent on answers, for those that are made of others."""
+
+    spent = 0.0
+
+
 class Shared:
     """Answers by key; any thread may ask. Of many who ask for one at once, one goes and the others wait for it."""
 
@@ -37,6 +45,7 @@ class Shared:
         self._now = now
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._within = _Within()
 
     def get(self, key: Hashable, make: Callable[[], T], *, seconds: float = SECONDS) -> T:
         """The answer that is kept, or a new one; what `make` raises is kept for nobody."""
@@ -48,10 +57,12 @@ class Shared:
         with kept.lock:
             began = self._now()
             if began >= kept.until:
+                inside = self._within.spent
                 kept.value = make()
                 ended = self._now()
-                kept.seconds, kept.took = seconds, ended - began
-                kept.until = ended + max(seconds, SHARE * self._cost(kept, ended))
+                kept.seconds, kept.took = seconds, ended - began - (self._within.spent - inside)
+                self._within.spent = inside + ended - began
+                kept.until = ended + max(seconds, min(SHARE * self._cost(kept, ended), LONGEST))
             return cast(T, kept.value)
 
     def _cost(self, kept: _Kept, now: float) -> float:

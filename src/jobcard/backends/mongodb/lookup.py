@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -122,10 +123,11 @@ def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
     if not where.states and where.touched_since is None:
         return []
     parts = _parts_for(where)
+    # Whether a waiting job was touched stands in the job alone. Those created since are at the top of a walk.
+    touched = {} if where.touched_since is None or where.after is not None else _touched(where.touched_since)
     left = FEW
     for part in parts:
-        # By what the index says alone: whether a waiting job was touched stands in the job.
-        left -= store.jobs.count_documents(part.which, limit=left + 1, hint=part.hint)
+        left -= store.jobs.count_documents({**part.which, **touched}, limit=left + 1, hint=part.hint)
         if left < 0:
             return []
     return parts
@@ -281,6 +283,7 @@ def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
     asked = condition(beside_states(where))
+    beside_queues = condition(replace(beside_states(where), queues=()))
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
             yield one["queue"], one["state"], 1
@@ -292,33 +295,48 @@ def _counted(
             for one in store.jobs.aggregate(stages, hint=part.hint, session=moment):
                 yield one["_id"], part.state, one["number"]
         else:
-            queues = list(where.queues) or _queues_in(store, part, moment)
-            for at in range(0, len(queues), _COUNTED_AT_ONCE):
-                for one in _count_each(store, part, queues[at : at + _COUNTED_AT_ONCE], asked, limit, moment):
-                    yield one["_id"], part.state, one["number"]
+            queues = list(dict.fromkeys(where.queues)) or _queues_in(store, part, moment)
+            of_queue = {queue: {**part.which, part.queue: queue} for queue in queues}
+            yield from (
+                (queue, part.state, number)
+                for queue, number in _count_each(store, part, of_queue, beside_queues, limit, moment)
+            )
 
 
 def _count_each(
-    store: Store, part: _Part, queues: Sequence[str], asked: Document, limit: int, moment: ClientSession | None
-) -> Iterator[Document]:
-    """How many jobs of a part are in each of these queues, each counted no further than the limit; in one trip."""
+    store: Store,
+    part: _Part,
+    of_queue: Mapping[str, Document],
+    beside: Document,
+    limit: int,
+    moment: ClientSession | None,
+) -> Iterator[tuple[str, int]]:
+    """How many jobs of a part are in each queue, each counted no further than the limit.
 
-    def count(queue: str) -> list[Document]:
-        of_queue = {"$and": [part.which, {part.queue: queue}, asked]} if asked else {**part.which, part.queue: queue}
-        return [
-            {"$match": of_queue},
-            {"$limit": limit},
-            {"$group": {"_id": f"${part.queue}", "number": {"$sum": 1}}},
-        ]
-
-    first, *others = map(count, queues)
-    unions = [{"$unionWith": {"coll": store.jobs.name, "pipeline": other}} for other in others]
-    yield from store.jobs.aggregate([*first, *unions], hint=part.hint, session=moment)
+    beside: what must hold besides. Without it an index answers alone, for many queues in one trip.
+    """
+    if beside:
+        # One by one: only the first of several in a trip may be told its index.
+        for queue, which in of_queue.items():
+            both = {"$and": [which, beside]}
+            yield queue, store.jobs.count_documents(both, limit=limit, hint=part.hint, session=moment)
+        return
+    name = f"${part.queue}"
+    counts: list[list[Document]] = [
+        [{"$match": which}, {"$limit": limit}, {"$group": {"_id": name, "number": {"$sum": 1}}}]
+        for which in of_queue.values()
+    ]
+    for at in range(0, len(counts), _COUNTED_AT_ONCE):
+        first, *others = counts[at : at + _COUNTED_AT_ONCE]
+        unions = [{"$unionWith": {"coll": store.jobs.name, "pipeline": other}} for other in others]
+        for one in store.jobs.aggregate([*first, *unions], hint=part.hint, session=moment):
+            yield one["_id"], one["number"]
 
 
 def _queues_in(store: Store, part: _Part, moment: ClientSession | None = None) -> list[str]:
     """The queues of a part. A server of its own, or a set, leaps along the index from one to the next."""
-    stages: list[Document] = [{"$match": part.which}, {"$group": {"_id": f"${part.queue}"}}]
+    named = {"$match": {**part.which, part.queue: {"$gte": ""}}}
+    stages: list[Document] = [named, {"$group": {"_id": f"${part.queue}"}}]
     return sorted(one["_id"] for one in store.jobs.aggregate(stages, hint=part.hint, session=moment))
 
 

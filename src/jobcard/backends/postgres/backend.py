@@ -50,6 +50,7 @@ from jobcard.backends.postgres import (
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.exchange import Exchange
 from jobcard.backends.postgres.options import STATEMENT_SECONDS, read_options
+from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.sealing import Barrier
 from jobcard.backends.postgres.statements import Tables, statements
@@ -216,9 +217,10 @@ class PostgresBackend:
         """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
         with self._pool.use() as connection:
             row = changes.apply_by_operator(connection, self._sql, job_id, change, self._now())
-        if row is not None:
-            self._ring()
-        return row
+        if row is None:
+            return None
+        self._ring()
+        return to_job(row)
 
     @_verb
     def prune(self, *, states: Sequence[str], finished_before: int | None, age: int | None, limit: int) -> int:

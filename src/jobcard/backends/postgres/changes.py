@@ -14,12 +14,12 @@ from uuid import UUID
 
 from jobcard.backends.base import Outcome
 from jobcard.backends.postgres import admission, lookup
-from jobcard.backends.postgres.connection import Connection, Step
+from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.enqueue import firsts, in_order, queues_of, storing, takes_once
 from jobcard.backends.postgres.errors import UniqueKeyError
-from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of, to_job
+from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, NewJob
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, NewJob
 from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
 from jobcard.errors import DuplicateJobError, StoreMovedError
 
@@ -89,9 +89,7 @@ def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) ->
     return Step(text, values)
 
 
-def apply_by_operator(
-    connection: Connection, sql: Sql, job_id: bytes, change: Change, now: int | None
-) -> JobRow | None:
+def apply_by_operator(connection: Connection, sql: Sql, job_id: bytes, change: Change, now: int | None) -> Row | None:
     """Apply a change to a job whoever holds it; the row after it, None: no such job, or not from its state."""
     # A job that stood in line may have stood before others of its key.
     steps = [_apply_by_operator(sql, change, job_id, now), *admission.let_in_after(sql, job_id)]
@@ -108,7 +106,7 @@ def apply_by_operator(
         # The change is stored: sealed since then, the store tells whoever writes next.
         with contextlib.suppress(StoreMovedError):
             _trim(connection, sql, job_id)
-    return to_job(rows[0]) if rows else None
+    return rows[0] if rows else None
 
 
 def _duplicate(connection: Connection, sql: Sql, job_id: bytes) -> DuplicateJobError | None:

@@ -104,19 +104,21 @@ class Exchange:
         claiming = len(steps)
         if looks := (self._limited or self._settled) and self._want.limits:
             steps += [self._use(), self._in_line()]
-        steps.append(self._news())
+        steps.append(self._news(want))
 
         answers = self._connection.run(steps)
         claimed = self._sorted(answers[settling]) if claiming > settling else []
         uses, waiting = answers[claiming:-1] if looks else ([], [])
-        self._notice(answers[:settling], claimed, uses, waiting)
         [news] = answers[-1]
         answer = self._answer(claimed, news, self._explained(missing_in(answers), claimed, self._connection.run))
         if looks:
             self._see_who_is_full(uses, [])
         has_place = any(queue in self._limited and queue not in self._full for (queue,) in waiting)
         has_keyed = news[-1]
-        return self._with_rest(answer) if has_keyed or has_place else answer
+        if has_keyed or has_place:
+            answer = self._with_rest(answer)
+        self._notice(answers[:settling], answer.claimed, uses, waiting)
+        return answer
 
     def _see_who_is_full(self, uses: Sequence[Row], claimed: Sequence[Claimed]) -> None:
         full = admission.full_queues(self._want.limits, uses, claimed)
@@ -184,7 +186,7 @@ class Exchange:
             claim=lambda want: self._sorted(self._ask(self._claim(want, keyed=True))),
         )
         claimed = self._in_order(entrance.walk())
-        *_, waiting, news = self._connection.ask_all([*entrance.closing(), self._in_line(), self._news()])
+        *_, waiting, news = self._connection.ask_all([*entrance.closing(), self._in_line(), self._news(self._want)])
         self._notice(settling, claimed, uses, waiting)
         self._see_who_is_full(uses, claimed)
         answer = self._answer(claimed, news[0], refusals)
@@ -312,8 +314,8 @@ class Exchange:
         }
         return Step(self._sql["claim"], values)
 
-    def _news(self) -> Step:
-        queues = Texts(queue for queue, most in self._want.queues if most > 0)
+    def _news(self, want: Want) -> Step:
+        queues = Texts(queue for queue, most in want.queues if most > 0)
         return Step(self._sql["news"], {"now": self._now, "owner": self._owner, "queues": queues})
 
     def _standing(self, refs: Sequence[Ref]) -> Step:

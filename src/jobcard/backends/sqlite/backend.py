@@ -209,7 +209,7 @@ class SQLiteBackend:
         if broken:
             # Of a sealed store it can still be looked up, and nothing more.
             with suppress(StoreMovedError), self._change(first=True) as connection:
-                leases.quarantine(connection, self._sql, broken, self._clock.now())
+                leases.quarantine_lapsed(connection, self._sql, broken, self._clock.now())
         return found
 
     @_verb

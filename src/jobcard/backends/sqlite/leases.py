@@ -60,6 +60,6 @@ def _held_by_one(
         return {ref: rows.get(ref) for ref in refs}
 
 
-def quarantine(connection: Connection, sql: Mapping[str, str], refs: Sequence[Ref], now: int) -> None:
+def quarantine_lapsed(connection: Connection, sql: Mapping[str, str], refs: Sequence[Ref], now: int) -> None:
     """Take claims that cannot be read, and whose lease has run out, from their holder; all else is kept."""
     connection.change_many(sql["quarantine_lapsed"], [(ref, now) for ref in refs])

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobcard.dashboard.asking import Ask, Plain
 from jobcard.dashboard.views.overview import COUNTED
-from jobcard.dashboard.views.queues import COUNTED_OF_EACH, ENDED_COUNTED
+from jobcard.dashboard.views.queues import COUNTED_OF_EACH, DONE_COUNTED
 from jobcard.errors import JobcardError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,7 +31,7 @@ def metrics(ask: Ask) -> Plain:
     lines = [
         *_family(
             "jobcard_jobs",
-            f"Jobs of each queue and state, counted up to {COUNTED}, those that ended up to {ENDED_COUNTED}.",
+            f"Jobs of each queue and state, counted up to {COUNTED}, completed and canceled ones up to {DONE_COUNTED}.",
             (
                 ({"queue": queue, "state": str(state)}, number)
                 for queue, of in counts.items()

@@ -12,7 +12,7 @@ from jobcard.client.recent import times_by_queue
 from jobcard.core import clock, limits
 from jobcard.core.queue import Queue
 from jobcard.core.rates import RateLimit
-from jobcard.core.states import ENDED, JobState
+from jobcard.core.states import JobState
 from jobcard.dashboard.asking import Ask, Done
 from jobcard.dashboard.fields import UNSAID, Number, OrNone, Whole
 from jobcard.dashboard.formats import name_of, word
@@ -20,9 +20,11 @@ from jobcard.dashboard.refusal import Refused
 from jobcard.dashboard.views.overview import COUNTED, TIMED
 
 MOST_QUEUES = 200
-ENDED_COUNTED = 1_000
-COUNTED_OF_EACH = {state: ENDED_COUNTED if state in ENDED else COUNTED for state in JobState}
-"""How far jobs are counted where every queue is: of what has ended most have thousands, and each costs."""
+DONE_COUNTED = 1_000
+COUNTED_OF_EACH = {
+    state: DONE_COUNTED if state in (JobState.COMPLETED, JobState.CANCELED) else COUNTED for state in JobState
+}
+"""How far jobs are counted where every queue is: of what is done most queues have thousands, and each costs."""
 _WINDOW = (limits.RATE_WINDOW[0] / clock.SECOND, limits.RATE_WINDOW[1] / clock.SECOND)
 
 LIMITS = (
