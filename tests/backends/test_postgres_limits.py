@@ -617,3 +617,9 @@ def test_with_many_keys_each_statement_walks_its_index(
     plan = plan_of(busy_store, busy_store._sql[name])
     assert set(re.findall(r"using (\w+)", plan)) == indexes, plan
     assert not re.findall(r"Seq Scan on (?!meta)", plan)
+
+
+def test_a_look_at_a_line_goes_through_no_other(postgres_store: PostgresBackend) -> None:
+    """Where statistics know nothing the condition stands in the index all the same."""
+    plan = plan_of(postgres_store, postgres_store._sql["in_line"])
+    assert re.search(r"jobs_claim.*\n +Index Cond: \(queue = given\.queue\)", plan), plan

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 MOST_LOOKED_AT = 20_000
 LOOKS_FOR = 0.1
 """Seconds."""
-LONGER = 3.0
-"""Seconds."""
 CROWDED_FOR = 5.0
 """Seconds. Where many jobs were, many still are; and if not, a look walks through the few that are left."""
 _FIRST_STEP, _MOST_STEP = 50, 1_000
+_SMALL = 20_000
+"""Characters that a small job brings along and returns, on average."""
 _MANY = FEW // 10
 """So many jobs of one queue and state are many: who only asks whether they are few need not count on."""
 SKEW = 5 * clock.MINUTE
@@ -70,7 +70,7 @@ def browse(
 ) -> Found:
     """Jobs that fit `given`, and `also`, if there is such a thing; `ConfigError` for a filter that cannot be meant.
 
-    least: so many are looked at, though that takes long.
+    least: so many small ones are looked at, though that takes a bit longer.
 
     Among many, those stored before an instant are looked for from its ids on: a job whose id is of a later time than
     the job itself, for somebody gave it, may then be left out.
@@ -246,11 +246,12 @@ class _Look:
         return None if self.below is None else moment(ids.moment_of(self.below))
 
     def go(self, until: float, *, least: int = 0) -> None:
-        """Look, and stop at this time of the clock that only goes on; later, if not so many have been looked at."""
+        """Look, and stop at this time of the clock that only goes on; `least` as in `browse`."""
         # One more than asked for tells whether there is a next page.
         wanted = self._limit + 1
         # Small steps first: nobody knows yet how large the jobs are that are read only to be left out.
         step = min(wanted, _MOST_STEP) if self._also is None else _FIRST_STEP
+        has_leapt = False
         while True:
             began = time.monotonic()
             page = self._store.list(self._where, limit=step, before_id=self.below)
@@ -270,10 +271,16 @@ class _Look:
             self.below = page.below
             if self.below is None:
                 return
-            late = time.monotonic() - until
-            if self.looked >= MOST_LOOKED_AT or late >= (0 if self.looked >= least else LONGER):
+            if self.looked < least and not has_leapt and _are_small(page.rows):
+                # However late it is.
+                step, has_leapt = min(least - self.looked, _MOST_STEP), True
+            elif self.looked >= MOST_LOOKED_AT or time.monotonic() >= until:
                 self.is_cut = True
                 return
+
+
+def _are_small(rows: Sequence[JobRow]) -> bool:
+    return sum(len(row.args) + len(row.kwargs) + len(row.result or "") for row in rows) <= _SMALL * len(rows)
 
 
 def moment(instant: int) -> datetime:

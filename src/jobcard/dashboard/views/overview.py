@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from jobcard.client.browsing import count, count_by_queue
-from jobcard.client.lookup import Counts
+from jobcard.client.lookup import Counts, Line
 from jobcard.client.recent import failures_by_kind, times_by_queue
-from jobcard.core.states import AT_WORK, JobState
+from jobcard.core.states import ALIVE, AT_WORK, ENDED, JobState
 from jobcard.dashboard.asking import Ask
 from jobcard.dashboard.fields import Choice
 from jobcard.dashboard.views.schedules import due_next
@@ -29,19 +29,31 @@ _MOST_ROWS = 50
 
 
 def overview(ask: Ask) -> Mapping[str, Any]:
-    """All of them."""
-    blocks: dict[str, Any] = {}
-    for block in (counts, chart, queues, engines, schedules, failures):
+    """All of them; what two of them tell is asked for once."""
+    line, alive = _line(ask), _alive(ask)
+    blocks: dict[str, Any] = {**counts(ask, line, alive), **queues(ask, line, alive)}
+    for block in (chart, engines, schedules, failures):
         blocks |= block(ask)
     return blocks
 
 
-def counts(ask: Ask) -> Mapping[str, Any]:
+def _line(ask: Ask) -> Line:
+    return ask.reading.parts.lookup.line(limit=COUNTED)
+
+
+def _alive(ask: Ask) -> dict[str, Counts]:
+    return count_by_queue(ask.reading.parts, sorted(ALIVE), limit=COUNTED)
+
+
+def counts(ask: Ask, line: Line | None = None, alive: Mapping[str, Counts] | None = None) -> Mapping[str, Any]:
     """How many jobs are in each state, how many are delayed, and how long the first of the line has been due."""
-    found = count(ask.reading.parts, {}, limit=COUNTED)
-    line = ask.reading.parts.lookup.line(limit=COUNTED)
+    line = line or _line(ask)
+    states = JobState if alive is None else ENDED
+    found: dict[str, int] = {**count(ask.reading.parts, {"state": sorted(states)}, limit=COUNTED).counts}
+    if alive is not None:
+        found |= {state: sum(of_queue[state] for of_queue in alive.values()) for state in ALIVE}
     return {
-        "counts": {state.value: found.counts[state] for state in JobState},
+        "counts": {state.value: found[state] for state in JobState},
         "counted": COUNTED,
         "delayed": line.delayed,
         "oldest_waiting": line.oldest_waiting,
@@ -62,10 +74,10 @@ def chart(ask: Ask) -> Mapping[str, Any]:
     }
 
 
-def queues(ask: Ask) -> Mapping[str, Any]:
+def queues(ask: Ask, line: Line | None = None, alive: Mapping[str, Counts] | None = None) -> Mapping[str, Any]:
     """Each queue with what waits and is at work in it, what it may do, and how long its jobs wait and run."""
-    counted = count_by_queue(ask.reading.parts, (JobState.WAITING, *AT_WORK), limit=COUNTED)
-    line = ask.reading.parts.lookup.line(limit=COUNTED)
+    counted = _alive(ask) if alive is None else alive
+    line = line or _line(ask)
     timed = times_by_queue(ask.reading.parts, TIMED)
     found = []
     for queue in ask.reading.queues.list("-priority"):
