@@ -325,6 +325,8 @@ class TestWithoutScript:
             page.get_by_role("link", name="shop.charge").click()
             expect(page.locator("pre.stack")).to_be_visible()
             page.get_by_role("button", name="Retry").click()
+            # The page that says so is there; else it would be reloaded while it comes.
+            expect(page.get_by_role("status").first).to_contain_text("It runs again")
             wait_until(lambda: shop.jobs.get(declined).state == "completed", "the job")
             page.reload()
             expect(page.locator("h1 .state")).to_have_text("completed")
