@@ -122,13 +122,6 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
     )
 
 
-def count_by_queue(parts: Parts, states: Collection[str], *, limit: int) -> dict[str, Counts]:
-    """How many jobs are in these states, by queue, each counted up to `limit`; of queues that have some."""
-    with parts.connection as store:
-        found = store.count(Filter(states=tuple(map(str, states))), limit=limit)
-    return {queue: Counts.of(by_state) for queue, by_state in found.items()}
-
-
 def _is_counted_at_once(where: Filter) -> bool:
     return where == Filter(states=where.states, queues=where.queues)
 

@@ -201,7 +201,7 @@ class Lookup:
         return self.count_each(dict.fromkeys(JobState, _check_limit(limit)))
 
     def count_each(self, limits: Mapping[JobState, int | None]) -> dict[str, Counts]:
-        """The same, each state counted up to a limit of its own."""
+        """The same of these states alone, each counted up to a limit of its own."""
         counts: dict[str, dict[str, int]] = {}
         with self._connection as store:
             for record in store.read_records(RecordKind.QUEUE):

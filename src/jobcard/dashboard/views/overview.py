@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from jobcard.client.browsing import count, count_by_queue
+from jobcard.client.browsing import count
 from jobcard.client.lookup import Counts, Line
 from jobcard.client.recent import failures_by_kind, times_by_queue
 from jobcard.core.states import ALIVE, AT_WORK, ENDED, JobState
@@ -42,7 +42,7 @@ def _line(ask: Ask) -> Line:
 
 
 def _alive(ask: Ask) -> dict[str, Counts]:
-    return count_by_queue(ask.reading.parts, sorted(ALIVE), limit=COUNTED)
+    return ask.reading.parts.lookup.count_each(dict.fromkeys(ALIVE, COUNTED))
 
 
 def counts(ask: Ask, line: Line | None = None, alive: Mapping[str, Counts] | None = None) -> Mapping[str, Any]:
