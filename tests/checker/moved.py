@@ -1,4 +1,4 @@
-"""A load that is moved into another store while it goes on, the command killed in every step, and engines with it.
+"""A load that is moved into another store while it goes on; its command, engines and stores are killed in every step.
 
     python -m checker.moved --from sqlite --to postgres --seed 7
 
@@ -16,17 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from checker.faults.base import Steps
+from checker.faults.server_killed import AWAY_SECONDS
 from checker.figures import FAULTS, Figures
 from checker.history import process_name
 from checker.lab import Lab
-from checker.load import SOUND
+from checker.load import SOUND, STEP
 from checker.red import keep
 from checker.scene import Scene, Shape
-from helpers.places import ANY_KIND, Place, new_place
+from helpers.places import ANY_KIND, Place, new_place, own_place
+from helpers.servers import KINDS
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Filter, RecordKind
 from jobcard.backends.registry import open_backend
@@ -38,12 +44,13 @@ from jobcard.moving import live
 
 JOBS = 800
 STEPS = [str(step) for step in live.STEPS]
+STORES = ["source", "target"]
 BETWEEN = 100
 """Jobs that are stored between two deaths of the command, as long as the source takes any."""
 WAITING = 60
 """So many wait at any time, for engines to be at work on."""
 CALLS = (1, 3, 10, 30, 1_000)
-"""The command is killed after one of these numbers of calls to its stores in a step, or at its end."""
+"""The command, or a store under it, is killed after one of these numbers of calls in a step, or at its end."""
 PATIENCE = 180.0
 SHAPE = Shape(lease=9.0, heartbeat=1.5)
 
@@ -57,11 +64,43 @@ class MovingLab(Lab):
         return super().environment(**{"JOBCARD_MOVING_TO": self.moving_to, **more})
 
 
+class Command:
+    """A live move as a process. code, printed, said: how it ended, and what it wrote to both its outputs."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mover", *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self.printed, self.said = self._process.communicate()
+        self.code = self._process.returncode
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def stands_still(self) -> bool:
+        assert not self.ended(), "it was to stand still, and ended"
+        return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+
 class Moving:
     """The load, and the command that moves the store under it."""
 
     def __init__(self, source: Place, target: Place, lab: MovingLab, seed: int) -> None:
         self._urls = source.url, target.url
+        self._places = dict(zip(STORES, (source, target), strict=True))
         self._lab = lab
         self._scene = Scene(lab, source, None, SHAPE, seed)
 
@@ -77,25 +116,25 @@ class Moving:
 
     def run(self, step: str, calls: int) -> tuple[int, dict[str, Any]]:
         """The command, while the load goes on, killed in this step; its exit code and what it printed."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mover", *self._urls, step, str(calls)],
-            env=self._lab.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with self._command(step, calls) as command:
+            self._wait_for(command.ended, f"the end of a move in {step}")
+        assert command.code in (0, -signal.SIGKILL), command.said
+        return command.code, json.loads(command.printed) if command.printed else {}
 
-        def ended() -> bool:
-            self._look()
-            return process.poll() is not None
-
-        try:
-            wait_until(ended, f"the end of a move in {step}", timeout=PATIENCE)
-        finally:
-            process.kill()
-            out, errors = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), errors
-        return process.returncode, json.loads(out) if out else {}
+    def lose(self, store: str, step: str, calls: int) -> bool:
+        """Kill the server of a store under the command in this step; False: it has none, nothing was done."""
+        server = self._places[store].server
+        if server is None:
+            return False
+        with self._command(step, calls, "STOP") as command:
+            self._wait_for(command.stands_still, f"a move that stands still in {step}")
+            server.kill()
+            command.go_on()
+            self._let(self._scene.after(AWAY_SECONDS))
+            self._let(self._scene.in_background(server.start))
+            self._wait_for(command.ended, f"the end of a move in {step} that lost its {store}")
+        assert command.code in (1, -signal.SIGKILL), command.said
+        return True
 
     def kill_an_engine(self, chance: random.Random) -> None:
         """SIGKILL one; its keeper starts another, whatever the stores say by then."""
@@ -131,6 +170,22 @@ class Moving:
     def _stored(self) -> int:
         return self._scene.tail.stored.total()
 
+    def _command(self, *arguments: object) -> Command:
+        return Command([*self._urls, *map(str, arguments)], self._lab.environment())
+
+    def _wait_for(self, event: Callable[[], bool], what: str) -> None:
+        def come() -> bool:
+            self._look()
+            return event()
+
+        wait_until(come, what, timeout=PATIENCE)
+
+    def _let(self, steps: Steps) -> None:
+        """Go through the steps of a fault, while the load goes on."""
+        for _ in steps:
+            self._look()
+            time.sleep(STEP)
+
     def _look(self) -> None:
         """See what has happened, and keep the engines busy."""
         self._scene.tail.look()
@@ -139,26 +194,42 @@ class Moving:
             self._scene.crowd.feed()
 
 
-def run(kinds: tuple[str, str], folder: Path, *, seed: int, jobs: int = JOBS, deaths: bool = True) -> dict[str, Any]:
-    """Make the load on a store of one kind and move it into one of another; what came of it, as it is printed."""
+def run(
+    kinds: tuple[str, str],
+    folder: Path,
+    *,
+    seed: int,
+    jobs: int = JOBS,
+    deaths: bool = True,
+    all_stores: bool = False,
+) -> dict[str, Any]:
+    """Make the load on a store of one kind and move it into one of another; what came of it, as it is printed.
+
+    deaths: in every step the command is killed, an engine, and one of the stores in turn; all_stores: both.
+    """
     began = time.monotonic()
     chance = random.Random(seed)
-    died: dict[str, int] = {}
+    died: dict[str, dict[str, int]] = {}
     said: dict[str, Any] = {}
     figures, why = Figures(), ""
     with ExitStack() as undo:
         places = []
         for number, kind in enumerate(kinds):
             (folder / str(number)).mkdir()
-            places.append(undo.enter_context(new_place(kind, folder / str(number))))
+            places.append(undo.enter_context(_place(kind, folder / str(number), mortal=deaths)))
         lab = MovingLab(folder, places[0].url)
         lab.moving_to = places[1].url
         try:
             moving = Moving(places[0], places[1], lab, seed)
             moving.feed(jobs)
-            for step in STEPS if deaths else ():
-                died[step] = chance.choice(CALLS)
-                code, _ = moving.run(step, died[step])
+            for number, step in enumerate(STEPS if deaths else ()):
+                died[step] = {}
+                for store in STORES if all_stores else [STORES[(number + seed) % 2]]:
+                    calls = chance.choice(CALLS)
+                    if moving.lose(store, step, calls):
+                        died[step][store] = calls
+                died[step]["command"] = calls = chance.choice(CALLS)
+                code, _ = moving.run(step, calls)
                 assert code == -signal.SIGKILL, f"{step} was over before it was killed"
                 moving.kill_an_engine(chance)
                 if step in BEFORE_THE_SEAL:
@@ -193,6 +264,13 @@ def run(kinds: tuple[str, str], folder: Path, *, seed: int, jobs: int = JOBS, de
     }
 
 
+@contextmanager
+def _place(kind: str, folder: Path, *, mortal: bool) -> Iterator[Place]:
+    """mortal: its server may be killed, where it has one."""
+    with own_place(kind) if mortal and kind in KINDS else new_place(kind, folder) as place:
+        yield place
+
+
 def _left_behind(source: Backend, target: Backend) -> str:
     """What is wrong with the two stores, in words; "": nothing."""
     if source.facts().seal is None:
@@ -221,10 +299,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1, 1_000_000))
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--alive", action="store_true", help="kill nobody, and tell how long the pause was")
+    parser.add_argument("--all", action="store_true", help="kill both stores in every step, not one of them")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jobcard-moved-") as folder:
         kinds = asked.source, asked.to
-        line = run(kinds, Path(folder), seed=asked.seed, jobs=asked.jobs, deaths=not asked.alive)
+        line = run(kinds, Path(folder), seed=asked.seed, jobs=asked.jobs, deaths=not asked.alive, all_stores=asked.all)
     print(json.dumps(line), flush=True)
     return 0 if line["ok"] else 1
 

@@ -7,10 +7,10 @@
     scripts/soak --jobs 20000 --seed 7
 
 Parts: `faults` (the load), `disk` (a disk that is full again and again), `outage` (ten minutes without a store),
-`leaks` (steady load with kills: does anything grow?), `move` (a load that is moved from the store into each other one,
-the command killed in every step). Each prints a line of JSON for each store and writes it into a file, docs/soak.jsonl
-unless told otherwise. Exit code 1: some figure that must be 0 is not, or something did not come
-back.
+`leaks` (steady load with kills: does anything grow?), `move` (a load that is moved from the store into each other one;
+the command, an engine and both stores are killed in every step). Each prints a line of JSON for each store and writes
+it into a file, docs/soak.jsonl unless told otherwise. Exit code 1: some figure that must be 0 is not, or something did
+not come back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ JOBS = 100_000
 SHAPE = Shape(lease=6.0, heartbeat=1.0, trouble=(1.0, 12.0))
 SHARES = {"faults": 0.55, "disk": 0.05, "outage": 0.15, "leaks": 0.2, "move": 0.05}
 """Of the minutes that are given."""
-LONGEST = {"faults": 4 * 3600.0, "disk": 900.0, "outage": 600.0, "leaks": 3600.0, "move": 1200.0}
+LONGEST = {"faults": 4 * 3600.0, "disk": 900.0, "outage": 600.0, "leaks": 3600.0, "move": 2400.0}
 """Seconds of each part when no minutes are given."""
 OUT = Path(__file__).resolve().parents[2] / "docs" / "soak.jsonl"
 
@@ -58,7 +58,7 @@ def run_moves(store: str, folder: Path, *, seconds: float, seed: int, jobs: int)
     for other in STORES:
         if other != store and time.monotonic() < until:
             (folder / other).mkdir()
-            yield moved.run((store, other), folder / other, seed=seed, jobs=jobs)
+            yield moved.run((store, other), folder / other, seed=seed, jobs=jobs, all_stores=True)
 
 
 def write(out: Path, line: dict[str, Any]) -> None:

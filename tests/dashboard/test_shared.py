@@ -46,15 +46,15 @@ class TestShared:
         assert shared.get("a", lambda: next(numbers)) == 2
 
     def test_what_takes_long_is_asked_for_less_often(self, clock: Clock, numbers: Iterator[int]) -> None:
-        """So that however many look, it takes a twentieth of the time at most."""
+        """So that however many look, it takes a fortieth of the time at most."""
         shared = Shared(clock)
 
         def slow() -> int:
-            clock.now += 1
+            clock.now += 0.5
             return next(numbers)
 
         assert shared.get("a", slow) == 0
-        clock.now += SHARE - 0.01
+        clock.now += 0.5 * SHARE - 0.01
         assert shared.get("a", slow) == 0
         clock.now += 0.01
         assert shared.get("a", slow) == 1
@@ -72,21 +72,21 @@ class TestShared:
         clock.now += LONGEST
         assert shared.get(9, lambda: next(numbers)) == 10
 
-    def test_all_together_take_a_twentieth_of_the_time(self, clock: Clock) -> None:
+    def test_all_together_take_a_fortieth_of_the_time(self, clock: Clock) -> None:
         """Ten parts of a page that take a moment each are asked for as seldom as one that takes ten."""
         shared, asked = Shared(clock), 0
 
         def slow() -> None:
             nonlocal asked
             asked += 1
-            clock.now += 0.1
+            clock.now += 0.05
 
         began = clock.now
         while clock.now < began + 600:
             for key in range(10):
                 shared.get(key, slow)
             clock.now += 0.5
-        assert 0.02 < asked * 0.1 / (clock.now - began) < 1.2 / SHARE
+        assert 0.02 < asked * 0.05 / (clock.now - began) < 1.2 / SHARE
 
     def test_what_is_kept_long_does_not_make_others_older(self, clock: Clock, numbers: Iterator[int]) -> None:
         """A chart that is counted once in a minute may take a second."""

@@ -1,4 +1,4 @@
-"""A live move under load, its command killed in every step: nothing is lost, nothing is twice.
+"""A live move under load; its command, engines and stores are killed in every step: nothing is lost, nothing is twice.
 
 In tests, `python -m checker.moved --from A --to B --seed N` does one again; `scripts/soak --part move` all of them.
 """
@@ -46,4 +46,8 @@ def test_killed_in_each_step(kinds: tuple[str, str], seed: int, tmp_path: Path) 
     line = moved.run(kinds, tmp_path, seed=seed)
     tell(line)
     assert line["ok"], line
-    assert set(line["deaths"]) == set(moved.STEPS)
+    assert [step for step, died in line["deaths"].items() if "command" in died] == moved.STEPS
+    # Every step loses one of them, and a file cannot be killed.
+    assert {store for died in line["deaths"].values() for store in died if store != "command"} == {
+        store for store, kind in zip(moved.STORES, kinds, strict=True) if kind != "sqlite"
+    }

@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 SECONDS = 1.0
-SHARE = 20.0
-"""Answers are kept so many times as long as all of them took: together they cost a twentieth of the time at most."""
+SHARE = 40.0
+"""Answers are kept so many times as long as all of them took: together they cost a fortieth of the time at most."""
 LONGEST = 30.0
 """Seconds. When the store has stood still for a while, figures of before are no more worth keeping."""
 _MOST = 200

@@ -1,7 +1,8 @@
 """`python -m mover SOURCE TARGET STEP CALLS [STOP]`: a copy that is killed after so many calls to its stores in a step.
 
 STEP: of a live move; "copy": a plain copy from its beginning; "none": a live move that lives. The end of the step, too,
-is one: it is killed before anybody can say that the step is over. STOP: it stands still instead.
+is one: it is killed before anybody can say that the step is over. STOP: it stands still instead, once, while somebody
+kills a store under it; it is killed at the end of the step then, or the store's error ends it with 1.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from typing import Any, cast
 
 from jobcard.backends.base import Backend
 from jobcard.core.move import Phase
+from jobcard.errors import StoreUnavailableError
 from jobcard.moving import live, stores
 from jobcard.moving.copying import Copied, copy
 from jobcard.moving.voice import Voice
 
 
 class Fuse:
-    """Ends this process when it has burnt down."""
+    """Ends or halts this process when it has burnt down."""
 
     def __init__(self, calls: int, word: int) -> None:
         self._left = calls
         self._word = word
 
     def burn(self, calls: int = 1) -> None:
-        self._left -= calls
-        if self._left <= 0:
+        before, self._left = self._left, self._left - calls
+        if before > 0 >= self._left:
             os.kill(os.getpid(), self._word)
 
     def end(self) -> None:
         self.burn(self._left)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Watched:
@@ -71,7 +74,7 @@ def deadly(step: Callable[[live.LiveMove], Phase], fuse: Fuse) -> Callable[[live
     return run
 
 
-def main() -> None:
+def main() -> int:
     source, target, step, calls, *stop = sys.argv[1:]
     fuse = Fuse(int(calls), signal.SIGSTOP if stop else signal.SIGKILL)
     with stores.open_stores(source, target) as both:
@@ -82,11 +85,16 @@ def main() -> None:
             steps = cast(dict[Phase, Callable[[live.LiveMove], Phase]], live.STEPS)
             if step != "none":
                 steps[Phase(step)] = deadly(steps[Phase(step)], fuse)
-            copied = live.move_live(both, voice=Voice(say=lambda text: print(text, file=sys.stderr, flush=True)))
+            try:
+                copied = live.move_live(both, voice=Voice(say=lambda text: print(text, file=sys.stderr, flush=True)))
+            except StoreUnavailableError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
     if copied is not None:
         paused = copied.paused and round(copied.paused, 3)
         print(json.dumps({"verified": copied.verified.jobs, "written": copied.passed.written, "paused": paused}))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
