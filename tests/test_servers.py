@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from helpers.servers import MissingServerError, Postgres, Server, sharing, using
+from helpers.mysql_servers import direct_connection
+from helpers.servers import KINDS, MissingServerError, Postgres, Server, sharing, using
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,14 @@ def test_a_server_lives_as_long_as_somebody_uses_it(folder: Path) -> None:
     wait_until(lambda: not [*folder.glob("jobcard-postgres-*"), *folder.glob(f"jobcard-tests-*/{run}")])
     for user in (*users, late):
         user.__exit__(None, None, None)
+
+
+def test_no_server_deletes_what_another_has_in_its_temporary_tables() -> None:
+    """One that starts clears its folder for them; a MariaDB whose table is gone dies, and every test with it."""
+    with using(KINDS["mariadb"]) as url, closing(direct_connection(url)) as direct, direct.cursor() as cursor:
+        cursor.execute("select @@tmpdir, @@datadir")
+        [[temporary, data]] = cursor.fetchall()
+    assert Path(temporary) == Path(data).parent
 
 
 def test_a_server_that_is_not_here_is_a_loud_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class MariaDB(Server):
             [
                 self._program("mariadb-install-db"), "--no-defaults", f"--user={me()}", f"--datadir={folder / 'data'}",
                 "--skip-test-db", "--auth-root-authentication-method=normal", "--innodb-log-file-size=16M",
+                f"--tmpdir={folder}",
             ],
             None,
         )  # fmt: skip
@@ -47,6 +48,8 @@ class MariaDB(Server):
 
     def _common(self, folder: Path, port: int) -> list[str]:
         return [
+            # Its own, since a server that starts deletes what others have in theirs: a MariaDB dies of that.
+            f"--tmpdir={folder}",
             f"--user={me()}", f"--datadir={folder / 'data'}", f"--socket={folder / 'socket'}",
             f"--pid-file={folder / 'pid'}", f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve",
             "--skip-log-bin", "--max-connections=300", "--innodb-buffer-pool-size=128M",
@@ -89,7 +92,7 @@ class MySQL(MariaDB):
                 run(
                     [
                         *self._server(), f"--user={me()}", f"--datadir={fresh}", "--initialize-insecure",
-                        "--secure-file-priv=NULL", "--skip-log-bin",
+                        "--secure-file-priv=NULL", "--skip-log-bin", f"--tmpdir={fresh.parent}",
                     ],
                     None,
                 )  # fmt: skip
