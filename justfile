@@ -38,7 +38,7 @@ demo *arguments:
 
 # how many jobs a second this machine does
 bench *arguments:
-    {{python}} -m jobcard.cli bench {{arguments}}
+    {{python}} -m jobcard bench {{arguments}}
 
 # run every example of the README, docs/ and examples/
 docs:

@@ -359,7 +359,7 @@ async def open_tabs(port: int, count: int) -> None:
 def dashboard(url: str, tabs: int, told: dict[str, list[float]]) -> Iterator[None]:
     """A dashboard of its own process, at which so many tabs look from another; what both used goes into `told`."""
     served = subprocess.Popen(
-        [sys.executable, "-m", "jobcard.cli", "dashboard", "--url", url, "--port", "0"],
+        [sys.executable, "-m", "jobcard", "dashboard", "--url", url, "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
     )

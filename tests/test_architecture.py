@@ -92,6 +92,8 @@ ROOMS = {
         "backends.url core errors version",
         "click rich",
     ),
+    # `python -m jobcard`.
+    "__main__": room("cli"),
 }
 # What every store has in its folder, or in that of the base it derives from: each verb of each store is found at once.
 SHELVES = [

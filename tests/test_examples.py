@@ -67,7 +67,7 @@ def test_checksums_finds_equal_files(app: App) -> None:
 class TestMailer:
     @pytest.fixture
     def engine(self, app: App) -> Iterator[subprocess.Popen[str]]:
-        engine = started(app, "-m", "jobcard.cli", "start", "mailer:jobs")
+        engine = started(app, "-m", "jobcard", "start", "mailer:jobs")
         assert engine.stderr is not None
         assert engine.stderr.readline().startswith("ready")
         yield engine
@@ -99,7 +99,7 @@ class TestMailer:
 class TestDigest:
     @pytest.fixture
     def engine(self, app: App) -> Iterator[subprocess.Popen[str]]:
-        engine = started(app, "-m", "jobcard.cli", "start", "digest:jobs")
+        engine = started(app, "-m", "jobcard", "start", "digest:jobs")
         assert engine.stderr is not None
         assert engine.stderr.readline().startswith("ready")
         yield engine

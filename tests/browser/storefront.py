@@ -115,7 +115,7 @@ def free_port() -> int:
 def running(app: App, *arguments: str, until: str) -> Iterator[str]:
     """`jobcard …` in the shop's directory once its log says this; ended with SIGTERM. What it had said by then."""
     log = app.directory / f"{arguments[0]}.log"
-    process = app.begin([sys.executable, "-m", "jobcard.cli", *arguments], log)
+    process = app.begin([sys.executable, "-m", "jobcard", *arguments], log)
     try:
         wait_until(lambda: until in log.read_text("utf-8") or process.poll() is not None, until, timeout=4 * PATIENCE)
         said = log.read_text("utf-8")

@@ -65,7 +65,7 @@ def serve(shop: App) -> Iterator[Serve]:
 @contextmanager
 def _running(app: App, arguments: tuple[str, ...]) -> Iterator[Serving]:
     log = app.directory / "serve.log"
-    process = app.begin([sys.executable, "-m", "jobcard.cli", *arguments], log)
+    process = app.begin([sys.executable, "-m", "jobcard", *arguments], log)
     try:
         yield Serving(process, log)
     finally:
@@ -169,7 +169,7 @@ class TestUsers:
     def test_a_user_is_added_changed_and_removed(self, shop: App) -> None:
         """The password comes from standard input; only its hash is kept, in a file for its owner alone."""
         path = shop.directory / "users.json"
-        command = ("-m", "jobcard.cli", "dashboard", "user", "add", "anna", "--role")
+        command = ("-m", "jobcard", "dashboard", "user", "add", "anna", "--role")
         assert "added anna: viewer" in succeeded(shop.python(*command, "viewer", text=f"{PASSWORD}\n")).out
         assert "changed anna: admin" in succeeded(shop.python(*command, "admin", text=f"{PASSWORD}\n")).out
         assert [(each.name, each.role) for each in list_users(path)] == [("anna", "admin")]
@@ -181,7 +181,7 @@ class TestUsers:
     @pytest.mark.parametrize("text", ["", "short\n"])
     def test_a_bad_password_changes_nothing(self, shop: App, text: str) -> None:
         """Nor does none."""
-        ran = shop.python("-m", "jobcard.cli", "dashboard", "user", "add", "anna", "--role", "viewer", text=text)
+        ran = shop.python("-m", "jobcard", "dashboard", "user", "add", "anna", "--role", "viewer", text=text)
         assert "8 to" in complaint(ran, 2)
         assert not (shop.directory / "users.json").exists()
 

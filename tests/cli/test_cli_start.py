@@ -84,7 +84,7 @@ def works(tmp_path: Path) -> App:
 def start(works: App) -> Iterator[Start]:
     """Starts `jobcard start …` there; whatever still runs at the end is killed."""
     with ExitStack() as stack:
-        yield lambda *arguments, command=(sys.executable, "-m", "jobcard.cli"), verb="start": stack.enter_context(
+        yield lambda *arguments, command=(sys.executable, "-m", "jobcard"), verb="start": stack.enter_context(
             _started(works, (*command, verb, *arguments))
         )
 

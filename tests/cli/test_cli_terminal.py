@@ -107,7 +107,7 @@ class TestPipes:
         reader, writer = os.pipe()
         os.close(reader)
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobcard.cli", *arguments],
+            [sys.executable, "-m", "jobcard", *arguments],
             cwd=shop.directory,
             env=shop.environment(),
             stdout=writer,
@@ -122,7 +122,7 @@ class TestPipes:
         """Output that could not be written is a failure, in one line."""
         with open("/dev/full", "wb") as full:  # noqa: PTH123
             ran = subprocess.run(
-                [sys.executable, "-m", "jobcard.cli", "jobs", "list", "--json"],
+                [sys.executable, "-m", "jobcard", "jobs", "list", "--json"],
                 cwd=shop.directory,
                 env=shop.environment(),
                 stdout=full,
@@ -136,7 +136,7 @@ class TestPipes:
     def test_closed_standard_streams(self, shop: App) -> None:
         """Started by something that gave it none, it still does its work."""
         ran = subprocess.run(
-            ["/bin/sh", "-c", '"$0" -m jobcard.cli migrate <&- >&- 2>&-', sys.executable],
+            ["/bin/sh", "-c", '"$0" -m jobcard migrate <&- >&- 2>&-', sys.executable],
             cwd=shop.directory,
             env=shop.environment(),
             timeout=60,

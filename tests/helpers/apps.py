@@ -72,7 +72,7 @@ class App:
 
     def jobcard(self, *arguments: str, timeout: float = RUN_SECONDS, env: Mapping[str, str] | None = None) -> Ran:
         """Run the `jobcard` command there."""
-        return self.python("-m", "jobcard.cli", *arguments, timeout=timeout, env=env)
+        return self.python("-m", "jobcard", *arguments, timeout=timeout, env=env)
 
     def environment(self) -> dict[str, str]:
         """The environment of the tests without what would lead elsewhere."""
