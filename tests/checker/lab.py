@@ -205,7 +205,7 @@ class Lab:
                     *prefix,
                     sys.executable,
                     "-m",
-                    "jobcard.cli",
+                    "jobcard",
                     "start",
                     app if ":" in app else f"{app}:jobs",
                     "--log-level",

@@ -232,7 +232,7 @@ def engine(patient: Patient, *arguments: str) -> Iterator[psutil.Popen]:
             [
                 sys.executable,
                 "-m",
-                "jobcard.cli",
+                "jobcard",
                 "start",
                 "shop:jobs",
                 "--lease",

@@ -189,9 +189,7 @@ def test_any_text_for_json(enqueue: Command, args: str, kwargs: str) -> None:
 )
 def test_the_real_program_takes_any_bytes(arguments: list[bytes], tmp_path: Path) -> None:
     """Arguments that are no text in any locale: the same exit codes, no traceback."""
-    ran = subprocess.run(
-        [sys.executable, b"-m", b"jobcard.cli", *arguments], cwd=tmp_path, capture_output=True, timeout=60
-    )
+    ran = subprocess.run([sys.executable, b"-m", b"jobcard", *arguments], cwd=tmp_path, capture_output=True, timeout=60)
     assert ran.returncode in CODES - {0, 1}, ran
     assert len(ran.stderr.splitlines()) == 1 and b"Traceback" not in ran.stderr, ran
     assert list(tmp_path.iterdir()) == []

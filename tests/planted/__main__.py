@@ -11,7 +11,7 @@ import time
 from datetime import date
 
 from planted.layers import run
-from planted.plan import FAULTS, LATER, of_today
+from planted.plan import FAULTS, of_today
 
 
 def main() -> int:
@@ -46,8 +46,6 @@ def main() -> int:
         rows.append(f"| {fault.number} | {fault.name} | {by or 'nobody'} | {times} of {len(seeds)} | {words} |")
     print("\n| | fault | caught by (at the latest after) | seeds | for example |\n|---|---|---|---|---|")
     print("\n".join(rows))
-    for number, why in LATER.items():
-        print(f"not planted yet: {number}, {why}")
     return missed > 0
 
 

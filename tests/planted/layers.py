@@ -23,14 +23,19 @@ SWITCH = Path(__file__).with_name("switch")
 SEEDS = 300
 """Simulated runs at most."""
 LOAD = ("--jobs", "600", "--faults", "worker-killed:6,engine-killed:2,producer-killed:6,engine-frozen:2,unique-race:10")
+MOVE = ("--from", "sqlite", "--to", "sqlite", "--jobs", "2000", "--alive")
 PATIENCE = 900
 VARIABLE = "PLANTED_FAULT"
 LATER = f"""
 import os, runpy, sys
 os.environ["{VARIABLE}"] = sys.argv.pop(1)
-runpy.run_module("checker.load", run_name="__main__", alter_sys=True)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-"""The load without the fault: it is named when Python has started, for the processes that come."""
+"""A module without the fault: it is named when Python has started, for the processes that come."""
+WATCHED = {
+    "load": ("checker.load", "--store", "sqlite", *LOAD),
+    "move": ("checker.moved", *MOVE),
+}
 NOT_FOUND, FOUND = 0, 1
 
 
@@ -45,8 +50,8 @@ def environment(fault: str | None) -> dict[str, str]:
 
 def run(layer: str, fault: str | None, seed: int) -> str | None:
     """Run one layer on the product with this fault; what it found, None: nothing."""
-    if layer == "load":
-        return _load(fault, seed)
+    if layer in WATCHED:
+        return _watched(layer, fault, seed)
     done = subprocess.run(
         [sys.executable, "-m", "planted.layers", layer, str(seed)],
         env=environment(fault), cwd=TESTS, capture_output=True, text=True, timeout=PATIENCE, check=False,
@@ -58,16 +63,16 @@ def run(layer: str, fault: str | None, seed: int) -> str | None:
     return done.stdout.strip().splitlines()[-1]
 
 
-def _load(fault: str | None, seed: int) -> str | None:
-    """Real processes: engines, workers and producers have the fault, whoever watches them does not."""
+def _watched(layer: str, fault: str | None, seed: int) -> str | None:
+    """Real processes: engines, workers, producers and commands have the fault, whoever watches them does not."""
     around = environment(fault)
     planted = around.pop(VARIABLE, "")
     done = subprocess.run(
-        [sys.executable, "-c", LATER, planted, "--store", "sqlite", "--seed", str(seed), *LOAD],
+        [sys.executable, "-c", LATER, planted, *WATCHED[layer], "--seed", str(seed)],
         env=around, cwd=TESTS, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     if done.returncode not in (NOT_FOUND, FOUND):
-        raise RuntimeError(f"load ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        raise RuntimeError(f"{layer} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     line = json.loads(done.stdout.strip().splitlines()[-1])
     found = [f"{name}={len(cases)}+" for name, cases in line.get("cases", {}).items()]
     return None if line["ok"] else " ".join(found) or line["why"]
