@@ -20,7 +20,7 @@ import pytest
 
 from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
-from helpers.servers import _free_port
+from helpers.servers import MySQL, _free_port
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
 from jobcard.backends.base import Backend, Completions, Fate, Filter, Outcome, RecordKind, Verdict, Want
@@ -59,7 +59,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def mysql_harness(url: str) -> Harness:
-    """Each store has tables of its own."""
+    """Each store has tables of its own. Without TLS, which takes half of the time and has tests of its own."""
+    url = MySQL().told_apart(url)
 
     def new_store(clock: FrozenClock) -> Callable[[], Backend]:
         prefix = new_prefix()

@@ -32,6 +32,7 @@ def direct_connection(url: str) -> Any:
         database=parts.path,
         charset="utf8mb4",
         autocommit=True,
+        ssl_disabled=True,  # else the driver reads every certificate of the machine each time
     )
 
 
