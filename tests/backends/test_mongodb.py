@@ -16,6 +16,7 @@ import pymongo
 import pytest
 from bson.raw_bson import RawBSONDocument
 
+from helpers.days import in_turn
 from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
@@ -134,6 +135,7 @@ def standalone_url() -> Iterator[str]:
         yield url
 
 
+@in_turn("a server by itself")
 @pytest.mark.parametrize("name", CHOICE)
 def test_on_a_standalone_server(name: str, standalone_url: str) -> None:
     """Without a replica set, and so without transactions and change streams, the same holds."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from checker.lab import Lab
-from helpers.days import every_other_day
+from helpers.days import in_turn
 from helpers.pgbouncer import SIZE, nothing_stays_open, pooled
 from helpers.postgres import databases, new_prefix, postgres_harness
 from helpers.servers import OwnServer
@@ -49,7 +49,7 @@ def url(server: str) -> Iterator[str]:
         assert number <= SIZE
 
 
-@every_other_day("a pooler")
+@in_turn("a pooler")
 class TestThroughPgBouncer(BackendSuite):
     histories = settings(CI, max_examples=8)
     crowd = Crowd(histories=5)

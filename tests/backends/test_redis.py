@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from helpers.days import in_turn
 from helpers.servers import KINDS, OwnServer, _free_port, using
 from helpers.stores import in_fork, spoil_in_redis
 from helpers.waiting import wait_until
@@ -65,6 +66,7 @@ class TestValkey(BackendSuite):
         harness.close()
 
 
+@in_turn("through the async facade")
 class TestRedisAwaited(AsyncBackendSuite, TestRedis):
     """The same through the async facade."""
 
@@ -198,15 +200,19 @@ def _columns(claimed: list[Any]) -> tuple[list[Any], ...]:
     return ([job.ref for job in claimed], [job.token for job in claimed], ["1"] * len(claimed), [0] * len(claimed))
 
 
-def test_killed_connections_heal(store: RedisBackend, direct: Any) -> None:
+def test_killed_connections_heal(own_server: Own) -> None:
     """After CLIENT KILL the next call, or the one after it, is answered again."""
+    store = RedisBackend(own_server.url)
+    store.migrate()
     for _ in range(20):
-        direct.client_kill_filter(_type="normal", skipme=True)
+        # Of everybody: on the server that all tests share it would be theirs, too.
+        own_server.client.client_kill_filter(_type="normal", skipme=True)
         try:
             factory.enqueue(store)
         except StoreUnavailableError:
             factory.enqueue(store)
     assert len(claim(store, 50)) >= 20
+    store.close()
 
 
 def test_an_enqueue_wakes_whoever_listens(store: RedisBackend) -> None:

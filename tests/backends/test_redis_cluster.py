@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from redis.crc import key_slot
 
-from helpers.days import every_other_day
+from helpers.days import in_turn
 from helpers.servers import KINDS, RedisCluster, ValkeyCluster, free_port, using
 from helpers.stores import in_fork, spoil_in_redis
 from jobcard.backends.base import Backend, Filter, Want
@@ -46,7 +46,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
         several.close()
 
 
-@every_other_day("a cluster")
+@in_turn("a cluster")
 class TestRedisCluster(BackendSuite):
     """Each test's store is in a slot of its own, on one of the three nodes."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import postgres
-from helpers.days import every_other_day
+from helpers.days import in_turn
 from helpers.stores import in_fork
 from jobcard import Jobcard
 from jobcard.backends.base import Backend, Fate, RecordKind
@@ -44,7 +44,7 @@ def shelf(url: str) -> Shelf:
 
 
 @pytest.mark.slow
-@every_other_day("another driver")
+@in_turn("another driver")
 class TestPG8000(BackendSuite):
     # The stores on this base are tested at full size.
     histories = SHORT

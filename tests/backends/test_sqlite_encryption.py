@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from helpers.apps import App
-from helpers.days import every_other_day
+from helpers.days import in_turn
 from helpers.stores import PATIENCE, SPAWN, raw
 from helpers.waiting import wait_until
 from jobcard import Jobcard
@@ -127,7 +127,7 @@ class TestFile:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@every_other_day("encrypted")
+@in_turn("encrypted")
 class TestEncryptedSQLite(BackendSuite):
     """An encrypted file keeps every promise of the default store."""
 

@@ -10,10 +10,15 @@ import pytest
 TODAY = int(os.environ.setdefault("JOBCARD_TEST_DAY", str(date.today().toordinal())))
 """The number of a day. $JOBCARD_TEST_DAY may name another one, to test what was tested then."""
 
-# The whole contract by another way to a store that has passed it by the usual one.
-_WAYS = ("another driver", "a pooler", "a cluster", "encrypted")
+# The whole contract by another way to a store that has passed it by the usual one: those of one day, and of the next.
+_WAYS = (
+    ("a pooler", "through the async facade"),
+    ("pooled by transaction", "encrypted", "another driver"),
+    ("a cluster", "a server by itself"),
+)
 
 
-def every_other_day(way: str) -> pytest.MarkDecorator:
-    """A mark for what takes one of these ways: two of them a day, and all where long tests run."""
-    return pytest.mark.slow if (TODAY + _WAYS.index(way)) % 2 == 0 else pytest.mark.long
+def in_turn(way: str) -> pytest.MarkDecorator:
+    """A mark for what takes one of these ways: on its day, and where long tests run."""
+    [day] = [day for day, ways in enumerate(_WAYS) if way in ways]
+    return pytest.mark.slow if TODAY % len(_WAYS) == day else pytest.mark.long
