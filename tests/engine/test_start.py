@@ -231,10 +231,11 @@ def test_an_engine_beside_the_application(lab: Lab, monkeypatch: pytest.MonkeyPa
     module = use(monkeypatch, lab)
     jobs = module.jobs
 
-    others = set(psutil.Process().children(recursive=True))  # of other tests
+    others = set(psutil.Process().children())  # of other tests, which may start more below themselves
 
     def below() -> list[psutil.Process]:
-        return [process for process in psutil.Process().children(recursive=True) if process not in others]
+        ours = [process for process in psutil.Process().children() if process not in others]
+        return [*ours, *(each for process in ours for each in process.children(recursive=True))]
 
     with jobs:
         jobs.start()
