@@ -10,17 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from checker.history import Event, read_history
 from checker.lab import Lab
-from helpers.places import BY_DAY
+from helpers.places import ALL, BY_DAY
 from helpers.waiting import wait_until
 from jobcard.backends.base import Fate
 from jobcard.backends.registry import open_backend
 from jobcard.conformance import factory
 from jobcard.core import clock
 from jobcard.core.job import NewJob
+from jobcard.core.limits import BULK
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -142,6 +144,31 @@ def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> 
     for each in jobs:
         enqueued[str(each.limit_key)].append(each.id.hex())
     assert ran == enqueued
+    figures = lab.figures()
+    assert figures.faults == {}, figures
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ALL, indirect=True)
+def test_ten_thousand_keys(lab: Lab) -> None:
+    """Two jobs of each: in order, one at a time; and nobody has nothing to do."""
+    app = lab.app("narrow")
+    keys = [f"k{number}" for number in range(10_000)]
+    jobs = [job("enter", 0, key, limit_key=key, key_limit=1) for _ in range(2) for key in keys]
+    for chunk in range(0, len(jobs), BULK):
+        store(lab, jobs[chunk : chunk + BULK])
+    psutil.cpu_percent()
+    lab.start_several(2, "narrow", "--max-concurrent-jobs", "4")
+    lab.drained(app, timeout=280)
+    print(f"processors were busy for {psutil.cpu_percent():.0f} % of the time")
+    lab.stop()
+    runs: dict[str, list[Event]] = defaultdict(list)
+    for event in read_history(lab.histories):
+        if event.kind in ("enter", "leave"):
+            runs[event.facts[0]].append(event)
+    for first, second in zip(jobs[:10_000], jobs[10_000:], strict=True):
+        enter, leave, enter_next, leave_next = runs[first.id.hex()] + runs[second.id.hex()]
+        assert enter.at <= leave.at <= enter_next.at <= leave_next.at
     figures = lab.figures()
     assert figures.faults == {}, figures
 
