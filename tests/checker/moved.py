@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +264,9 @@ def run(
     }
 
 
-@contextmanager
-def _place(kind: str, folder: Path, *, mortal: bool) -> Iterator[Place]:
+def _place(kind: str, folder: Path, *, mortal: bool) -> AbstractContextManager[Place]:
     """mortal: its server may be killed, where it has one."""
-    with own_place(kind) if mortal and kind in KINDS else new_place(kind, folder) as place:
-        yield place
+    return own_place(kind) if mortal and kind in KINDS else new_place(kind, folder)
 
 
 def _left_behind(source: Backend, target: Backend) -> str:

@@ -74,6 +74,8 @@ def _watched(layer: str, fault: str | None, seed: int) -> str | None:
     if done.returncode not in (NOT_FOUND, FOUND):
         raise RuntimeError(f"{layer} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     line = json.loads(done.stdout.strip().splitlines()[-1])
+    if not line["jobs"]:
+        raise RuntimeError(f"{layer} came to grief before anything was judged: {line['why']}")
     found = [f"{name}={len(cases)}+" for name, cases in line.get("cases", {}).items()]
     return None if line["ok"] else " ".join(found) or line["why"]
 

@@ -151,7 +151,7 @@ def test_jobs_of_one_key_keep_their_order_and_all_keys_run_at_once(lab: Lab) -> 
 @pytest.mark.long
 @pytest.mark.parametrize("place", ALL, indirect=True)
 def test_ten_thousand_keys(lab: Lab) -> None:
-    """Two jobs of each: in order, one at a time; and nobody has nothing to do."""
+    """Two jobs of each: in order, one at a time."""
     app = lab.app("narrow")
     keys = [f"k{number}" for number in range(10_000)]
     jobs = [job("enter", 0, key, limit_key=key, key_limit=1) for _ in range(2) for key in keys]
