@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from jobcard.core.findings import Finding
-from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.job import Attempt, Claimed, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import QueueLimit, Use
 from jobcard.core.states import Change
 
@@ -355,6 +355,9 @@ class Backend(Protocol):
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Store up to 1,000 jobs, all or nothing; one answer each, in order. Queues unknown so far get a record.
 
+        One that waits for others is under hold `after` until it is released, whatever its time. Where jobs appear one
+        by one, they do so in order: who sees the last one sees all.
+
         After a failure none or all of them stay, though they may appear over some milliseconds. A job with
         another fate does not stop the others. A sealed store: `StoreMovedError`, checked in the same step.
 
@@ -435,6 +438,21 @@ class Backend(Protocol):
 
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
+        ...
+
+    def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
+        """Jobs that wait for others (hold `after`), by ascending id, above `after`. Fewer than `limit`: the end.
+
+        Asked every second and at every hint: it costs next to nothing where no job waits for another.
+        """
+        ...
+
+    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+        """Put those of up to 1,000 jobs that wait for others where they belong: in line or, not due, among the delayed.
+
+        How many were under hold `after`; all others stay as they are. Whether what they waited for has come is said by
+        `core/dependencies.py`.
+        """
         ...
 
     # -- operators

@@ -24,7 +24,7 @@ _VERBS = {
     Role.PRODUCER: ("enqueue",),
     Role.VIEWER: (
         "check_schema", "get", "attempts", "log_lines", "ended", "list", "count", "count_over_time", "tally",
-        "lines", "usage", "read_records", "versions", "once_keys", "facts",
+        "lines", "usage", "dependents", "read_records", "versions", "once_keys", "facts",
     ),
     Role.MIGRATION: ("migrate", "rollback", "seal"),
 }  # fmt: skip

@@ -26,6 +26,7 @@ WRITES = frozenset(
         "find_held",
         "let_in",
         "unpark",
+        "release_dependents",
         "apply_by_operator",
         "prune",
         "delete",

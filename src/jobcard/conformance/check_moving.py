@@ -117,6 +117,11 @@ def _unparked(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[],
     return claim.id, lambda: backend.unpark(["parked"])
 
 
+def _released_from_waiting_for_others(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[], object]]:
+    job_id = factory.enqueue(backend, waits_for="[]")
+    return job_id, lambda: backend.release_dependents([job_id])
+
+
 def _replaced(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[], object]]:
     new = factory.new_job(unique_key="u", args="[2]", replaces=True)
     return factory.enqueue(backend, unique_key="u"), lambda: backend.enqueue([new])
@@ -140,6 +145,7 @@ SCENES: Mapping[str, Scene] = MappingProxyType(
         "let in by an end": _let_in_by_an_end,
         "let in by a sweep": _let_in_by_a_sweep,
         "unparked": _unparked,
+        "released from waiting for others": _released_from_waiting_for_others,
         "replaced": _replaced,
         "handed back and claimed at once": _handed_back_and_claimed,
     }

@@ -28,6 +28,7 @@ READING = frozenset(
     {
         "check_schema",
         "find_held",
+        "dependents",
         "get",
         "attempts",
         "log_lines",
@@ -62,6 +63,7 @@ class Stock:
         self.ended = factory.job_in_state(backend, "completed", keep=0)
         self.claim = factory.claimed_job(backend)
         self.running = factory.running_job(backend)
+        self.dependent = factory.enqueue(backend, waits_for="[]")
         self.due = factory.enqueue(backend, queue="due", delay=micros(1))
         self.new = factory.new_job(once_key="new", once_until=self.now + micros(60))
         self.repeated = factory.new_job()
@@ -89,6 +91,7 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
         "enqueue": {
             "a new job": lambda at, has: at.enqueue([has.new]),
             "several": lambda at, has: at.enqueue([factory.new_job(), factory.new_job(queue="unknown"), has.new]),
+            "one that waits for others": lambda at, has: at.enqueue([factory.new_job(waits_for="[]")]),
             "one that is there": lambda at, has: at.enqueue([has.repeated]),
             "one that replaces": lambda at, has: at.enqueue([factory.new_job(unique_key="waiting", replaces=True)]),
             "one whose key is taken": lambda at, has: at.enqueue([factory.new_job(unique_key="waiting")]),
@@ -132,6 +135,7 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
         },
         "let_in": {"of a key with room": lambda at, has: at.let_in(10)},
         "unpark": {"of a name": lambda at, has: at.unpark(["parked"])},
+        "release_dependents": {"of a job": lambda at, has: at.release_dependents([has.dependent])},
         "apply_by_operator": {
             "cancel": lambda at, has: at.apply_by_operator(has.waiting, states.cancel_waiting(reason="canceled")),
             "ask to cancel": lambda at, has: at.apply_by_operator(
@@ -174,6 +178,7 @@ READS: Mapping[str, Callable[[Backend, Stock], object]] = MappingProxyType(
         "find_held": lambda at, has: [
             claim._replace(ref=b"") for claim in at.find_held(["engine"], lapsed=True, limit=10).claims
         ],
+        "dependents": lambda at, has: list(at.dependents(after=None, limit=9)),
         "get": lambda at, has: at.get([has.waiting]),
         "attempts": lambda at, has: at.attempts([has.waiting, has.running.id]),
         "log_lines": lambda at, has: at.log_lines([has.running.id]),

@@ -77,6 +77,7 @@ job_specs = st.fixed_dictionaries(
         "replaces": st.sampled_from([False, False, True]),
         "limit": st.sampled_from([None] * 5 + [*LIMITS]),
         "tags": st.sampled_from([None, "[]", '["a"]', '["a", "b"]']),
+        "waits_for": st.sampled_from([None] * 7 + ["[]"]),
     }
 )
 Spec = dict[str, Any]
@@ -133,6 +134,7 @@ def job_of(spec: Spec, *, born: int, now: int) -> NewJob:
         schedule_id=None,
         tags=spec["tags"],
         meta=None,
+        waits_for=spec["waits_for"],
     )
 
 

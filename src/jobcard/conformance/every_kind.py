@@ -63,6 +63,16 @@ def _delayed(backend: Backend, given: dict[str, Any]) -> bytes:
     return factory.enqueue(backend, **given, delay=micros(600))
 
 
+def _waiting_for_others(backend: Backend, given: dict[str, Any]) -> bytes:
+    return factory.enqueue(backend, **given, waits_for='[["job", "é", "ended"]]')
+
+
+def _released(backend: Backend, given: dict[str, Any]) -> bytes:
+    job_id = _waiting_for_others(backend, given)
+    assert backend.release_dependents([job_id]) == 1
+    return job_id
+
+
 def _under(hold: Hold) -> Callable[[Backend, dict[str, Any]], bytes]:
     def make(backend: Backend, given: dict[str, Any]) -> bytes:
         job_id = factory.enqueue(backend, **given)
@@ -140,7 +150,8 @@ Maker = Callable[[Backend, dict[str, Any]], bytes]
 _WAITING: Mapping[str, Maker] = {
     "waiting": _enqueued,
     "delayed": _delayed,
-    "after others": _under(Hold.AFTER),
+    "after others": _waiting_for_others,
+    "after others, and released": _released,
     "in a batch": _under(Hold.BATCH),
     "parked": _back_by(states.park),
     "broken": _back_by(factory.quarantine),

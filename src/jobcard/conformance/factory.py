@@ -57,6 +57,7 @@ def new_job(**given: Any) -> NewJob:
         "schedule_id": None,
         "tags": None,
         "meta": None,
+        "waits_for": None,
     }
     return NewJob(**{**fields, **given})
 

@@ -349,6 +349,14 @@ class Machine(Carrying):
     def unpark(self, names: list[str]) -> None:
         self.pair.on_both(lambda backend: backend.unpark(names))
 
+    @precondition(lambda self: any(row.hold == "after" for row in self.rows()))
+    @rule(data=st.data())
+    def release_dependents(self, data: st.DataObject) -> None:
+        held = sorted(row.id for row in self.rows() if row.hold == "after")
+        ids = data.draw(st.lists(st.sampled_from(held), min_size=1, max_size=3, unique=True))
+        self.pair.on_both(lambda backend: backend.dependents(after=None, limit=20))
+        self.pair.on_both(lambda backend: backend.release_dependents(ids))
+
     # -- deleting
 
     @precondition(lambda self: any(map(is_ended, self.rows())))

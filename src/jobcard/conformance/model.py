@@ -375,6 +375,13 @@ class ModelBackend(ModelReader):
                 self._put(row._replace(hold="delay" if row.available_at > now else None))
             return len(parked)
 
+    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+        with self._changing() as now:
+            held = [row for row in self._rows(job_ids) if row.hold == "after"]
+            for row in held:
+                self._put(row._replace(hold="delay" if row.available_at > now else None))
+            return len(held)
+
     # -- operators
 
     def apply_by_operator(self, job_id: bytes, change: Change) -> JobRow | None:

@@ -13,7 +13,7 @@ from jobcard.conformance.keys import put_off
 from jobcard.conformance.rules import claim_order, is_at_work, is_ended, latest_stamp, matches
 from jobcard.core import findings, rates
 from jobcard.core.findings import Finding
-from jobcard.core.job import Attempt, JobRow, LogLine, OnceKey
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, OnceKey
 from jobcard.core.rates import Use
 from jobcard.core.states import Hold
 from jobcard.errors import CorruptRecordError, SchemaVersionError
@@ -60,6 +60,11 @@ class ModelReader:
         at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
         kept_out = put_off(self._rows(), key, self.store.clock.now())
         return Use(at_work, self.store.starts.of(rates.of_key(key)), kept_out)
+
+    def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
+        with self._step():
+            held = sorted(row.id for row in self._rows() if row.hold == "after" and row.id > (after or b""))
+            return [Dependent(row.id, row.waits_for) for row in self._rows(held[:limit])]
 
     # -- looking up
 

@@ -46,7 +46,7 @@ def row_of(job: NewJob, now: int) -> JobRow:
         **given,
         result=None,
         order_at=available_at + job.order_offset,
-        hold="delay" if available_at > now else None,
+        hold="after" if job.waits_for is not None else "delay" if available_at > now else None,
         state="waiting",
         attempt=0,
         crashes=0,

@@ -65,6 +65,8 @@ class NewJob(NamedTuple):
     schedule_id: str | None
     tags: str | None
     meta: str | None
+    waits_for: str | None
+    """What must have ended before it may run, as `core/dependencies.py` writes it: it is stored under hold `after`."""
 
 
 class JobRow(NamedTuple):
@@ -117,6 +119,7 @@ class JobRow(NamedTuple):
     checkpoint: str | None
     tags: str | None
     meta: str | None
+    waits_for: str | None
     version: int
 
 
@@ -196,6 +199,13 @@ class WholeJob(NamedTuple):
     row: JobRow
     attempts: Sequence[Attempt]
     lines: Sequence[LogLine]
+
+
+class Dependent(NamedTuple):
+    """A job that waits for others, and for which: see `core/dependencies.py`."""
+
+    id: bytes
+    waits_for: str | None
 
 
 class OnceKey(NamedTuple):

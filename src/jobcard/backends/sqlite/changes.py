@@ -90,6 +90,11 @@ def unpark(connection: Connection, sql: Mapping[str, str], names: Sequence[str],
     return connection.change_many(sql["unpark"], [(name, now) for name in names])
 
 
+def release_dependents(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes], now: int) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    return connection.change_many(sql["release_dependents"], [(job_id, now) for job_id in job_ids])
+
+
 def keep_records(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:
     """Keep what a change brings beside the job, in its transaction: the error of a try, log lines; only the newest."""
     if change.error is not None:

@@ -11,7 +11,7 @@ from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.rows import JOB_COLUMNS, to_job
 from jobcard.backends.sqlite.statements import marks
-from jobcard.core.job import Attempt, JobRow, LogLine
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -61,7 +61,7 @@ def conditions(where: Filter, before_id: bytes | None = None) -> tuple[str, list
     if where.error_kind is not None:
         add("error_kind = ?", where.error_kind)
     if where.batch_id is not None:
-        add("batch_id = ?", where.batch_id)
+        add("batch_id is not null and batch_id = ?", where.batch_id)
     if where.limit_key is not None:
         add("limit_key = ?", where.limit_key)
     if where.after is not None:
@@ -171,6 +171,11 @@ def log_lines(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[
 def ended(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes]) -> list[Ended]:
     """Those of the jobs that have ended."""
     return [Ended._make(row) for row in by_ids(connection, sql["ended"], job_ids)]
+
+
+def dependents(connection: Connection, sql: Mapping[str, str], after: bytes | None, limit: int) -> list[Dependent]:
+    """Jobs that wait for others, by ascending id."""
+    return [Dependent(*row) for row in connection.execute(sql["dependents"], (after or b"", limit))]
 
 
 def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:

@@ -1,0 +1,12 @@
+-- Jobs that wait for others, and the jobs of a batch.
+-- Safe from two processes at once: run inside one immediate transaction that looks at the version again.
+
+alter table {prefix}jobs add column waits_for text;
+
+-- Only jobs that wait for others; read every second.
+create index {prefix}jobs_dependents on {prefix}jobs (id)
+    where state = 'waiting' and hold is not null and hold = 'after';
+
+-- Only jobs of a batch; the states behind it are for counting without a look at the table.
+create index {prefix}jobs_batch on {prefix}jobs (batch_id, state, queue, id)
+    where batch_id is not null;
