@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
+    from jobcard.client.batches import Batch
     from jobcard.client.classes import JobClass
     from jobcard.client.events import Event, Events
     from jobcard.client.explain import Reason
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jobcard.client.live_engines import Engine, EngineJob
     from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
+    from jobcard.core.dependencies import Dependency, Ended
     from jobcard.core.job import Job
     from jobcard.core.queue import Queue
     from jobcard.core.rates import RateLimit
@@ -58,13 +60,16 @@ __all__ = [
     "Backoff",
     "Backup",
     "BackupError",
+    "Batch",
     "Bucket",
     "Cancel",
     "ClaimLostError",
     "ConfigError",
     "CorruptRecordError",
     "Counts",
+    "Dependency",
     "DuplicateJobError",
+    "Ended",
     "Engine",
     "EngineJob",
     "EngineNotFoundError",
@@ -114,9 +119,12 @@ __all__ = [
 _HOMES = {
     "Backoff": "core.retry",
     "Backup": "moving.summary",
+    "Batch": "client.batches",
     "Bucket": "client.lookup",
     "Cancel": "core.signals",
     "Counts": "client.lookup",
+    "Dependency": "core.dependencies",
+    "Ended": "core.dependencies",
     "Engine": "client.live_engines",
     "EngineJob": "client.live_engines",
     "Enqueuing": "client.hooks",

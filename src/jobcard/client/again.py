@@ -64,6 +64,7 @@ def enqueue_again(
         parent_id=None,
         schedule_id=None,
         tags=row.tags,
+        waits_for=None,
         meta=codec.dumps({**meta, EDITED_FROM: str(UUID(bytes=row.id))}, what="meta"),
     )
     if definition is not None:

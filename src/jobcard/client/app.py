@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from uuid import UUID
 
 from jobcard.client import keeping
+from jobcard.client.batches import Batch
 from jobcard.client.declare import Declares
 from jobcard.client.explain import Reason, reasons
 from jobcard.client.filters import Filters
@@ -136,6 +137,16 @@ class Jobcard(Declares):
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> builtins.list[JobHandle[Any]]:
         """The same as `enqueue_many`, awaitable."""
         return await self._parts.producer.enqueue_many_async(calls)
+
+    def batch(
+        self, name: str | None = None, on_success: Call[Any] | None = None, on_end: Call[Any] | None = None
+    ) -> Batch:
+        """`with jobs.batch("import", on_success=done.call()) as b: …`: jobs stored together, and what follows them.
+
+        on_success: a call that runs when all have completed. on_end: one that runs when all have ended, however.
+        `b.enqueue(call)` takes one in, `b.counts()` and `b.cancel_rest()` are for afterwards.
+        """
+        return Batch(self._parts, name, on_success, on_end)
 
     # ------------------------------------------------------------------ schedules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from jobcard.backends.base import Filter
@@ -14,6 +14,9 @@ from jobcard.core.codec import Codec
 from jobcard.core.settings import check_names
 from jobcard.core.states import JobState
 from jobcard.errors import ConfigError, JobcardError, JobNotFoundError
+
+if TYPE_CHECKING:
+    from jobcard.client.batches import Batch
 
 
 class Filters(TypedDict, total=False):
@@ -29,7 +32,7 @@ class Filters(TypedDict, total=False):
     tags: str | Iterable[str] | None
     args: Sequence[Any] | None
     error_kind: str | None
-    batch: UUID | str | None
+    batch: Batch | UUID | str | None
     after: datetime | None
     before: datetime | None
     search: str | None
@@ -107,9 +110,9 @@ def _args(codec: Codec, value: object) -> str | None:
 
 def _batch(value: object) -> bytes | None:
     try:
-        return None if value is None else ids.parse_id(value)
+        return None if value is None else ids.parse_id(getattr(value, "id", value))
     except JobNotFoundError:
-        raise ConfigError("batch must be the id of a batch") from None
+        raise ConfigError("batch must be a batch, or the id of one") from None
 
 
 def _instant(value: object, what: str) -> int | None:

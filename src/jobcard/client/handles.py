@@ -48,6 +48,10 @@ class JobHandle(Generic[R]):
         """The job's id."""
         return UUID(bytes=self._id)
 
+    def become(self, other: JobHandle[R]) -> None:
+        """Stand for the job that another handle stands for: what was enqueued turned out to be there already."""
+        self._id, self.duplicate = other._id, other.duplicate
+
     # -- its result
 
     def result(self, timeout: float | timedelta | None = None) -> R:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 from uuid import UUID
 
+from jobcard.client.after import After, check_after
+from jobcard.client.batches import Batch, check_batch
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
 from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout, check_unique
@@ -21,6 +23,8 @@ class EnqueueOptions(TypedDict, total=False):
     delay, timeout, keep: seconds or a timedelta. at: an aware datetime, instead of delay.
     id: a UUID or its text; enqueuing the same id again never makes a second job.
     unique: whether another job makes this one superfluous; None and False: none does.
+    after: jobs (handles or ids) and batches that it waits for until they have completed, or, as `Ended(h)`, have just
+    ended; it is canceled when one will never complete. batch: a batch, or the id of one, that it shall belong to.
     meta: a small dict that travels with the job.
     """
 
@@ -34,6 +38,8 @@ class EnqueueOptions(TypedDict, total=False):
     tags: Iterable[str]
     keep: float | timedelta | None
     unique: Unique | bool | None
+    after: After | None
+    batch: Batch | UUID | str | None
     meta: Mapping[str, Any] | None
 
 
@@ -47,7 +53,7 @@ def check_enqueue_options(given: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in given.items():
         # For these None means "not given"; for timeout and keep it means "none".
-        if value is not None or name not in ("delay", "at", "id", "meta"):
+        if value is not None or name not in ("delay", "at", "id", "meta", "after", "batch"):
             checked[name] = _CHECKS[name](value)
     if "delay" in checked and "at" in checked:
         raise InvalidJobError("a job is due after a delay or at an instant: give delay or at, not both")
@@ -87,6 +93,8 @@ _CHECKS: Mapping[str, Any] = {
     "tags": lambda value: check_tags(value, error=InvalidJobError),
     "keep": lambda value: check_keep(value, error=InvalidJobError),
     "unique": lambda value: check_unique(value, error=InvalidJobError),
+    "after": check_after,
+    "batch": check_batch,
     "meta": _check_meta,
 }
 
@@ -139,11 +147,12 @@ def make_template(
         declared.key_limit,
         None if rate is None else rate.most,
         None if rate is None else rate.per,
-        None,  # batch_id
+        get("batch"),
         None,  # parent_id
         None,  # schedule_id
         _codec.dumps(list(tags), what="tags") if tags else None,
         get("meta"),
+        get("after"),
     )
     head = (get("queue", declared.queue), name, init)
     return Template(head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited)
@@ -152,7 +161,7 @@ def make_template(
 def options_of(template: Template) -> EnqueueOptions:
     """The options of the enqueue as they were said, the caller's to change."""
     said = dict(template.said)
-    *_rest, tags, meta = template.tail
+    *_rest, tags, meta, _after = template.tail
     # From what will be stored: the list and the dict that were given may have been used up, or changed since.
     if "tags" in said:
         said["tags"] = [] if tags is None else _codec.loads(tags)

@@ -40,6 +40,10 @@ _LONGEST_PAUSE = 0.5
 _NOT_STORED = (StoreFullError, StoreMovedError, AccessDeniedError)
 
 
+Prepared = tuple[Call[Any], NewJob, Template]
+"""A call, the job it makes, and what that is made with."""
+
+
 class Producer:
     """Enqueues for one `Jobcard`; any thread may use it."""
 
@@ -197,6 +201,20 @@ class Producer:
         calls, new, templates = self._new_many(calls)
         return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
 
+    def prepare_many(self, calls: Iterable[Call[Any]]) -> list[Prepared]:
+        """Calls checked and written, to be stored later."""
+        return list(zip(*self._new_many(list(calls)), strict=True))
+
+    def store(self, prepared: Sequence[Prepared]) -> list[JobHandle[Any]]:
+        """Store what was prepared, as `enqueue_many`."""
+        calls, new, templates = _columns(prepared)
+        return self._handles(calls, new, templates, self.send(new))
+
+    async def store_async(self, prepared: Sequence[Prepared]) -> list[JobHandle[Any]]:
+        """The same, awaitable."""
+        calls, new, templates = _columns(prepared)
+        return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
+
     def _need_time(self, calls: Sequence[Call[Any]]) -> bool:
         # A hook may make a job unique; and whether these are calls at all is seen later.
         may_be = self._hooks.before_enqueue and not self._keys.clock.is_known
@@ -288,6 +306,10 @@ class Producer:
         return answers
 
 
+def _columns(prepared: Sequence[Prepared]) -> tuple[list[Call[Any]], list[NewJob], list[Template]]:
+    return [call for call, _, _ in prepared], [new for _, new, _ in prepared], [template for _, _, template in prepared]
+
+
 def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
     until = time.monotonic() + PATIENCE
     pause = _FIRST_PAUSE
@@ -315,6 +337,8 @@ def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
 
 
 def _check_tick(template: Template) -> None:
+    if template.said.get("after") is not None:
+        raise ConfigError("a tick of a schedule waits for no other jobs: leave out after=")
     if template.unique is not None and not template.unique.while_alive:
         raise ConfigError(
             "each tick of a schedule is one job by itself: schedule a job that is unique for a time with unique=None, "

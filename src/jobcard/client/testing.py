@@ -289,6 +289,12 @@ class _RunsAtOnce(Producer):
     async def enqueue_many_async(self, *args: Any, **kwargs: Any) -> list[JobHandle[Any]]:
         return await self._run_async(await super().enqueue_many_async(*args, **kwargs))
 
+    def store(self, *args: Any, **kwargs: Any) -> list[JobHandle[Any]]:
+        return self._run(super().store(*args, **kwargs))
+
+    async def store_async(self, *args: Any, **kwargs: Any) -> list[JobHandle[Any]]:
+        return await self._run_async(await super().store_async(*args, **kwargs))
+
     def _run(self, handles: list[JobHandle[Any]]) -> list[JobHandle[Any]]:
         for handle in filter(None, handles):  # None: nothing was stored
             self._trial.run_at_once(handle.id.bytes)

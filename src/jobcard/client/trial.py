@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from jobcard.backends.base import Backend, Completions, Exchanged, Outcome, Want
 from jobcard.backends.registry import open_backend
@@ -21,6 +22,7 @@ from jobcard.core.queue import Queue
 from jobcard.core.signals import JobSignal
 from jobcard.core.states import WAITING, After, Change, JobState, Now
 from jobcard.engine import routines
+from jobcard.engine.dependents import see_to_all
 from jobcard.engine.outcomes import Ended, change_for
 from jobcard.engine.ticker import Ticker
 from jobcard.engine.timetables import declare_schedules
@@ -63,6 +65,7 @@ class Trial:
         routines.declare_queues(self.backend, parts.connection.declared_queues)
         declare_schedules(self.backend, parts.schedules.declared)
         self._ticker = Ticker(self.backend, "testing")
+        self._missing: dict[UUID, float] = {}
         self._owners = (f"testing-{number}" for number in itertools.count(1))
 
     # -- as an engine would
@@ -75,6 +78,7 @@ class Trial:
         ran = Ran()
         self.backend.unpark(self._parts.registry.names())
         while True:
+            see_to_all(self.backend, self._missing)
             owner = next(self._owners)
             answer = self._claim_next(owner)
             if answer.claimed:
@@ -112,8 +116,10 @@ class Trial:
             for follow_up in run.follow_ups:
                 self.run_at_once(follow_up.id)
             if verb != "retry":
-                return
+                break
             self._make_due(job_id)
+        for dependent in see_to_all(self.backend, self._missing):
+            self.run_at_once(dependent)
 
     async def run_at_once_async(self, job_id: bytes) -> None:
         """The same, a coroutine on the loop of whoever enqueued it."""
@@ -126,8 +132,10 @@ class Trial:
             for follow_up in run.follow_ups:
                 await self.run_at_once_async(follow_up.id)
             if verb != "retry":
-                return
+                break
             self._make_due(job_id)
+        for dependent in see_to_all(self.backend, self._missing):
+            await self.run_at_once_async(dependent)
 
     def _claim(self, job_id: bytes) -> tuple[str, Claimed] | None:
         row = self._row(job_id)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobcard.core import clock, ids
+from jobcard.core.dependencies import Dependency
 from jobcard.core.states import JobState
 from jobcard.core.unique import tick_key
 
@@ -266,6 +267,8 @@ class Job:
     limit_key: str | None
     """What it shares limits under: "name" or "name#digest", "#text" where a function gave the text; None: none."""
     batch_id: UUID | None
+    after: tuple[Dependency, ...]
+    """What it waits for, or has waited for, before it may run: (kind job or batch, id, until completed or ended)."""
     parent_id: UUID | None
     schedule: str | None
     reason: str | None

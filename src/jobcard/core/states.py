@@ -351,6 +351,11 @@ def cancel_waiting(*, reason: str) -> Change:
     )
 
 
+def cancel_dependent(*, error: str) -> Change:
+    """A job that waits for others, and for what will never come, does not run; error: which, and why."""
+    return replace(cancel_waiting(reason="dependency"), hold=Hold.AFTER, error=error)
+
+
 def ask_to_cancel(row: JobRow, *, reason: str) -> Change:
     """A job at work is told to stop by its engine; the holder keeps its claim until it has."""
     # From exactly the state that was read: a job that moved on meanwhile must not be set back.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobcard.core import clock
+from jobcard.core.dependencies import from_text
 from jobcard.core.job import Attempt, Claimed, Job, JobRow, LogLine, Progress
 from jobcard.core.states import JobState
 from jobcard.errors import CorruptRecordError
@@ -49,6 +50,7 @@ def job_from_row(row: JobRow, attempts: Iterable[Attempt], codec: Codec, *, line
             once_key=row.once_key,
             limit_key=row.limit_key,
             batch_id=_id(row.batch_id),
+            after=from_text(row.waits_for),
             parent_id=_id(row.parent_id),
             schedule=row.schedule_id,
             reason=row.reason,
@@ -96,6 +98,7 @@ def job_from_claim(claim: Claimed, codec: Codec) -> Job:
         once_key=None,
         limit_key=claim.limit_key,
         batch_id=_id(claim.batch_id),
+        after=(),
         parent_id=_id(claim.parent_id),
         schedule=claim.schedule_id,
         reason=None,

@@ -7,6 +7,7 @@ again after its interval; none of them keeps an exchange waiting where the store
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -19,9 +20,11 @@ from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.core.settings import Settings
 from jobcard.engine import lanes, routines
+from jobcard.engine.dependents import TURN_SECONDS, Dependents, SeenTo
 from jobcard.engine.plan import Plan
 from jobcard.engine.routines import Routine
 from jobcard.engine.ticker import Looked, Ticker
+from jobcard.engine.words import Batch
 from jobcard.errors import StoreError
 from jobcard.workers.pool import Pool
 
@@ -37,6 +40,7 @@ UNPARK_SECONDS = 5.0
 TICK_AGAIN_SECONDS = 0.5  # after a look at the schedules that failed
 LET_IN_SECONDS = 5.0
 LET_IN_AT_ONCE = 1_000
+DEPENDENTS_REST = 20  # so many times as long as a look at the jobs that wait for others took, there is none
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
@@ -80,6 +84,10 @@ class Chores:
         self._tick_at = now
         self._tick_again = False
         """Something changed while the schedules were looked at."""
+        self._dependents = Dependents(house.backend)
+        self._dependents_at = self._dependents_rest = now
+        self._told: set[bytes] = set()
+        """What others wait for and what has ended since the last look at them: jobs and batches."""
         self._memory_at = self._fat_at = now
         self.served: list[str] = sorted(house.only_queues or ())
         """The names of the queues this engine takes from, as far as it knows."""
@@ -108,6 +116,7 @@ class Chores:
                 routine.run_if_due(now, random.random())
             if not self._closed:
                 self._tick(now)
+                self._see_to_dependents(now)
         self._check_memory(now)
 
     def _at_hand(self) -> Sequence[Routine]:
@@ -120,7 +129,7 @@ class Chores:
         if not self._plan.stopping:
             at = min(routine.next_at for routine in self._at_hand())
             if not self._closed:
-                at = min(at, self._tick_at)
+                at = min(at, self._tick_at, self._dependents_at)
             if self._house.waker.changed is not None:
                 at = min(at, self._look_at)
         return min(at, self._memory_at) if self._plan.memory_limits() else at
@@ -157,7 +166,12 @@ class Chores:
 
     def _looked(self, changed: bool) -> None:
         if changed:
-            self._plan.wake(monotonic())
+            self.woken(monotonic())
+
+    def woken(self, now: float) -> None:
+        """The store hints that there may be something new."""
+        self._plan.wake(now)
+        self._look_at_dependents(now)
 
     def _sweep(self) -> None:
         dead = list(self._dead_owners)
@@ -203,6 +217,39 @@ class Chores:
                 self._prune_routine.next_at = monotonic() + 0.1
 
         self._ask("prune", prune, pruned)
+
+    # -------------------------------------------------------------- jobs that wait for others
+
+    def settled(self, batch: Batch, now: float) -> None:
+        """The store has heard how these jobs ended; somebody may have waited for that."""
+        ended = itertools.chain(batch.done, (move.claim for move in batch.moves if move.leaves))
+        if told := self._dependents.are_told_by(ended):
+            self._told.update(told)
+            self._look_at_dependents(now)
+
+    def _look_at_dependents(self, now: float) -> None:
+        """Soon, however often it is said."""
+        self._dependents_at = min(self._dependents_at, max(now, self._dependents_rest))
+
+    def _see_to_dependents(self, now: float) -> None:
+        if now < self._dependents_at or "dependents" in self._under_way:
+            return
+        self._dependents_at = now + TURN_SECONDS
+        told = frozenset(self._told)
+
+        def seen_to(answer: SeenTo) -> None:
+            self._told -= told
+            then = monotonic()
+            self._dependents_rest = then + DEPENDENTS_REST * (then - now)
+            if answer.released:
+                log.info("job.release_dependents count=%d", len(answer.released))
+                self._plan.wake(then)
+            if answer.more:
+                self._dependents_at = then
+            elif self._told:
+                self._look_at_dependents(then)
+
+        self._ask("dependents", functools.partial(self._dependents.look, told), seen_to, lane=lanes.TICK)
 
     # -------------------------------------------------------------- schedules
 

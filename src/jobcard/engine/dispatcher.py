@@ -230,7 +230,8 @@ class Dispatcher:
 
     def _answered(self, answer: Exchanged) -> None:
         self._failing_since = None
-        self._plan.exchanged(answer, time.monotonic())
+        now = time.monotonic()
+        self._chores.settled(self._plan.exchanged(answer, now), now)
         if self._plan.lost > self._lost_logged:
             log.warning("job.lost count=%d: their claims were gone; the outcomes are dropped", self._plan.lost)
             self._lost_logged = self._plan.lost
@@ -278,7 +279,7 @@ class Dispatcher:
 
     def _woken(self) -> None:
         self._waker.drain()
-        self._plan.wake(time.monotonic())
+        self._chores.woken(time.monotonic())
 
     # -------------------------------------------------------------- what workers say
 

@@ -23,6 +23,7 @@ from jobcard.core import context
 from jobcard.core.settings import Settings
 from jobcard.core.states import AT_WORK
 from jobcard.engine import exits, record, routines
+from jobcard.engine.dependents import see_to_all
 from jobcard.engine.dispatcher import Dispatcher
 from jobcard.engine.opening import CLOSED_SECONDS, open_for_work
 from jobcard.errors import ConfigError, JobcardError, StoreError, StoreUnavailableError
@@ -207,6 +208,7 @@ class InProcessEngine:
             is_empty = (
                 is_empty and not self._backend.let_in(1) and not routines.kept_by_rates(self._backend, plan.queues)
             )
+            is_empty = is_empty and not see_to_all(self._backend, {})
         except JobcardError:
             return  # asked again after the next exchange
         if is_empty:

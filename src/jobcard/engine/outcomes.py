@@ -40,8 +40,17 @@ def error_text(error: dict[str, Any]) -> str:
 
 
 def _recorded(claim: Claimed, kind: str, error: dict[str, Any] | None) -> str:
+    return _written(claim.attempt, kind, error or {})
+
+
+def _written(attempt: int, kind: str, error: dict[str, Any]) -> str:
     empty = {"type": None, "message": "", "traceback": None, "exit_code": None, "signal": None, "output": None}
-    return error_text({"attempt": claim.attempt, "kind": kind, **empty, **(error or {})})
+    return error_text({"attempt": attempt, "kind": kind, **empty, **error})
+
+
+def error_of_dependency(why: str) -> str:
+    """Why a job that waited for others was canceled, as a try that never began."""
+    return _written(0, "cancel", {"message": why})
 
 
 def delay_of(claim: Claimed, random: Callable[[], float]) -> int:

@@ -38,7 +38,7 @@ from jobcard.engine.outcomes import Ended
 from jobcard.engine.places import Places
 from jobcard.engine.sharing import Sharing
 from jobcard.engine.talk import Talk
-from jobcard.engine.words import Words
+from jobcard.engine.words import Batch, Words
 from jobcard.workers.messages import Exit
 
 KEEP_AHEAD_SECONDS = 0.1  # a job that found no worker for this long goes back to the store …
@@ -237,8 +237,8 @@ class Plan:
 
     # -------------------------------------------------------------- events: the store
 
-    def exchanged(self, answer: Exchanged, now: float) -> None:
-        """The store answered the exchange in flight."""
+    def exchanged(self, answer: Exchanged, now: float) -> Batch:
+        """The store answered the exchange in flight; what that carried."""
         batch, lost, refused = self._talk.answered(answer, now)
         self.lost += len(lost)
         late = self._leases.is_late(batch.sent_at, now)
@@ -254,6 +254,7 @@ class Plan:
             self._talk.polled(hungry=hungry, next_due=answer.next_due, now=now)
         self._crew.starts_stored(batch, lost | refused, self._cancels, now, stops=self.stopping)
         self._drop(lost, now)
+        return batch
 
     def store_failed(self, now: float) -> None:
         """The store did not answer the exchange in flight: everything said is said again later."""

@@ -1,0 +1,59 @@
+"""What `after=` takes: jobs and batches by their handles or ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from jobcard.client.batches import Batch
+from jobcard.client.handles import JobHandle
+from jobcard.core import ids
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, MOST, Dependency, Ended, to_text
+from jobcard.core.job import Job
+from jobcard.errors import InvalidJobError, JobNotFoundError
+
+One = JobHandle[Any] | Batch | Job | UUID | str | Ended
+"""Who may be waited for; a bare id is a job's."""
+After = One | Iterable[One]
+
+
+def check_after(value: object) -> str | None:
+    """What a job waits for, as it is stored; None: nothing."""
+    if value is None:
+        return None
+    found = dict.fromkeys(map(_dependency, _each(value)))
+    if len(found) > MOST:
+        raise InvalidJobError(
+            f"after: a job waits for {MOST:,} others at most; put them into a batch and wait for that"
+        )
+    # Waiting for success waits for the end, too.
+    needless = {Dependency(kind, of, ANY_END) for kind, of, until in found if until == COMPLETED}
+    return to_text(one for one in found if one not in needless) if found else None
+
+
+def _each(value: object) -> Iterable[object]:
+    if isinstance(value, (str, UUID, JobHandle, Batch, Job, Ended)):
+        return (value,)
+    if isinstance(value, (list, tuple, set, frozenset)) or hasattr(value, "__next__"):
+        return value  # type: ignore[return-value]
+    raise _wrong(value)
+
+
+def _dependency(value: object) -> Dependency:
+    until = COMPLETED
+    if isinstance(value, Ended):
+        value, until = value.of, ANY_END
+    if isinstance(value, Batch):
+        return Dependency(BATCH, value.id, until)
+    if isinstance(value, (JobHandle, Job)):
+        return Dependency(JOB, value.id, until)
+    try:
+        return Dependency(JOB, UUID(bytes=ids.parse_id(value)), until)
+    except JobNotFoundError:
+        raise _wrong(value) from None
+
+
+def _wrong(value: object) -> InvalidJobError:
+    shown = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+    return InvalidJobError(f"after takes handles or ids of jobs, batches, or Ended(…) of one, not {shown}")

@@ -1,0 +1,142 @@
+"""Batches: jobs that belong together, and what runs when all of them have ended.
+
+A batch is an id that its jobs share, and up to two jobs that wait for it: nothing else is stored, so nothing can
+disagree with its jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+from jobcard.client.handles import JobHandle
+from jobcard.client.lookup import Counts
+from jobcard.core import ids, limits
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, from_text, to_text
+from jobcard.errors import ConfigError, InvalidJobError, JobNotFoundError
+
+if TYPE_CHECKING:
+    from jobcard.client.functions import Call
+    from jobcard.client.parts import Parts
+    from jobcard.client.producer import Prepared
+    from jobcard.core.job import NewJob
+
+R = TypeVar("R")
+
+
+class Batch:
+    """`with jobs.batch("import", on_success=done.call()) as b: b.enqueue(add.call(1, 2))`: stored when the block ends.
+
+    on_success: runs when every job of the batch has completed; canceled when all have ended and one has not. on_end:
+    runs when all have ended, however. An error in the block: nothing is stored. `async with` stores without blocking.
+    Jobs of it may enqueue more jobs into it: `job.options(batch=b.id)`.
+    """
+
+    def __init__(self, parts: Parts, name: str | None, on_success: Call[Any] | None, on_end: Call[Any] | None) -> None:
+        self._parts = parts
+        self._id = parts.connection.take_ids(1)[0]
+        self._name = None if name is None else limits.check_name(name, "batch")
+        given = {COMPLETED: on_success, ANY_END: on_end}
+        self._callbacks = {until: call for until, call in given.items() if call is not None}
+        self._prepared: list[Prepared] = []
+        self._last: list[Prepared] = []
+        self._handles: list[JobHandle[Any]] = []
+        self._is_open = self._is_over = False
+
+    @property
+    def id(self) -> UUID:
+        """The id that its jobs have as `batch_id`."""
+        return UUID(bytes=self._id)
+
+    @property
+    def name(self) -> str | None:
+        """What it was called; its jobs have it in their `meta`."""
+        return self._name
+
+    # -- filling it
+
+    def enqueue(self, call: Call[R]) -> JobHandle[R]:
+        """Take a `job.call(…)` in; checked and written now, stored when the block ends.
+
+        What is only known then: `duplicate`, and the id of a unique job that is there already and is none of the batch.
+        """
+        return self.enqueue_many([call])[0]
+
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """The same of several calls, in order; a bad one raises with `.index`, and none of them is taken in."""
+        if not self._is_open:
+            raise ConfigError("a batch takes jobs inside its block only: with jobs.batch() as b: b.enqueue(…)")
+        prepared = self._parts.producer.prepare_many(calls)
+        self._prepared.extend(prepared)
+        handles: list[JobHandle[R]] = [JobHandle(self._parts, new.id, call.job.definition) for call, new, _ in prepared]
+        self._handles += handles
+        return handles
+
+    def __enter__(self) -> Self:
+        if self._is_open or self._is_over:
+            raise ConfigError("a batch is filled in one block: make another one")
+        self._last = [
+            (call, new._replace(waits_for=self._until(until, new)), template)
+            for until, call in self._callbacks.items()
+            for call, new, template in self._parts.producer.prepare_many([call])
+        ]
+        self._is_open = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._close(kind):
+            self._settle(self._parts.producer.store(self._all()))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._close(kind):
+            self._settle(await self._parts.producer.store_async(self._all()))
+
+    def _close(self, kind: type[BaseException] | None) -> bool:
+        self._is_open, self._is_over = False, True
+        return kind is None
+
+    def _until(self, until: str, new: NewJob) -> str:
+        return to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
+
+    def _all(self) -> list[Prepared]:
+        # What waits for the batch comes last: whoever sees that sees all.
+        mine = [(call, new._replace(batch_id=self._id), template) for call, new, template in self._prepared]
+        return [(call, self._named(new), template) for call, new, template in (*mine, *self._last)]
+
+    def _named(self, new: NewJob) -> NewJob:
+        if self._name is None:
+            return new
+        codec = self._parts.codec
+        meta = {} if new.meta is None else codec.loads(new.meta)
+        return new._replace(meta=codec.dumps({"batch": self._name, **meta}, what="meta"))
+
+    def _settle(self, stored: Sequence[JobHandle[Any] | None]) -> None:
+        for mine, handle in zip(self._handles, stored, strict=False):
+            if handle is not None:  # None: it was to be left out where there is one already
+                mine.become(handle)
+
+    # -- afterwards
+
+    def counts(self) -> Counts:
+        """How many of its jobs are in each state now."""
+        return self._parts.lookup.count({"batch": self.id})
+
+    def cancel_rest(self) -> int:
+        """Cancel those of its jobs that have not ended; how many."""
+        return self._parts.moves.discard_many({"batch": self.id})
+
+    def __repr__(self) -> str:
+        return f"<Batch {'' if self._name is None else self._name + ' '}{self.id}>"
+
+
+def check_batch(value: object) -> bytes | None:
+    """The batch that a job shall belong to; None: none."""
+    try:
+        return None if value is None else ids.parse_id(value.id if isinstance(value, Batch) else value)
+    except JobNotFoundError:
+        shown = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+        raise InvalidJobError(f"batch takes a batch or its id, not {shown}") from None
