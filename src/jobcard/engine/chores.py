@@ -40,7 +40,7 @@ UNPARK_SECONDS = 5.0
 TICK_AGAIN_SECONDS = 0.5  # after a look at the schedules that failed
 LET_IN_SECONDS = 5.0
 LET_IN_AT_ONCE = 1_000
-DEPENDENTS_REST = 20  # so many times as long as a look at the jobs that wait for others took, there is none
+DEPENDENTS_REST = 10  # so many times as long as a look at the jobs that wait for others took, there is none
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
@@ -240,7 +240,7 @@ class Chores:
         def seen_to(answer: SeenTo) -> None:
             self._told -= told
             then = monotonic()
-            self._dependents_rest = then + DEPENDENTS_REST * (then - now)
+            self._dependents_rest = then + DEPENDENTS_REST * answer.took
             if answer.released:
                 log.info("job.release_dependents count=%d", len(answer.released))
                 self._plan.wake(then)

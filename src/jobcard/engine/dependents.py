@@ -39,10 +39,11 @@ _UNSUCCESSFUL = tuple(sorted(ENDED - {JobState.COMPLETED}))
 
 
 class SeenTo(NamedTuple):
-    """What came of a look: the jobs that were released, and whether there may be more new ones."""
+    """What came of a look: the jobs that were released, whether there may be more new ones, the seconds it took."""
 
     released: Sequence[bytes]
     more: bool
+    took: float
 
 
 class Dependents:
@@ -89,7 +90,7 @@ class Dependents:
             for job_id in (*released, *canceled):
                 self._known.forget(job_id)
                 self._next_known.forget(job_id)
-        return SeenTo(all_released, len(new) == NEW_AT_ONCE)
+        return SeenTo(all_released, len(new) == NEW_AT_ONCE, time.monotonic() - now)
 
     def _take_turn(self) -> Sequence[Dependent]:
         some = self._backend.dependents(after=self._turn, limit=IN_TURN)
