@@ -123,7 +123,7 @@ class TestLibraries:
 def _migrate(path: Path, library: str) -> None:
     backend = SQLiteBackend(path, library=library)
     applied = backend.migrate()
-    assert applied in ([], [1], [2], [3], [1, 2], [1, 3], [2, 3], [1, 2, 3])
+    assert applied == sorted(set(applied)) and set(applied) <= {1, 2, 3, 4}
     backend.check_schema()
     backend.close()
 

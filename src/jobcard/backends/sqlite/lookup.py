@@ -219,6 +219,8 @@ def count_jobs(
         for queue, state, number in connection.execute(statement, [*since, *values]) if refs else ():
             counts.setdefault(queue, {})[state] = number if limit is None else min(limit, number)
         return counts
+    if where.batch_id is not None:
+        return _count_batch(connection, sql, where, condition, values, limit)
     for state, part in _PARTS:
         if where.states and state not in where.states:
             continue
@@ -227,6 +229,25 @@ def count_jobs(
             by_state = counts.setdefault(queue, {})
             total = by_state.get(state, 0) + number
             by_state[state] = total if limit is None else min(limit, total)
+    return counts
+
+
+def _count_batch(
+    connection: Connection,
+    sql: Mapping[str, str],
+    where: Filter,
+    condition: str,
+    values: list[object],
+    limit: int | None,
+) -> dict[str, dict[str, int]]:
+    # Along the index of batches: from one queue with jobs in a state to the next, and in each no further than asked.
+    most = -1 if limit is None else limit
+    counts: dict[str, dict[str, int]] = {}
+    statement = sql["count_batch"].replace("{where}", condition)
+    for state in where.states or tuple(JobState):
+        for queue, number in connection.execute(statement, (where.batch_id, str(state), *values, most)):
+            if number:
+                counts.setdefault(queue, {})[str(state)] = number
     return counts
 
 

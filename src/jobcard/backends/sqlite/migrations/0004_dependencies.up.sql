@@ -7,6 +7,8 @@ alter table {prefix}jobs add column waits_for text;
 create index {prefix}jobs_dependents on {prefix}jobs (id)
     where state = 'waiting' and hold is not null and hold = 'after';
 
--- Only jobs of a batch; the states behind it are for counting without a look at the table.
-create index {prefix}jobs_batch on {prefix}jobs (batch_id, state, queue, id)
+-- Only jobs of a batch: to count them without a look at the table, and to list the newest first.
+create index {prefix}jobs_batch on {prefix}jobs (batch_id, state, queue)
+    where batch_id is not null;
+create index {prefix}jobs_of_batch on {prefix}jobs (batch_id, id)
     where batch_id is not null;
