@@ -135,6 +135,12 @@ def unpark(connection: Connection, sql: Sql, names: Sequence[str], now: int | No
     return number
 
 
+def release_dependents(connection: Connection, sql: Sql, job_ids: Sequence[bytes], now: int | None) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    number: int = connection.execute(sql["release_dependents"], {"now": now, "ids": Ids(job_ids)})[0][0]
+    return number
+
+
 def _apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None) -> Step:
     """The step that applies an operator's change; it answers with the job after it."""
     form = form_of(change)
