@@ -226,5 +226,6 @@ def _guard(form: Form) -> str:
     if form.lapsed:
         parts.append("job.lease_until <= moment.now")
     if form.hold is not None:
-        parts.append(f"job.hold = {form.hold.value!r}")
+        # Not in the words of the index of holds: of the many jobs under one only this is wanted.
+        parts.append(f"coalesce(job.hold, '') = {form.hold.value!r}")
     return " and ".join(parts)

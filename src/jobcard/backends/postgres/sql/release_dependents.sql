@@ -7,7 +7,7 @@ released as (
       from moment
      where job.n = any(array(
         select n from {prefix}jobs
-         where id = any(%(ids)s) and state = 'waiting' and hold = 'after'
+         where id = any(%(ids)s) and state = 'waiting' and coalesce(hold, '') = 'after'
          order by n
            for no key update
      ))
