@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -149,7 +150,8 @@ def check_racing_releases_put_each_in_line_once(harness: Harness) -> None:
     def end() -> int:
         return sum(backend.apply_by_operator(job_id, cancel) is not None for job_id in reversed(ids))
 
-    assert sum(at_once([end, *(partial(other.release_dependents, ids) for other in backends[1:])])) == len(ids)
+    works: list[Callable[[], int]] = [end, *(partial(other.release_dependents, ids) for other in backends[1:])]
+    assert sum(at_once(works)) == len(ids)
     rows = factory.rows_of(backend, ids).values()
     assert {(row.state, row.hold) for row in rows} <= {("waiting", None), ("canceled", None)}
     assert len(factory.claim_some(backend, 40)) == sum(row.state == "waiting" for row in rows)
