@@ -320,16 +320,17 @@ def test_a_migration_that_was_killed_at_its_end_goes_on(store: MySQLBackend, dir
     for wreck in ("select 1", f"drop table {store._prefix}once, {store._prefix}turns"):
         run(direct, wreck)
         run(direct, f"update {store._prefix}meta set number = 1 where name = 'schema'")
-        assert store.migrate() == [2]
+        assert store.migrate() == [2, 3]
     assert len(run(direct, f"select place from {store._prefix}turns")) == TURNS
     keyed(store, 2, order_offset=-5)
     held = claim(store)
-    assert store.rollback() == 2
-    run(direct, f"update {store._prefix}meta set number = 2 where name = 'schema'")
-    assert store.rollback() == 2
+    for version in (3, 2):
+        assert store.rollback() == version
+        run(direct, f"update {store._prefix}meta set number = {version} where name = 'schema'")
+        assert store.rollback() == version
     # Jobs that a limit held go back in line, for engines that know of none.
     assert run(direct, f"select count(*) from {store._prefix}jobs where hold is null and state = 'waiting'") == ((1,),)
-    assert store.migrate() == [2]
+    assert store.migrate() == [2, 3]
     factory.complete(store, held)
     # What ageing made of its place is known from where it stands.
     assert [job.order_offset for job in claim(store)] == [-5]

@@ -249,6 +249,7 @@ def writes(store: MySQLBackend, held: Claimed, waiting: bytes, ended: bytes) -> 
         "renew what is lost": lambda: store.renew("engine", [(held.ref, held.token - 1)], lease=1_000_000),
         "let_in": lambda: store.let_in(9),
         "unpark": lambda: store.unpark(["no such name"]),
+        "release nothing": lambda: store.release_dependents([waiting]),
         "cancel": lambda: store.apply_by_operator(waiting, CANCEL),
         "cancel nothing": lambda: store.apply_by_operator(factory.new_id(), CANCEL),
         "prune": lambda: store.prune(states=["completed"], finished_before=1 << 60, age=0, limit=9),
@@ -401,8 +402,8 @@ def test_migrations_and_whoever_empties_the_store_are_not_stopped(store: MySQLBa
     """The seal is for those who work with the jobs, not for those who take the tables away."""
     factory.enqueue_several(store, 3)
     store.seal("elsewhere")
-    assert store.rollback() is not None
-    assert store.migrate()
+    assert [store.rollback(), store.rollback()] == [3, 2]
+    assert store.migrate() == [2, 3]
     assert store.facts().seal == "elsewhere"
     assert triggers(direct, store) == 3 * len(CLOSED)  # tables that were made anew among them
     store.truncate()

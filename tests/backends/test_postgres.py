@@ -67,7 +67,7 @@ class TestTables:
         raw(postgres_store, "insert into {prefix}other values (7)")
         factory.enqueue(postgres_store)
         postgres_store.truncate()
-        assert [postgres_store.rollback() for _ in range(3)] == [2, 1, None]
+        assert [postgres_store.rollback() for _ in range(4)] == [3, 2, 1, None]
         assert raw(postgres_store, "select n from {prefix}other") == [(7,)]
         found = raw(postgres_store, "select relname from pg_class where relname like '{prefix}%%' and relkind <> 'i'")
         assert found == [(f"{postgres_store._options.prefix}other",)]
@@ -98,7 +98,7 @@ class TestTables:
         stores = [opened(schema=schema, prefix="x_") for schema in schemas]
         with pytest.raises(SchemaVersionError):
             stores[0].check_schema()
-        assert [store.migrate() for store in stores] == [[1, 2], [1, 2]]
+        assert [store.migrate() for store in stores] == [[1, 2, 3], [1, 2, 3]]
         assert [store.migrate() for store in stores] == [[], []]
         factory.enqueue(stores[0])
         assert [store.tally().counts["waiting"] for store in stores] == [1, 0]
@@ -111,7 +111,7 @@ class TestTables:
         for _ in range(3):
             schema = f"jobs_{secrets.token_hex(3)}"
             stores = [PostgresBackend(postgres_url, schema=schema) for _ in range(8)]
-            assert sorted(at_once([store.migrate for store in stores])) == [[]] * 7 + [[1, 2]]
+            assert sorted(at_once([store.migrate for store in stores])) == [[]] * 7 + [[1, 2, 3]]
             assert at_once([store.check_schema for store in stores]) == [None] * 8
             for store in stores:
                 store.close()
@@ -126,7 +126,7 @@ class TestTables:
             admin.execute(sql.SQL("create schema {0} authorization {0}").format(sql.Identifier(name)))
         _, _, place = postgres_url.rpartition("@")
         url = f"postgresql://{name}:x@{place}"
-        assert opened(url, schema=name).migrate() == [1, 2]
+        assert opened(url, schema=name).migrate() == [1, 2, 3]
         with pytest.raises(ConfigError, match="may not do that"):
             opened(url, schema=f"{name}_2").migrate()
         with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -430,6 +430,7 @@ class TestPlans:
             ("get", {"jobs_id"}),
             ("attempts", {"jobs_id", "attempts_pkey"}),
             ("unpark", {"jobs_due"}),
+            ("release_dependents", {"jobs_dependents", "jobs_pkey"}),
             ("prune_finished", {"jobs_finished", "jobs_pkey", "attempts_pkey", "log_lines_pkey"}),
             ("prune_expired", {"jobs_expiry", "jobs_pkey", "attempts_pkey", "log_lines_pkey"}),
             ("trim_attempts", {"attempts_pkey"}),

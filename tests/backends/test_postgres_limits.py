@@ -513,9 +513,9 @@ class TestSchema:
         first, second = factory.enqueue_several(postgres_store, 2, order_offset=-5, **ONE)
         assert len(exchange(postgres_store).claimed) == 1
         assert factory.row_of(postgres_store, second).hold == "limit"
-        assert postgres_store.rollback() == 2
+        assert [postgres_store.rollback(), postgres_store.rollback()] == [3, 2]
         assert raw(postgres_store, "select hold from {prefix}jobs") == [(None,), (None,)]
-        assert postgres_store.migrate() == [2]
+        assert postgres_store.migrate() == [2, 3]
         row = factory.row_of(postgres_store, second)
         assert (row.state, row.hold, row.limit_key, row.key_limit) == ("waiting", None, "k", None)
         assert row.order_offset == -5  # known from where it stands

@@ -375,6 +375,7 @@ def writes(store: PostgresBackend) -> dict[str, Callable[[], object]]:
         "renew": lambda: store.renew("engine", [(claims[0].ref, claims[0].token)], lease=10**9),
         "let in": lambda: store.let_in(9),
         "unpark": lambda: store.unpark(["unknown"]),
+        "release dependents": lambda: store.release_dependents([factory.new_id()]),
         "cancel": lambda: store.apply_by_operator(waiting, states.cancel_waiting(reason="canceled")),
         "run now": lambda: store.apply_by_operator(waiting, states.run_now(row)),
         "prune": lambda: store.prune(states=[*ENDED], finished_before=soon, age=None, limit=9),
@@ -506,11 +507,12 @@ class TestSeal:
     def test_what_is_no_write_of_jobs_passes(self, store: PostgresBackend) -> None:
         """A truncate, and migrations both ways, which change rows; the seal outlives them."""
         factory.enqueue_several(store, 2, limit_key="k", key_limit=1)
+        factory.enqueue(store, waits_for="[]")
         assert len(factory.claim_some(store, 2)) == 1
         store.seal("elsewhere")
-        assert store.rollback() == 2
-        assert store.migrate() == [2]
-        assert store.tally().counts["waiting"] == 1
+        assert [store.rollback(), store.rollback()] == [3, 2]
+        assert store.migrate() == [2, 3]
+        assert store.tally().counts["waiting"] == 2
         assert store.facts().seal == "elsewhere" and barred(store) == {*BARRED}
         store.truncate()
         assert store.tally().counts["waiting"] == 0
@@ -808,10 +810,10 @@ class TestHalfway:
         """Where some are stored it is no `StoreMovedError`, which says that none is; to repeat it is safe."""
         sealer, settle = beside(opened, store), Enqueue.settle
 
-        def sealed_before_the_second(self: Enqueue, places: list[int]) -> None:
+        def sealed_before_the_second(self: Enqueue, *places: Any) -> None:
             if self.answers:
                 sealer.seal("elsewhere")
-            settle(self, places)
+            settle(self, *places)
 
         monkeypatch.setattr(Enqueue, "settle", sealed_before_the_second)
         job = factory.new_job()

@@ -60,7 +60,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
 
@@ -206,6 +206,21 @@ class PostgresBackend:
         """Put jobs parked under these names back in line; how many."""
         with self._pool.use() as connection:
             number = changes.unpark(connection, self._sql, names, self._now())
+        if number:
+            self._ring()
+        return number
+
+    @_verb
+    def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
+        """Jobs that wait for others, by ascending id, above `after`. Fewer than `limit`: the end."""
+        with self._pool.use() as connection:
+            return lookup.dependents(connection, self._sql, after, limit)
+
+    @_verb
+    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+        with self._pool.use() as connection:
+            number = changes.release_dependents(connection, self._sql, job_ids, self._now())
         if number:
             self._ring()
         return number

@@ -135,6 +135,12 @@ def unpark(connection: Connection, sql: Sql, names: Sequence[str], now: int | No
     return number
 
 
+def release_dependents(connection: Connection, sql: Sql, job_ids: Sequence[bytes], now: int | None) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    number: int = connection.execute(sql["release_dependents"], {"now": now, "ids": Ids(job_ids)})[0][0]
+    return number
+
+
 def _apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None) -> Step:
     """The step that applies an operator's change; it answers with the job after it."""
     form = form_of(change)
@@ -220,5 +226,6 @@ def _guard(form: Form) -> str:
     if form.lapsed:
         parts.append("job.lease_until <= moment.now")
     if form.hold is not None:
-        parts.append(f"job.hold = {form.hold.value!r}")
+        # Not in the words of the index of holds: of the many jobs under one only this is wanted.
+        parts.append(f"coalesce(job.hold, '') = {form.hold.value!r}")
     return " and ".join(parts)

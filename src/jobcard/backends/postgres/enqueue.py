@@ -2,6 +2,9 @@
 
 Where a job has a once key, the locks of these keys are taken first, on the same trip: so nobody else takes one of them
 between the look whether it is free and the end of the transaction.
+
+The last job of a call may wait for the others: whoever sees it must see them all. Where one of those is not stored at
+once, neither is it.
 """
 
 from __future__ import annotations
@@ -69,14 +72,15 @@ def firsts(jobs: Iterable[NewJob]) -> list[int]:
     return places
 
 
-def storing(sql: Mapping[str, str], name: str, *, once: bool) -> str:
-    """A statement that stores jobs; once: such as have once keys, too."""
-    return _storing(sql[name], *((sql["once_free"], sql["take_once"]) if once else ("", "")))
+def storing(sql: Mapping[str, str], name: str, *, once: bool, beside: bool = False) -> str:
+    """A statement that stores jobs; once: such as have once keys, too; beside: only where others are there."""
+    conditions = (sql["once_free"] if once else "", sql["others_there"] if beside else "")
+    return _storing(sql[name], " ".join(conditions), sql["take_once"] if once else "")
 
 
 @lru_cache(maxsize=64)
-def _storing(text: str, once_free: str, take_once: str) -> str:
-    return text.replace("{once_free}", f" {once_free}").replace("{take_once}", take_once)
+def _storing(text: str, conditions: str, take_once: str) -> str:
+    return text.replace("{conditions}", f" {conditions}").replace("{take_once}", take_once)
 
 
 def store(
@@ -84,12 +88,13 @@ def store(
 ) -> list[Enqueued]:
     """Store jobs, all or nothing; one answer each, in order. ring: what tells the engines, on the same trip."""
     call = Enqueue(connection, sql, jobs, now=now, ring=ring)
+    last = len(jobs) - 1 if jobs[-1].waits_for is not None else None
     turns: list[list[int]] = [[]]
     seen: dict[bytes | str | None, int] = {}
     seen_once: dict[str | None, int] = {}
     replacing = 0
     once = takes_once(jobs)
-    for place, job in enumerate(jobs):
+    for place, job in enumerate(jobs[:last]):
         # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
         # the first job with it may be kept out by its once key.
         keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
@@ -105,8 +110,9 @@ def store(
             turns.append([])
         turns[turn].append(place)
     try:
-        for places in turns:
+        for places in turns[:-1]:
             call.settle(places)
+        call.settle(turns[-1], last)
     except StoreMovedError as error:
         if any(answer.fate in _WRITTEN for answer in call.answers.values()):
             raise StoreUnavailableError("the store was sealed in the middle of a call that had begun") from error
@@ -133,44 +139,48 @@ class Enqueue:
         self._ring = ring
         self.answers: dict[int, Enqueued] = {}
 
-    def settle(self, places: list[int]) -> None:
-        """Store those at these places, or find out who was there."""
+    def settle(self, places: list[int], last: int | None = None) -> None:
+        """Store those at these places, or find out who was there; the last one beside all of them, or after them."""
         for _ in range(_ROUNDS):
-            # In the order of the call: of several that replace one the last has its way.
-            places = sorted(self._explain(sorted(self._store(places))))
+            if not places:
+                places, last = ([] if last is None else [last]), None
             if not places:
                 return
+            missing = self._store(places, last)
+            if last in self.answers:
+                last = None
+            # In the order of the call: of several that replace one the last has its way.
+            places = sorted(self._explain(sorted(missing)))
         raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
-    def _store(self, places: Sequence[int]) -> list[int]:
-        """Store those at these places; the places of those that were not stored."""
+    def _store(self, places: Sequence[int], last: int | None) -> list[int]:
+        """Store those at these places, and beside all of them the last one; the places of those not stored, but it."""
         jobs = [self._jobs[place] for place in places]
-        once = takes_once(jobs)
-        if once:
-            sent = firsts(jobs)
-            missing = [places[at] for at in sorted({*range(len(jobs))}.difference(sent))]
-            places, jobs = [places[at] for at in sent], [jobs[at] for at in sent]
-        else:
-            missing = []
-        order = in_order(jobs)
+        groups = [[places[at] for at in firsts(jobs)], *([] if last is None else [[last]])]
+        steps = [self._step(groups[0]), *(self._step(group, beside=jobs) for group in groups[1:])]
+        if names := once_names(self._jobs[place] for group in groups for place in group):
+            steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(names)}))
+        answers = self._connection.run(steps, then=self._ring)[-len(groups) :]
+        self._ring = None
+        for group, [(ids,)] in zip(groups, answers, strict=True):
+            stored = None if ids is None else set(ids)
+            for place in group:
+                job = self._jobs[place]
+                if stored is None or job.id in stored:
+                    self.answers[place] = Enqueued(Fate.STORED, job.id)
+        return [place for place in places if place not in self.answers]
+
+    def _step(self, places: Sequence[int], *, beside: Sequence[NewJob] = ()) -> Step:
+        """The step that stores those at these places. beside: only where all of these are there."""
+        jobs = [self._jobs[place] for place in places]
         values: dict[str, object] = {
-            **columns_of([jobs[at] for at in order]),
+            **columns_of([jobs[at] for at in in_order(jobs)]),
             "queues": queues_of(jobs),
             "count": len(jobs),
+            "others": Ids(job.id for job in beside),
             "now": self._now,
         }
-        steps = [Step(storing(self._sql, "enqueue", once=once), values)]
-        if once:
-            steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(once_names(jobs))}))
-        [(ids,)] = self._connection.run(steps, then=self._ring)[-1]
-        self._ring = None
-        stored = None if ids is None else set(ids)
-        for place, job in zip(places, jobs, strict=True):
-            if stored is None or job.id in stored:
-                self.answers[place] = Enqueued(Fate.STORED, job.id)
-            else:
-                missing.append(place)
-        return missing
+        return Step(storing(self._sql, "enqueue", once=takes_once(jobs), beside=bool(beside)), values)
 
     def _explain(self, places: Sequence[int]) -> list[int]:
         """Say who was there; the places of those where nobody is any more, to be stored again."""

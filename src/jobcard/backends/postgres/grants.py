@@ -19,7 +19,7 @@ _CONTENT = ", ".join(
     (
         "queue", "name", "init", "args", "kwargs", "priority", "rank", "available_at", "order_at", "order_offset",
         "hold", "max_attempts", "max_crashes", "backoff", "timeout", "keep", "limit_key", "key_limit", "rate_count",
-        "rate_per", "batch_id", "parent_id", "schedule_id", "tags", "meta", "version",
+        "rate_per", "batch_id", "parent_id", "schedule_id", "tags", "meta", "waits_for", "version",
         "attempt", "crashes", "interrupts", "cancel_requested", "error_kind", "progress", "checkpoint",
     )
 )  # fmt: skip

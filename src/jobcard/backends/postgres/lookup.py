@@ -12,7 +12,7 @@ from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.backends.postgres.connection import Connection, Row, Step
 from jobcard.backends.postgres.rows import to_job
 from jobcard.backends.postgres.values import Id, Ids, Texts, encode
-from jobcard.core.job import Attempt, JobRow, LogLine
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
@@ -29,7 +29,8 @@ _PARTS: tuple[tuple[str, str], ...] = (
     (JobState.RUNNING, "claimed_by is not null and state = 'running'"),
     *((state, f"state = '{state.value}' and finished_at is not null") for state in sorted(ENDED)),
 )
-_BY_QUEUE = frozenset({_IN_LINE, *(part for state, part in _PARTS if state in ENDED)})
+_OF_BATCH = tuple((state, f"batch_id = %(batch_id)s and state = '{state.value}'") for state in JobState)
+_BY_QUEUE = frozenset({_IN_LINE, *(part for state, part in _PARTS if state in ENDED), *(part for _, part in _OF_BATCH)})
 """Those whose index finds one queue at once; the others are counted as a whole."""
 
 # The strings of a JSON array of strings, each as it is written there.
@@ -114,7 +115,9 @@ def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, be
         return Listed([], None)
     if _are_many_touched(connection, sql, where):
         return _list_touched(connection, sql, where, limit=limit, before_id=before_id)
-    if parts := _parts_of_few(connection, sql, where):
+    if where.batch_id is not None and where.touched_since is None:
+        condition = f"id = any(array({sql['newest_of_batch'].replace('{where}', condition)}))"
+    elif parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n = any(array({refs})) and {condition}"
     return _page(connection, sql, condition, values, limit)
@@ -172,7 +175,7 @@ def _list_touched(connection: Connection, sql: Sql, where: Filter, *, limit: int
     return page if page.below is not None else Listed(page.rows, below[0][0] if below else None)
 
 
-_ABOVE_ALL = b"\xff" * 16
+_BELOW_ALL, _ABOVE_ALL = bytes(16), b"\xff" * 16
 
 
 def get_jobs(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[JobRow]:
@@ -204,6 +207,12 @@ def ended(connection: Connection, sql: Sql, job_ids: Sequence[bytes]) -> list[En
     return list(map(Ended._make, connection.execute(sql["ended"], {"ids": Ids(job_ids)})))
 
 
+def dependents(connection: Connection, sql: Sql, after: bytes | None, limit: int) -> list[Dependent]:
+    """Jobs that wait for others, by ascending id."""
+    values = {"after": Id(after or _BELOW_ALL), "limit": limit}
+    return list(map(Dependent._make, connection.execute(sql["dependents"], values)))
+
+
 def readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:
     """What a statement finds for these refs, one by one; what cannot be read is left out and logged."""
     found: list[Row] = []
@@ -223,7 +232,7 @@ def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | 
         return {}
     parts = [
         _count_text(sql, state, part, condition, limit)
-        for state, part in _PARTS
+        for state, part in (_PARTS if where.batch_id is None else _OF_BATCH)
         if not where.states or state in where.states
     ]
     # One statement, so that all parts are counted as of one moment.

@@ -17,7 +17,7 @@ CLAIMED_COLUMNS = ", ".join(_STORED_AS.get(name, name) for name in Claimed._fiel
 _TEXTS = frozenset(
     {"queue", "name", "init", "args", "kwargs", "result", "hold", "state", "backoff", "claimed_by", "cancel_requested",
      "unique_key", "once_key", "limit_key", "schedule_id", "reason", "error_kind", "progress", "checkpoint", "tags",
-     "meta"}
+     "meta", "waits_for"}
 )  # fmt: skip
 IDS = frozenset({"id", "batch_id", "parent_id"})
 TEXT_COLUMNS = ", ".join(sorted(_TEXTS))

@@ -42,7 +42,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
 
@@ -201,6 +201,17 @@ class SQLBackend:
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
         return self._again(lambda connection: changes.unpark(connection, self._sql, names, self._now()))
+
+    @_verb
+    def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
+        """Jobs that wait for others, by ascending id, above `after`. Fewer than `limit`: the end."""
+        with self._pool.use() as connection:
+            return lookup.dependents(connection, self._sql, after, limit)
+
+    @_verb
+    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+        return self._again(lambda connection: changes.release_dependents(connection, self._sql, job_ids, self._now()))
 
     # -- operators
 

@@ -188,3 +188,13 @@ def unpark(connection: Connection, sql: Statements, names: Sequence[str], now: i
         if refs:
             connection.commit(Step(sql["unpark"], {"refs": refs, "now": now}), Step(sql["raise_rings"]))
     return len(refs)
+
+
+def release_dependents(connection: Connection, sql: Statements, job_ids: Sequence[bytes], now: int | None) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    with connection.transaction():
+        [rows] = sealing.begin(connection, sql, Step(sql["lock_dependents"], {"ids": or_nothing(job_ids)}))
+        refs = sorted(n for (n,) in rows)
+        if refs:
+            connection.commit(Step(sql["release_dependents"], {"refs": refs, "now": now}), Step(sql["raise_rings"]))
+    return len(refs)

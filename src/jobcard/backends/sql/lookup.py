@@ -11,10 +11,11 @@ from uuid import UUID
 
 from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import beside_states, end_of, reach
+from jobcard.backends.sql import batches
 from jobcard.backends.sql.connection import Connection, Row, Rows, Step, only_row
 from jobcard.backends.sql.rows import to_job
 from jobcard.backends.sql.statements import Statements
-from jobcard.core.job import Attempt, JobRow, LogLine
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -176,6 +177,9 @@ def list_jobs(connection: Connection, sql: Statements, where: Filter, *, limit: 
         return Listed([], None)
     if where.touched_since is not None:
         return _list_touched(connection, sql, where, condition, values, limit=limit, before_id=before_id)
+    if where.batch_id is not None:
+        newest = _fill(sql["newest_refs"], batches.source(sql), condition)
+        return _page(connection, sql, _found_in(sql, [newest]), "true", values, limit)
     return _page(connection, sql, _source(connection, sql, where), condition, values, limit)
 
 
@@ -230,6 +234,12 @@ def ended(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> 
     return list(map(Ended._make, connection.execute(sql["ended"], {"ids": job_ids})))
 
 
+def dependents(connection: Connection, sql: Statements, after: bytes | None, limit: int) -> list[Dependent]:
+    """Jobs that wait for others, by ascending id."""
+    rows = connection.execute(sql["dependents"], {"after": after or b"", "limit": limit})
+    return list(map(Dependent._make, noted(rows)))
+
+
 def met(rows: Rows) -> list[Any]:
     """The first columns of all rows, the unreadable ones among them."""
     return [*(row[0] for row in rows), *rows.unreadable]
@@ -257,6 +267,9 @@ def count_jobs(
         if not refs:
             return {}
         touched, values = _found_in(sql, refs), {**values, **more}
+    elif where.batch_id is not None:
+        of_batch = batches.count(connection, sql, where.states or [*JobState], condition, values, limit)
+        return _by_queue(of_batch, limit)
     parts = [
         (part, touched or part.source(sql), f"{part.condition} and {condition}")
         for part in _PARTS
@@ -268,6 +281,10 @@ def count_jobs(
         found = connection.execute(" union all ".join(_count_of(sql, *part) for part in parts), values)
     else:
         found = chain.from_iterable(_count_part(connection, sql, *part, values, limit) for part in parts)
+    return _by_queue(found, limit)
+
+
+def _by_queue(found: Iterable[Row], limit: int | None) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for state, queue, number in found:
         by_state = counts.setdefault(queue, {})

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import get_args, get_type_hints
 
 from jobcard.core.job import Claimed, JobRow, NewJob
+from jobcard.core.states import Hold
 
 
 def _quoted(name: str) -> str:
@@ -59,7 +60,8 @@ REPLACING = ", ".join(
 def new_row(job: NewJob, now: int) -> tuple[object, ...]:
     """A new job as it is stored at `now`, in the order of `NEW_COLUMNS`."""
     due = now + job.delay if job.at is None else job.at
-    return (*_given(job), due, due + job.order_offset, "delay" if due > now else None, now)
+    hold = Hold.AFTER if job.waits_for is not None else Hold.DELAY if due > now else None
+    return (*_given(job), due, due + job.order_offset, hold, now)
 
 
 def replacing(job: NewJob, now: int) -> dict[str, object]:

@@ -16,12 +16,12 @@ update {prefix}jobs as job
    set queue = new_job.queue, name = new_job.name, init = new_job.init, args = new_job.args, kwargs = new_job.kwargs,
        priority = new_job.priority, rank = new_job.rank, available_at = new_job.due,
        order_at = new_job.due + new_job.order_offset, order_offset = new_job.order_offset,
-       hold = case when new_job.due > new_job.now then 'delay' end,
+       hold = case when new_job.waits_for is not null then 'after' when new_job.due > new_job.now then 'delay' end,
        max_attempts = new_job.max_attempts, max_crashes = new_job.max_crashes, backoff = new_job.backoff,
        timeout = new_job.timeout, keep = new_job.keep, limit_key = new_job.limit_key, key_limit = new_job.key_limit,
        rate_count = new_job.rate_count, rate_per = new_job.rate_per, batch_id = new_job.batch_id,
        parent_id = new_job.parent_id, schedule_id = new_job.schedule_id, tags = new_job.tags, meta = new_job.meta,
-       version = job.version + 1,
+       waits_for = new_job.waits_for, version = job.version + 1,
        attempt = 0, crashes = 0, interrupts = 0, cancel_requested = null,
        error_kind = null, progress = null, checkpoint = null
   from new_job cross join before

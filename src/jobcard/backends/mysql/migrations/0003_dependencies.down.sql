@@ -1,0 +1,9 @@
+-- Takes waiting for others away; jobs that do go in line.
+-- Safe from two processes at once: run under a lock of the server's by name. Each statement may be run again.
+update {prefix}jobs set hold = null, version = version + 1 where state = 'waiting' and hold = 'after';
+alter table {prefix}jobs
+    drop index by_batch,
+    drop index by_dependent,
+    drop column batch_state,
+    drop column dependent,
+    drop column waits_for;
