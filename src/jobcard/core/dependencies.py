@@ -39,6 +39,7 @@ class Dependency(NamedTuple):
 
 JOB, BATCH = "job", "batch"
 COMPLETED, ANY_END = "completed", "ended"
+_UNREADABLE = "what it waits for cannot be read"
 
 
 def to_text(dependencies: Iterable[Dependency]) -> str:
@@ -51,11 +52,14 @@ def from_text(text: str | None) -> tuple[Dependency, ...]:
     if text is None:
         return ()
     try:
-        found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in json.loads(text))
-    except (TypeError, AttributeError) as error:
-        raise ValueError("what it waits for cannot be read") from error
-    if any(one.kind not in (JOB, BATCH) or one.until not in (COMPLETED, ANY_END) for one in found):
-        raise ValueError("what it waits for cannot be read")
+        listed = json.loads(text)
+        found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in listed)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(_UNREADABLE) from error
+    if not isinstance(listed, list) or any(
+        one.kind not in (JOB, BATCH) or one.until not in (COMPLETED, ANY_END) for one in found
+    ):
+        raise ValueError(_UNREADABLE)
     return found
 
 
