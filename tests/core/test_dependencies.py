@@ -105,7 +105,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 )
 def test_a_text_that_cannot_be_read_is_told(text: str) -> None:
     """As one error, whatever somebody wrote there; and never as a job that waits for nobody."""
-    with pytest.raises(ValueError, match="^what it waits for cannot be read$"):
+    with pytest.raises(ValueError, match=r"^what it waits for cannot be read$"):
         from_text(text)
 
 

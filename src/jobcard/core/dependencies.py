@@ -56,11 +56,14 @@ def from_text(text: str | None) -> tuple[Dependency, ...]:
         found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in listed)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(_UNREADABLE) from error
-    if not isinstance(listed, list) or any(
-        one.kind not in (JOB, BATCH) or one.until not in (COMPLETED, ANY_END) for one in found
-    ):
+    if not (isinstance(listed, list) and all(map(is_sound, found))):
         raise ValueError(_UNREADABLE)
     return found
+
+
+def is_sound(one: Dependency) -> bool:
+    """Whether there is such a thing to wait for."""
+    return one.kind in (JOB, BATCH) and isinstance(one.id, UUID) and one.until in (COMPLETED, ANY_END)
 
 
 # ------------------------------------------------------------------ whether it has come
