@@ -125,7 +125,7 @@ class TestWhoMayBeWaitedFor:
     def test_a_pickled_handle_is_as_good(self, add: Any) -> None:
         """Only its id is looked at."""
         first = add.enqueue()
-        assert waits_for(add.options(after=[pickle.loads(pickle.dumps(first))]).enqueue()) == (job(first),)
+        assert waits_for(add.options(after=[pickle.loads(pickle.dumps(first))]).enqueue()) == (job(first),)  # noqa: S301
 
     def test_a_thousand_may_be_waited_for_and_not_one_more(self, jobs: Jobcard, add: Any) -> None:
         """The way out, a batch, is named."""
@@ -180,6 +180,29 @@ class TestWhatIsRefused:
         with pytest.raises(InvalidJobError):
             jobs.enqueue("add", after=after)
         assert jobs.count().total == 0
+
+    def test_a_job_does_not_wait_for_itself(self, jobs: Jobcard, add: Any) -> None:
+        """It would for ever, however its id and what it waits for came together."""
+        own, other = uuid4(), uuid4()
+        for after in ([own], [other, str(own)], [Ended(own)]):
+            with pytest.raises(InvalidJobError, match="waits for itself"):
+                add.options(id=own, after=after)
+            with pytest.raises(InvalidJobError, match="waits for itself"):
+                add.options(after=after).options(id=own)
+            with pytest.raises(InvalidJobError, match="waits for itself"):
+                jobs.enqueue("add", id=own, after=after)
+        assert waits_for(add.options(id=own, after=other).enqueue())
+
+    def test_a_job_does_not_wait_for_its_own_batch(self, jobs: Jobcard, add: Any) -> None:
+        """The batch would wait for it in turn; for another batch it may."""
+        with jobs.batch() as b, jobs.batch() as other:
+            pass
+        for after in (b, Ended(b), [other, b]):
+            with pytest.raises(InvalidJobError, match="waits for its own batch"):
+                add.options(batch=b, after=after)
+            with pytest.raises(InvalidJobError, match="waits for its own batch"):
+                add.options(after=after).options(batch=b.id)
+        assert waits_for(add.options(batch=b, after=other).enqueue()) == (batch(other),)
 
     def test_a_schedule_waits_for_nobody(self, jobs: Jobcard, add: Any) -> None:
         """Each tick is a job by itself; by function and by name."""
@@ -341,6 +364,18 @@ class TestHooks:
             "name": lambda: jobs.enqueue("add", after=given),
         }[way]()
         assert waits_for(found) == tuple(map(job, handles))
+
+    def test_a_hook_cannot_make_a_job_wait_for_itself(self, jobs: Jobcard, add: Any) -> None:
+        """What it leaves is checked like all that is given."""
+        own = uuid4()
+
+        @jobs.before_enqueue
+        def hook(event: Enqueuing) -> None:
+            event.options["after"] = own
+
+        with pytest.raises(InvalidJobError, match="waits for itself"):
+            add.options(id=own).enqueue()
+        assert jobs.count().total == 0
 
     def test_a_hook_may_take_it_away(self, jobs: Jobcard, add: Any) -> None:
         """Then the job is due at once."""

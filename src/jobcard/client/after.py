@@ -9,7 +9,18 @@ from uuid import UUID
 from jobcard.client.batches import Batch
 from jobcard.client.handles import JobHandle
 from jobcard.core import ids
-from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, MOST, Dependency, Ended, is_sound, to_text
+from jobcard.core.dependencies import (
+    ANY_END,
+    BATCH,
+    COMPLETED,
+    JOB,
+    MOST,
+    Dependency,
+    Ended,
+    from_text,
+    is_sound,
+    to_text,
+)
 from jobcard.core.job import Job
 from jobcard.errors import InvalidJobError, JobNotFoundError
 
@@ -30,6 +41,17 @@ def check_after(value: object) -> str | None:
     # Waiting for success waits for the end, too.
     needless = {Dependency(kind, of, ANY_END) for kind, of, until in found if until == COMPLETED}
     return to_text(one for one in found if one not in needless) if found else None
+
+
+def refuse_circle(after: str | None, job_id: bytes | None, batch_id: bytes | None) -> None:
+    """`InvalidJobError` for a job that waits for itself, or for its own batch: it would for ever."""
+    if after is None or (job_id is None and batch_id is None):
+        return
+    for one in from_text(after):
+        if one.id.bytes == (job_id if one.kind == JOB else batch_id):
+            raise InvalidJobError(
+                f"after: a job that waits for {'itself' if one.kind == JOB else 'its own batch'} would do so for ever"
+            )
 
 
 def _each(value: object) -> Iterable[object]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 from uuid import UUID
 
-from jobcard.client.after import After, check_after
+from jobcard.client.after import After, check_after, refuse_circle
 from jobcard.client.batches import Batch, check_batch
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
@@ -123,9 +123,10 @@ def make_template(
 ) -> Template:
     """What a job of this name is stored with, by its declaration and the options of the enqueue.
 
-    given: they, checked. said: they, as `to_say_again`.
+    given: they, checked. said: they, as `to_say_again`. `InvalidJobError` for what cannot be said together.
     """
     get = given.get
+    refuse_circle(get("after"), get("id"), get("batch"))
     priority = get("priority", declared.priority)
     tags = get("tags", declared.tags)
     unique = get("unique", declared.unique)
