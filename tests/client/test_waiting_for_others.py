@@ -216,6 +216,17 @@ class TestWhatIsRefused:
                 schedule()
         assert list(jobs.schedules.list()) == []
 
+    @pytest.mark.parametrize("wrong", [5, "nonsense", b"x" * 16, object(), [], Ended(uuid4())], ids=repr)
+    def test_what_is_no_batch(self, jobs: Jobcard, add: Any, wrong: Any) -> None:
+        """Where one is to be put into it, and where one is looked for; the handle of a job is none either."""
+        handle = add.options(delay=60).enqueue()
+        for value in (wrong, handle, handle.refresh()):
+            with pytest.raises(InvalidJobError, match=r"^batch takes a batch or its id"):
+                add.options(batch=value)
+            with pytest.raises(ConfigError, match=r"^batch must be a batch"):
+                jobs.count(batch=value)
+        assert jobs.count().total == 1
+
 
 class TestHowItIsStored:
     def test_by_every_way_in(self, jobs: Jobcard, add: Any) -> None:
