@@ -216,6 +216,20 @@ class TestWhatIsRefused:
                 schedule()
         assert list(jobs.schedules.list()) == []
 
+    def test_a_schedule_makes_no_jobs_of_a_batch(self, jobs: Jobcard, add: Any) -> None:
+        """The batch would never be over; the option is refused, not lost."""
+        with jobs.batch() as b:
+            pass
+        for schedule in (
+            lambda: jobs.schedule("nightly", "@daily", add.options(batch=b)),
+            lambda: jobs.schedule("nightly", "@daily", add, batch=b.id),
+            lambda: jobs.schedule("nightly", "@daily", "add", batch=b),
+        ):
+            with pytest.raises(ConfigError, match="belongs to no batch"):
+                schedule()
+        jobs.schedule("nightly", "@daily", add, batch=None, after=None)
+        assert len(jobs.schedules.list()) == 1
+
     @pytest.mark.parametrize("wrong", [5, "nonsense", b"x" * 16, object(), [], Ended(uuid4())], ids=repr)
     def test_what_is_no_batch(self, jobs: Jobcard, add: Any, wrong: Any) -> None:
         """Where one is to be put into it, and where one is looked for; the handle of a job is none either."""
