@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from jobcard.client.batches import Batch
 from jobcard.client.handles import JobHandle
 from jobcard.core import ids
-from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, MOST, Dependency, Ended, to_text
+from jobcard.core.dependencies import (
+    ANY_END,
+    BATCH,
+    COMPLETED,
+    JOB,
+    MOST,
+    Dependency,
+    Ended,
+    from_text,
+    is_sound,
+    to_text,
+)
 from jobcard.core.job import Job
 from jobcard.errors import InvalidJobError, JobNotFoundError
 
-One = JobHandle[Any] | Batch | Job | UUID | str | Ended
+One = JobHandle[Any] | Batch | Job | UUID | str | Ended | Dependency
 """Who may be waited for; a bare id is a job's."""
 After = One | Iterable[One]
 
@@ -32,24 +43,40 @@ def check_after(value: object) -> str | None:
     return to_text(one for one in found if one not in needless) if found else None
 
 
+def refuse_circle(after: str | None, job_id: bytes | None, batch_id: bytes | None) -> None:
+    """`InvalidJobError` for a job that waits for itself, or for its own batch: it would for ever."""
+    if after is None or (job_id is None and batch_id is None):
+        return
+    for one in from_text(after):
+        if one.id.bytes == (job_id if one.kind == JOB else batch_id):
+            raise InvalidJobError(
+                f"after: a job that waits for {'itself' if one.kind == JOB else 'its own batch'} would do so for ever"
+            )
+
+
 def _each(value: object) -> Iterable[object]:
-    if isinstance(value, (str, UUID, JobHandle, Batch, Job, Ended)):
+    if isinstance(value, (str, bytes, Dependency)) or not isinstance(value, Iterable):
         return (value,)
-    if isinstance(value, (list, tuple, set, frozenset)) or hasattr(value, "__next__"):
-        return value  # type: ignore[return-value]
-    raise _wrong(value)
+    if isinstance(value, Mapping):
+        raise _wrong(value)
+    return value
 
 
 def _dependency(value: object) -> Dependency:
-    until = COMPLETED
     if isinstance(value, Ended):
-        value, until = value.of, ANY_END
+        return _one(value.of)._replace(until=ANY_END)
+    return _one(value)
+
+
+def _one(value: object) -> Dependency:
+    if isinstance(value, Dependency) and is_sound(value):
+        return value
     if isinstance(value, Batch):
-        return Dependency(BATCH, value.id, until)
+        return Dependency(BATCH, value.id, COMPLETED)
     if isinstance(value, (JobHandle, Job)):
-        return Dependency(JOB, value.id, until)
+        return Dependency(JOB, value.id, COMPLETED)
     try:
-        return Dependency(JOB, UUID(bytes=ids.parse_id(value)), until)
+        return Dependency(JOB, UUID(bytes=ids.parse_id(value)), COMPLETED)
     except JobNotFoundError:
         raise _wrong(value) from None
 

@@ -109,8 +109,10 @@ def _args(codec: Codec, value: object) -> str | None:
 
 
 def _batch(value: object) -> bytes | None:
+    from jobcard.client.batches import Batch  # which looks up by filters itself
+
     try:
-        return None if value is None else ids.parse_id(getattr(value, "id", value))
+        return None if value is None else ids.parse_id(value.id if isinstance(value, Batch) else value)
     except JobNotFoundError:
         raise ConfigError("batch must be a batch, or the id of one") from None
 

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 from uuid import UUID
 
-from jobcard.client.after import After, check_after
+from jobcard.client.after import After, check_after, refuse_circle
 from jobcard.client.batches import Batch, check_batch
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
 from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout, check_unique
+from jobcard.core.dependencies import from_text
 from jobcard.core.settings import check_names
 from jobcard.core.unique import Unique
 from jobcard.errors import InvalidJobError, JobNotFoundError
@@ -24,7 +25,8 @@ class EnqueueOptions(TypedDict, total=False):
     id: a UUID or its text; enqueuing the same id again never makes a second job.
     unique: whether another job makes this one superfluous; None and False: none does.
     after: jobs (handles or ids) and batches that it waits for until they have completed, or, as `Ended(h)`, have just
-    ended; it is canceled when one will never complete. batch: a batch, or the id of one, that it shall belong to.
+    ended; it is canceled when one will never complete. Hooks find them as `Dependency`s.
+    batch: a batch, or the id of one, that it shall belong to.
     meta: a small dict that travels with the job.
     """
 
@@ -121,9 +123,10 @@ def make_template(
 ) -> Template:
     """What a job of this name is stored with, by its declaration and the options of the enqueue.
 
-    given: they, checked. said: they, as `to_say_again`.
+    given: they, checked. said: they, as `to_say_again`. `InvalidJobError` for what cannot be said together.
     """
     get = given.get
+    refuse_circle(get("after"), get("id"), get("batch"))
     priority = get("priority", declared.priority)
     tags = get("tags", declared.tags)
     unique = get("unique", declared.unique)
@@ -161,10 +164,12 @@ def make_template(
 def options_of(template: Template) -> EnqueueOptions:
     """The options of the enqueue as they were said, the caller's to change."""
     said = dict(template.said)
-    *_rest, tags, meta, _after = template.tail
-    # From what will be stored: the list and the dict that were given may have been used up, or changed since.
+    *_rest, tags, meta, after = template.tail
+    # From what will be stored: the lists and the dict that were given may have been used up, or changed since.
     if "tags" in said:
         said["tags"] = [] if tags is None else _codec.loads(tags)
     if "meta" in said:
         said["meta"] = _codec.loads(meta)
+    if "after" in said:
+        said["after"] = list(from_text(after))
     return cast(EnqueueOptions, said)

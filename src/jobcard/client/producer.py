@@ -339,6 +339,8 @@ def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
 def _check_tick(template: Template) -> None:
     if template.said.get("after") is not None:
         raise ConfigError("a tick of a schedule waits for no other jobs: leave out after=")
+    if template.said.get("batch") is not None:
+        raise ConfigError("a tick of a schedule belongs to no batch, which would never be over: leave out batch=")
     if template.unique is not None and not template.unique.while_alive:
         raise ConfigError(
             "each tick of a schedule is one job by itself: schedule a job that is unique for a time with unique=None, "

@@ -39,6 +39,7 @@ class Dependency(NamedTuple):
 
 JOB, BATCH = "job", "batch"
 COMPLETED, ANY_END = "completed", "ended"
+_UNREADABLE = "what it waits for cannot be read"
 
 
 def to_text(dependencies: Iterable[Dependency]) -> str:
@@ -51,12 +52,18 @@ def from_text(text: str | None) -> tuple[Dependency, ...]:
     if text is None:
         return ()
     try:
-        found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in json.loads(text))
-    except (TypeError, AttributeError) as error:
-        raise ValueError("what it waits for cannot be read") from error
-    if any(one.kind not in (JOB, BATCH) or one.until not in (COMPLETED, ANY_END) for one in found):
-        raise ValueError("what it waits for cannot be read")
+        listed = json.loads(text)
+        found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in listed)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(_UNREADABLE) from error
+    if not (isinstance(listed, list) and all(map(is_sound, found))):
+        raise ValueError(_UNREADABLE)
     return found
+
+
+def is_sound(one: Dependency) -> bool:
+    """Whether there is such a thing to wait for."""
+    return one.kind in (JOB, BATCH) and isinstance(one.id, UUID) and one.until in (COMPLETED, ANY_END)
 
 
 # ------------------------------------------------------------------ whether it has come
