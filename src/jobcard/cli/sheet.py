@@ -8,6 +8,7 @@ from typing import Any
 
 from jobcard.cli import output
 from jobcard.cli.record import job_to_plain, moment, to_plain
+from jobcard.core.dependencies import ANY_END, Dependency
 from jobcard.core.job import Job
 
 # Said in a section of its own below, or of no use to a reader.
@@ -45,7 +46,13 @@ def _said(value: object, plain: Any) -> str:
         return moment(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(_awaited, value))
     return str(plain)
+
+
+def _awaited(one: Dependency) -> str:
+    return f"{one} (any end)" if one.until == ANY_END else str(one)
 
 
 def _print_error(error: dict[str, Any]) -> None:
