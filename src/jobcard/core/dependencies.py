@@ -52,7 +52,7 @@ def from_text(text: str | None) -> tuple[Dependency, ...]:
         return ()
     try:
         found = tuple(Dependency(kind, UUID(of), until) for kind, of, until in json.loads(text))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, RecursionError) as error:
         raise ValueError("what it waits for cannot be read") from error
     if any(one.kind not in (JOB, BATCH) or one.until not in (COMPLETED, ANY_END) for one in found):
         raise ValueError("what it waits for cannot be read")
