@@ -88,6 +88,8 @@ class TestUsage:
             (["shop.thumbnail", "--args", "[1]", "--timeout", "0"], 2, "timeout"),
             (["shop.thumbnail", "--args", "[1]", "--max-attempts", "0"], 2, "max_attempts"),
             (["shop.thumbnail", "--args", "[1]", "--id", "seven"], 2, "id"),
+            (["shop.thumbnail", "--args", "[1]", "--after", "seven"], 2, "after takes handles or ids"),
+            (["shop.thumbnail", "--args", "[1]", "--batch", "seven"], 2, "batch takes a batch or its id"),
             (["shop.thumbnail", "--args", "[1]", "--tag", "a b"], 2, "tag"),
             (["shop.thumbnial", "--args", "[1]"], 4, "did you mean 'shop.thumbnail'?"),
             (["os:system", "--args", '["true"]'], 4, "os:system"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 from answers import complaint, listed, succeeded
 
 from helpers.apps import App
+from jobcard import Ended, Jobcard
 
 
 class TestHelp:
@@ -204,6 +206,81 @@ class TestJobs:
         (completed,) = listed(shop, "--state", "completed")
         said = complaint(shop.jobcard("jobs", "retry", completed["id"]), 1)
         assert "completed, allowed from canceled, failed" in said
+
+
+class TestWaitingForOthers:
+    def enqueue(self, app: App, *options: str) -> str:
+        """A job of the shop; its id."""
+        ran = app.jobcard("enqueue", "shop", "shop.thumbnail", "--args", '["cat.jpg"]', *options)
+        return succeeded(ran).out.strip()
+
+    def test_enqueue_takes_whom_it_waits_for(self, bare: App) -> None:
+        """Several of them; with --json each is an object with the names of the record."""
+        first, second = self.enqueue(bare), self.enqueue(bare, "--delay", "60")
+        third = self.enqueue(bare, "--after", first, "--after", second)
+        job = json.loads(succeeded(bare.jobcard("jobs", "show", third, "--json")).out)
+        assert (job["hold"], job["after"]) == (
+            "after",
+            [{"kind": "job", "id": each, "until": "completed"} for each in (first, second)],
+        )
+        assert [job["after"] for job in listed(bare)][1:] == [[], []]
+
+    def test_show_says_it_on_one_line(self, bare: App) -> None:
+        """Jobs and batches by their ids; of one that waits for any end, that it does."""
+        with Jobcard(f"sqlite:///{bare.directory}/jobcard.db") as jobs:
+            with jobs.batch() as batch:
+                first = batch.enqueue(jobs.job(name="one")(lambda: None).call())
+            second = jobs.enqueue("two", strict=False, after=[first, Ended(batch)])
+        text = succeeded(bare.jobcard("jobs", "show", str(second.id))).out
+        [line] = [line for line in text.splitlines() if line.startswith("after ")]
+        assert line.split(maxsplit=1)[1] == f"job {first.id}, batch {batch.id} (any end)"
+        text = succeeded(bare.jobcard("jobs", "show", str(first.id))).out
+        assert "after" not in text.split()
+        [line] = [line for line in text.splitlines() if line.startswith("batch_id ")]
+        assert line.split()[1] == str(batch.id)
+
+    def test_show_says_why_one_never_ran(self, bare: App) -> None:
+        """What it waited for has failed: the engine has canceled it, and no attempt is spoken of."""
+        bare.write(
+            "seed.py",
+            """
+            from jobcard import JobFailedError
+            from shop import jobs, thumbnail, welcome
+
+            if __name__ == "__main__":
+                with jobs.running(in_process=True):
+                    awaited = welcome.enqueue("ann")
+                    try:
+                        thumbnail.options(after=awaited).enqueue("cat.jpg").result(timeout=60)
+                    except JobFailedError as error:
+                        print(error.job_id, awaited.id)
+            """,
+        )
+        never, awaited = bare.python("seed.py").out.split()[-2:]
+        text = succeeded(bare.jobcard("jobs", "show", never)).out
+        assert f"it waited for the success of job {awaited}, which failed" in text
+        assert "\nnot tried, " in text and "attempt 0" not in text
+        assert re.search(r"^reason +dependency$", text, re.M)
+
+    def test_explain_says_for_whom(self, bare: App) -> None:
+        """And how far that is."""
+        first = self.enqueue(bare)
+        second = self.enqueue(bare, "--after", first)
+        lines = succeeded(bare.jobcard("jobs", "explain", second)).out.splitlines()
+        assert f"dependency: it waits for job {first} (waiting)" in lines
+        reasons = json.loads(succeeded(bare.jobcard("jobs", "explain", second, "--json")).out)
+        assert [reason["jobs"] for reason in reasons if reason["code"] == "dependency"] == [[first]]
+
+    def test_a_batch_is_filled_listed_and_canceled(self, bare: App) -> None:
+        """By its id, which is any that is given."""
+        batch = "0199c0de-7d5a-7c3e-8000-5a1f2e3d4c5b"
+        mine = [self.enqueue(bare, "--batch", batch) for _ in range(2)]
+        self.enqueue(bare)
+        assert [(job["id"], job["batch_id"]) for job in listed(bare, "--batch", batch)] == [
+            *((each, batch) for each in reversed(mine)),
+        ]
+        assert "2 jobs canceled" in succeeded(bare.jobcard("jobs", "cancel", "--batch", batch, "--yes")).out
+        assert [job["state"] for job in listed(bare)] == ["waiting", "canceled", "canceled"]
 
 
 class TestStats:

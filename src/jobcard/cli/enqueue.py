@@ -37,6 +37,8 @@ Examples:
 @click.option("--timeout", type=float, metavar="SECONDS", help="How long one try may take.")
 @click.option("--max-attempts", type=int, metavar="N", help="How often it is tried at most.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME", help="May be given several times.")
+@click.option("--after", multiple=True, metavar="ID", help="Not before this job has completed; several: all of them.")
+@click.option("--batch", metavar="ID", help="The batch that it shall belong to.")
 @click.option("--id", metavar="UUID", help="Its id: the same one again never makes a second job.")
 @common()
 def enqueue(
@@ -46,6 +48,7 @@ def enqueue(
     kwargs_text: str,
     at: str | None,
     tags: tuple[str, ...],
+    after: tuple[str, ...],
     url: str | None,
     as_json: bool,
     **given: Any,
@@ -58,6 +61,8 @@ def enqueue(
         options["at"] = _parse_time(at)
     if tags:
         options["tags"] = tags
+    if after:
+        options["after"] = after
     jobs = load(parse_reference(app))
     if url is not None:
         jobs.configure(url)

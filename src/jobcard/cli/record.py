@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jobcard.core.dependencies import Dependency
 from jobcard.core.job import Job
 
 
@@ -30,6 +31,8 @@ def to_plain(value: object) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Dependency):
+        return to_plain(value._asdict())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobcard.cli import output
 from jobcard.cli.record import job_to_plain, moment, to_plain
+from jobcard.core.dependencies import ANY_END, Dependency
 from jobcard.core.job import Job
 
 # Said in a section of its own below, or of no use to a reader.
@@ -45,7 +46,13 @@ def _said(value: object, plain: Any) -> str:
         return moment(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(_awaited, value))
     return str(plain)
+
+
+def _awaited(one: Dependency) -> str:
+    return f"{one} (any end)" if one.until == ANY_END else str(one)
 
 
 def _print_error(error: dict[str, Any]) -> None:
@@ -55,9 +62,9 @@ def _print_error(error: dict[str, Any]) -> None:
     if error.get("signal"):
         facts.append(str(error["signal"]))
     what = " ".join(str(error[name]) for name in ("type", "message") if error.get(name))
-    output.emit(
-        f"\nattempt {error.get('attempt', '?')}, {to_plain(error.get('at'))}: {output.one_line(', '.join(facts))}"
-    )
+    attempt = error.get("attempt", "?")
+    which = "not tried" if attempt == 0 else f"attempt {attempt}"
+    output.emit(f"\n{which}, {to_plain(error.get('at'))}: {output.one_line(', '.join(facts))}")
     if what:
         output.emit(f"  {output.one_line(what)}")
     for title in ("traceback", "output"):

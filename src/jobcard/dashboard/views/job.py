@@ -13,6 +13,7 @@ from jobcard.client.browsing import follow_ups, moment, named
 from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
 from jobcard.core.codec.text import KEY
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, from_text
 from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
 from jobcard.core.view import error_of
 from jobcard.dashboard import audit
@@ -32,8 +33,26 @@ if TYPE_CHECKING:
 MOST_EDITED = 100_000
 """Characters of arguments that a form shows for editing; larger ones are edited in code."""
 MOST_ACTIONS = 50
+MOST_AWAITED = 50
+"""So many of those that a job waits for are looked up."""
 EDIT_BYTES = 1 << 20
 EDIT = (Text("args", "[]", most=MOST_EDITED), Text("kwargs", "{}", most=MOST_EDITED))
+ANSWER = {
+    "after": {
+        "description": "What it waits for, or has waited for",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["kind", "id", "until"],
+            "properties": {
+                "kind": {"enum": [JOB, BATCH]},
+                "id": {"type": "string", "format": "uuid"},
+                "until": {"enum": [COMPLETED, ANY_END]},
+            },
+        },
+    }
+}
+"""In JSON Schema's words."""
 _DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
 
 
@@ -49,6 +68,7 @@ def job(ask: Ask) -> Mapping[str, Any]:
         "reasons": _reasons(row, ask, mask) if row.state in ALIVE else [],
         **_tried(row, ask, mask),
         **_brought(row, ask),
+        **_awaited(row, ask),
         **_related(row, ask),
         "actions": actions_of(row),
     }
@@ -136,7 +156,7 @@ def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]], actions: Sequenc
     """What happened to it, by its stamps, its recorded tries and the audit; what is to come is at the end."""
     found = [_happened(moment(row.created_at), "stored", f"in the queue {row.queue}")]
     found += [_happened(each.at, each.action.lower(), _by(each)) for each in actions]
-    found += [_happened(each["at"], f"try {each['attempt']} ended", _short_of(each)) for each in errors]
+    found += [_happened(each["at"], _try_of(each), _short_of(each)) for each in errors]
     if row.claimed_at is not None:
         by = "" if row.claimed_by is None else f" by {row.claimed_by}"
         found.append(_happened(moment(row.claimed_at), "claimed", f"try {row.attempt} of {row.max_attempts}{by}"))
@@ -149,6 +169,10 @@ def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]], actions: Sequenc
     if row.expires_at is not None:
         found.append(_happened(moment(row.expires_at), "kept until", ""))
     return sorted(found, key=lambda each: each["at"])
+
+
+def _try_of(error: Mapping[str, Any]) -> str:
+    return f"try {error['attempt']} ended" if error["attempt"] else "not tried"
 
 
 def _happened(at: Any, what: str, text: str) -> dict[str, Any]:
@@ -186,6 +210,18 @@ def _brought(row: JobRow, ask: Ask) -> dict[str, Any]:
     }
 
 
+def _awaited(row: JobRow, ask: Ask) -> dict[str, Any]:
+    """What it waits for, or has waited for; with the first ones the job, if it is one and is there."""
+    try:
+        found = [one._asdict() for one in from_text(row.waits_for)]
+    except ValueError:
+        found = []  # among the reasons it says so
+    first = found[:MOST_AWAITED]
+    rows = named(ask.reading.parts, [one["id"] for one in first if one["kind"] == JOB])
+    jobs = {UUID(bytes=each.id): glance_at(each, ask) for each in rows}
+    return {"after": found, "awaited": [{**one, "job": jobs.get(one["id"])} for one in first]}
+
+
 def _related(row: JobRow, ask: Ask) -> dict[str, Any]:
     parts = ask.reading.parts
     parent = None if row.parent_id is None else UUID(bytes=row.parent_id)
@@ -215,8 +251,8 @@ def _origin(row: JobRow, ask: Ask) -> UUID | None:
 
 def run_now(ask: Ask) -> Done:
     """Make it due now."""
-    ask.jobs.run_now(ask["id"])
-    return _done(ask, "It is due now.")
+    job = ask.jobs.run_now(ask["id"])
+    return _done(ask, "It is due now, and still waits for other jobs." if job.hold == Hold.AFTER else "It is due now.")
 
 
 def cancel(ask: Ask) -> Done:
