@@ -60,9 +60,9 @@ def take(store: RedisBackend, number: int = 100, done: list[Claimed] | None = No
 
 def run_all(store: RedisBackend) -> None:
     """Claim and complete whatever is in line."""
-    claims = take(store)
+    claims = take(store, 200)
     while claims:
-        claims = take(store, done=claims)
+        claims = take(store, 200, done=claims)
 
 
 def move_by_older_scripts(store: RedisBackend, job_id: bytes, **sets: Any) -> None:
@@ -98,15 +98,12 @@ def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job() -> Non
     batch = factory.new_id()
     try:
         store.migrate()
-        for _ in range(50):
+        for _ in range(80):
             factory.enqueue_several(store, 1_000, delay=HOUR)
+        for _ in range(20):
             factory.enqueue_several(store, 1_000, batch_id=batch)
         run_all(store)
-        assert store.tally().counts == {
-            **dict.fromkeys(store.tally().counts, 0),
-            "waiting": 50_000,
-            "completed": 50_000,
-        }
+        assert store.count(Filter()) == {"default": {"waiting": 80_000, "completed": 20_000}}
 
         looked = commands_of(client, lambda: store.dependents(after=None, limit=1_000))
         assert looked == {"zrangebylex": 1}
@@ -123,7 +120,7 @@ def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job() -> Non
         assert looked.pop("hget") == 1 and looked.keys() <= {"evalsha", "zrangebylex", "time"} and looked.total() < 10
         looked = commands_of(client, lambda: store.count(Filter(batch_id=batch)))
         assert "hget" not in looked and looked.total() < 20
-        assert store.count(Filter(batch_id=batch)) == {"default": {"waiting": 1, "completed": 50_000}}
+        assert store.count(Filter(batch_id=batch)) == {"default": {"waiting": 1, "completed": 20_000}}
         looked = commands_of(client, lambda: store.list(Filter(batch_id=batch, states=ALIVE), limit=50))
         assert looked["hmget"] == 2 and "hget" not in looked
     finally:
@@ -194,7 +191,8 @@ def test_a_batch_is_found_where_its_jobs_are_whatever_moves_them(
     assert misplaced(store) == {}
     left = Counter((row.queue, row.state) for row in store.list(Filter(), limit=100).rows if row.batch_id == batch)
     by_queue = store.count(Filter(batch_id=batch)).items()
-    assert left and left == {(queue, state): number for queue, found in by_queue for state, number in found.items()}
+    left[torn.queue, "waiting"] += 1  # the list leaves it out
+    assert left == {(queue, state): number for queue, found in by_queue for state, number in found.items()}
 
 
 def test_pages_of_a_batch_come_newest_first_over_all_its_queues(store: RedisBackend, batch: bytes) -> None:
