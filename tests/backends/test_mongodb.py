@@ -122,8 +122,8 @@ CHOICE = sorted(
     for name, check in CHECKS.items()
     if check.__module__.rpartition("check_")[2]
     in {
-        "claim", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "moving", "once", "put", "seal",
-        "unique", "waker",
+        "claim", "dependencies", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "moving", "once",
+        "put", "seal", "unique", "waker",
     }
 )  # fmt: skip
 """What a standalone server might do otherwise: acknowledge, race, wake."""
@@ -332,7 +332,7 @@ def test_a_url_may_name_several_servers(mongo_url: str) -> None:
     assert "p%40ss" not in repr(opened) and "p@ss" not in repr(opened)
     several = mongo_url.replace("/test", ",127.0.0.1:1/test")
     found = open_backend(several, prefix=new_prefix(mongo_url))
-    assert found.migrate() == [1, 2]
+    assert found.migrate() == [1, 2, 3]
     found.close()
     with pytest.raises(ConfigError):
         open_backend("redis://one:6379,two:6379")

@@ -458,7 +458,7 @@ def test_a_password_never_shows(tmp_path: Path) -> None:
         with pymongo.MongoClient[Any]("127.0.0.1", server.port) as client:
             client.admin.command("createUser", "jobs", pwd="canary-right", roles=["root"])
         right = MongoBackend(server.url.replace("//", "//jobs:canary-right@") + "?authSource=admin")
-        assert right.migrate() == [1, 2]
+        assert right.migrate() == [1, 2, 3]
         assert right.facts().problems == []
         wrong = MongoBackend(server.url.replace("//", "//jobs:canary-wrong@") + "?authSource=admin")
         nobody = MongoBackend(server.url)

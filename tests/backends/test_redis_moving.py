@@ -78,6 +78,7 @@ AT_WORK = {
     "lease_until": NOW + factory.LEASE,
 }
 KEYED = {"limit_key": "k", "key_limit": 1}
+OF_BATCH = {"batch_id": b"b" * 16}
 ENDED = {"finished_at": NOW, "claim_token": 1, "attempt": 1}
 KEPT = {"keep": micros(60), "expires_at": NOW + micros(60)}
 
@@ -89,11 +90,15 @@ PLACES: dict[str, dict[str, Any]] = {
     "held": {"hold": "limit", **KEYED},
     "parked": {"hold": "parked", "name": "nobody.knows"},
     "broken": {"hold": "broken"},
-    "after": {"hold": "after"},
+    "after": {"hold": "after", "waits_for": "[]"},
+    "after, of a batch": {"hold": "after", "waits_for": "[]", **OF_BATCH},
+    "in line, of a batch": OF_BATCH,
     "claimed": {"state": "claimed", **AT_WORK},
     "claimed, keyed": {"state": "claimed", **AT_WORK, **KEYED},
+    "claimed, of a batch": {"state": "claimed", **AT_WORK, **OF_BATCH},
     "running, to cancel": {"state": "running", **AT_WORK, "started_at": NOW, "cancel_requested": "enough"},
     "completed": {"state": "completed", **ENDED, "result": '"é"'},
+    "completed, of a batch": {"state": "completed", **ENDED, **OF_BATCH},
     "failed, kept": {"state": "failed", **ENDED, **KEPT, "reason": "error", "error_kind": "ValueError"},
     "canceled": {"state": "canceled", **ENDED, "reason": "canceled"},
 }

@@ -60,6 +60,8 @@ def _by_rows(found: Content) -> Content:
         live = {field: None if value is False else value for field, value in zip(LIVE, unpack(text), strict=False)}
         state, queue = live["state"], live["queue"].encode()
         put("ids", ref)
+        if live["batch"] is not None:
+            put("batches", live["batch"].encode() + state.encode() + b"\0" + queue + b"\0" + ref)
         counts[queue + b"\0" + state.encode()] += 1
         if state in ("completed", "failed", "canceled"):
             put(f"kept_{state}" if live["keep"] else state, ref, live["finished_at"])
@@ -94,6 +96,8 @@ def _waiting(put: Any, ref: bytes, queue: bytes, live: dict[str, Any]) -> None:
             put("parked", live["name"].encode() + b"\0" + ref)
         case "broken":
             put("broken", ref)
+        case "after":
+            put("after", ref)
         case "delay":
             put("due", ref, live["available_at"])
             if live["limit_key"] and live["available_at"] + live["order_offset"] > live["order_at"]:

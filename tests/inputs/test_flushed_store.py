@@ -43,7 +43,7 @@ def test_an_emptied_store_is_told_and_left_empty(tmp_path: Path) -> None:
             with pytest.raises(SchemaVersionError, match="version 0"):
                 call()
         assert keys_of(client, place.url) == []
-        assert store.migrate() == [1, 2]
+        assert store.migrate() == [1, 2, 3]
         job_id = factory.enqueue(store)
         assert [job.id for job in store.exchange("engine", want=want, lease=LEASE).claimed] == [job_id]
         assert store.count(Filter()) == {"default": {"claimed": 1}}

@@ -56,7 +56,7 @@ from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
-from jobcard.core.job import Attempt, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import Use
 from jobcard.core.states import Change
 from jobcard.errors import ConfigError, StoreUnavailableError
@@ -167,6 +167,16 @@ class MongoBackend:
     def unpark(self, names: Sequence[str]) -> int:
         """Put jobs parked under these names back in line; how many."""
         return changes.unpark(self._unsealed, names)
+
+    @_verb
+    def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
+        """Jobs that wait for others, by ascending id, above `after`. Fewer than `limit`: the end."""
+        return lookup.dependents(self._store, after, limit)
+
+    @_verb
+    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+        return changes.release_dependents(self._unsealed, job_ids)
 
     # -- operators
 

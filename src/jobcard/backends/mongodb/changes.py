@@ -9,11 +9,11 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from jobcard.backends.mongodb import admission, records
-from jobcard.backends.mongodb.connection import Document, Expression, Store
+from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.errors import unless_sealed
-from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job
+from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, place_by, to_job
 from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
-from jobcard.core.states import AT_WORK, ENDED, After, Change, JobState, Now, check_settable
+from jobcard.core.states import AT_WORK, ENDED, After, Change, Hold, JobState, Now, check_settable
 from jobcard.errors import DuplicateJobError
 
 
@@ -138,11 +138,15 @@ def apply_by_operator(store: Store, job_id: bytes, change: Change) -> JobRow | N
 
 def unpark(store: Store, names: Sequence[str]) -> int:
     """Put jobs parked under these names back in line; how many."""
-    is_later = {"$gt": ["$available_at", store.now]}
-    sets = {
-        "hold": {"$cond": [is_later, "delay", "$$REMOVE"]},
-        "line": {"$cond": [is_later, "$$REMOVE", "$queue"]},
-        "version": {"$add": ["$version", 1]},
-    }
-    parked = {"hold": "parked", "name": {"$in": list(names)}}
-    return store.jobs.update_many(parked, [{"$set": sets}], hint="hold").modified_count if names else 0
+    parked = {"hold": Hold.PARKED.value, "name": {"$in": list(names)}}
+    return store.jobs.update_many(parked, _come_back(store), hint="hold").modified_count if names else 0
+
+
+def release_dependents(store: Store, job_ids: Sequence[bytes]) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    waiting = {"_id": {"$in": sorted(job_ids)}, "hold": Hold.AFTER.value}
+    return store.jobs.update_many(waiting, _come_back(store), hint=BY_ID).modified_count if job_ids else 0
+
+
+def _come_back(store: Store) -> list[Document]:
+    return [{"$set": {**place_by(store.now, waits=False), "version": {"$add": ["$version", 1]}}}]

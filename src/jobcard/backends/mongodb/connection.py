@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pymongo
+from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
@@ -25,6 +26,9 @@ Expression = Any
 # Acknowledged is what a majority has in its journal. `j` is never switched off beside it: a server then waits
 # up to 100 ms for each write. On a standalone server a majority is the server itself.
 _SAFE = WriteConcern(w="majority", j=True)
+
+ANY_TEXT = CodecOptions[Document](unicode_decode_error_handler="replace")
+"""For reading what is not all text."""
 
 BY_ID = "_id_"
 """The index for what names its jobs. A server left alone first tries others too: it looked at hundreds of jobs."""

@@ -108,9 +108,9 @@ def _commit(store: Store, documents: dict[bytes, Document]) -> dict[bytes, Docum
         if len(there) < len(documents) or any(one["state"] == LOADING for one in there.values()):
             if not loads.commit(store, load):
                 continue  # given up by somebody who thought us dead
-            keyed = any("unique_key" in document or "once_key" in document for document in documents.values())
+            singly = any(name in document for document in documents.values() for name in loads.BY_THEMSELVES)
             with unless_sealed():  # whoever seals lets in first what is committed
-                loads.let_in(store, [load], queues=(), keyed=keyed)
+                loads.let_in(store, [load], queues=(), singly=singly)
                 loads.forget(store, load)
         return there
     raise StoreUnavailableError("the jobs were given up as abandoned again and again while they were stored")

@@ -12,6 +12,10 @@ is over without it, its commit cannot happen any more. Two loads may bring the s
 names, and the first that is in lets it in.
 
 Unique keys are taken by jobs that are in, never by one that is loading; once keys by whoever lets their jobs in.
+
+Jobs come in one by one, in the order in which they were given as far as anybody can tell: behind those that have a key
+or wait for others nothing is in before they are, or never will be. So whoever sees a job that waits for others sees all
+that were stored before it in its call; and whoever lets it in, has let in those, or another has.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from bson.objectid import ObjectId
 from pymongo import ReturnDocument, UpdateOne
@@ -40,6 +45,8 @@ ABANDONED = 60.0
 """Seconds for which a load must have been seen without its commit before it is given up."""
 
 _KEYS = ("unique_key", "once_key")
+BY_THEMSELVES = (*_KEYS, "waits_for")
+"""The fields of jobs that are not let in all at once: the order matters."""
 _MAY_ENTER: Document = {"state": LOADING, "load.0": {"$exists": True}}
 """What a job is like that is loading, and was not dropped by one who may remove nothing."""
 
@@ -174,37 +181,61 @@ def give_up(store: Store, load: bytes) -> bool:
 # ------------------------------------------------------------------ letting in, dropping
 
 
-def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None = None, keyed: bool = True) -> None:
+def let_in(store: Store, loads: Sequence[bytes], *, queues: Iterable[str] | None = None, singly: bool = True) -> None:
     """Let the jobs of loads in that are committed; those whose unique or once key is taken are dropped.
 
-    queues: all there can be among them. keyed: whether any can have such a key.
+    queues: all there can be among them. singly: whether any can have such a key, or wait for others.
     """
     theirs = {"load": {"$in": list(loads)}, "state": LOADING}
     if queues is None:
         queues = store.jobs.distinct("queue", theirs)
     records.open_queues(store, queues)
-    # With a key one by one: each takes its own, or is dropped. In the order in which they were given.
-    if keyed:
-        wanted = {**theirs, "$or": [{"unique_key": {"$exists": True}}, {"once_key": {"$exists": True}}]}
-        found = store.jobs.find(wanted, {"born": True, "unique_key": True, "once_key": True}).hint("load")
-        _let_in_keyed(store, sorted(found, key=lambda one: one["born"].get("place", 0)))
-    store.jobs.update_many({**theirs, "unique_key": None, "once_key": None}, enter(store.now), hint="load")
+    # In the order in which they were given, in which they lie in their index, too.
+    together: Document = {**theirs, **dict.fromkeys(BY_THEMSELVES)}
+    if singly and (found := _by_themselves(store, theirs)):
+        last = _place(found[-1])
+        if [_place(job) for job in found] != list(range(last + 1)):
+            store.jobs.update_many({**together, "born.place": {"$lt": last}}, enter(store.now), hint="load")
+        for part in _parts(found):
+            _let_in_part(store, part)
+    store.jobs.update_many(together, enter(store.now), hint="load")
 
 
-def _let_in_keyed(store: Store, jobs: Sequence[Document]) -> None:
-    both = [job for job in jobs if "unique_key" in job and "once_key" in job]
-    # One with both keys takes both or none, so all behind it wait for what becomes of it.
-    parts = [[job] for job in jobs] if both else [[job for job in jobs if key in job] for key in _KEYS]
-    for part in filter(None, parts):
-        by = ObjectId()
-        refused = _without_once_key(store, part, by)
-        entering = [job for job in part if job["_id"] not in refused]
-        late, were_there = _enter(store, entering)
-        losers = [job for job in part if job["_id"] in refused | late]
-        if losers and _turn_away(store, losers):
-            once.give_back(store, losers)
-        elif losers or not were_there:
-            once.give_back(store, _not_in(store, part), by)
+def _by_themselves(store: Store, theirs: Document) -> list[Document]:
+    """Those that are let in by themselves, in their order."""
+    wanted = {**theirs, "$or": [{name: {"$exists": True}} for name in BY_THEMSELVES]}
+    found = store.jobs.find(wanted, {"born": True, **dict.fromkeys(BY_THEMSELVES, True)}).hint("load")
+    return sorted(found, key=_place)
+
+
+def _place(job: Document) -> int:
+    return int(job["born"].get("place", 0))
+
+
+def _parts(jobs: Iterable[Document]) -> Iterator[list[Document]]:
+    """Jobs in their order, in pieces whose jobs can go together: each takes its own key, or is dropped.
+
+    One with both keys takes both or none, so all behind it wait for what becomes of it. And what is dropped replaces
+    others when all of its piece are in: one with a key that waits for others comes behind that.
+    """
+
+    def kind(job: Document) -> object:
+        has = tuple(name in job for name in BY_THEMSELVES)
+        return job["_id"] if sum(has) > 1 else has
+
+    return (list(part) for _, part in groupby(jobs, kind))
+
+
+def _let_in_part(store: Store, part: Sequence[Document]) -> None:
+    by = ObjectId()
+    refused = _without_once_key(store, part, by)
+    entering = [job for job in part if job["_id"] not in refused]
+    late, were_there = _enter(store, entering)
+    losers = [job for job in part if job["_id"] in refused | late]
+    if losers and _turn_away(store, losers):
+        once.give_back(store, losers)
+    elif losers or not were_there:
+        once.give_back(store, _not_in(store, part), by)
 
 
 def _not_in(store: Store, jobs: Sequence[Document]) -> list[Document]:

@@ -16,11 +16,11 @@ from pymongo.errors import OperationFailure
 
 from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.mongodb import records
-from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.connection import ANY_TEXT, BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import beside_states, end_of, reach
-from jobcard.core.job import Attempt, JobRow, LogLine
-from jobcard.core.states import ENDED, JobState
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
+from jobcard.core.states import ALIVE, ENDED, Hold, JobState
 from jobcard.errors import CorruptRecordError
 
 _log = logging.getLogger("jobcard.store")
@@ -104,6 +104,9 @@ def _matches_search(document: Document, where: Filter) -> bool:
 
 
 def _parts_for(where: Filter) -> list[_Part]:
+    if where.batch_id is not None:
+        wanted = [state.value for state in JobState if not where.states or state in where.states]
+        return [_part_of_batch(where.batch_id, state) for state in wanted]
     parts = [part for part in _PARTS if not where.states or part.state in where.states]
     if where.touched_since is not None:
         parts = [
@@ -113,6 +116,17 @@ def _parts_for(where: Filter) -> list[_Part]:
             for part in parts
         ]
     return parts
+
+
+def _part_of_batch(batch_id: bytes, state: str) -> _Part:
+    return _Part(state, "batch_states", {"batch_id": batch_id, "state": state}, "queue", True, _CREATED)
+
+
+def _by_id(where: Filter) -> tuple[Document, str]:
+    """The jobs that a walk down the ids meets, and the index it goes along."""
+    if where.batch_id is not None:
+        return {"load": None, "batch_id": where.batch_id}, "batch"
+    return {"load": None}, BY_ID
 
 
 def _parts_of_few(store: Store, where: Filter) -> list[_Part]:
@@ -180,6 +194,15 @@ def ended(store: Store, job_ids: Sequence[bytes]) -> list[Ended]:
     return [Ended(one["_id"], one["state"], one.get("result"), one.get("reason")) for one in found]
 
 
+def dependents(store: Store, after: bytes | None, limit: int) -> list[Dependent]:
+    """Jobs that wait for others, by ascending id. As a majority has them: then it has those stored before them, too."""
+    which: Document = {"hold": Hold.AFTER.value, "_id": {"$gt": after or b""}}
+    # Text that is none ends no look at the others: nobody finds in it what to wait for.
+    jobs = store.settled(store.jobs).with_options(codec_options=ANY_TEXT)
+    found = jobs.find(which, {"waits_for": True}).sort([("_id", 1)]).limit(limit).hint("dependents")
+    return [Dependent(one["_id"], one.get("waits_for")) for one in found]
+
+
 def _found(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> dict[bytes, JobRow | None]:
     """What a query finds, by id and in its order; None, and logged: it cannot be read."""
     try:
@@ -220,8 +243,10 @@ def list_jobs(store: Store, where: Filter, *, limit: int, before_id: bytes | Non
     if parts := _parts_of_few(store, where):
         found = {job_id: row for part in parts for job_id, row in find(part.which, part.hint).items()}
         return _listed(found, sorted(found, reverse=True)[:limit], limit)
-    lowest = None if where.touched_since is None else _lowest(store, before_id, reach(limit))
-    found = find({"load": None} if lowest is None else {"load": None, "_id": {"$gte": lowest}}, "_id_")
+    which, index = _by_id(where)
+    walks_far = where.touched_since is not None and where.batch_id is None
+    lowest = _lowest(store, before_id, reach(limit)) if walks_far else None
+    found = find(which if lowest is None else {**which, "_id": {"$gte": lowest}}, index)
     page = _listed(found, list(found), limit)
     return page if page.below is not None else Listed(page.rows, lowest)
 
@@ -242,8 +267,9 @@ def _listed(found: Mapping[bytes, JobRow | None], ids: Sequence[bytes], limit: i
 def _walk(store: Store, where: Filter, asked: Document) -> Iterator[Document]:
     """Id, name, queue and state of jobs, newest first, looked through here."""
     fields = dict.fromkeys(("name", "queue", "state"), True)
-    which = {"$and": [{"load": None}, asked]} if asked else {"load": None}
-    for one in store.jobs.find(which, fields).sort([("_id", -1)]).hint("_id_"):
+    which, index = _by_id(where)
+    both = {"$and": [which, asked]} if asked else which
+    for one in store.jobs.find(both, fields).sort([("_id", -1)]).hint(index):
         if _matches_search(one, where):
             yield one
 
@@ -260,6 +286,8 @@ def count_jobs(store: Store, where: Filter, *, limit: int | None) -> dict[str, d
         if error.code not in _NO_MOMENT:
             raise
         found = list(_counted(store, where, limit, None))
+    if where.batch_id is not None and not any(state in ALIVE for _, state, _ in found):
+        found += _alive_of_batch(store, where)
     counts: dict[str, dict[str, int]] = {}
     for queue, state, number in found:
         by_state = counts.setdefault(queue, {})
@@ -282,8 +310,8 @@ def _snapshot(store: Store) -> Iterator[ClientSession | None]:
 def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
-    asked = condition(beside_states(where))
-    beside_queues = condition(replace(beside_states(where), queues=()))
+    beside = replace(beside_states(where), batch_id=None)
+    asked, beside_queues = condition(beside), condition(replace(beside, queues=()))
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
             yield one["queue"], one["state"], 1
@@ -301,6 +329,22 @@ def _counted(
                 (queue, part.state, number)
                 for queue, number in _count_each(store, part, of_queue, beside_queues, limit, moment)
             )
+
+
+def _alive_of_batch(store: Store, where: Filter) -> Iterator[tuple[str, str, int]]:
+    """Jobs of a batch that live though a count found none: on a server that cannot show one moment they may move from
+    state to state before it. In this index they do not move until they end. And as this primary has them, not as a
+    majority has: the next one may show what is older than what the last one showed.
+    """
+    states = [state.value for state in ALIVE if not where.states or state in where.states]
+    if states and not _may_be_of_an_id(where):
+        living = {"batch_id": where.batch_id, "finished_at": None, "state": {"$in": states}}
+        stages: list[Document] = [
+            {"$match": {"$and": [living, condition(replace(where, states=()))]}},
+            {"$group": {"_id": {"queue": "$queue", "state": "$state"}, "number": {"$sum": 1}}},
+        ]
+        for one in store.jobs.aggregate(stages, hint="batch_ends"):
+            yield one["_id"]["queue"], one["_id"]["state"], one["number"]
 
 
 def _count_each(

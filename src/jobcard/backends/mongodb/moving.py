@@ -20,7 +20,7 @@ from pymongo.cursor import Cursor
 from pymongo.errors import BulkWriteError, DocumentTooLarge
 
 from jobcard.backends.mongodb import permits, records
-from jobcard.backends.mongodb.connection import BY_ID, Document, Store
+from jobcard.backends.mongodb.connection import ANY_TEXT, BY_ID, Document, Store
 from jobcard.backends.mongodb.errors import DUPLICATE, code_of
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, to_job, whole
 from jobcard.core.job import OnceKey, WholeJob
@@ -30,7 +30,6 @@ _LARGEST = 16 << 20
 """Bytes of a document that the server takes."""
 
 _UNREAD = CodecOptions(document_class=RawBSONDocument)
-_ANY_TEXT = CodecOptions[Document](unicode_decode_error_handler="replace")
 
 
 def put(store: Store, jobs: Sequence[WholeJob]) -> list[bytes]:
@@ -104,7 +103,7 @@ def _version_in(raw: bytes) -> tuple[bytes, int]:
     try:
         return _version_of(bson.decode(raw))
     except InvalidBSON:
-        return bson.decode(raw, _ANY_TEXT)["_id"], -1
+        return bson.decode(raw, ANY_TEXT)["_id"], -1
 
 
 def once_keys(store: Store, after: str | None, limit: int, now: int) -> list[OnceKey]:

@@ -12,7 +12,6 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from jobcard.backends.base import Outcome, Refusal, Verdict
 from jobcard.backends.mongodb import changes, loads
 from jobcard.backends.mongodb.connection import Document, Store
-from jobcard.backends.mongodb.enqueue import has_key
 from jobcard.backends.mongodb.errors import is_about_a_value, translate
 from jobcard.backends.mongodb.rows import check_writable, to_document
 from jobcard.core.job import Ref
@@ -186,7 +185,12 @@ def _finish_follow_ups(store: Store, sent: Sequence[_Move]) -> None:
             store,
             [load for each in committed.values() for load in each],
             queues=queues,
-            keyed=any(has_key(job) for move in followed for job in move.outcome.then),
+            singly=any(
+                getattr(job, name) is not None
+                for move in followed
+                for job in move.outcome.then
+                for name in loads.BY_THEMSELVES
+            ),
         )
         loads.close(store, committed)
     if dropped:

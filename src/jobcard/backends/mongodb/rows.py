@@ -26,7 +26,7 @@ from bson.objectid import ObjectId
 
 from jobcard.backends.mongodb.connection import Document, Expression
 from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
-from jobcard.core.states import ALIVE, AT_WORK
+from jobcard.core.states import ALIVE, AT_WORK, Hold
 from jobcard.errors import CorruptRecordError
 
 LOADING = "loading"
@@ -66,9 +66,20 @@ def to_document(job: NewJob, place: int = 0) -> Document:
     return document
 
 
+def place_by(now: Expression, *, waits: Expression) -> Document:
+    """The hold of a waiting job, and its place in the line, by its time and by whether it waits for others."""
+    later = {"$gt": ["$available_at", now]}
+    return {
+        "hold": {"$cond": [waits, Hold.AFTER.value, {"$cond": [later, Hold.DELAY.value, "$$REMOVE"]}]},
+        "line": {"$cond": [{"$or": [waits, later]}, "$$REMOVE", "$queue"]},
+    }
+
+
+_WAITS_FOR_OTHERS: Expression = {"$gt": ["$waits_for", None]}
+
+
 def enter(now: Expression) -> list[Document]:
-    """The update that puts a job in line, or among the delayed ones, by the store's time."""
-    due = {"$lte": ["$available_at", "$created_at"]}
+    """The update that puts a job in line, among the delayed ones or those that wait for others, by the store's time."""
     return [
         {"$set": {"created_at": now, "available_at": {"$ifNull": ["$born.at", {"$add": [now, "$born.delay"]}]}}},
         {
@@ -76,8 +87,7 @@ def enter(now: Expression) -> list[Document]:
                 "state": "waiting",
                 "order_at": {"$add": ["$available_at", "$born.offset"]},
                 "order_offset": "$born.offset",
-                "hold": {"$cond": [due, "$$REMOVE", "delay"]},
-                "line": {"$cond": [due, "$queue", "$$REMOVE"]},
+                **place_by("$created_at", waits=_WAITS_FOR_OTHERS),
                 "key": {"$ifNull": ["$unique_key", "$$REMOVE"]},
             }
         },
@@ -95,7 +105,6 @@ def take_over(document: Document, now: Expression) -> list[Document]:
     # What it has tried and said of itself is not held against what it is to do now.
     content |= dict.fromkeys(("attempt", "crashes", "interrupts"), 0)
     content |= dict.fromkeys(("cancel_requested", "error_kind", "progress", "checkpoint"), "$$REMOVE")
-    due = {"$lte": ["$available_at", now]}
     return [
         {"$set": {**content, "born": {"$literal": document["born"]}, "replaced_by": {"$literal": document["_id"]}}},
         {"$set": {"available_at": {"$ifNull": ["$born.at", {"$add": [now, "$born.delay"]}]}}},
@@ -103,8 +112,7 @@ def take_over(document: Document, now: Expression) -> list[Document]:
             "$set": {
                 "order_at": {"$add": ["$available_at", "$born.offset"]},
                 "order_offset": "$born.offset",
-                "hold": {"$cond": [due, "$$REMOVE", "delay"]},
-                "line": {"$cond": [due, "$queue", "$$REMOVE"]},
+                **place_by(now, waits=_WAITS_FOR_OTHERS),
                 "version": {"$add": ["$version", 1]},
             }
         },

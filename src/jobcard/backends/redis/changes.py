@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from jobcard.backends.redis import rows
-from jobcard.backends.redis.scripts import Run
+from jobcard.backends.redis.scripts import MOST_JOBS, Run
 from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, After, Change, Now, check_settable
 from jobcard.errors import DuplicateJobError
@@ -57,3 +57,9 @@ def unpark(run: Run, names: Sequence[str]) -> int:
     while names and (number := run("unpark", list(names))):
         total += number
     return total
+
+
+def release_dependents(run: Run, job_ids: Sequence[bytes]) -> int:
+    """Put those of these jobs that wait for others in line, or among the delayed ones; how many. Some to a script."""
+    refs = [job_id.hex() for job_id in job_ids]
+    return sum(run("release_dependents", refs[first : first + MOST_JOBS]) for first in range(0, len(refs), MOST_JOBS))

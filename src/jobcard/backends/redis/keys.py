@@ -20,6 +20,8 @@
     {prefix}:keyed_held   sorted   limit key, queue, rank, order, id: held by `limit`, in claim order
     {prefix}:starts   hash     queue or limit key → starts that its rate counts, packed
     {prefix}:lapses   sorted   by the instant from which nobody asks for them: once keys, names of `starts`
+    {prefix}:after    sorted   id: held by `after`
+    {prefix}:batches  sorted   batch, state, queue, id: every job of a batch
     {prefix}:ids      sorted   every id
     {prefix}:counts   hash     queue, state → how many
     {prefix}:attempts hash     id → the last tries, packed
@@ -29,7 +31,7 @@
     {prefix}:bell     channel  a hint that there may be work
 
 Where several parts make one member a NUL parts them: no name holds one. A limit key may be any text: its length stands
-before it.
+before it. Ids, of jobs and batches, are of one length.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ NAMES = (
     "keyed_held",
     "starts",
     "lapses",
+    "after",
+    "batches",
 )
 """In the order in which scripts get them."""
 
@@ -100,6 +104,8 @@ class Keys:
     keyed_held: str
     starts: str
     lapses: str
+    after: str
+    batches: str
 
     def ended(self, state: str) -> tuple[str, str]:
         """Where the ended jobs of a state are: without and with a `keep` of their own."""

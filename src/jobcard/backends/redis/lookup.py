@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from jobcard.backends.pages import reach
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.keys import Keys
 from jobcard.backends.redis.scripts import Run
-from jobcard.core.job import Attempt, JobRow, LogLine
+from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
 from jobcard.core.states import ENDED, JobState
 from jobcard.errors import CorruptRecordError
 
@@ -79,6 +81,24 @@ def ended(client: Any, keys: Keys, job_ids: Sequence[bytes]) -> list[Ended]:
         ending = rows.to_ending(job_id.hex(), text)
         if ending[0] in ENDED:
             found.append(Ended(job_id, *ending))
+    return found
+
+
+def dependents(client: Any, keys: Keys, after: bytes | None, limit: int) -> list[Dependent]:
+    """Jobs that wait for others, by ascending id. One look into an empty index, where there are none."""
+    found: list[Dependent] = []
+    behind = "-" if after is None else f"({after.hex()}"
+    while (most := limit - len(found)) > 0:
+        refs = client.zrangebylex(keys.after, behind, "+", start=0, num=most)
+        lives = client.hmget(keys.live, refs) if refs else []
+        for ref, live in zip(refs, lives, strict=True):
+            # Some are released by now; what an older jobcard moved is in this index still.
+            with contextlib.suppress(CorruptRecordError):
+                if live is not None and (one := rows.to_dependent(ref.decode(), live)) is not None:
+                    found.append(one)
+        if len(refs) < most:
+            break
+        behind = f"({refs[-1].decode()}"
     return found
 
 
@@ -157,7 +177,7 @@ def _tags(row: JobRow) -> set[str]:
 
 
 def _needs_card(where: Filter) -> bool:
-    return bool(where.tags or where.args is not None or where.batch_id is not None)
+    return bool(where.tags or where.args is not None)
 
 
 _LOOKS = 1_000
@@ -171,6 +191,9 @@ def _steps(
 
     most: how many are probably wanted.
     """
+    if where.batch_id is not None:
+        yield from _of_batch(client, keys, run, where, where.batch_id.hex(), below)
+        return
     few = _few(client, keys, where)
     if few is not None:
         refs = [ref for ref in few if below is None or ref < below]
@@ -191,6 +214,22 @@ def _steps(
         if not go_on:
             return
         cursor = go_on.decode()
+
+
+def _of_batch(
+    client: Any, keys: Keys, run: Run, where: Filter, batch: str, below: str | None
+) -> Iterator[tuple[Iterator[JobRow], str | None]]:
+    """As `_steps`: the jobs of a batch that may fit, along its index."""
+    while True:
+        refs = [ref.decode() for ref in run("find_batch", batch, _states(where), below or False, _LOOKS)]
+        below = refs[-1] if len(refs) == _LOOKS else None
+        yield (row for row in _readable(client, keys, refs) if _fits(row, where)), below
+        if below is None:
+            return
+
+
+def _states(where: Filter) -> list[str]:
+    return sorted({str(state) for state in where.states or JobState})
 
 
 def walk(client: Any, keys: Keys, run: Run, where: Filter) -> Iterator[JobRow]:
@@ -218,16 +257,23 @@ def list_jobs(client: Any, keys: Keys, run: Run, where: Filter, *, limit: int, b
 def count_jobs(client: Any, keys: Keys, run: Run, where: Filter, *, limit: int | None) -> dict[str, dict[str, int]]:
     """Jobs by queue and state; with a limit, no (queue, state) is counted further."""
     counts: dict[str, dict[str, int]] = {}
-    if where == Filter(states=where.states, queues=where.queues):
-        for queue, state, number in all_counts(client, keys):
-            if (not where.states or state in where.states) and (not where.queues or queue in where.queues):
-                counts.setdefault(queue, {})[state] = number if limit is None else min(limit, number)
-        return counts
-    for row in walk(client, keys, run, where):
-        by_state = counts.setdefault(row.queue, {})
-        number = by_state.get(row.state, 0) + 1
-        by_state[row.state] = number if limit is None else min(limit, number)
+    for queue, state, number in _counted(client, keys, run, where, limit):
+        if (not where.states or state in where.states) and (not where.queues or queue in where.queues):
+            by_state = counts.setdefault(queue, {})
+            total = by_state.get(state, 0) + number
+            by_state[state] = total if limit is None else min(limit, total)
     return counts
+
+
+def _counted(client: Any, keys: Keys, run: Run, where: Filter, limit: int | None) -> Iterable[tuple[str, str, int]]:
+    """(queue, state, how many), without a look at any job where an index tells; some may be of states not wanted."""
+    beside = replace(where, states=(), queues=())
+    if beside == Filter():
+        return all_counts(client, keys)
+    if where.batch_id is not None and beside == Filter(batch_id=where.batch_id):
+        found = run("count_batch", where.batch_id.hex(), _states(where), False if limit is None else limit)
+        return [(queue.decode(), state.decode(), number) for queue, state, number in found]
+    return ((row.queue, row.state, 1) for row in walk(client, keys, run, where))
 
 
 def all_counts(client: Any, keys: Keys) -> list[tuple[str, str, int]]:

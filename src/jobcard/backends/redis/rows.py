@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
-from jobcard.core.states import JobState
+from jobcard.core.job import Claimed, Dependent, JobRow, NewJob, WholeJob
+from jobcard.core.states import Hold, JobState
 from jobcard.errors import CorruptRecordError, InvalidJobError
 
 CARD = (
@@ -74,9 +74,11 @@ LIVE = (
     "rate_count",
     "rate_per",
     "order_offset",
+    "waits_for",
+    "batch",
 )
 PLACE = {field: place for place, field in enumerate(LIVE, 1)}
-"""Where a field stands in the array, counted as Lua counts."""
+"""Where a field stands in the array, counted as Lua counts. `batch` is the batch id once more, for the indexes."""
 
 DIGEST = 32
 _IDS = frozenset({"batch_id", "parent_id"})
@@ -120,9 +122,11 @@ def new_job(job: NewJob) -> tuple[list[object], bytes]:
         job.name,
     ]
     keyed = (job.limit_key, job.key_limit, job.rate_count, job.rate_per, job.once_key, job.once_until)
-    if job.replaces or any(value is not None for value in keyed):
+    bound = (job.waits_for, None if job.batch_id is None else job.batch_id.hex())
+    if job.replaces or any(value is not None for value in (*keyed, *bound)):
         moving += [False if value is None else value for value in keyed]
         moving.append(job.replaces)
+        moving += [False if value is None else value for value in bound]
     return moving, _card(job, digest)
 
 
@@ -153,7 +157,8 @@ def whole_job(job: WholeJob) -> Whole:
     """A job as it is; `InvalidJobError` for one that has no place in the indexes."""
     row = job.row
     _check_place(row)
-    values = [getattr(row, field) for field in LIVE]
+    moving = {**row._asdict(), "batch": _plain("batch_id", row.batch_id)}
+    values = [moving[field] for field in LIVE]
     tries = [[tried.attempt, tried.at, tried.error] for tried in job.attempts]
     lines = [[line.at, line.text] for line in job.lines]
     return Whole(
@@ -173,6 +178,7 @@ _SAYS = {
 _MAY_SAY = {
     int: ("keep", "lease_until", "finished_at", "expires_at"),
     str: ("hold", "claimed_by", "unique_key", "limit_key", "cancel_requested"),
+    bytes: ("batch_id",),
 }
 """What indexes are written by: a value that an index cannot take would stop a script in the middle."""
 
@@ -205,6 +211,15 @@ def to_ending(ref: str, live: bytes) -> tuple[str, str | None, str | None]:
     moving = _array(ref, live, LIVE)
     state, result, reason = (moving[PLACE[name] - 1] for name in ("state", "result", "reason"))
     return state, result or None, reason or None
+
+
+def to_dependent(ref: str, live: bytes) -> Dependent | None:
+    """A job that waits for others, from the part of it that changes; None: it does not."""
+    moving = _array(ref, live, LIVE)
+    state, hold, waits_for = (moving[PLACE[name] - 1] for name in ("state", "hold", "waits_for"))
+    if (state, hold) != (JobState.WAITING, Hold.AFTER):
+        return None
+    return Dependent(bytes.fromhex(ref), waits_for or None)
 
 
 def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:

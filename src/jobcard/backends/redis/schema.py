@@ -54,7 +54,7 @@ def rollback(client: Any, keys: Keys, clock: Clock | None) -> int | None:
 
 
 def _step(client: Any, keys: Keys, clock: Clock | None, before: int, after: int, step: scripts.Script) -> bool:
-    """One step up or down, if the version is still the one before it."""
+    """One step up or down, if the version is still the one before it; in as many scripts as it says."""
     now = False if clock is None else clock.now()
     guard = f"local found=tonumber(redis.call('HGET',K_meta,'schema') or 0)\nif found~={before} then return 0 end\n"
     finish = f"\nredis.call('HSET',K_meta,'schema',{after})\nreturn 1\n" if after else "\nreturn 1\n"
@@ -62,7 +62,9 @@ def _step(client: Any, keys: Keys, clock: Clock | None, before: int, after: int,
     text = f"{head}local NUL = '\\0'\n{scripts.spell_out(guard)}{body}{scripts.spell_out(finish)}"
     arguments = (rows.pack([now]), secrets.token_hex(16))
     with rights.refusals_named(client, step, keys):
-        return bool(client.eval(text, len(keys.all), *keys.all, *arguments))
+        while (answer := client.eval(text, len(keys.all), *keys.all, *arguments)) == scripts.MORE:
+            pass
+        return bool(answer)
 
 
 def _refuse_eviction(client: Any) -> None:

@@ -25,6 +25,8 @@ MOST_BYTES = 4 << 20
 """Of rows, tries and lines that one script writes, before it lets other commands run; one job may have more."""
 MOST_VERSIONS = 500
 """Jobs whose rows one script reads for their versions."""
+MORE = 2
+"""What a step of a migration answers that has to be called again."""
 _BOUNDS = {
     "LAST_ATTEMPTS": LAST_ATTEMPTS,
     "LAST_LINES": LAST_LINES,
@@ -34,8 +36,9 @@ _BOUNDS = {
     "KEPT_OUT_AT_ONCE": KEPT_OUT_AT_ONCE,
     "MOST_KEPT_OUT": MOST_KEPT_OUT,
     "SLOTS": SLOTS,
+    "MORE": MORE,
 }
-"""What scripts are told of how much is kept and done, by their own names for it."""
+"""What scripts are told of how much is kept and done, and what they answer, by their own names for it."""
 _PARTS = {
     "enqueue": ("release", "admission", "queues", "add", "enqueue"),
     "exchange": ("release", "admission", "queues", "add", "complete", "apply", "claim", "exchange"),
@@ -44,6 +47,10 @@ _PARTS = {
     "apply_by_operator": ("release", "admission", "apply", "apply_by_operator"),
     "delete_jobs": ("delete", "delete_jobs"),
     "prune": ("delete", "prune"),
+    "unpark": ("come_back", "unpark"),
+    "release_dependents": ("come_back", "release_dependents"),
+    "count_batch": ("batch", "count_batch"),
+    "find_batch": ("batch", "find_batch"),
     "put": ("queues", "clear", "put"),
     "erase": ("clear", "erase"),
 }

@@ -1,7 +1,8 @@
 -- Stores new jobs that are not there yet; what `enqueue` and follow-ups have in common.
 --
 -- jobs    [[id, digest, queue, rank, order_offset, delay, at, keep, unique_key, name,
---         limit_key, key_limit, rate_count, rate_per, once_key, once_until, replaces], …]; the last seven may be missing
+--         limit_key, key_limit, rate_count, rate_per, once_key, once_until, replaces, waits_for, batch], …]; the last
+--         nine may be missing
 -- cards   ARGV from `first` on, one for each job: 32 characters of digest, then what no script reads
 -- may_replace   whether a job may take the place of the waiting one that has its key
 -- returns [[fate, id of the job that is there], …]
@@ -20,7 +21,8 @@ local function fill(live, job)
   local due = job[7] or now + job[6]
   live[QUEUE], live[RANK], live[NAME], live[KEEP] = job[3], job[4], job[10], job[8]
   live[ORDER_AT], live[AVAILABLE_AT], live[ORDER_OFFSET] = due + job[5], due, job[5]
-  live[HOLD] = due > now and 'delay' or false
+  live[WAITS_FOR], live[BATCH] = job[18] or false, job[19] or false
+  live[HOLD] = live[WAITS_FOR] and 'after' or due > now and 'delay' or false
   live[LIMIT_KEY], live[KEY_LIMIT] = job[11] or false, job[12] or false
   live[RATE_COUNT], live[RATE_PER] = job[13] or false, job[14] or false
 end
@@ -33,6 +35,7 @@ local function replace(id, job, card)
   local limit_key, key, member, _, second, keyed_member = live[LIMIT_KEY], places(id, live)
   if key then take_out(key, member) end
   if second then take_out(second, keyed_member) end
+  if live[BATCH] then take_out(K_batches, batch_place(id, live)) end
   count(live[QUEUE], 'waiting', -1)
   fill(live, job)
   -- What the first one has tried and said of itself is not held against this one.

@@ -24,6 +24,7 @@ local function claim(owner, lease, wants, total, limits)
       if #members == 0 then break end
       local ids, lives, leases, last = {}, {}, {}, #members
       local keyed_line, keyed_work, keyed_held, keyed_due, due = {}, {}, {}, {}, {}
+      local left, entered = {}, {}  -- in batches
       for place, member in ipairs(members) do ids[place] = string.sub(member, -32) end
       local texts, cards = redis.call('HMGET', K_live, unpack(ids)), redis.call('HMGET', K_card, unpack(ids))
       for place, id in ipairs(ids) do
@@ -43,10 +44,13 @@ local function claim(owner, lease, wants, total, limits)
           if key then may, again = admission().enters(live) end
           live[VERSION] = live[VERSION] + 1
           if may then
+            local batch = live[BATCH]
+            if batch then left[#left + 1] = batch_place(id, live) end
             live[STATE], live[CLAIM_TOKEN], live[ATTEMPT] = 'claimed', live[CLAIM_TOKEN] + 1, live[ATTEMPT] + 1
             live[CLAIMED_BY], live[CLAIMED_AT], live[LEASE_UNTIL] = owner, now, now + lease
             leases[#leases + 1], leases[#leases + 2] = until_then, mine .. id
             if key then keyed_work[#keyed_work + 1], keyed_work[#keyed_work + 2] = '0', keyed(key) .. id end
+            if batch then entered[#entered + 1], entered[#entered + 2] = '0', batch_place(id, live) end
             if live[CANCEL_REQUESTED] then
               redis.call('HSET', K_cancels, mine .. id, live[CANCEL_REQUESTED])
             end
@@ -78,6 +82,10 @@ local function claim(owner, lease, wants, total, limits)
       if #keyed_held > 0 then redis.call('ZADD', K_keyed_held, unpack(keyed_held)) end
       if #due > 0 then redis.call('ZADD', K_due, unpack(due)) end
       if #keyed_due > 0 then redis.call('ZADD', K_keyed_due, unpack(keyed_due)) end
+      if #left > 0 then
+        redis.call('ZREM', K_batches, unpack(left))
+        redis.call('ZADD', K_batches, unpack(entered))
+      end
       -- Who looks at few may have to look often.
       look = math.max(most, math.min(2 * look, MOST_JOBS))
     end

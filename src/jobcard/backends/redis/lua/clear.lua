@@ -19,7 +19,7 @@ end
 
 -- Jobs that cannot be read do not say where they stand: whatever names one of them. Takes the longer the more there are.
 local function search_out(torn)
-  for _, key in ipairs({ K_line, K_parked, K_keyed_line, K_keyed_work, K_keyed_due, K_keyed_held }) do
+  for _, key in ipairs({ K_line, K_parked, K_keyed_line, K_keyed_work, K_keyed_due, K_keyed_held, K_batches }) do
     walk(key, function(members)
       for _, member in ipairs(members) do
         if torn[string.sub(member, -32)] then redis.call('ZREM', key, member) end
@@ -34,6 +34,7 @@ local function search_out(torn)
   end
   for id in pairs(torn) do
     redis.call('ZREM', K_due, id)
+    redis.call('ZREM', K_after, id)
     redis.call('ZREM', K_expires, id)
     for _, keys in pairs(ENDED) do
       for _, key in ipairs(keys) do redis.call('ZREM', key, id) end

@@ -16,6 +16,7 @@ local function complete(columns, refusals)
   if #ids == 0 then return end
   local texts = redis.call('HMGET', K_live, unpack(ids))
   local lives, plain, kept, done, members, keyed_members = {}, {}, {}, {}, {}, {}
+  local left, entered = {}, {}  -- in batches
   local settled, stamp = {}, number(now)
   for place, id in ipairs(ids) do
     local live = unpack_live(texts[place])
@@ -27,12 +28,14 @@ local function complete(columns, refusals)
       count(live[QUEUE], live[STATE], -1)
       count(live[QUEUE], 'completed', 1)
       if live[LIMIT_KEY] then keyed_members[#keyed_members + 1] = keyed(live[LIMIT_KEY]) .. id end
+      if live[BATCH] then left[#left + 1] = batch_place(id, live) end
       if live[CANCEL_REQUESTED] then redis.call('HDEL', K_cancels, hold_of(id, live)) end
       if live[UNIQUE_KEY] and redis.call('HGET', K_unique, live[UNIQUE_KEY]) == id then
         redis.call('HDEL', K_unique, live[UNIQUE_KEY])
       end
       live[STATE], live[RESULT], live[STARTED_AT], live[FINISHED_AT] = 'completed', columns[3][place], now - columns[4][place], now
       live[CLAIMED_BY], live[LEASE_UNTIL], live[CANCEL_REQUESTED], live[VERSION] = false, false, false, live[VERSION] + 1
+      if live[BATCH] then entered[#entered + 1], entered[#entered + 2] = '0', batch_place(id, live) end
       if live[KEEP] then
         live[EXPIRES_AT] = now + live[KEEP]
         redis.call('ZADD', K_expires, live[EXPIRES_AT], id)
@@ -50,6 +53,10 @@ local function complete(columns, refusals)
   redis.call('ZREM', K_leases, unpack(members))
   redis.call('HSET', K_live, unpack(lives))
   if #keyed_members > 0 then redis.call('ZREM', K_keyed_work, unpack(keyed_members)) end
+  if #left > 0 then
+    redis.call('ZREM', K_batches, unpack(left))
+    redis.call('ZADD', K_batches, unpack(entered))
+  end
   redis.call('ZREM', K_alive, unpack(done))
   if #plain > 0 then redis.call('ZADD', K_completed, unpack(plain)) end
   if #kept > 0 then redis.call('ZADD', K_kept_completed, unpack(kept)) end

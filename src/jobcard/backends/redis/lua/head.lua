@@ -91,6 +91,18 @@ local function places(id, live)
   end
   if hold == 'limit' and key then return K_keyed_held, keyed_place(id, live), 0 end
   if hold == 'parked' then return K_parked, live[NAME] .. NUL .. id, 0 end
+  if hold == 'after' then return K_after, id, 0 end
+end
+
+-- Where a job of a batch stands among those of it.
+local function batch_place(id, live) return live[BATCH] .. live[STATE] .. NUL .. live[QUEUE] .. NUL .. id end
+-- Out of its batch, wherever one who does not know of batches, an older jobcard, has left it.
+local function leave_batch(id, live)
+  local members, last = {}, NUL .. live[QUEUE] .. NUL .. id
+  for place, state in ipairs({ 'waiting', 'claimed', 'running', 'completed', 'failed', 'canceled' }) do
+    members[place] = live[BATCH] .. state .. last
+  end
+  redis.call('ZREM', K_batches, unpack(members))
 end
 
 -- Without ZREM, which would let a producer end jobs: what is taken out of an index is marked first.
@@ -109,6 +121,7 @@ local ENDED = { completed = { K_completed, K_kept_completed }, failed = { K_fail
 local function leave(id, live)
   local state = live[STATE]
   count(live[QUEUE], state, -1)
+  if live[BATCH] then leave_batch(id, live) end
   if state == 'waiting' then
     local key, member, _, second, keyed_member = places(id, live)
     if key then redis.call('ZREM', key, member) end
@@ -130,6 +143,7 @@ end
 local function enter(id, live)
   local state = live[STATE]
   count(live[QUEUE], state, 1)
+  if live[BATCH] then redis.call('ZADD', K_batches, 0, batch_place(id, live)) end
   if ENDED[state] then
     redis.call('ZADD', ENDED[state][live[KEEP] and 2 or 1], live[FINISHED_AT] or live[CREATED_AT], id)
     if live[EXPIRES_AT] then redis.call('ZADD', K_expires, live[EXPIRES_AT], id) end

@@ -13,10 +13,7 @@ for _, name in ipairs(input[2]) do
     local live = read_live(id)
     redis.call('ZREM', K_parked, member)
     if live then
-      leave(id, live)
-      live[HOLD] = live[AVAILABLE_AT] > now and 'delay' or false
-      live[VERSION] = live[VERSION] + 1
-      enter(id, live)
+      come_back(id, live)
       number = number + 1
     else
       redis.call('SADD', K_broken, id)
