@@ -252,7 +252,7 @@ def unmanaged(ctx: JobContext) -> int:
 
 trace_jobs(jobs, link=True, tracer_provider=None)
 trace_jobs("jobs")  # type: ignore[arg-type]
-trace_jobs(jobs, True)  # type: ignore[misc]
+trace_jobs(jobs, True)  # type: ignore[call-arg]
 
 # ------------------------------------------------------------------ looking up, changing
 
