@@ -82,6 +82,8 @@ ROOMS = {
         "errors version"
     ),
     "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
+    # Nothing imports it: an application that wants traces does.
+    "opentelemetry": room("client core errors version", "opentelemetry"),
     # For those who use jobcard: names to annotate tests with, and a fixture.
     "testing": room("client"),
     "pytest_plugin": room("client testing", "pytest"),
@@ -229,6 +231,7 @@ class TestImports:
             "psycopg",
             "starlette",
             "jinja2",
+            "opentelemetry",
             "multiprocessing",
             "hypothesis",
             "pytest",

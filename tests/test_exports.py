@@ -20,6 +20,7 @@ HEAVY = (
     "sqlite3",
     "jobcard.backends.sqlite",
     "concurrent.futures",
+    "opentelemetry",
 )
 
 

@@ -40,6 +40,7 @@ from jobcard import (
     Unique,
     current_job,
 )
+from jobcard.opentelemetry import trace_jobs
 from jobcard.testing import Testing
 
 jobs = Jobcard("sqlite:///jobs.db", queues=[Queue("mail", concurrency=5)], imports=["shop.jobs"], lease=timedelta(60))
@@ -248,6 +249,10 @@ async def connected(ctx: JobContext) -> AsyncIterator[Any]:
 def unmanaged(ctx: JobContext) -> int:
     return ctx.attempt
 
+
+trace_jobs(jobs, link=True, tracer_provider=None)
+trace_jobs("jobs")  # type: ignore[arg-type]
+trace_jobs(jobs, True)  # type: ignore[call-arg]
 
 # ------------------------------------------------------------------ looking up, changing
 

@@ -76,6 +76,17 @@ def test_a_hook_sees_what_the_job_raises(start: Start) -> None:
     assert lines == ["b LookupError", "swallowed", "a returned"]
 
 
+@pytest.mark.parametrize("name", ["hooked_signal", "hooked_signal_beside"])
+def test_a_signal_that_is_returned_is_raised_for_hooks(start: Start, name: str) -> None:
+    """A hook that rolls back what the job did must not take it for a success."""
+    share = name == "hooked_signal_beside"
+    worker = start("sharing", share=share)
+    worker.end_of(worker.give("use_hooks_here" if share else "use_hooks", "a", "b"))
+    lines, end = lines_and_end(worker, worker.give(name))
+    assert (end[4]["kind"], end[4]["reason"]) == ("fail", "in the job")
+    assert lines == ["b Fail", "a Fail"]
+
+
 def test_hooks_are_left_in_order_when_the_job_is_told_to_end(start: Start) -> None:
     """They see it pass, and are not cut short themselves."""
     worker = hooked(start, "hooked_function", "a", "b")

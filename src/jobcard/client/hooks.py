@@ -49,6 +49,7 @@ Run = AbstractContextManager[Any, Any] | AbstractAsyncContextManager[Any, Any]
 
 BeforeEnqueue = Callable[[Enqueuing], object]
 AroundRun = Callable[[JobContext], Run]
+Farewell = Callable[[], object]
 _Written = Callable[[JobContext], Run | Iterator[Any] | AsyncIterator[Any]]
 
 B = TypeVar("B", bound=BeforeEnqueue)
@@ -61,6 +62,7 @@ class Hooks:
     def __init__(self) -> None:
         self.before_enqueue: list[BeforeEnqueue] = []
         self.around_run: list[AroundRun] = []
+        self.farewells: list[Farewell] = []
 
     def add_before_enqueue(self, hook: B) -> B:
         """Call this before each enqueue; `ConfigError` unless it is a plain function."""
@@ -80,6 +82,10 @@ class Hooks:
             around = asynccontextmanager(hook)
         self.around_run.append(cast(AroundRun, around))
         return hook
+
+    def add_farewell(self, farewell: Farewell) -> None:
+        """Call this when a worker process has run its last job: it ends without what Python does at an exit."""
+        self.farewells.append(farewell)
 
     def ask(
         self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -65,6 +65,11 @@ class JobContext:
         self._line = line
         self._checkpoint = claim.checkpoint
 
+    @property
+    def claim(self) -> Claimed:
+        """The job as its engine handed it over; for jobcard itself."""
+        return self._claim
+
     @cached_property
     def job(self) -> Job:
         """The job as it was claimed."""

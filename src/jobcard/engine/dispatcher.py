@@ -27,12 +27,13 @@ from jobcard.engine.chores import Chores, House
 from jobcard.engine.outcomes import Ended
 from jobcard.engine.plan import LAST_WORDS_SECONDS, Plan
 from jobcard.errors import AccessDeniedError, StoreError
-from jobcard.workers import link, messages
+from jobcard.workers import farewell, link, messages
 from jobcard.workers.messages import Exit
 from jobcard.workers.pool import Pool
 
 log = logging.getLogger("jobcard.engine")
 
+FAREWELL_SECONDS = farewell.SECONDS + 0.5  # the worker first has to hear that it may go
 NEWS_SECONDS = 1.0  # a store that fails for so long is worth a line, and one more after each such time
 
 
@@ -137,9 +138,24 @@ class Dispatcher:
             for key, _events in self._selector.select(self._patience(now)):
                 key.data()
             self.turn()
+        self._await_farewells()
         self._pool.kill_all()
         self._lanes.close()
         self._waker.close()
+
+    def _await_farewells(self) -> None:
+        """Nothing runs any more: workers that have something to see to get a moment for it."""
+        until = time.monotonic() + FAREWELL_SECONDS
+        for worker in self._pool.with_farewell():
+            self._pool.retire(worker)
+        while self._pool.with_farewell():
+            # Looked up each time: a second order to stop makes it less.
+            left = min(until, self._give_up_at or until) - time.monotonic()
+            if left <= 0:
+                log.warning("engine.stop: a worker did not end in time; what it still had to send is lost")
+                return
+            for key, _events in self._selector.select(left):
+                key.data()
 
     def stop(self, *, at_once: bool) -> None:
         """Begin to stop; a second call makes it quick."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
+from jobcard.core.signals import JobSignal
 from jobcard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def run(hooks: Sequence[Hook], context: JobContext, call: Callable[[], Any]) -> 
             if not hasattr(type(manager), "__enter__"):
                 raise _unfit(hook, manager)
             stack.enter_context(manager)
-        return call()
+        return _raised(call())
     return None  # a hook has swallowed what was raised
 
 
@@ -38,8 +39,15 @@ async def run_async(hooks: Sequence[Hook], context: JobContext, call: Callable[[
                 stack.enter_context(manager)
             else:
                 raise _unfit(hook, manager)
-        return await call()
+        return _raised(await call())
     return None
+
+
+def _raised(value: Any) -> Any:
+    """What the job returned. A signal is raised: hooks hear of it whichever way the job says it."""
+    if isinstance(value, JobSignal):
+        raise value
+    return value
 
 
 def _unfit(hook: Hook, manager: object) -> ConfigError:

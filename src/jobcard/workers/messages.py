@@ -8,7 +8,7 @@
                       [STOP]                                      end when nothing is left to do
                       [SHARE]                                     from now on run jobs side by side
                       [CANCEL, seq, why, reason]                  a job of a sharing worker shall end (see WHY)
-    worker → engine   [HELLO, {settings, names, schedules: [[name, text], …]}]
+    worker → engine   [HELLO, {settings, names, schedules: [[name, text], …], has_farewell}]
                       [IMPORT_FAILED, {message, module, line, traceback}]
                       [DONE, seq, started, ended, result]         result: JSON text
                       [FOLLOWED, seq, started, ended, result, [new job, …]]   returned, with follow-ups to store

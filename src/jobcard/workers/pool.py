@@ -173,6 +173,10 @@ class Pool:
         if worker is not None:
             self._say(worker, [messages.STOP])
 
+    def with_farewell(self) -> list[int]:
+        """The workers that have something to see to after their last job."""
+        return [worker.number for worker in self._workers.values() if worker.has_farewell and not worker.broken]
+
     def kill(self, number: int) -> None:
         """SIGKILL a worker and everything in its process group."""
         worker = self._find(number)
@@ -290,6 +294,7 @@ class Pool:
             for message in worker.inbox.feed(data):
                 if not worker.ready and message[0] == messages.HELLO:
                     worker.ready = True
+                    worker.has_farewell = bool(message[1].get("has_farewell"))
                     self._write(worker, worker.early)
                 self.listener.message(worker.number, message)
         except messages.BadFrameError:

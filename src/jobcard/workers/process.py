@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from jobcard.core import context, naming
 from jobcard.core.settings import settings_to_plain
-from jobcard.workers import messages
+from jobcard.workers import farewell, messages
 from jobcard.workers.board import TELL_SIGNAL, Board
 from jobcard.workers.death import die_with_parent
 from jobcard.workers.link import engine_store
@@ -60,6 +60,7 @@ def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
         reach_store(app, boot)
         pipes.send(messages.HELLO, introduce(app))
         serve(app, pipes)
+        farewell.say(app)
     # Not sys.exit: threads that a job left behind must not keep the process, and the engine is done with us.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -136,7 +137,12 @@ def introduce(app: Any) -> dict[str, Any]:
         names.update(dict.fromkeys((definition.name, *definition.aliases), about))
     schedules = getattr(getattr(app, "parts", None), "schedules", None)
     declared = [] if schedules is None else [[name, text] for name, text in schedules.declared_texts().items()]
-    return {"settings": settings_to_plain(settings), "names": names, "schedules": declared}
+    return {
+        "settings": settings_to_plain(settings),
+        "names": names,
+        "schedules": declared,
+        "has_farewell": bool(farewell.of(app)),
+    }
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

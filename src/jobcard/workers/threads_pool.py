@@ -93,6 +93,10 @@ class ThreadsPool:
         if worker is not None:
             worker.retire()
 
+    def with_farewell(self) -> list[int]:
+        """None: the process goes on when its workers have ended, and sees to everything itself."""
+        return []
+
     def kill(self, number: int) -> None:
         """Abandon a worker: whatever it still does, it is not heard any more."""
         worker = self._workers.get(number)

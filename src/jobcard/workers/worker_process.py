@@ -176,6 +176,8 @@ class WorkerProcess:
         self.early = bytearray()
         """What it is to hear then."""
         self.shares = False
+        self.has_farewell = False
+        """It has something to see to after its last job."""
         self.told = False
         """Its running job was told to end."""
         self.inbox = messages.Inbox()

@@ -233,6 +233,18 @@ def hooked_failure() -> None:
     raise LookupError("in the job")
 
 
+@jobs.job(isolation="process")
+def hooked_signal() -> Any:
+    """Returned, not raised."""
+    return Fail("in the job")
+
+
+@jobs.job
+async def hooked_signal_beside() -> Any:
+    """The same beside others."""
+    return Fail("in the job")
+
+
 def wraps(name: str) -> Any:
     """A hook that adds its name to what the job sees, and says when it is left."""
 
