@@ -372,14 +372,17 @@ class Plan:
         return KEEP_STARTING_SECONDS if self._crew.is_growing else KEEP_AHEAD_SECONDS
 
     def _speak(self, now: float) -> None:
-        if not self._talk.may_speak(now):
+        talk = self._talk
+        if not talk.may_speak(now):
             return
+        pulse = not self.stopping or not self._is_idle()
+        is_due = talk.is_due(now, pulse=pulse, is_quiet=lambda: all(hand.is_quiet(now) for hand in self._hands))
+        if not is_due and not talk.would_claim(now):
+            return  # so it is with most turns: what could be claimed need not be known
         want, room_is_wide = self._appetite.nothing, False
         if not (self.stopping or self.quiet) and self._names.all and not self._leases.is_unsafe(now):
             want, room_is_wide = self._appetite.want(self.queues, now)
-        is_quiet = all(hand.is_quiet(now) for hand in self._hands)
-        pulse = not self.stopping or not self._is_idle()
-        self._talk.speak(want, now, room_is_wide=room_is_wide, is_quiet=is_quiet, pulse=pulse)
+        talk.speak(want, now, is_due=is_due, room_is_wide=room_is_wide)
 
     # -------------------------------------------------------------- the end
 
