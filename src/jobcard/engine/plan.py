@@ -210,7 +210,7 @@ class Plan:
     @property
     def holds_nothing(self) -> bool:
         """Whether nothing is held: then no lease can end under a job."""
-        return next(self._held(), None) is None
+        return self._is_idle() and not self._has_ahead
 
     def _held(self) -> Iterator[Waiting]:
         return chain.from_iterable(hand.held() for hand in self._hands)
@@ -314,8 +314,9 @@ class Plan:
         else:
             if self._store_is_apart:
                 self._speak(now)  # it is at the next exchange while what the last one brought is handed out
-            self._give_work(now)
-            self._give_back_what_waits(now)
+            if self._has_ahead:
+                self._give_work(now)
+                self._give_back_what_waits(now)
             self._crew.size(now, base=0 if self._names.are_all_shared else 1, one_new=self._sharing.wants_worker)
         self._beat(now)
         self._speak(now)
@@ -325,12 +326,12 @@ class Plan:
 
     def next_deadline(self, now: float) -> float:
         """When to turn again if nothing happens until then."""
-        busy = not self._is_idle()
+        ends = self.stopping and not self._is_idle()
         at = min(now + 1.0, self._leases.next_beat(), *(hand.next_time(now) for hand in self._hands))
-        at = min(at, self._talk.next_time(polls=not self.stopping, pulse=busy or not self.stopping))
-        if self.stopping and busy:
+        at = min(at, self._talk.next_time(polls=not self.stopping, pulse=ends or not self.stopping))
+        if ends:
             at = min([at, *(moment for moment in (self._tell_at, self._kill_at) if moment > now)])
-        if not self.stopping:
+        if not self.stopping and self._has_ahead:
             for _queue, line in chain.from_iterable(hand.ahead.lines() for hand in self._hands):
                 for patience in (OPEN_SECONDS, self._patience()):
                     if line[0][1] + patience > now:
@@ -338,7 +339,11 @@ class Plan:
         return at
 
     def _is_idle(self) -> bool:
-        return all(hand.idle for hand in self._hands)
+        return self._crew.idle and self._sharing.idle
+
+    @property
+    def _has_ahead(self) -> bool:
+        return bool(self._crew.ahead or self._sharing.ahead)
 
     def _fence(self, now: float) -> None:
         # Without renewals somebody else may have our jobs when the lease ends: stop them well before.
