@@ -157,9 +157,12 @@ def taken(row: JobRow, owner: str, lease: int, now: int) -> JobRow:
     )
 
 
+_CLAIMED = [name for name in Claimed._fields if name in JobRow._fields]
+
+
 def claimed_of(row: JobRow) -> Claimed:
     """What an engine gets of a job at work."""
-    given = {name: value for name, value in row._asdict().items() if name in Claimed._fields}
+    given = {name: getattr(row, name) for name in _CLAIMED}
     return Claimed(**given, ref=row.id, token=row.claim_token)
 
 

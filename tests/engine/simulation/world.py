@@ -49,7 +49,8 @@ class World(Troubles, LimitsJudge, Judge):
         self.plan_class = plan_class
         self.rescue = rescue
         self.trace = trace
-        self.clock = SimClock(time=1000.0)
+        self.now = 1000.0
+        self.clock = SimClock(time=self.now)
         self.events = self._numbers = 0
         self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         # one configuration
@@ -128,16 +129,12 @@ class World(Troubles, LimitsJudge, Judge):
 
     # -- time
 
-    @property
-    def now(self) -> float:
-        return self.clock.time
-
     def at(self, time: float, function: Callable[..., Any], *args: Any) -> None:
         self.events += 1
         heapq.heappush(self._heap, (time, self.events, function, args))
 
     def after(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        self.at(self.clock.time + delay, function, *args)
+        self.at(self.now + delay, function, *args)
 
     def plan_at(self, time: float, function: Callable[..., Any], *args: Any) -> None:
         """Something from outside: no engine sleeps through it."""
@@ -229,7 +226,8 @@ class World(Troubles, LimitsJudge, Judge):
         heap, clock = self._heap, self.clock
         while not done():
             time, _number, function, args = heapq.heappop(heap)
-            clock.time = max(clock.time, time)
+            if time > self.now:
+                self.now = clock.time = time
             function(*args)
 
     def _is_drained(self) -> bool:
