@@ -62,7 +62,7 @@ class Crew(Hand):
         base: how many there shall be at least beside the spare. one_new: somebody needs one that has run nothing.
         """
         staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
-        busy = sum(not worker.idle for worker in staying)
+        busy = len([worker for worker in staying if not worker.idle])
         worth = self._worth_a_worker(self._slots - busy, now) if self.ahead else 0
         wanted = min(self._slots, max(base, busy + worth)) + 1
         worn = [worker for worker in staying if self._is_worn(worker, now)]

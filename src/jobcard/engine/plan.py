@@ -327,8 +327,13 @@ class Plan:
     def next_deadline(self, now: float) -> float:
         """When to turn again if nothing happens until then."""
         ends = self.stopping and not self._is_idle()
-        at = min(now + 1.0, self._leases.next_beat(), *(hand.next_time(now) for hand in self._hands))
-        at = min(at, self._talk.next_time(polls=not self.stopping, pulse=ends or not self.stopping))
+        at = min(
+            now + 1.0,
+            self._leases.next_beat(),
+            self._crew.next_time(now),
+            self._sharing.next_time(now),
+            self._talk.next_time(polls=not self.stopping, pulse=ends or not self.stopping),
+        )
         if ends:
             at = min([at, *(moment for moment in (self._tell_at, self._kill_at) if moment > now)])
         if not self.stopping and self._has_ahead:

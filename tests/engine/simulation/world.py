@@ -9,6 +9,7 @@ from math import inf
 from random import Random
 from typing import Any
 
+from jobcard.backends.base import NO_COMPLETIONS, Exchanged
 from jobcard.conformance.model import ModelBackend, ModelStore
 from jobcard.core import clock
 from jobcard.core.job import Claimed, JobRow
@@ -248,6 +249,11 @@ def _quick(store_class: type[ModelBackend], world: World) -> type[ModelBackend]:
     """The model, looking only at living rows where it looks at all of them; the world hears of log lines."""
 
     class Quick(store_class):  # type: ignore[valid-type, misc]
+        def exchange(self, owner: str, **said: Any) -> Exchanged:
+            if not (world.rows.alive or said.get("outcomes") or said.get("completions", NO_COMPLETIONS).refs):
+                return Exchanged([], [], [], self.store.settings, None)  # where nobody lives there is nothing to do
+            return super().exchange(owner, **said)  # type: ignore[no-any-return]
+
         def _rows(self, job_ids: Sequence[bytes] | None = None) -> list[JobRow]:
             if job_ids is None:
                 return list(self.store.rows.alive.values())
