@@ -92,13 +92,15 @@ class Appetite:
 
     def took(self, claims: Sequence[Claimed], want: Want, now: float) -> bool:
         """The store gave these; whether it may well have more."""
+        if self._names.shared:
+            self._sharing.learn_from(claims, want, now)
+        if not claims:
+            return False
         counts = Counter(claim.queue for claim in claims)
         for name, number in counts.items():
             self._turns.took(name, number, now)
         for name, last in {claim.queue: claim for claim in claims}.items():
             (self._keyed.add if last.limit_key is not None else self._keyed.discard)(name)
-        if self._names.shared:
-            self._sharing.learn_from(claims, want, now)
         return len(claims) >= want.total or any(counts[name] >= most for name, most in self._rationed.items())
 
     def _room_of(self, queue: Queue, busy: Sequence[Worker], now: float) -> int:

@@ -252,7 +252,8 @@ class Plan:
         if batch.want.total:
             hungry = self._appetite.took(answer.claimed, batch.want, now)
             self._talk.polled(hungry=hungry, next_due=answer.next_due, now=now)
-        self._crew.starts_stored(batch, lost | refused, self._cancels, now, stops=self.stopping)
+        if batch.moves:
+            self._crew.starts_stored(batch, lost | refused, self._cancels, now, stops=self.stopping)
         self._drop(lost, now)
 
     def store_failed(self, now: float) -> None:
@@ -307,8 +308,8 @@ class Plan:
         """Decide everything that can be decided now."""
         self._fence(now)
         self._cancel(now)
-        for hand in self._hands:
-            hand.watch(now)
+        self._crew.watch(now)
+        self._sharing.watch(now)
         if self.stopping:
             self._wind_down(now)
         else:
