@@ -151,6 +151,18 @@ def test_forked_workers_of_a_frozen_engine_end_before_its_lease(lab: Lab) -> Non
     assert lab.figures(workers_killed=True).faults == {}
 
 
+def test_a_start_that_takes_most_of_a_lease_costs_no_worker(lab: Lab) -> None:
+    """The keeper ends what runs on without renewals; before anything is claimed there is nothing to renew."""
+    (lab.folder / "small.py").write_text(SMALL.format(method="template", more="import time; time.sleep(0.75 * 3)"))
+    tree = lab.start("small", "--lease", "3", "--heartbeat", "0.5")
+    engine, first = tree.engine(), {process_name(worker.pid) for worker in tree.workers()}
+    wait_until(lambda: " template" in tree.errors, "news of the template")
+    assert "template.ready" in tree.errors, tree.errors
+    assert tree.engine() == engine
+    assert first <= {process_name(worker.pid) for worker in tree.workers()}
+    assert tree.stop() == 0
+
+
 @pytest.mark.parametrize(("method", "kinds"), [("template", {"template"}), ("spawn", {"engine"})])
 def test_the_setting_decides(lab: Lab, monkeypatch: pytest.MonkeyPatch, method: str, kinds: set[str]) -> None:
     """start_method="template": a job's parent is the template, once the first worker has gone; "spawn": the engine."""

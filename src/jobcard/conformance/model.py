@@ -264,11 +264,11 @@ class ModelBackend(ModelReader):
     def _claim(self, owner: str, want: Want, lease: int, now: int) -> list[Claimed]:
         claimed: list[Claimed] = []
         for queue, most in want.queues:
-            limit = want.limits.get(queue, NO_LIMIT)
-            room = limit.room(self._use_of_queue(queue), now)
+            limit = want.limits.get(queue)
+            room = None if limit is None else limit.room(self._use_of_queue(queue), now)
             number = min(most, want.total - len(claimed))
             taken = self._claim_from(queue, number if room is None else min(number, room), owner, lease, now)
-            if limit.rate is not None:
+            if limit is not None and limit.rate is not None:
                 self.store.starts.count(rates.of_queue(queue), limit.rate, len(taken), now)
             claimed += taken
         return claimed

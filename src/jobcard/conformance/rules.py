@@ -100,9 +100,10 @@ def same_content(row: JobRow, job: NewJob) -> bool:
 def changed(row: JobRow, change: Change, now: int) -> JobRow:
     """The row after a change that may be applied to it."""
     sets: dict[str, Any] = {name: _filled_in(value, now) for name, value in change.sets.items()}
-    row = row._replace(**sets)._replace(state=str(change.target))
+    sets["state"] = str(change.target)
     if change.takes:
-        row = row._replace(claim_token=row.claim_token + 1)
+        sets["claim_token"] = row.claim_token + 1
+    row = row._replace(**sets)
     if is_ended(row) and row.keep is not None:
         row = row._replace(expires_at=now + row.keep)
     return row
@@ -157,9 +158,12 @@ def taken(row: JobRow, owner: str, lease: int, now: int) -> JobRow:
     )
 
 
+_CLAIMED = [name for name in Claimed._fields if name in JobRow._fields]
+
+
 def claimed_of(row: JobRow) -> Claimed:
     """What an engine gets of a job at work."""
-    given = {name: value for name, value in row._asdict().items() if name in Claimed._fields}
+    given = {name: getattr(row, name) for name in _CLAIMED}
     return Claimed(**given, ref=row.id, token=row.claim_token)
 
 

@@ -68,5 +68,8 @@ class Ahead:
         for line in self._lines.values():
             yield from line
 
+    def __bool__(self) -> bool:
+        return any(self._lines.values())
+
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))

@@ -10,7 +10,7 @@ from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.engine.crew import Crew
 from jobcard.engine.hand import Common
-from jobcard.engine.held import WINDOW
+from jobcard.engine.held import WINDOW, Worker
 from jobcard.engine.sharing import Sharing
 from jobcard.engine.turns import Turns
 
@@ -40,13 +40,18 @@ class Appetite:
         """What to claim, and whether that is enough to be worth asking before anybody calls."""
         ahead, pace, may_start = self._crew.ahead, self._crew.pace, self._crew.may_start
         held = free = stuck = moving = 0
+        busy = []
         for worker in self._crew.workers.values():
+            if worker.idle:
+                free += worker.takes
+                continue
+            busy.append(worker)
             held += len(worker.sent) + (worker.reserved is not None)
             if worker.is_stuck(now):
                 stuck += 1
-                continue
-            moving += not worker.idle
-            free += worker.takes
+            else:
+                moving += 1
+                free += worker.takes
         able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
         target = able + min(self._most_ahead + WINDOW, pace.jobs_in_a_moment(self._most_ahead) * min(able, self._cpus))
         room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
@@ -65,7 +70,7 @@ class Appetite:
                 extra += max(0, most - max(0, room))
                 shares |= most > 0 and self._sharing.shares(queue)
             if most > 0 and self._places.binds(queue):
-                most = min(most, self._room_of(queue, now))
+                most = min(most, self._room_of(queue, busy, now))
             if most > 0 and (queue.name in self._names.limits or queue.name in self._keyed):
                 most = min(most, self._sharing.at_once() if self._sharing.shares(queue) else at_once)
             quota = self._turns.quota(queue, max(room, to_share)) if most > 0 else 0
@@ -87,19 +92,21 @@ class Appetite:
 
     def took(self, claims: Sequence[Claimed], want: Want, now: float) -> bool:
         """The store gave these; whether it may well have more."""
+        if self._names.shared:
+            self._sharing.learn_from(claims, want, now)
+        if not claims:
+            return False
         counts = Counter(claim.queue for claim in claims)
         for name, number in counts.items():
             self._turns.took(name, number, now)
         for name, last in {claim.queue: claim for claim in claims}.items():
             (self._keyed.add if last.limit_key is not None else self._keyed.discard)(name)
-        if self._names.shared:
-            self._sharing.learn_from(claims, want, now)
         return len(claims) >= want.total or any(counts[name] >= most for name, most in self._rationed.items())
 
-    def _room_of(self, queue: Queue, now: float) -> int:
+    def _room_of(self, queue: Queue, busy: Sequence[Worker], now: float) -> int:
         held = len(self._crew.ahead.line(queue.name)) + len(self._sharing.ahead.line(queue.name))
         stuck = self._places.shared_of[queue.name]
-        for worker in self._crew.workers.values():
+        for worker in busy:
             if worker.has(queue.name):
                 if worker.is_stuck(now):
                     stuck += 1

@@ -62,8 +62,9 @@ class Crew(Hand):
         base: how many there shall be at least beside the spare. one_new: somebody needs one that has run nothing.
         """
         staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
-        busy = sum(not worker.idle for worker in staying)
-        wanted = min(self._slots, max(base, busy + self._worth_a_worker(self._slots - busy, now))) + 1
+        busy = len([worker for worker in staying if not worker.idle])
+        worth = self._worth_a_worker(self._slots - busy, now) if self.ahead else 0
+        wanted = min(self._slots, max(base, busy + worth)) + 1
         worn = [worker for worker in staying if self._is_worn(worker, now)]
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True
@@ -71,9 +72,9 @@ class Crew(Hand):
         missing = wanted - len(staying)
         if (one_new or worn) and not any(worker.is_new for worker in staying):
             missing = max(missing, 1)
-        missing = min(missing, 2 * self._cpus - sum(not worker.ready for worker in staying))
         if missing > 0 and now >= self._spawn_at:
-            for _ in range(1 if self._failed_spawns else missing):
+            missing = min(missing, 2 * self._cpus - sum(not worker.ready for worker in staying))
+            for _ in range(min(missing, 1) if self._failed_spawns else missing):
                 self.workers[self._next_number] = Worker(self._next_number, current_since=now)
                 self._commands.append(Spawn(self._next_number))
                 self._next_number += 1
@@ -111,7 +112,7 @@ class Crew(Hand):
 
     @property
     def idle(self) -> bool:
-        return all(worker.idle for worker in self.workers.values())
+        return not [worker for worker in self.workers.values() if not worker.idle]
 
     def is_quiet(self, now: float) -> bool:
         return all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())
@@ -231,7 +232,8 @@ class Crew(Hand):
                     job.stamped = True
 
     def next_time(self, now: float) -> float:
-        return min((worker.next_time(now) for worker in self.workers.values()), default=float("inf"))
+        times = [worker.next_time(now) for worker in self.workers.values() if worker.sent or not worker.ready]
+        return min(times, default=float("inf"))
 
     def watch(self, now: float) -> None:
         for worker in self.workers.values():

@@ -168,7 +168,10 @@ class Engine:
         if settings.start_method != "spawn":
             self._pool.use_template(insist=settings.start_method == "template")
         only = self._boot.get("only_queues")
-        self.tell_keeper(owner=self._owner, lease=settings.lease, stop_timeout=settings.stop_timeout)
+        # Nothing is held yet, however long the start took: else the keeper would end the workers of a slow one at once.
+        self.tell_keeper(
+            owner=self._owner, lease=settings.lease, stop_timeout=settings.stop_timeout, safe=time.monotonic()
+        )
         self._dispatcher = Dispatcher(
             owner=self._owner,
             backend=backend,

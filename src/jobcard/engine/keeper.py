@@ -3,7 +3,7 @@
 It imports neither user code nor a driver, so nothing a job or a store does can hurt it.
 
     keeper → engine   one JSON line: the boot document; later "stop" lines: the first to drain, the second at once
-    engine → keeper   JSON lines: {"owner", "lease", "stop_timeout"} · {"ready"} · {"safe": monotonic seconds}
+    engine → keeper   JSON lines: {"owner", "lease", "stop_timeout", "safe"} · {"ready"} · {"safe": monotonic seconds}
                       {"alive"} · {"rescued": [owners]} · {"fatal": text, "code": exit code}
                       {"stopping"}: an operator told it to, so no other is started after it
 

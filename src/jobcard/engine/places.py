@@ -31,7 +31,7 @@ class Places:
 
     def free_to_share(self) -> int:
         """How many more jobs may run side by side now."""
-        return self._most - self.shared - sum(not worker.idle for worker in self._workers.values())
+        return self._most - self.shared - len([worker for worker in self._workers.values() if not worker.idle])
 
     def binds(self, queue: Queue) -> bool:
         """Whether its concurrency may keep a job of this queue waiting; cheap."""

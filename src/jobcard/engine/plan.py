@@ -210,7 +210,7 @@ class Plan:
     @property
     def holds_nothing(self) -> bool:
         """Whether nothing is held: then no lease can end under a job."""
-        return next(self._held(), None) is None
+        return self._is_idle() and not self._has_ahead
 
     def _held(self) -> Iterator[Waiting]:
         return chain.from_iterable(hand.held() for hand in self._hands)
@@ -252,7 +252,8 @@ class Plan:
         if batch.want.total:
             hungry = self._appetite.took(answer.claimed, batch.want, now)
             self._talk.polled(hungry=hungry, next_due=answer.next_due, now=now)
-        self._crew.starts_stored(batch, lost | refused, self._cancels, now, stops=self.stopping)
+        if batch.moves:
+            self._crew.starts_stored(batch, lost | refused, self._cancels, now, stops=self.stopping)
         self._drop(lost, now)
         return batch
 
@@ -308,15 +309,16 @@ class Plan:
         """Decide everything that can be decided now."""
         self._fence(now)
         self._cancel(now)
-        for hand in self._hands:
-            hand.watch(now)
+        self._crew.watch(now)
+        self._sharing.watch(now)
         if self.stopping:
             self._wind_down(now)
         else:
             if self._store_is_apart:
                 self._speak(now)  # it is at the next exchange while what the last one brought is handed out
-            self._give_work(now)
-            self._give_back_what_waits(now)
+            if self._has_ahead:
+                self._give_work(now)
+                self._give_back_what_waits(now)
             self._crew.size(now, base=0 if self._names.are_all_shared else 1, one_new=self._sharing.wants_worker)
         self._beat(now)
         self._speak(now)
@@ -326,12 +328,17 @@ class Plan:
 
     def next_deadline(self, now: float) -> float:
         """When to turn again if nothing happens until then."""
-        busy = not self._is_idle()
-        at = min(now + 1.0, self._leases.next_beat(), *(hand.next_time(now) for hand in self._hands))
-        at = min(at, self._talk.next_time(polls=not self.stopping, pulse=busy or not self.stopping))
-        if self.stopping and busy:
+        ends = self.stopping and not self._is_idle()
+        at = min(
+            now + 1.0,
+            self._leases.next_beat(),
+            self._crew.next_time(now),
+            self._sharing.next_time(now),
+            self._talk.next_time(polls=not self.stopping, pulse=ends or not self.stopping),
+        )
+        if ends:
             at = min([at, *(moment for moment in (self._tell_at, self._kill_at) if moment > now)])
-        if not self.stopping:
+        if not self.stopping and self._has_ahead:
             for _queue, line in chain.from_iterable(hand.ahead.lines() for hand in self._hands):
                 for patience in (OPEN_SECONDS, self._patience()):
                     if line[0][1] + patience > now:
@@ -339,7 +346,11 @@ class Plan:
         return at
 
     def _is_idle(self) -> bool:
-        return all(hand.idle for hand in self._hands)
+        return self._crew.idle and self._sharing.idle
+
+    @property
+    def _has_ahead(self) -> bool:
+        return bool(self._crew.ahead or self._sharing.ahead)
 
     def _fence(self, now: float) -> None:
         # Without renewals somebody else may have our jobs when the lease ends: stop them well before.
@@ -373,14 +384,17 @@ class Plan:
         return KEEP_STARTING_SECONDS if self._crew.is_growing else KEEP_AHEAD_SECONDS
 
     def _speak(self, now: float) -> None:
-        if not self._talk.may_speak(now):
+        talk = self._talk
+        if not talk.may_speak(now):
             return
+        pulse = not self.stopping or not self._is_idle()
+        is_due = talk.is_due(now, pulse=pulse, is_quiet=lambda: all(hand.is_quiet(now) for hand in self._hands))
+        if not is_due and not talk.would_claim(now):
+            return  # so it is with most turns: what could be claimed need not be known
         want, room_is_wide = self._appetite.nothing, False
         if not (self.stopping or self.quiet) and self._names.all and not self._leases.is_unsafe(now):
             want, room_is_wide = self._appetite.want(self.queues, now)
-        is_quiet = all(hand.is_quiet(now) for hand in self._hands)
-        pulse = not self.stopping or not self._is_idle()
-        self._talk.speak(want, now, room_is_wide=room_is_wide, is_quiet=is_quiet, pulse=pulse)
+        talk.speak(want, now, is_due=is_due, room_is_wide=room_is_wide)
 
     # -------------------------------------------------------------- the end
 

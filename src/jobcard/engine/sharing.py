@@ -75,11 +75,11 @@ class Sharing(Hand):
         """How many jobs are so young that their places may soon be free."""
         while self._young and self._young[0][0] + RECALL_SECONDS <= now:
             self._young.popleft()
-        return sum(seq in sharer.jobs for _at, sharer, seq in self._young)
+        return len([seq for _at, sharer, seq in self._young if seq in sharer.jobs])
 
     def _has_somebody(self, now: float, may_start: bool) -> bool:
         """Whether there is, or soon will be, a worker for a shared job."""
-        if any(sharer.takes(now) for sharer in self.sharers.values()):
+        if self.sharers and any(sharer.takes(now) for sharer in self.sharers.values()):
             return True
         return self._may_open() and (may_start or any(w.ready and w.is_new for w in self._workers.values()))
 
@@ -165,7 +165,7 @@ class Sharing(Hand):
 
     def _may_open(self) -> bool:
         # One more than there are processors: whoever is blocked or on its way out has somebody who takes over.
-        return sum(sharer.killed is None for sharer in self.sharers.values()) <= self._cpus
+        return len([sharer for sharer in self.sharers.values() if sharer.killed is None]) <= self._cpus
 
     def _open(self, now: float, *, needed: bool = True) -> Sharer | None:
         """Turn a worker that has run nothing yet into a shared one."""

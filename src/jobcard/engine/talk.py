@@ -76,22 +76,29 @@ class Talk:
             self._commands.append(FindStrays())
         return not self.strays
 
-    def speak(self, want: Want, now: float, *, room_is_wide: bool, is_quiet: bool, pulse: bool) -> None:
-        """Send an exchange, if it is time.
+    def is_due(self, now: float, *, pulse: bool, is_quiet: Callable[[], bool]) -> bool:
+        """Whether the store is to be told something now, or to be asked what it is asked now and then.
 
-        want: what could be claimed. is_quiet: no other job will end within a moment. pulse: ask the store now and then.
+        pulse: it is asked that at all. is_quiet: whether no other job will end within a moment.
         """
+        if (pulse and now >= self._talked_at + PULSE_SECONDS) or now >= self._notes.next_time():
+            return True
+        since = self._words.since
+        if since is None:
+            return False
+        return now >= since + FLUSH_SECONDS or len(self._words) >= FLUSH or is_quiet()
+
+    def would_claim(self, now: float) -> bool:
+        """Whether it is worth asking what could be claimed: the store may have something."""
+        return self.hungry or now >= self.poll_at
+
+    def speak(self, want: Want, now: float, *, is_due: bool, room_is_wide: bool) -> None:
+        """Send an exchange, if it is due or there is enough to claim. want: what could be claimed."""
         if now >= self.poll_at and not want.total:
             # No room now; ask as soon as there is.
             self.hungry = True
             self.poll_at = now + self._poll_interval
-        pending = len(self._words)
-        asks = want.total > 0 and (now >= self.poll_at or (self.hungry and room_is_wide))
-        due = (pulse and now >= self._talked_at + PULSE_SECONDS) or now >= self._notes.next_time()
-        if pending:
-            assert self._words.since is not None
-            due |= pending >= FLUSH or now >= self._words.since + FLUSH_SECONDS or is_quiet
-        if due or asks:
+        if is_due or (want.total > 0 and (now >= self.poll_at or (self.hungry and room_is_wide))):
             self._send(want, now)
 
     def _send(self, want: Want, now: float) -> None:

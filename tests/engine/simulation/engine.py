@@ -274,6 +274,10 @@ class SimEngine:
         world = self.world
         world.note("%s: %s", self.owner, command)
         match command:
+            case orders.Exchange(completions, outcomes, want, freed):
+                return self._exchange(completions, outcomes, want, freed)
+            case orders.Renew(held):
+                return self._renew(held)
             case orders.Spawn(number):
                 worker = self.workers[number] = SimWorker(self, number)
                 worker.boot()
@@ -298,10 +302,6 @@ class SimEngine:
             case orders.Retire(number):
                 if number in self.workers:
                     self.workers[number].end()
-            case orders.Exchange(completions, outcomes, want, freed):
-                return self._exchange(completions, outcomes, want, freed)
-            case orders.Renew(held):
-                return self._renew(held)
             case orders.FindStrays():
                 return self._call(
                     lambda: self._store.find_held([self.owner], lapsed=False, limit=10_000),
@@ -363,8 +363,8 @@ class SimEngine:
             raise Violation(f"{self.owner}: 60 exchanges within {world.now - self._exchanges[0]:.3f} s")
         if self.plan.quiet and want.total:
             raise Violation(f"{self.owner} claims jobs though it shall be quiet")
-        known = {queue.name: queue for queue in self.plan.queues}
-        if all(queue.weight == 1 and queue.ageing is None for queue in known.values()):
+        if len(want.queues) > 1 and all(queue.weight == 1 and queue.ageing is None for queue in self.plan.queues):
+            known = {queue.name: queue for queue in self.plan.queues}
             wanted = [name for name, _most in want.queues]
             if wanted != sorted(wanted, key=lambda name: (-known[name].priority, name)):
                 raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")

@@ -27,6 +27,7 @@ NAMES: dict[str, dict[str, Any]] = {
     "wave": {"isolation": "shared"},
     "swell": {"isolation": "shared", "on_lost_lease": "tell"},
 }
+BACKOFFS = [Backoff.exponential(base=base, limit=5).to_text() for base in (0.01, 0.5, 2)]
 KEYS = ("one", "another")
 SHARED = frozenset(name for name, about in NAMES.items() if about.get("isolation") == "shared")
 
@@ -126,7 +127,7 @@ def _recipe(random: Random, name: str, number: int, queues: Sequence[Queue], at:
         name=name,
         args=f"[{number}]",
         priority=priority,
-        backoff=Backoff.exponential(base=random.choice((0.01, 0.5, 2)), limit=5).to_text(),
+        backoff=random.choice(BACKOFFS),
         **given,
     )
     return Recipe(job, runs, at)

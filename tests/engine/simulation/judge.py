@@ -44,7 +44,8 @@ class Judge:
 
     def claimed(self, engine: SimEngine, claims: Sequence[Claimed], asked_at: float) -> None:
         """The store gave these jobs to an engine, which may hear of it later or never."""
-        self.check_limits()
+        if claims:
+            self.check_limits()
         for claim in claims:
             self.held[claim.id] = Claim(engine.owner, claim.token, self.now)
             if self.now - asked_at > 0.05 or not engine.alive:
@@ -255,7 +256,10 @@ class Judge:
 
     def _sample(self) -> None:
         self.at(max(self.now + SAMPLE_SECONDS, self.quiet_until()), self._sample)
-        if self.closing:
+        now = self.clock.now()
+        due = [row for row in self.rows.alive.values() if row.state == "waiting" and row.available_at <= now]
+        if self.closing or not (self.held or due):
+            self.left_since = {}
             return
         well = [
             host.engine
@@ -265,7 +269,7 @@ class Judge:
             and not host.engine.is_stopped_or_blocked()
         ]
         self._check_held({engine.owner: engine for engine in well})
-        self._check_left([engine for engine in well if engine.stopping_since is None])
+        self._check_left([engine for engine in well if engine.stopping_since is None], due)
 
     def _check_held(self, well: dict[str, SimEngine]) -> None:
         """No engine sits on jobs it does not start."""
@@ -326,10 +330,13 @@ class Judge:
                 return True
         return False
 
-    def _check_left(self, well: Sequence[SimEngine]) -> None:
+    def _check_left(self, well: Sequence[SimEngine], due: Sequence[JobRow]) -> None:
         """No due job lies in the store while an engine could run it."""
         left: dict[bytes, float] = {}
         for queue in self.queues:
+            line = [row for row in due if row.queue == queue.name]
+            if not line:
+                continue
             able = [
                 engine
                 for engine in well
@@ -342,8 +349,8 @@ class Judge:
                 continue
             idle_since = min(max(engine.began_at, engine.disturbed_at + SETTLED_SECONDS) for engine in able)
             able_to_share = [engine for engine in able if self._has_free_sharer(engine)]
-            for row in sorted((row for row in self.rows.alive.values() if row.queue == queue.name), key=claim_order):
-                if row.state == "waiting" and row.available_at <= self.clock.now() and self.key_has_room(row):
+            for row in sorted(line, key=claim_order):
+                if self.key_has_room(row):
                     if row.name in SHARED and not able_to_share:
                         break  # and those behind it wait with it: the store does not tell the kinds apart
                     since = left[row.id] = self.left_since.get(row.id, self.now)

@@ -74,9 +74,9 @@ class LimitsJudge:
 
     def has_room(self: World, queue: Queue) -> bool:  # type: ignore[misc]
         """Whether the limits of a queue let one more start now."""
-        room = (
-            None if queue.limit is None else queue.limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
-        )
+        if queue.limit is None:
+            return True
+        room = queue.limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
         return room is None or room > 0
 
     def key_has_room(self: World, row: JobRow) -> bool:  # type: ignore[misc]

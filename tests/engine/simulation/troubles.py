@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobcard.backends.base import RecordKind
 from jobcard.core import clock, states
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from simulation.engine import SimEngine
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
+class Fate(NamedTuple):
     """What happens to one store call. applied_at: after so long (None: never); wait: when the answer comes.
 
     times: how often the same words are said. share: so much of what it says is applied (1: all).
