@@ -35,8 +35,8 @@ def test_the_public_names_are_these() -> None:
     assert set(jobcard.__all__) == {
         "Backoff", "Cancel", "Fail", "Job", "JobClass", "JobContext", "JobGroup", "JobHandle", "JobState", "Jobcard",
         "Queue", "RateLimit", "Retry", "Snooze", "Unique", "current_job",
-        "Backup", "Batch", "Bucket", "Counts", "Dependency", "Ended", "Engine", "EngineJob", "Enqueuing", "Event", "Events",
-        "Health", "Page", "Reason",
+        "Backup", "Batch", "Bucket", "Counts", "Dependency", "Ended", "Engine", "EngineJob", "Enqueuing", "Event",
+        "Events", "Health", "Page", "Reason",
         "Restored", "Schedule", "Stats",
         "AccessDeniedError", "BackupError", "ClaimLostError", "ConfigError", "CorruptRecordError", "DuplicateJobError",
         "EngineNotFoundError", "EnqueueUnknownError", "InvalidJobError", "JobFailedError", "JobNotFoundError",
