@@ -22,6 +22,8 @@ class EnqueueOptions(TypedDict, total=False):
     id: a UUID or its text; enqueuing the same id again never makes a second job.
     unique: whether another job makes this one superfluous; None and False: none does.
     meta: a small dict that travels with the job.
+    within: a connection, session or transaction that the job becomes part of: it exists if and only if that commits,
+    which is left to the caller. None and False: no transaction; none is found by itself yet.
     """
 
     queue: str
@@ -35,6 +37,7 @@ class EnqueueOptions(TypedDict, total=False):
     keep: float | timedelta | None
     unique: Unique | bool | None
     meta: Mapping[str, Any] | None
+    within: object | None
 
 
 _NAMES = frozenset(EnqueueOptions.__annotations__)
@@ -88,6 +91,8 @@ _CHECKS: Mapping[str, Any] = {
     "keep": lambda value: check_keep(value, error=InvalidJobError),
     "unique": lambda value: check_unique(value, error=InvalidJobError),
     "meta": _check_meta,
+    # What it is, its store finds out.
+    "within": lambda value: None if value is False else value,
 }
 
 
@@ -106,6 +111,8 @@ class Template(NamedTuple):
     unique: Unique | None
     has_keys: bool
     """Whether something is made of the arguments that goes with the job: see `keys`."""
+    within: object | None
+    """What holds the transaction that the job becomes part of; None: one of the store's own."""
 
 
 def make_template(
@@ -146,7 +153,9 @@ def make_template(
         get("meta"),
     )
     head = (get("queue", declared.queue), name, init)
-    return Template(head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited)
+    return Template(
+        head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited, get("within")
+    )
 
 
 def options_of(template: Template) -> EnqueueOptions:
