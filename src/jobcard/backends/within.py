@@ -16,7 +16,7 @@ from jobcard.errors import ConfigError, JobcardError, StoreError
 _DEEPEST = 6
 """A transaction of a scoped session over a pool's connection is not as deep."""
 
-_MARK = "jobcard"
+MARK = "jobcard_enqueue"
 
 
 def cannot_join(store: object) -> ConfigError:
@@ -83,18 +83,21 @@ def not_begun(what: str) -> ConfigError:
 
 
 @contextlib.contextmanager
-def savepoint(run: Callable[[str], object]) -> Iterator[None]:
-    """In a transaction: what fails in here is undone alone. run: runs one statement of SQL."""
-    run(f"savepoint {_MARK}")
+def savepoint(run: Callable[[str], object], mark: str = MARK) -> Iterator[None]:
+    """In a transaction: what fails in here is undone alone. run: runs one statement of SQL.
+
+    mark: its name; in MySQL one inside of another must not have the same.
+    """
+    run(f"savepoint {mark}")
     try:
         yield
     except BaseException:
         # Where the server gave up the whole transaction there is none, and the first error is the one to tell.
         with contextlib.suppress(Exception):
-            run(f"rollback to savepoint {_MARK}")
-            run(f"release savepoint {_MARK}")
+            run(f"rollback to savepoint {mark}")
+            run(f"release savepoint {mark}")
         raise
-    run(f"release savepoint {_MARK}")
+    run(f"release savepoint {mark}")
 
 
 class Identity:

@@ -40,9 +40,9 @@ def join(given: object, sql: Statements, options: Options) -> JoinedConnection:
 
 def _is_in_transaction(connection: JoinedConnection) -> bool:
     # Only one of the drivers passes on what the server says. Outside of a transaction a savepoint is gone at once.
-    connection.execute("savepoint jobcard")
+    connection.execute(f"savepoint {within.MARK}")
     try:
-        connection.execute("release savepoint jobcard")
+        connection.execute(f"release savepoint {within.MARK}")
     except StoreError as error:
         if number_of(error.__cause__ or error) != _NO_SAVEPOINT:
             raise

@@ -56,7 +56,7 @@ class JoinedConnection(Connection):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, inside the transaction that is there."""
-        with within.savepoint(self.execute):
+        with within.savepoint(self.execute, "jobcard_part"):
             yield
 
     def commit(self, *last: Step) -> list[Rows]:
