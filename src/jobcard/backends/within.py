@@ -62,7 +62,7 @@ def _behind(given: object) -> object | None:
         connect()
     begin, is_in = getattr(given, "begin", None), getattr(given, "in_transaction", None)
     connection = getattr(given, "connection", None)
-    if callable(connection):  # SQLAlchemy's session, which begins by this
+    if inspect.ismethod(connection):  # SQLAlchemy's session, which begins by this; sqlite3's own can be called, too
         return connection()  # type: ignore[no-any-return]
     if connection is not None and callable(begin) and callable(is_in) and not is_in():
         begin()  # SQLAlchemy's connection does so before its first statement: else its commit would do nothing
