@@ -38,7 +38,8 @@ def room(may: str = "", packages: str = "") -> Room:
 
 # What every store may import.
 SHELF = (
-    "backends.base backends.checks backends.door backends.pages backends.roles backends.url backends.verbs core errors"
+    "backends.base backends.checks backends.door backends.pages backends.roles backends.url backends.verbs "
+    "backends.within core errors"
 )
 # Arrows point at what is imported; nothing points back. A room may always import itself.
 ROOMS = {
@@ -60,6 +61,7 @@ ROOMS = {
     "backends.sqlfiles": room(),
     "backends.roles": room("errors"),
     "backends.verbs": room("backends.roles errors"),
+    "backends.within": room("errors"),
     # One for each store; its own driver, never another store.
     "backends.sqlite": room(f"backends.registry backends.sqlfiles {SHELF}", "apsw sqlcipher3"),
     "backends.redis": room(SHELF, "redis msgspec"),
@@ -78,8 +80,8 @@ ROOMS = {
         "engine workers backends.base backends.registry backends.ready backends.url core errors version", "msgspec"
     ),
     "client": room(
-        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url core "
-        "errors version"
+        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url "
+        "backends.within core errors version"
     ),
     "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # Nothing imports it: an application that wants traces does.

@@ -58,8 +58,13 @@ class AsyncBackend:
         """How this store differs from others."""
         return self._backend.capabilities
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """As `Backend.enqueue`; a call that the store refuses takes no other with it."""
+    async def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """As `Backend.enqueue`; a call that the store refuses takes no other with it.
+
+        within: it is used on a thread of this facade, and by nobody else meanwhile.
+        """
+        if within is not None:
+            return await self._calls.run(self._backend.enqueue, jobs, within=within)
         return await self._bundles.add(jobs)
 
     async def close(self) -> None:

@@ -56,6 +56,8 @@ class Capabilities:
     """Opened to look only: every verb that may write is a `ConfigError`."""
     follows: bool = False
     """Goes along when its jobs are moved into another store."""
+    joins: bool = False
+    """New jobs may become part of a transaction of the caller's: `enqueue` takes `within`."""
 
 
 # ------------------------------------------------------------------ enqueue
@@ -318,7 +320,7 @@ class Backend(Protocol):
 
     # -- producing
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
         """Store up to 1,000 jobs, all or nothing; one answer each, in order. Queues unknown so far get a record.
 
         One that waits for others is under hold `after` until it is released, whatever its time. Where jobs appear one
@@ -335,6 +337,13 @@ class Backend(Protocol):
         id, `created_at`, token, both keys and what is recorded of its tries: no attempt or crash is counted, nobody
         asks to cancel it, it has no progress and no checkpoint. Where that job is not waiting it is `KEY_TAKEN`. If it
         stood in line with a limit key, the next ones of that key come in, in the same step, as by `exchange`.
+
+        within: a connection or session whose transaction is open, of a driver that the store names; only a store that
+        `joins` is given one. Jobs, keys and queue records are then written by that connection, and are there if and
+        only if its transaction commits, which is the caller's to do. Nothing is tried again, and whatever is raised or
+        answered leaves the transaction as it was and usable, as far as the server lets it. `ConfigError`: it is none
+        of those, in no transaction, or not on this very store. Who stood behind a job that is replaced may come in by
+        `let_in` alone, as it is not known when the transaction ends.
         """
         ...
 

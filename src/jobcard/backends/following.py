@@ -31,6 +31,7 @@ from jobcard.backends.base import (
     Backend,
     Capabilities,
     Completions,
+    Enqueued,
     Exchanged,
     Held,
     Outcome,
@@ -41,7 +42,7 @@ from jobcard.backends.base import (
     Want,
 )
 from jobcard.core import move
-from jobcard.core.job import Claimed, JobRow, Ref
+from jobcard.core.job import Claimed, JobRow, NewJob, Ref
 from jobcard.core.states import AT_WORK
 from jobcard.errors import CorruptRecordError, JobcardError, StoreMovedError, StoreUnavailableError
 
@@ -83,8 +84,18 @@ class FollowingBackend:
             survives_process=one.survives_process and other.survives_process,
             readonly=one.readonly or other.readonly,
             follows=True,
+            joins=one.joins and other.joins,
         )
         self._engines_patience = PATIENCE if self.capabilities.own_thread else SHORT_PATIENCE
+
+    # -- producing
+
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """As `Backend.enqueue`; in somebody's transaction, which is in one of the stores, only there."""
+        self._look()
+        if within is None:
+            return self._ask(lambda side: side.backend.enqueue(jobs))
+        return self._side.backend.enqueue(jobs, within=within)
 
     # -- holding
 

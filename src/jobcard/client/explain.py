@@ -50,10 +50,16 @@ _HELD = {
 }
 
 
-def last_look(parts: Parts, job_id: bytes, waited: float) -> Ended:
-    """How the job ended, if it has by now; else `ResultTimeoutError`, saying what it waits for."""
+def last_look(parts: Parts, job_id: bytes, waited: float, *, joined: bool = False) -> Ended:
+    """How the job ended, if it has by now; else `ResultTimeoutError`, saying what it waits for.
+
+    joined: it became part of a transaction when it was enqueued.
+    """
     with parts.connection as store:
         rows = store.get([job_id])
+    if not rows and joined:
+        text = "the transaction that it was enqueued within has not been committed, or was rolled back"
+        raise ResultTimeoutError(UUID(bytes=job_id), waited, "not stored", text)
     if not rows:
         raise JobNotFoundError(UUID(bytes=job_id))
     row = rows[0]

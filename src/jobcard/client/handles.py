@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,7 +29,7 @@ class JobHandle(Generic[R]):
     duplicate: the job was there before; this call stored nothing and changed nothing.
     """
 
-    __slots__ = ("_definition", "_id", "_parts", "duplicate")
+    __slots__ = ("_definition", "_id", "_joined", "_parts", "duplicate")
 
     def __init__(
         self,
@@ -37,10 +38,13 @@ class JobHandle(Generic[R]):
         definition: JobDefinition | None = None,
         *,
         duplicate: bool = False,
+        joined: bool = False,
     ) -> None:
+        """joined: it became part of a transaction, and nobody can see it before that commits."""
         self._parts = parts
         self._id = job_id
         self._definition = definition
+        self._joined = joined
         self.duplicate = duplicate
 
     @property
@@ -58,22 +62,29 @@ class JobHandle(Generic[R]):
         """Wait until the job has ended and return what it returned, rebuilt by the job's return annotation.
 
         timeout: seconds or a timedelta; None: as long as it takes; 0: look once. `JobFailedError` when it failed or
-        was canceled; `ResultTimeoutError` when it has not ended, saying what it waits for.
+        was canceled; `ResultTimeoutError` when it has not ended, saying what it waits for. A job enqueued within a
+        transaction is waited for until that commits, too.
         """
         parts = self._bound()
         seconds = _seconds(timeout)
+        until = _until(seconds)
         told = parts.watcher.wait(self._id, seconds) if seconds != 0 else None
+        while self._may_come(told):
+            told = parts.watcher.wait(self._id, _left(until))
         if told is None:
-            told = explain.last_look(parts, self._id, seconds or 0)
+            told = explain.last_look(parts, self._id, seconds or 0, joined=self._joined)
         return self._settle(parts, told)
 
     async def result_async(self, timeout: float | timedelta | None = None) -> R:
         """The same as `result`, awaitable."""
         parts = self._bound()
         seconds = _seconds(timeout)
+        until = _until(seconds)
         told = await parts.threads.wait(parts.watcher, self._id, seconds)
+        while self._may_come(told):
+            told = await parts.threads.wait(parts.watcher, self._id, _left(until))
         if told is None:
-            told = await parts.threads.run(explain.last_look, parts, self._id, seconds or 0)
+            told = await parts.threads.run(explain.last_look, parts, self._id, seconds or 0, joined=self._joined)
         if not isinstance(told, Exception) and told.state == JobState.COMPLETED and self._definition is not None:
             # The common case needs nothing more from the store, and so no thread.
             return self._settle(parts, told)
@@ -81,6 +92,10 @@ class JobHandle(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.result_async().__await__()
+
+    def _may_come(self, told: Told | None) -> bool:
+        """Whether a job that is not there may be one whose transaction is open still."""
+        return self._joined and isinstance(told, JobNotFoundError)
 
     def _settle(self, parts: Parts, told: Told) -> R:
         if isinstance(told, Exception):
@@ -151,3 +166,11 @@ def _seconds(timeout: float | timedelta | None) -> float | None:
     if timeout is None:
         return None
     return limits.check_duration(timeout, "timeout", 0, limits.MAX_DELAY, error=ConfigError) / clock.SECOND
+
+
+def _until(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())

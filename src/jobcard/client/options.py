@@ -28,6 +28,8 @@ class EnqueueOptions(TypedDict, total=False):
     ended; it is canceled when one will never complete. Hooks find them as `Dependency`s.
     batch: a batch, or the id of one, that it shall belong to.
     meta: a small dict that travels with the job.
+    within: a connection, session or transaction that the job becomes part of: it exists if and only if that commits,
+    which is left to the caller. None and False: no transaction; none is found by itself yet.
     """
 
     queue: str
@@ -43,6 +45,7 @@ class EnqueueOptions(TypedDict, total=False):
     after: After | None
     batch: Batch | UUID | str | None
     meta: Mapping[str, Any] | None
+    within: object | None
 
 
 _NAMES = frozenset(EnqueueOptions.__annotations__)
@@ -98,6 +101,8 @@ _CHECKS: Mapping[str, Any] = {
     "after": check_after,
     "batch": check_batch,
     "meta": _check_meta,
+    # What it is, its store finds out.
+    "within": lambda value: None if value is False else value,
 }
 
 
@@ -116,6 +121,8 @@ class Template(NamedTuple):
     unique: Unique | None
     has_keys: bool
     """Whether something is made of the arguments that goes with the job: see `keys`."""
+    within: object | None
+    """What holds the transaction that the job becomes part of; None: one of the store's own."""
 
 
 def make_template(
@@ -158,7 +165,9 @@ def make_template(
         get("after"),
     )
     head = (get("queue", declared.queue), name, init)
-    return Template(head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited)
+    return Template(
+        head, tail, get("id"), declared, said, unique, unique is not None or declared.is_limited, get("within")
+    )
 
 
 def options_of(template: Template) -> EnqueueOptions:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Enqueued, Fate
+from jobcard.backends.within import cannot_join
 from jobcard.client.functions import BoundJob, Call
 from jobcard.client.handles import JobHandle
 from jobcard.client.hooks import check_arguments
@@ -65,13 +66,14 @@ class Producer:
     ) -> JobHandle[Any]:
         template, args, kwargs = self._heard(template, args, kwargs)
         new = self._new(definition, template, args, kwargs)
-        return self._handle(new, self.send([new])[0], definition, template)
+        return self._handle(new, self.send([new], template.within)[0], definition, template)
 
     async def enqueue_async(
         self, job: BoundJob[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobHandle[Any]:
         """The same, together with what else is enqueued meanwhile."""
         template, args, kwargs = self._heard(job.template, args, kwargs)
+        _check_awaited(template)
         if self._keys.needs_time(template):
             await self._parts.threads.run(self._keys.clock.measure)
         new = self._new(job.definition, template, args, kwargs)
@@ -95,7 +97,7 @@ class Producer:
         new = _make(template, template.id or self._connection.take_ids(1)[0], parts.codec.dump_call(args, kwargs))
         if template.has_keys:
             new = self._keys.give(new, None, template, args, kwargs)
-        return self._handle(new, self.send([new])[0], None, template)
+        return self._handle(new, self.send([new], template.within)[0], None, template)
 
     def prepare(self, job: BoundJob[Any, Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> NewJob:
         """A call as every tick of a schedule shall make it, checked and written; hooks do not hear of it."""
@@ -169,7 +171,13 @@ class Producer:
             duplicate = True
         elif answer.fate is Fate.REPEATED:
             duplicate = True
-        return JobHandle(self._parts, answer.existing, definition, duplicate=duplicate)
+        return JobHandle(
+            self._parts, answer.existing, definition, duplicate=duplicate, joined=self._joins(template.within)
+        )
+
+    def _joins(self, within: object | None) -> bool:
+        """Whether a job becomes part of a transaction. Under test it does not: the store in memory is in none."""
+        return within is not None and not self._parts.is_tested
 
     def new_follow_up(self, call: Call[Any], job_id: bytes, parent_id: bytes) -> NewJob:
         """A call as a job to be stored in the same step as the success of its parent; checked as at an enqueue.
@@ -182,6 +190,8 @@ class Producer:
         template, args, kwargs = self._heard(job.template, call.args, call.kwargs)
         if template.id is not None:
             raise InvalidJobError("the id of a follow-up comes from its parent: leave out id=")
+        if template.within is not None:
+            raise InvalidJobError("a follow-up is stored with the success of its parent: leave out within=")
         new = self._new(job.definition, template, args, kwargs, job_id)
         with self._connection as store:
             return self._ageing.place([new._replace(parent_id=parent_id)], store)[0]
@@ -191,7 +201,7 @@ class Producer:
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """Store calls in order, by the thousand; all are checked and written before the first is sent."""
         calls, new, templates = self._new_many(list(calls))
-        return self._handles(calls, new, templates, self.send(new))
+        return self._handles(calls, new, templates, self.send(new, _one_within(templates)))
 
     async def enqueue_many_async(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """The same, awaitable."""
@@ -199,11 +209,16 @@ class Producer:
         if self._need_time(calls):
             await self._parts.threads.run(self._keys.clock.measure)
         calls, new, templates = self._new_many(calls)
+        for template in templates:
+            _check_awaited(template)
         return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
 
     def prepare_many(self, calls: Iterable[Call[Any]]) -> list[Prepared]:
         """Calls checked and written, to be stored later."""
-        return list(zip(*self._new_many(list(calls)), strict=True))
+        prepared = list(zip(*self._new_many(list(calls)), strict=True))
+        if any(template.within is not None for _, _, template in prepared):
+            raise ConfigError("within= goes with enqueue and enqueue_many: a batch is stored when its block ends")
+        return prepared
 
     def store(self, prepared: Sequence[Prepared]) -> list[JobHandle[Any]]:
         """Store what was prepared, as `enqueue_many`."""
@@ -277,7 +292,7 @@ class Producer:
             for call, new, template, answer in zip(calls, jobs, templates, answers, strict=True):
                 handles.append(
                     JobHandle(parts, new.id, call.job.definition)
-                    if answer.fate is stored
+                    if answer.fate is stored and template.within is None
                     else self._handle(new, answer, call.job.definition, template)
                 )
         except DuplicateJobError as error:
@@ -287,13 +302,16 @@ class Producer:
 
     # -- to the store
 
-    def send(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    def send(self, jobs: Sequence[NewJob], within: object | None = None) -> list[Enqueued]:
         """Store jobs in steps of a thousand, each all or nothing; one answer each, in order.
 
         `EnqueueUnknownError` with all ids when some may be stored: repeating any of them is safe. `StoreFullError`,
-        `StoreMovedError` and `AccessDeniedError`: none is.
+        `StoreMovedError` and `AccessDeniedError`: none is. within: what holds the transaction that they become part
+        of; then whatever the store raises comes out at once, as it is.
         """
         answers: list[Enqueued] = []
+        if self._joins(within):
+            return self._send_within(jobs, within)
         with self._connection as store:
             jobs = self._ageing.place(jobs, store)
             for first in range(0, len(jobs), limits.BULK):
@@ -304,6 +322,15 @@ class Producer:
                         raise
                     raise EnqueueUnknownError([UUID(bytes=job.id) for job in jobs]) from error
         return answers
+
+    def _send_within(self, jobs: Sequence[NewJob], within: object) -> list[Enqueued]:
+        # Once, whatever the store says: it is the caller's transaction, and may be over by that.
+        with self._connection.direct() as store:
+            if not store.capabilities.joins:
+                raise cannot_join(store)
+            jobs = self._ageing.place(jobs, store)
+            steps = [jobs[first : first + limits.BULK] for first in range(0, len(jobs), limits.BULK)]
+            return [answer for step in steps for answer in store.enqueue(step, within=within)]
 
 
 def _columns(prepared: Sequence[Prepared]) -> tuple[list[Call[Any]], list[NewJob], list[Template]]:
@@ -336,11 +363,32 @@ def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
     return tuple.__new__(NewJob, (job_id, *template.head, *texts, *template.tail))
 
 
+def _check_awaited(template: Template) -> None:
+    if template.within is not None:
+        raise ConfigError(
+            "within= goes with enqueue and enqueue_many: a transaction is no other thread's to use, as an awaitable "
+            "enqueue would; and asynchronous connections cannot be joined"
+        )
+
+
+def _one_within(templates: Sequence[Template]) -> object | None:
+    """What the calls of one `enqueue_many` become part of, all of them."""
+    first = templates[0].within if templates else None
+    for index, template in enumerate(templates):
+        if template.within is not first:
+            error = InvalidJobError(f"calls[{index}]: all calls of one enqueue_many have the same within=")
+            error.index = index
+            raise error
+    return first
+
+
 def _check_tick(template: Template) -> None:
     if template.said.get("after") is not None:
         raise ConfigError("a tick of a schedule waits for no other jobs: leave out after=")
     if template.said.get("batch") is not None:
         raise ConfigError("a tick of a schedule belongs to no batch, which would never be over: leave out batch=")
+    if template.within is not None:
+        raise ConfigError("the jobs of a schedule are enqueued by engines, tick by tick: leave out within=")
     if template.unique is not None and not template.unique.while_alive:
         raise ConfigError(
             "each tick of a schedule is one job by itself: schedule a job that is unique for a time with unique=None, "

@@ -124,7 +124,8 @@ class ModelBackend(ModelReader):
 
     # -- producing
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        assert within is None, "it says that it joins no transaction"
         with self._changing() as now:
             for place, job in enumerate(jobs):
                 if not can_be_stored(job):

@@ -51,9 +51,11 @@ from jobcard.backends.mongodb.connection import Connections, Store
 from jobcard.backends.mongodb.errors import driver_errors, unless_sealed
 from jobcard.backends.mongodb.exchange import exchange
 from jobcard.backends.mongodb.options import read_options
+from jobcard.backends.mongodb.within import store as store_within
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
+from jobcard.backends.within import Identity
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
@@ -70,7 +72,9 @@ _verb = Verb(driver_errors)
 class MongoBackend:
     """Jobs in one MongoDB database: of a replica set, a cluster or a standalone server."""
 
-    capabilities = Capabilities(max_batch=400, own_thread=True, one_commit_exchange=False, shared_by_hosts=True)
+    capabilities = Capabilities(
+        max_batch=400, own_thread=True, one_commit_exchange=False, shared_by_hosts=True, joins=True
+    )
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # Only who seals waits for what others hold; how long the server may hang, `socket_timeout` says.
@@ -80,6 +84,7 @@ class MongoBackend:
         self._shown = mask(url)
         self._connections = Connections(parsed, self._options, clock)
         self._sweeper = loads.Sweeper()
+        self._identity = Identity(lambda: records.identity(self._store))
 
     def __repr__(self) -> str:
         return f"MongoBackend({self._shown!r})"
@@ -119,8 +124,10 @@ class MongoBackend:
     # -- producing
 
     @_verb
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store up to 1,000 jobs, all or none of them; one answer each, in order."""
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """Store up to 1,000 jobs, all or none of them; one answer each, in order. within: a pymongo session."""
+        if within is not None and jobs:
+            return store_within(self._store, within, jobs, self._identity)
         return enqueue.store(self._store, jobs) if jobs else []
 
     # -- holding

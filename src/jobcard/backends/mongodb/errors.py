@@ -30,6 +30,8 @@ NO_SUCH_COLLECTION = 26
 NO_SUCH_INDEX_NAMED = 27
 
 NOT_ALLOWED = 13
+NO_TRANSACTIONS = 20
+"""Of a server that stands alone: it numbers no transactions."""
 
 _NOT_LET_IN = frozenset({18, 33, 334})
 _NOT_NOW = frozenset(

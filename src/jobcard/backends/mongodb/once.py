@@ -26,7 +26,7 @@ def take(store: Store, jobs: Sequence[Document], by: ObjectId) -> set[bytes]:
     """
     while True:
         try:
-            store.once.bulk_write([_taking(store, job, by) for job in jobs])
+            store.once.bulk_write([taking(store, job, by) for job in jobs])
         except BulkWriteError as error:
             if code_of(error) != DUPLICATE:
                 raise
@@ -36,7 +36,8 @@ def take(store: Store, jobs: Sequence[Document], by: ObjectId) -> set[bytes]:
     return {job["_id"] for job in jobs if _mark_of(job) == holders.get(job["once_key"], {}).get("mark")}
 
 
-def _taking(store: Store, job: Document, by: ObjectId) -> UpdateOne:
+def taking(store: Store, job: Document, by: ObjectId) -> UpdateOne:
+    """The write that takes the once key of a job if it is free."""
     is_free = {"$lte": [{"$ifNull": ["$until", 0]}, store.now]}
     new = {"job_id": job["_id"], "mark": _mark_of(job), "by": by, "until": job["born"]["until"]}
     sets = {name: {"$cond": [is_free, {"$literal": value}, f"${name}"]} for name, value in new.items()}

@@ -23,6 +23,11 @@ def now(store: Store) -> int:
     return int(answer["now"])
 
 
+def identity(store: Store) -> str:
+    """The random name this store got when it was made."""
+    return str((store.records.find_one({"_id": STORE}, {"identity": True}) or {}).get("identity", ""))
+
+
 def find_seal(store: Store) -> str | None:
     """The word that the store was sealed with; None: it is in use."""
     return (store.records.find_one({"_id": STORE}, {"seal": True}) or {}).get("seal")

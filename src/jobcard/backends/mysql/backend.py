@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jobcard.backends import base
-from jobcard.backends.mysql import checkup, grants
+from jobcard.backends.mysql import checkup, grants, within
 from jobcard.backends.mysql.connection import Connection
 from jobcard.backends.mysql.dialect import MYSQL
 from jobcard.backends.mysql.options import Options, read_options
 from jobcard.backends.roles import Role
 from jobcard.backends.sql.backend import About, SQLBackend
 from jobcard.backends.sql.connection import Connection as AnyConnection
+from jobcard.backends.sql.within import JoinedConnection
 from jobcard.core.findings import Finding
 
 
@@ -21,6 +23,7 @@ class MySQLBackend(SQLBackend):
 
     dialect = MYSQL
     store = "mysql"
+    capabilities = replace(SQLBackend.capabilities, joins=True)
 
     @classmethod
     def open_connection(cls, options: Options) -> Connection:
@@ -31,6 +34,10 @@ class MySQLBackend(SQLBackend):
     def read_options(cls, url: str, given: Mapping[str, Any], *, patience: float | None) -> Options:
         """The checked options of a URL and of code."""
         return read_options(url, given, patience=patience)
+
+    def join(self, given: object) -> JoinedConnection:
+        """The PyMySQL or mysqlclient connection behind what was given, in its transaction."""
+        return within.join(given, self._sql, self._options)
 
     def about(self, connection: AnyConnection, version: str) -> About:
         """Which of the servers it is."""

@@ -55,9 +55,11 @@ from jobcard.backends.postgres.schema import Schema
 from jobcard.backends.postgres.sealing import Barrier
 from jobcard.backends.postgres.statements import Tables, statements
 from jobcard.backends.postgres.values import Texts
+from jobcard.backends.postgres.within import join
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
+from jobcard.backends.within import Identity
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
@@ -77,7 +79,9 @@ _verb = Verb()
 class PostgresBackend:
     """Jobs in the tables of one prefix in a PostgreSQL database."""
 
-    capabilities = Capabilities(max_batch=500, own_thread=True, one_commit_exchange=True, shared_by_hosts=True)
+    capabilities = Capabilities(
+        max_batch=500, own_thread=True, one_commit_exchange=True, shared_by_hosts=True, joins=True
+    )
 
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         """clock: only tests give one; the store then tells its time instead of the server's."""
@@ -91,6 +95,7 @@ class PostgresBackend:
         self._channel = wake.channel_of(self._tables)
         self._pool = self._new_pool(self._options.pool_size)
         self._bell = wake.Bell(self._ring_now)
+        self._identity = Identity(lambda: str(self._execute("identity", {})[0][0]))
         self._full: set[str] = set()
         """Queues that had no place when an exchange last looked: the next one takes no lock for them in vain."""
 
@@ -127,10 +132,15 @@ class PostgresBackend:
     # -- producing
 
     @_verb
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store up to 1,000 jobs in one commit; one answer each, in order."""
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one commit; one answer each, in order. within: a psycopg connection."""
         if not jobs:
             return []
+        if within is not None:
+            # Whatever was rung a moment ago: this is heard at the commit.
+            ring = Step(self._sql["notify"], {"channel": self._channel}) if self._options.listen else None
+            with join(within, self._sql, self._identity) as joined:
+                return enqueue.store(joined, self._sql, jobs, self._now(), ring=ring)
         ring = self._ring_step()
         with self._pool.use() as connection:
             answers = enqueue.store(connection, self._sql, jobs, self._now(), ring=ring)

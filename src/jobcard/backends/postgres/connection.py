@@ -90,6 +90,9 @@ class _Raw(psycopg.Connection[Row]):
 class Connection:
     """A connection for one thread at a time. Without a transaction around it every call is one."""
 
+    is_joined = False
+    """It is somebody else's, whose transaction may end much later, or never well."""
+
     def __init__(self, options: Options, *, patient: float | None = None) -> None:
         """patient: seconds a statement may take, for work on the schema; None: as statements do."""
         self._pooled = options.pooled

@@ -235,7 +235,8 @@ class Enqueue:
         with self._connection.transaction():
             answers = self._connection.ask_all(steps)
             left = {key for rows in answers for _, key in rows if key is not None}
-            if left:
+            # The locks of their keys are nothing to hold until somebody else commits; an engine's `let_in` sees to it.
+            if left and not self._connection.is_joined:
                 self._connection.ask_all(admission.let_in(self._sql, left))
         return answers
 

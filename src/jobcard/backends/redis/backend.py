@@ -54,6 +54,7 @@ from jobcard.backends.redis.options import read_options
 from jobcard.backends.roles import Role
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
+from jobcard.backends.within import cannot_join
 from jobcard.core.clock import Clock
 from jobcard.core.findings import Finding, answered, weaknesses
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
@@ -129,8 +130,10 @@ class RedisBackend:
     # -- producing
 
     @_verb
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store up to 1,000 jobs in one script; one answer each, in order."""
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one script; one answer each, in order. Redis has no transaction to join."""
+        if within is not None:
+            raise cannot_join(self)
         return enqueue.store(self._run, jobs) if jobs else []
 
     # -- holding

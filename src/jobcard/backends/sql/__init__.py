@@ -5,6 +5,7 @@ from jobcard.backends.sql.connection import Connection, DriverConnection
 from jobcard.backends.sql.dialect import Dialect
 from jobcard.backends.sql.errors import AlreadySoError, ConflictError, StatementError, UniqueKeyError, by_sqlstate
 from jobcard.backends.sql.options import Options
+from jobcard.backends.sql.within import JoinedConnection
 
 __all__ = [
     "About",
@@ -13,6 +14,7 @@ __all__ = [
     "Connection",
     "Dialect",
     "DriverConnection",
+    "JoinedConnection",
     "Options",
     "SQLBackend",
     "StatementError",

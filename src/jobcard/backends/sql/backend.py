@@ -38,8 +38,10 @@ from jobcard.backends.sql.options import Options, read_options
 from jobcard.backends.sql.schema import Schema
 from jobcard.backends.sql.statements import statements
 from jobcard.backends.sql.values import or_nothing
+from jobcard.backends.sql.within import JoinedConnection, join
 from jobcard.backends.url import mask
 from jobcard.backends.verbs import Verb
+from jobcard.backends.within import Identity, cannot_join
 from jobcard.core.clock import Clock
 from jobcard.core.findings import MOST_HELD, Finding, answered, set_aside, weaknesses
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
@@ -81,6 +83,7 @@ class SQLBackend:
         self._sql = statements(self.dialect, self._prefix)
         self._schema = Schema(self._sql, self._options.database)
         self._pool = self._new_pool(self._options.pool_size)
+        self._identity = Identity(lambda: str(self._execute("identity", {})[0][0]))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._shown!r})"
@@ -104,6 +107,14 @@ class SQLBackend:
     def read_options(cls, url: str, given: Mapping[str, Any], *, patience: float | None) -> Options:
         """The checked options of a URL and of code; a store with more options than the usual ones has its own."""
         return read_options(url, given, name=cls.dialect.name, patience=patience)
+
+    def join(self, given: object) -> JoinedConnection:
+        """The caller's connection behind what `enqueue` was given as `within`, its transaction begun.
+
+        A store that has this says `joins` in its capabilities. `ConfigError` unless it is a connection of the store's
+        driver, in a transaction, and one that stores texts as they are.
+        """
+        raise cannot_join(self)
 
     def about(self, connection: Connection, version: str) -> About:
         """What `facts()` says about the server. version: its own words."""
@@ -142,10 +153,13 @@ class SQLBackend:
     # -- producing
 
     @_verb
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store up to 1,000 jobs in one commit; one answer each, in order."""
+    def enqueue(self, jobs: Sequence[NewJob], *, within: object | None = None) -> list[Enqueued]:
+        """Store up to 1,000 jobs in one commit; one answer each, in order. within: a connection that `join` takes."""
         if not jobs:
             return []
+        if within is not None:
+            with join(self.join(within), self._sql, self._identity) as joined:
+                return enqueue.store(joined, self._sql, jobs, self._now())
         with self._pool.use() as connection:
             return enqueue.store(connection, self._sql, jobs, self._now())
 

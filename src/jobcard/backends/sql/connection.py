@@ -55,6 +55,8 @@ class Connection:
     """Characters that are sure to fit into one statement."""
     most_values = 1_000_000
     """Values that are."""
+    is_joined = False
+    """It is somebody else's, whose transaction may end much later, or never well; see within.py."""
     collation = ""
     """What a migration calls `{collation}`, where that differs from server to server."""
 
@@ -136,6 +138,10 @@ class Connection:
         """The same; the rows of each, and how many rows each found."""
         results = self._send(steps)
         return self._read(results), [result.found for result in results]
+
+    def latest(self, text: str) -> str:
+        """A select as it has to be written to read what is there now: here as it is."""
+        return text
 
     # -- transactions
 

@@ -36,7 +36,9 @@ def store(connection: Connection, sql: Statements, jobs: Sequence[NewJob], now: 
             # Undone: none is stored. Whose id or key is taken is found out, and the others are stored again.
             taken, left = _find_taken(connection, sql, jobs, now)
         else:
-            admission.let_in_after(connection, sql, left)
+            # In somebody else's transaction it is too early, and an engine's `let_in` sees to it.
+            if not connection.is_joined:
+                admission.let_in_after(connection, sql, left)
             return answers
     raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
@@ -118,10 +120,10 @@ def _find_taken(
     once_keys = [job.once_key for job in jobs if job.once_key is not None]
     by_unique_key, by_once_key, found = connection.run(
         [
-            Step(sql["find_unique_keys"], {"keys": or_nothing(unique_keys)}),
-            Step(sql["find_once"], {"keys": or_nothing(once_keys), "now": now}),
+            Step(connection.latest(sql["find_unique_keys"]), {"keys": or_nothing(unique_keys)}),
+            Step(connection.latest(sql["find_once"]), {"keys": or_nothing(once_keys), "now": now}),
             # Last: a key may be the job's own, and then it is a repeat as long as the job is there.
-            Step(sql["find_ids"], {"ids": or_nothing([job.id for job in jobs])}),
+            Step(connection.latest(sql["find_ids"]), {"ids": or_nothing([job.id for job in jobs])}),
         ]
     )
     there: dict[bytes, list[object]] = {job_id: content for job_id, *content in found}

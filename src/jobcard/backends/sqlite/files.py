@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import apsw
+
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.options import MEMORY, Options
 from jobcard.backends.verbs import NotUnderstoodError
@@ -165,11 +167,19 @@ def _check_library(key: FileKey, path: str, library: str) -> None:
             f"this process has {path!r} open through {used} already; a second SQLite library on one file loses "
             f"rows: use ?library={used} here too, or give jobs a file of their own"
         )
-    if key not in _open_files and library != "sqlite3" and _is_open_by_a_stranger(key):
+    is_ours = key in _open_files or (library == "apsw" and _is_open_through_apsw(key))
+    if not is_ours and library != "sqlite3" and _is_open_by_a_stranger(key):
         raise ConfigError(
             f"this process has {path!r} open by other means already; a second SQLite library on one file loses "
             "rows: give jobs a file of their own, or use ?library=sqlite3 if the application uses Python's sqlite3"
         )
+
+
+def _is_open_through_apsw(key: FileKey) -> bool:
+    """Whether the application has the file open by the very library that we use."""
+    with suppress(apsw.Error):  # a connection that another thread is closing
+        return any(connection.filename and file_key(connection.filename) == key for connection in apsw.connections())
+    return False
 
 
 def _is_open_by_a_stranger(key: FileKey) -> bool:

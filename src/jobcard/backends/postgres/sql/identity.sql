@@ -1,0 +1,3 @@
+-- The random name this store got when it was made.
+-- Only reads.
+select identity from {prefix}meta
