@@ -810,10 +810,10 @@ class TestHalfway:
         """Where some are stored it is no `StoreMovedError`, which says that none is; to repeat it is safe."""
         sealer, settle = beside(opened, store), Enqueue.settle
 
-        def sealed_before_the_second(self: Enqueue, *places: Any) -> None:
+        def sealed_before_the_second(self: Enqueue, places: list[int]) -> None:
             if self.answers:
                 sealer.seal("elsewhere")
-            settle(self, *places)
+            settle(self, places)
 
         monkeypatch.setattr(Enqueue, "settle", sealed_before_the_second)
         job = factory.new_job()

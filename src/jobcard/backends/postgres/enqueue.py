@@ -3,14 +3,14 @@
 Where a job has a once key, the locks of these keys are taken first, on the same trip: so nobody else takes one of them
 between the look whether it is free and the end of the transaction.
 
-The last job of a call may wait for the others: whoever sees it must see them all. Where one of those is not stored at
-once, neither is it.
+Jobs that wait for others appear together with those before them in the call: such a call is one transaction, whatever
+is found out on the way. Other calls commit what they have stored before they look who was there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from jobcard.backends.base import Enqueued, Fate
@@ -72,29 +72,42 @@ def firsts(jobs: Iterable[NewJob]) -> list[int]:
     return places
 
 
-def storing(sql: Mapping[str, str], name: str, *, once: bool, beside: bool = False) -> str:
-    """A statement that stores jobs; once: such as have once keys, too; beside: only where others are there."""
-    conditions = (sql["once_free"] if once else "", sql["others_there"] if beside else "")
-    return _storing(sql[name], " ".join(conditions), sql["take_once"] if once else "")
+def storing(sql: Mapping[str, str], name: str, *, once: bool) -> str:
+    """A statement that stores jobs; once: such as have once keys, too."""
+    return _storing(sql[name], *((sql["once_free"], sql["take_once"]) if once else ("", "")))
 
 
 @lru_cache(maxsize=64)
-def _storing(text: str, conditions: str, take_once: str) -> str:
-    return text.replace("{conditions}", f" {conditions}").replace("{take_once}", take_once)
+def _storing(text: str, once_free: str, take_once: str) -> str:
+    return text.replace("{once_free}", f" {once_free}").replace("{take_once}", take_once)
 
 
 def store(
     connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int | None, *, ring: Step | None
 ) -> list[Enqueued]:
     """Store jobs, all or nothing; one answer each, in order. ring: what tells the engines, on the same trip."""
-    call = Enqueue(connection, sql, jobs, now=now, ring=ring)
-    last = len(jobs) - 1 if jobs[-1].waits_for is not None else None
+    if len(jobs) == 1 or all(job.waits_for is None for job in jobs):
+        return _store(Enqueue(connection, sql, jobs, now=now, ring=ring), jobs)
+    answers = connection.again(partial(_store_at_once, connection, sql, jobs, now))
+    if ring is not None:
+        connection.run([ring])
+    return answers
+
+
+def _store_at_once(
+    connection: Connection, sql: Mapping[str, str], jobs: Sequence[NewJob], now: int | None
+) -> list[Enqueued]:
+    with connection.transaction():
+        return _store(Enqueue(connection, sql, jobs, now=now), jobs)
+
+
+def _store(call: Enqueue, jobs: Sequence[NewJob]) -> list[Enqueued]:
     turns: list[list[int]] = [[]]
     seen: dict[bytes | str | None, int] = {}
     seen_once: dict[str | None, int] = {}
     replacing = 0
     once = takes_once(jobs)
-    for place, job in enumerate(jobs[:last]):
+    for place, job in enumerate(jobs):
         # An id for the second time has to wait for what becomes of the first. Beside once keys so has a unique key:
         # the first job with it may be kept out by its once key.
         keys = (job.id, job.unique_key) if once and job.unique_key is not None else (job.id,)
@@ -110,11 +123,10 @@ def store(
             turns.append([])
         turns[turn].append(place)
     try:
-        for places in turns[:-1]:
+        for places in turns:
             call.settle(places)
-        call.settle(turns[-1], last)
     except StoreMovedError as error:
-        if any(answer.fate in _WRITTEN for answer in call.answers.values()):
+        if not call.is_one_transaction and any(answer.fate in _WRITTEN for answer in call.answers.values()):
             raise StoreUnavailableError("the store was sealed in the middle of a call that had begun") from error
         raise
     return [call.answers[place] for place in range(len(jobs))]
@@ -130,57 +142,54 @@ class Enqueue:
         jobs: Sequence[NewJob],
         *,
         now: int | None,
-        ring: Step | None,
+        ring: Step | None = None,
     ) -> None:
+        """A connection inside a transaction: all of it belongs to that."""
         self._connection = connection
         self._sql = sql
         self._jobs = jobs
         self._now = now
         self._ring = ring
+        self.is_one_transaction = connection.in_transaction
         self.answers: dict[int, Enqueued] = {}
 
-    def settle(self, places: list[int], last: int | None = None) -> None:
-        """Store those at these places, or find out who was there; the last one beside all of them, or after them."""
+    def settle(self, places: list[int]) -> None:
+        """Store those at these places, or find out who was there."""
         for _ in range(_ROUNDS):
-            if not places:
-                places, last = ([] if last is None else [last]), None
+            # In the order of the call: of several that replace one the last has its way.
+            places = sorted(self._explain(sorted(self._store(places))))
             if not places:
                 return
-            missing = self._store(places, last)
-            if last in self.answers:
-                last = None
-            # In the order of the call: of several that replace one the last has its way.
-            places = sorted(self._explain(sorted(missing)))
         raise StoreUnavailableError("jobs come and go under the same ids and unique keys; try again")
 
-    def _store(self, places: Sequence[int], last: int | None) -> list[int]:
-        """Store those at these places, and beside all of them the last one; the places of those not stored, but it."""
+    def _store(self, places: Sequence[int]) -> list[int]:
+        """Store those at these places; the places of those that were not stored."""
         jobs = [self._jobs[place] for place in places]
-        groups = [[places[at] for at in firsts(jobs)], *([] if last is None else [[last]])]
-        steps = [self._step(groups[0]), *(self._step(group, beside=jobs) for group in groups[1:])]
-        if names := once_names(self._jobs[place] for group in groups for place in group):
-            steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(names)}))
-        answers = self._connection.run(steps, then=self._ring)[-len(groups) :]
-        self._ring = None
-        for group, [(ids,)] in zip(groups, answers, strict=True):
-            stored = None if ids is None else set(ids)
-            for place in group:
-                job = self._jobs[place]
-                if stored is None or job.id in stored:
-                    self.answers[place] = Enqueued(Fate.STORED, job.id)
-        return [place for place in places if place not in self.answers]
-
-    def _step(self, places: Sequence[int], *, beside: Sequence[NewJob] = ()) -> Step:
-        """The step that stores those at these places. beside: only where all of these are there."""
-        jobs = [self._jobs[place] for place in places]
+        once = takes_once(jobs)
+        if once:
+            sent = firsts(jobs)
+            missing = [places[at] for at in sorted({*range(len(jobs))}.difference(sent))]
+            places, jobs = [places[at] for at in sent], [jobs[at] for at in sent]
+        else:
+            missing = []
+        order = in_order(jobs)
         values: dict[str, object] = {
-            **columns_of([jobs[at] for at in in_order(jobs)]),
+            **columns_of([jobs[at] for at in order]),
             "queues": queues_of(jobs),
             "count": len(jobs),
-            "others": Ids(job.id for job in beside),
             "now": self._now,
         }
-        return Step(storing(self._sql, "enqueue", once=takes_once(jobs), beside=bool(beside)), values)
+        steps = [Step(storing(self._sql, "enqueue", once=once), values)]
+        if once:
+            steps.insert(0, Step(self._sql["lock_names"], {"names": Texts(once_names(jobs))}))
+        [(ids,)] = self._run(steps)[-1]
+        stored = None if ids is None else set(ids)
+        for place, job in zip(places, jobs, strict=True):
+            if stored is None or job.id in stored:
+                self.answers[place] = Enqueued(Fate.STORED, job.id)
+            else:
+                missing.append(place)
+        return missing
 
     def _explain(self, places: Sequence[int]) -> list[int]:
         """Say who was there; the places of those where nobody is any more, to be stored again."""
@@ -193,7 +202,7 @@ class Enqueue:
             steps.append(Step(self._sql["find_once_keys"], {"keys": keys, "now": self._now}))
         # Last: a key may be the job's own, and then it is a repeat as long as the job is there.
         steps.append(Step(self._sql["find_ids"], {"ids": Ids(job.id for job in jobs)}))
-        unique, *once, found = self._connection.run(steps)
+        unique, *once, found = self._run(steps)
         there = {job_id: content for job_id, *content in found}
         by_unique: dict[str | None, _Holder] = {key: _Holder(*holder) for key, *holder in unique}
         by_once: dict[str | None, _Holder] = {key: _Holder(*holder) for rows in once for key, *holder in rows}
@@ -222,13 +231,21 @@ class Enqueue:
         for place, holder in ordered:
             columns = columns_of([self._jobs[place]])
             steps.append(Step(self._sql["replace"], {**columns, "holder": Id(holder), "now": self._now}))
+        write = partial(self._write_over, steps)
         again = []
-        for (place, holder), rows in zip(ordered, self._connection.again(lambda: self._write_over(steps)), strict=True):
+        found = write() if self.is_one_transaction else self._connection.again(write)
+        for (place, holder), rows in zip(ordered, found, strict=True):
             if rows:
                 self.answers[place] = Enqueued(Fate.REPLACED, holder)
             else:
                 again.append(place)
         return again
+
+    def _run(self, steps: Sequence[Step]) -> list[list[Row]]:
+        if self.is_one_transaction:
+            return self._connection.ask_all(steps)
+        ring, self._ring = self._ring, None
+        return self._connection.run(steps, then=ring)
 
     def _write_over(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Replace jobs, and let those in that stood behind them; the rows of each."""

@@ -94,15 +94,20 @@ def _possible(texts: Iterable[str]) -> list[str]:
     return found
 
 
+def _parts(where: Filter) -> Sequence[tuple[str, str]]:
+    return _PARTS if where.batch_id is None else _OF_BATCH
+
+
 def _parts_of_few(connection: Connection, sql: Sql, where: Filter) -> list[str]:
     """The parts of the states wanted if they hold few jobs; [] if many, or if no state was given.
 
     Few are sorted in no time; among many, a walk down the ids soon meets enough.
     """
-    parts = [part for state, part in _PARTS if state in where.states]
+    parts = [part for state, part in _parts(where) if state in where.states]
     if not parts or where.touched_since is not None:
         return []
-    steps = [Step(sql["count_up_to"].replace("{where}", part), {"most": FEW + 1}, prepare=False) for part in parts]
+    values = {"most": FEW + 1, "batch_id": None if where.batch_id is None else Id(where.batch_id)}
+    steps = [Step(sql["count_up_to"].replace("{where}", part), values, prepare=False) for part in parts]
     few = sum(number for [(number,)] in connection.run(steps)) <= FEW
     return parts if few else []
 
@@ -115,9 +120,7 @@ def list_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int, be
         return Listed([], None)
     if _are_many_touched(connection, sql, where):
         return _list_touched(connection, sql, where, limit=limit, before_id=before_id)
-    if where.batch_id is not None and where.touched_since is None:
-        condition = f"id = any(array({sql['newest_of_batch'].replace('{where}', condition)}))"
-    elif parts := _parts_of_few(connection, sql, where):
+    if parts := _parts_of_few(connection, sql, where):
         refs = " union all ".join(sql["refs_of_part"].replace("{where}", part) for part in parts)
         condition = f"n = any(array({refs})) and {condition}"
     return _page(connection, sql, condition, values, limit)
@@ -232,7 +235,7 @@ def count_jobs(connection: Connection, sql: Sql, where: Filter, *, limit: int | 
         return {}
     parts = [
         _count_text(sql, state, part, condition, limit)
-        for state, part in (_PARTS if where.batch_id is None else _OF_BATCH)
+        for state, part in _parts(where)
         if not where.states or state in where.states
     ]
     # One statement, so that all parts are counted as of one moment.

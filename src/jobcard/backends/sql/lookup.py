@@ -178,9 +178,19 @@ def list_jobs(connection: Connection, sql: Statements, where: Filter, *, limit: 
     if where.touched_since is not None:
         return _list_touched(connection, sql, where, condition, values, limit=limit, before_id=before_id)
     if where.batch_id is not None:
-        newest = _fill(sql["newest_refs"], batches.source(sql), condition)
-        return _page(connection, sql, _found_in(sql, [newest]), "true", values, limit)
+        return _list_batch(connection, sql, where, limit=limit, before_id=before_id)
     return _page(connection, sql, _source(connection, sql, where), condition, values, limit)
+
+
+def _list_batch(
+    connection: Connection, sql: Statements, where: Filter, *, limit: int, before_id: bytes | None
+) -> Listed:
+    lines = batches.Lines(connection, sql, where)
+    condition, values = conditions(sql, beside_states(where), before_id)
+    refs = lines.refs(condition)
+    if not refs:
+        return Listed([], None)
+    return _page(connection, sql, _found_in(sql, [refs]), "true", {**values, **lines.values}, limit)
 
 
 def _page(
@@ -268,8 +278,7 @@ def count_jobs(
             return {}
         touched, values = _found_in(sql, refs), {**values, **more}
     elif where.batch_id is not None:
-        of_batch = batches.count(connection, sql, where.states or [*JobState], condition, values, limit)
-        return _by_queue(of_batch, limit)
+        return _by_queue(batches.Lines(connection, sql, where).count(condition, values, limit), limit)
     parts = [
         (part, touched or part.source(sql), f"{part.condition} and {condition}")
         for part in _PARTS

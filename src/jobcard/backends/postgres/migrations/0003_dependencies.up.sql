@@ -7,6 +7,10 @@ alter table {prefix}jobs add column waits_for text;
 create index {bare}jobs_dependents on {prefix}jobs (id)
     where state = 'waiting' and coalesce(hold, '') = 'after';
 
--- Only jobs of a batch; what stands behind it is for counting and listing without a look at the table.
-create index {bare}jobs_batch on {prefix}jobs (batch_id, state, queue, id)
+-- Only jobs of a batch: to count those in one state without a look at the table, and to list the newest first. Whoever
+-- names several states lists.
+create index {bare}jobs_batch on {prefix}jobs (batch_id, state, queue)
+    where batch_id is not null and state >= '';
+
+create index {bare}jobs_of_batch on {prefix}jobs (batch_id, id)
     where batch_id is not null;

@@ -1,3 +1,4 @@
--- Refs of the newest jobs of a filter; stands inside other statements. {source} and {where} come from lookup.py.
--- Only reads. Only refs are sorted: with whole jobs it would take ten times as long.
-select job.n from {source} where {where} order by job.id desc limit %(limit)s
+-- Refs of the newest jobs of a filter in one queue and state of a batch, a part of a union; {source} and {where} come
+-- from batches.py.
+-- Only reads; along the index, which has them by id.
+select n from (select job.n from {source} where {where} order by job.id desc limit %(limit)s) as newest
