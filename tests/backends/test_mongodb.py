@@ -122,8 +122,8 @@ CHOICE = sorted(
     for name, check in CHECKS.items()
     if check.__module__.rpartition("check_")[2]
     in {
-        "claim", "dependencies", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "moving", "once",
-        "put", "seal", "unique", "waker",
+        "claim", "dependencies", "enqueue", "exchange", "follow_ups", "leases", "limits", "migrations", "moving",
+        "once", "put", "seal", "unique", "waker",
     }
 )  # fmt: skip
 """What a standalone server might do otherwise: acknowledge, race, wake."""
