@@ -201,8 +201,14 @@ class Producer:
         calls, new, templates = self._new_many(calls)
         return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
 
+    def prepare_call(self, call: Call[Any]) -> Prepared:
+        """A call checked and written, to be stored later."""
+        job = self._own(call)
+        template, args, kwargs = self._heard(job.template, call.args, call.kwargs)
+        return call, self._new(job.definition, template, args, kwargs), template
+
     def prepare_many(self, calls: Iterable[Call[Any]]) -> list[Prepared]:
-        """Calls checked and written, to be stored later."""
+        """The same of several; an error tells by its `index` which."""
         return list(zip(*self._new_many(list(calls)), strict=True))
 
     def store(self, prepared: Sequence[Prepared]) -> list[JobHandle[Any]]:
