@@ -514,6 +514,27 @@ class TestAfterwards:
             f"it waited for the success of batch {b.id}, which has jobs that failed or were canceled"
         )
 
+    def test_a_retry_between_two_looks_is_waited_for(self, jobs: Jobcard, add: Any, done: Any, hands: Hands) -> None:
+        """Whether a batch is a success is asked of one moment: a job that comes back meanwhile is none that is over."""
+        with jobs.batch(on_success=done.call()) as b:
+            b.enqueue(add.call())
+        (claim,) = hands.claim()
+        hands.fail(claim)
+        count = hands.store.count
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            found = count(*args, **kwargs)
+            for job in jobs.list(batch=b, state="failed"):
+                jobs.retry(job.id)
+            return found
+
+        hands.store.count = counted  # type: ignore[method-assign]
+        try:
+            assert see_to_all(hands.store, {}) == []
+        finally:
+            hands.store.count = count  # type: ignore[method-assign]
+        assert b.counts().waiting == 1
+
 
 class TestLosses:
     @pytest.fixture

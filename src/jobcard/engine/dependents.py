@@ -35,7 +35,7 @@ GONE_SECONDS = (
     60.0  # a job that is waited for and was not there for so long was deleted: until then it may yet be stored
 )
 _ASKED_AT_ONCE = 1_000
-_UNSUCCESSFUL = tuple(sorted(ENDED - {JobState.COMPLETED}))
+_NOT_COMPLETED = tuple(sorted((ALIVE | ENDED) - {JobState.COMPLETED}))
 
 
 class SeenTo(NamedTuple):
@@ -228,14 +228,19 @@ def _parts(jobs: Collection[UUID]) -> Iterator[list[bytes]]:
 
 
 def _counts(backend: Backend, batch: UUID) -> Mapping[str, int]:
-    """Whether a batch has jobs that are alive, and if none, whether some did not complete: a count of 1 says so."""
-    for wanted in (tuple(sorted(ALIVE)), _UNSUCCESSFUL):
-        found: dict[str, int] = {}
-        for by_state in backend.count(Filter(batch_id=batch.bytes, states=wanted), limit=1).values():
-            found |= by_state
-        if found:
-            return found
-    return {}
+    """In which states but completed a batch has jobs: a count of 1 says so."""
+    found = _count(backend, batch, limit=1)
+    if ALIVE.isdisjoint(found):
+        # A job that moved meanwhile may have been missed: only a count without a limit is of one moment.
+        found = _count(backend, batch, limit=None)
+    return found
+
+
+def _count(backend: Backend, batch: UUID, *, limit: int | None) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for by_state in backend.count(Filter(batch_id=batch.bytes, states=_NOT_COMPLETED), limit=limit).values():
+        found |= by_state
+    return found
 
 
 def _cancel(backend: Backend, job_id: bytes, why: str) -> bool:
