@@ -26,6 +26,7 @@ from jobcard import (
     Snooze,
 )
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.engine.dispatcher import Dispatcher
 
 TIMEOUT = 60
 MEMORY = "sqlite:///:memory:"
@@ -443,3 +444,42 @@ def test_who_comes_while_its_first_ends_is_not_forgotten(make: Callable[..., Job
                 assert held.result(timeout=TIMEOUT) == f"after {number}"
         wait_until(lambda: jobs.count().completed == 300, "the end of all")
     assert Counter(map(str, shop.ran)) == {**{f"{n}": 1 for n in range(150)}, **{f"after {n}": 1 for n in range(150)}}
+
+
+class Withheld(SQLiteBackend):
+    """A store that does not tell who waits for others until it may."""
+
+    goes = threading.Event()
+    asked = threading.Event()
+
+    def dependents(self, *, after: bytes | None, limit: int) -> Any:
+        self.asked.set()
+        self.goes.wait(TIMEOUT)
+        return super().dependents(after=after, limit=limit)
+
+
+def test_an_engine_that_waits_for_an_answer_rests(
+    make: Callable[..., Jobcard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many hints there are meanwhile, nothing turns round and round, and jobs run on."""
+    jobs = make(None, backend=Withheld(f"sqlite:///{tmp_path}/jobs.db"))
+    shop = Shop(jobs)
+    turns: list[int] = []
+    turn = Dispatcher.turn
+
+    def counted(self: Dispatcher) -> None:
+        turns.append(1)
+        turn(self)
+
+    monkeypatch.setattr(Dispatcher, "turn", counted)
+    with jobs.running(in_process=True):
+        assert Withheld.asked.wait(TIMEOUT)
+        for number in range(50):
+            shop.note.enqueue(number).result(timeout=TIMEOUT)
+        few = len(turns)
+        held = shop.note.options(after=shop.note.options(delay=0.5).enqueue(50)).enqueue(51)
+        wait_until(lambda: 50 in shop.ran, "the job that is delayed")
+        calm = len(turns) - few
+        Withheld.goes.set()
+        assert held.result(timeout=TIMEOUT) == 51
+    assert calm < 100, "half a second without anything to do"
