@@ -6,7 +6,7 @@ disagree with its jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
@@ -37,11 +37,15 @@ class Batch:
         self._parts = parts
         self._id = parts.connection.take_ids(1)[0]
         self._name = None if name is None else limits.check_name(name, "batch")
-        given = {COMPLETED: on_success, ANY_END: on_end}
-        self._callbacks = {until: call for until, call in given.items() if call is not None}
-        self._prepared: list[Prepared] = []
+        self._follows = {
+            until: _check_call(call, word)
+            for until, call, word in ((COMPLETED, on_success, "on_success"), (ANY_END, on_end, "on_end"))
+            if call is not None
+        }
         self._last: list[Prepared] = []
-        self._handles: list[JobHandle[Any]] = []
+        self._taken: list[tuple[Prepared, JobHandle[Any]]] = []
+        self._unsure: set[UUID] = set()
+        """Jobs of it that may turn out to be others when they are stored."""
         self._is_open = self._is_over = False
 
     @property
@@ -68,18 +72,38 @@ class Batch:
         if not self._is_open:
             raise ConfigError("a batch takes jobs inside its block only: with jobs.batch() as b: b.enqueue(…)")
         prepared = self._parts.producer.prepare_many(calls)
-        self._prepared.extend(prepared)
+        unsure = set(self._unsure)
+        for index, (_, new, template) in enumerate(prepared):
+            if why := self._why_not(new, unsure):
+                error = InvalidJobError(f"calls[{index}]: {why}")
+                error.index = index
+                raise error
+            if template.unique is not None:
+                unsure.add(UUID(bytes=new.id))
+        self._unsure = unsure
         handles: list[JobHandle[R]] = [JobHandle(self._parts, new.id, call.job.definition) for call, new, _ in prepared]
-        self._handles += handles
+        self._taken += zip(prepared, handles, strict=True)
         return handles
+
+    def _why_not(self, new: NewJob, unsure: Collection[UUID]) -> str | None:
+        """Why this cannot be a job of the batch; None: it can."""
+        if new.batch_id not in (None, self._id):
+            return "it belongs to another batch by its own options"
+        for one in from_text(new.waits_for):
+            if one == Dependency(BATCH, self.id, one.until):
+                return "after: a job that waits for its own batch would do so for ever"
+            if one.id in unsure:
+                # It might wait for an id that is never stored, and be canceled.
+                return "after: whether a unique job is stored is known when the block ends: wait for it from outside"
+        return None
 
     def __enter__(self) -> Self:
         if self._is_open or self._is_over:
             raise ConfigError("a batch is filled in one block: make another one")
+        prepared = [(until, self._parts.producer.prepare_call(call)) for until, call in self._follows.items()]
         self._last = [
             (call, new._replace(waits_for=self._until(until, new)), template)
-            for until, call in self._callbacks.items()
-            for call, new, template in self._parts.producer.prepare_many([call])
+            for until, (call, new, template) in prepared
         ]
         self._is_open = True
         return self
@@ -104,7 +128,7 @@ class Batch:
 
     def _all(self) -> list[Prepared]:
         # What waits for the batch comes last: whoever sees that sees all.
-        mine = [(call, new._replace(batch_id=self._id), template) for call, new, template in self._prepared]
+        mine = [(call, new._replace(batch_id=self._id), template) for (call, new, template), _ in self._taken]
         return [(call, self._named(new), template) for call, new, template in (*mine, *self._last)]
 
     def _named(self, new: NewJob) -> NewJob:
@@ -115,7 +139,7 @@ class Batch:
         return new._replace(meta=codec.dumps({"batch": self._name, **meta}, what="meta"))
 
     def _settle(self, stored: Sequence[JobHandle[Any] | None]) -> None:
-        for mine, handle in zip(self._handles, stored, strict=False):
+        for (_, mine), handle in zip(self._taken, stored, strict=False):
             if handle is not None:  # None: it was to be left out where there is one already
                 mine.become(handle)
 
@@ -131,6 +155,14 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"<Batch {'' if self._name is None else self._name + ' '}{self.id}>"
+
+
+def _check_call(value: Call[Any], word: str) -> Call[Any]:
+    from jobcard.client.functions import Call  # whose options know batches
+
+    if not isinstance(value, Call):
+        raise InvalidJobError(f"{word} takes job.call(…), not {type(value).__name__}")
+    return value
 
 
 def check_batch(value: object) -> bytes | None:

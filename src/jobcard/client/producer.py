@@ -213,12 +213,19 @@ class Producer:
             _check_awaited(template)
         return self._handles(calls, new, templates, await self._parts.threads.run(self.send, new))
 
+    def prepare_call(self, call: Call[Any]) -> Prepared:
+        """A call checked and written, to be stored later."""
+        job = self._own(call)
+        template, args, kwargs = self._heard(job.template, call.args, call.kwargs)
+        _check_later(template)
+        return call, self._new(job.definition, template, args, kwargs), template
+
     def prepare_many(self, calls: Iterable[Call[Any]]) -> list[Prepared]:
-        """Calls checked and written, to be stored later."""
-        prepared = list(zip(*self._new_many(list(calls)), strict=True))
-        if any(template.within is not None for _, _, template in prepared):
-            raise ConfigError("within= goes with enqueue and enqueue_many: a batch is stored when its block ends")
-        return prepared
+        """The same of several; an error tells by its `index` which."""
+        calls, new, templates = self._new_many(list(calls))
+        for template in templates:
+            _check_later(template)
+        return list(zip(calls, new, templates, strict=True))
 
     def store(self, prepared: Sequence[Prepared]) -> list[JobHandle[Any]]:
         """Store what was prepared, as `enqueue_many`."""
@@ -361,6 +368,11 @@ def _store(store: Backend, jobs: Sequence[NewJob]) -> Sequence[Enqueued]:
 def _make(template: Template, job_id: bytes, texts: tuple[str, str]) -> NewJob:
     # A bare tuple construction: by keyword it would take four times as long.
     return tuple.__new__(NewJob, (job_id, *template.head, *texts, *template.tail))
+
+
+def _check_later(template: Template) -> None:
+    if template.within is not None:
+        raise ConfigError("within= goes with enqueue and enqueue_many: a batch is stored when its block ends")
 
 
 def _check_awaited(template: Template) -> None:

@@ -129,7 +129,9 @@ class Chores:
         if not self._plan.stopping:
             at = min(routine.next_at for routine in self._at_hand())
             if not self._closed:
-                at = min(at, self._tick_at, self._dependents_at)
+                at = min(at, self._tick_at)
+                if "dependents" not in self._under_way:
+                    at = min(at, self._dependents_at)
             if self._house.waker.changed is not None:
                 at = min(at, self._look_at)
         return min(at, self._memory_at) if self._plan.memory_limits() else at

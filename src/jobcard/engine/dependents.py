@@ -13,33 +13,39 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Filter
 from jobcard.core import dependencies, states
 from jobcard.core.dependencies import BATCH, JOB, Dependency, Known, Outlook
 from jobcard.core.job import Claimed, Dependent
-from jobcard.core.states import ALIVE, ENDED, JobState
+from jobcard.core.states import ALIVE, ENDED, Hold, JobState
 from jobcard.engine.outcomes import error_of_dependency
 from jobcard.errors import CorruptRecordError
 
 log = logging.getLogger("jobcard.engine")
 
+T = TypeVar("T")
+
 TURN_SECONDS = 1.0
 IN_TURN = 100  # … so many of all are looked at, whatever is known of them
 NEW_AT_ONCE = 1_000
+CANCELED_AT_ONCE = 100  # each is a write of its own, and others wait for what a look does
 MOST_KNOWN = 100_000  # so many are remembered with what they wait for; others are found in turn
 GONE_SECONDS = (
     60.0  # a job that is waited for and was not there for so long was deleted: until then it may yet be stored
 )
 _ASKED_AT_ONCE = 1_000
-_UNSUCCESSFUL = tuple(sorted(ENDED - {JobState.COMPLETED}))
+_READ_AT_ONCE = 100  # whole rows: some may be large
+_CLOCKS_DIFFER = 3_600_000  # milliseconds: an id that is so far ahead is none by a clock
+_NOT_COMPLETED = tuple(sorted((ALIVE | ENDED) - {JobState.COMPLETED}))
 
 
 class SeenTo(NamedTuple):
-    """What came of a look: the jobs that were released, whether there may be more new ones, the seconds it took."""
+    """What came of a look: the jobs that were released, whether there is more to do at once, the seconds it took."""
 
     released: Sequence[bytes]
     more: bool
@@ -59,6 +65,8 @@ class Dependents:
         self._known = _Waiters()
         self._next_known = _Waiters()
         """Those met in this round: they are all there are when it ends, so nobody is remembered for ever."""
+        self._left: dict[bytes, None] = {}
+        """Those to be looked at still, in this order."""
         self._missing: dict[UUID, float] = {}
         """Jobs waited for that were not there, and since when."""
 
@@ -71,41 +79,67 @@ class Dependents:
         return [awaited for awaited in ended if awaited is not None and awaited in known]
 
     def look(self, ended: Collection[bytes] = ()) -> SeenTo:
-        """See to those who wait for these jobs and batches, to new ones, and to some in turn."""
-        now = time.monotonic()
-        new = self._backend.dependents(after=self._newest, limit=NEW_AT_ONCE)
-        if new:
-            self._newest = new[-1].id
-        found = {one.id: one for one in (*self._known.of(ended), *new)}
-        if now >= self._turn_at:
-            self._turn_at = now + TURN_SECONDS
-            found |= {one.id: one for one in self._take_turn()}
-        for one in new:
+        """See to those who wait for these jobs and batches, to new ones, and to some in turn.
+
+        After an error the next look begins with what this one did not come to.
+        """
+        began = time.monotonic()
+        told = dict.fromkeys(self._known.of(ended))
+        first = [*told, *islice(self._left, CANCELED_AT_ONCE)]
+        self._left |= told
+        new, newest, more = self._find_new()
+        found = [*new, *(self._take_turn() if began >= self._turn_at else ())]
+        for one in found:
             self._remember(one)
-        all_released: list[bytes] = []
-        while found:
-            released, canceled = see_to(self._backend, list(found.values()), self._missing)
-            all_released += released
-            found = {one.id: one for one in self._known.of(canceled)}  # of those that are canceled others may wait
-            for job_id in (*released, *canceled):
-                self._known.forget(job_id)
-                self._next_known.forget(job_id)
-        return SeenTo(all_released, len(new) == NEW_AT_ONCE, time.monotonic() - now)
+        found += self._read(first)
+        seen = see_to(self._backend, found, self._missing, most_canceled=CANCELED_AT_ONCE)
+        self._newest = newest
+        for job_id in first:
+            self._left.pop(job_id, None)
+        self._left |= dict.fromkeys((*seen.left, *self._known.of(seen.canceled)))  # others may wait for those canceled
+        for job_id in (*seen.released, *seen.canceled):
+            self._forget(job_id)
+        return SeenTo(seen.released, more or bool(self._left), time.monotonic() - began)
+
+    def _find_new(self) -> tuple[Sequence[Dependent], bytes | None, bool]:
+        """Those not met yet, the newest id then, and whether there are more."""
+        page = self._backend.dependents(after=self._newest, limit=NEW_AT_ONCE)
+        # An id may be any: one that is ahead of all clocks would make all that come later old.
+        latest = (time.time_ns() // 1_000_000 + _CLOCKS_DIFFER).to_bytes(6, "big")
+        by_clocks = [one.id for one in page if one.id[:6] <= latest]
+        newest = by_clocks[-1] if by_clocks else self._newest
+        return [one for one in page if one.id not in self._known], newest, len(by_clocks) == NEW_AT_ONCE
 
     def _take_turn(self) -> Sequence[Dependent]:
         some = self._backend.dependents(after=self._turn, limit=IN_TURN)
+        self._turn_at = time.monotonic() + TURN_SECONDS
+        self._turn = some[-1].id if len(some) == IN_TURN else None
         for one in some:
             self._remember(one)
-        self._turn = some[-1].id if some else None
-        if len(some) < IN_TURN:
-            self._turn, self._known, self._next_known = None, self._next_known, _Waiters()
-            for one in some:
-                self._next_known.add(one)
+        if self._turn is None:
+            self._known, self._next_known = self._next_known, _Waiters()
+            awaited = self._known.by_awaited
+            self._missing = {job_id: since for job_id, since in self._missing.items() if job_id.bytes in awaited}
         return some
+
+    def _read(self, job_ids: Sequence[bytes]) -> Iterator[Dependent]:
+        """Those of these that wait still, and for what: by now it may be for others than they are known to."""
+        for some in _parts(job_ids, _READ_AT_ONCE):
+            for row in _readable(self._backend.get, some):
+                if row.hold == Hold.AFTER:
+                    one = Dependent(row.id, row.waits_for)
+                    self._remember(one)
+                    yield one
+                else:
+                    self._forget(row.id)
 
     def _remember(self, one: Dependent) -> None:
         self._known.add(one)
         self._next_known.add(one)
+
+    def _forget(self, job_id: bytes) -> None:
+        self._known.forget(job_id)
+        self._next_known.forget(job_id)
 
 
 class _Waiters:
@@ -115,8 +149,14 @@ class _Waiters:
         self._those: dict[bytes, Dependent] = {}
         self.by_awaited: defaultdict[bytes, set[bytes]] = defaultdict(set)
 
+    def __contains__(self, job_id: bytes) -> bool:
+        return job_id in self._those
+
     def add(self, one: Dependent) -> None:
-        if one.id in self._those or len(self._those) >= MOST_KNOWN:
+        if self._those.get(one.id) == one:
+            return
+        self.forget(one.id)
+        if len(self._those) >= MOST_KNOWN:
             return
         self._those[one.id] = one
         for awaited in _awaited(one):
@@ -130,44 +170,49 @@ class _Waiters:
             if not those:
                 del self.by_awaited[awaited.id.bytes]
 
-    def of(self, awaited: Collection[bytes]) -> Iterator[Dependent]:
+    def of(self, awaited: Collection[bytes]) -> Iterator[bytes]:
         """Those who wait for one of these."""
         for each in awaited:
-            yield from (self._those[job_id] for job_id in self.by_awaited.get(each, ()))
+            yield from self.by_awaited.get(each, ())
 
 
 def _awaited(one: Dependent) -> Sequence[Dependency]:
     try:
         return dependencies.from_text(one.waits_for)
     except ValueError:
+        # It stays where it is, with its bytes; `explain` says so.
         return ()
 
 
 # ------------------------------------------------------------------ one look, without a memory of who waits
 
 
+class Seen(NamedTuple):
+    """Which jobs were released, which canceled, and which are to be canceled still."""
+
+    released: Sequence[bytes]
+    canceled: Sequence[bytes]
+    left: Sequence[bytes] = ()
+
+
 def see_to(
-    backend: Backend, those: Sequence[Dependent], missing: dict[UUID, float]
-) -> tuple[Sequence[bytes], Sequence[bytes]]:
-    """Release those of these jobs for which all has come, and cancel those for which it never will; which ones.
+    backend: Backend, those: Sequence[Dependent], missing: dict[UUID, float], *, most_canceled: int | None = None
+) -> Seen:
+    """Release those of these jobs for which all has come, and cancel those for which it never will.
 
     missing: what is waited for and was not there, and since when; kept by the caller from look to look.
     """
-    waits = {one.id: found for one in those if (found := _readable(one)) is not None}
+    waits = {one.id: found for one in those if (found := _what_for(one)) is not None}
     if not waits:
-        return [], []
+        return Seen([], [])
     known = _ask(backend, [each for found in waits.values() for each in found], missing)
-    released: list[bytes] = []
-    canceled: list[bytes] = []
-    for job_id, found in waits.items():
-        what, why = dependencies.outlook(found, known)
-        if what is Outlook.READY:
-            released.append(job_id)
-        elif what is Outlook.NEVER and _cancel(backend, job_id, why):
-            canceled.append(job_id)
-    for first in range(0, len(released), _ASKED_AT_ONCE):
-        backend.release_dependents(released[first : first + _ASKED_AT_ONCE])
-    return released, canceled
+    outlooks = {job_id: dependencies.outlook(found, known) for job_id, found in waits.items()}
+    released = [job_id for job_id, (what, _) in outlooks.items() if what is Outlook.READY]
+    for some in _parts(released, _ASKED_AT_ONCE):
+        backend.release_dependents(some)
+    never = [(job_id, why) for job_id, (what, why) in outlooks.items() if what is Outlook.NEVER]
+    canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, job_id, why)]
+    return Seen(released, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
 
 
 def see_to_all(backend: Backend, missing: dict[UUID, float]) -> list[bytes]:
@@ -177,9 +222,9 @@ def see_to_all(backend: Backend, missing: dict[UUID, float]) -> list[bytes]:
     some_canceled = False
     while True:
         some = backend.dependents(after=after, limit=NEW_AT_ONCE)
-        released, canceled = see_to(backend, some, missing)
-        all_released += released
-        some_canceled |= bool(canceled)
+        seen = see_to(backend, some, missing)
+        all_released += seen.released
+        some_canceled |= bool(seen.canceled)
         after = some[-1].id if len(some) == NEW_AT_ONCE else None
         if after is None and not some_canceled:
             return all_released
@@ -187,17 +232,16 @@ def see_to_all(backend: Backend, missing: dict[UUID, float]) -> list[bytes]:
             some_canceled = False  # of those that are canceled others may wait: once more
 
 
-def _readable(one: Dependent) -> Sequence[Dependency] | None:
+def _what_for(one: Dependent) -> Sequence[Dependency] | None:
     try:
         return dependencies.from_text(one.waits_for)
     except ValueError:
-        # It stays where it is, with its bytes; `explain` says so.
         return None
 
 
 def _ask(backend: Backend, all_awaited: Collection[Dependency], missing: dict[UUID, float]) -> Known:
     jobs = {one.id for one in all_awaited if one.kind == JOB}
-    ends = {UUID(bytes=end.id): end.state for some in _parts(jobs) for end in backend.ended(some)}
+    ends = {UUID(bytes=end.id): end.state for some in _ids(jobs) for end in _readable(backend.ended, some)}
     gone = _gone(backend, jobs - ends.keys(), missing)
     batches = {
         one.id: _counts(backend, one.id) for one in {one.id: one for one in all_awaited if one.kind == BATCH}.values()
@@ -206,7 +250,7 @@ def _ask(backend: Backend, all_awaited: Collection[Dependency], missing: dict[UU
 
 
 def _gone(backend: Backend, jobs: set[UUID], missing: dict[UUID, float]) -> Collection[UUID]:
-    there = {UUID(bytes=row.id) for some in _parts(jobs) if len(some) > 1 for row in backend.get(some)}
+    there = {UUID(bytes=row.id) for some in _ids(jobs) if len(some) > 1 for row in backend.get(some)}
     there |= {job_id for job_id in jobs - there if _is_there(backend, job_id)}
     now = time.monotonic()
     for job_id in there:
@@ -221,26 +265,44 @@ def _is_there(backend: Backend, job_id: UUID) -> bool:
         return True
 
 
-def _parts(jobs: Collection[UUID]) -> Iterator[list[bytes]]:
-    ids = sorted(job_id.bytes for job_id in jobs)
-    for first in range(0, len(ids), _ASKED_AT_ONCE):
-        yield ids[first : first + _ASKED_AT_ONCE]
+def _ids(jobs: Collection[UUID]) -> Iterator[Sequence[bytes]]:
+    return _parts(sorted(job_id.bytes for job_id in jobs), _ASKED_AT_ONCE)
+
+
+def _parts(job_ids: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for first in range(0, len(job_ids), size):
+        yield job_ids[first : first + size]
+
+
+def _readable(ask: Callable[[Sequence[bytes]], Sequence[T]], job_ids: Sequence[bytes]) -> Sequence[T]:
+    try:
+        return ask(job_ids)
+    except CorruptRecordError:
+        return ()  # where a job is asked for alone; among others it is left out
 
 
 def _counts(backend: Backend, batch: UUID) -> Mapping[str, int]:
-    """Whether a batch has jobs that are alive, and if none, whether some did not complete: a count of 1 says so."""
-    for wanted in (tuple(sorted(ALIVE)), _UNSUCCESSFUL):
-        found: dict[str, int] = {}
-        for by_state in backend.count(Filter(batch_id=batch.bytes, states=wanted), limit=1).values():
-            found |= by_state
-        if found:
-            return found
-    return {}
+    """In which states but completed a batch has jobs: a count of 1 says so."""
+    found = _count(backend, batch, limit=1)
+    if ALIVE.isdisjoint(found):
+        # A job that moved meanwhile may have been missed: only a count without a limit is of one moment.
+        found = _count(backend, batch, limit=None)
+    return found
+
+
+def _count(backend: Backend, batch: UUID, *, limit: int | None) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for by_state in backend.count(Filter(batch_id=batch.bytes, states=_NOT_COMPLETED), limit=limit).values():
+        found |= by_state
+    return found
 
 
 def _cancel(backend: Backend, job_id: bytes, why: str) -> bool:
     change = states.cancel_dependent(error=error_of_dependency(why))
-    if backend.apply_by_operator(job_id, change) is None:
-        return False
+    try:
+        if backend.apply_by_operator(job_id, change) is None:
+            return False
+    except CorruptRecordError:
+        return False  # its record cannot be read: it stays as it is
     log.info("job.cancel id=%s why=dependency", UUID(bytes=job_id))
     return True

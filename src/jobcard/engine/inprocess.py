@@ -57,6 +57,8 @@ class InProcessEngine:
         self._dispatcher: Dispatcher | None = None
         self._ready = threading.Event()
         self._over = threading.Event()
+        self._was_empty = False
+        """Nothing was left to do after the last exchange, as far as could be seen."""
         self._stops = 0
         self._thread: threading.Thread | None = None
         self._problem: BaseException | None = None
@@ -191,16 +193,17 @@ class InProcessEngine:
 
     # -------------------------------------------------------------- until empty
 
-    def _look_for_the_end(self, nothing_due: bool) -> None:
+    def _look_for_the_end(self, claimed: bool, nothing_due: bool) -> None:
         if self._until_empty:
             # Not in the middle of the dispatcher's turn.
-            self._pool.mailbox.post(lambda: self._end_if_empty(nothing_due))
+            self._pool.mailbox.post(lambda: self._end_if_empty(claimed, nothing_due))
 
-    def _end_if_empty(self, nothing_due: bool) -> None:
+    def _end_if_empty(self, claimed: bool, nothing_due: bool) -> None:
         assert self._dispatcher is not None
         plan = self._dispatcher.plan
         serves_nothing = plan.settings_version >= 0 and not (plan.queues and plan.names)
-        if plan.stopping or not plan.holds_nothing or not (nothing_due or serves_nothing):
+        was_empty, self._was_empty = self._was_empty, False
+        if claimed or plan.stopping or not plan.holds_nothing or not (nothing_due or serves_nothing):
             return
         try:
             at_work = self._backend.count(Filter(states=tuple(AT_WORK)), limit=1)
@@ -211,8 +214,12 @@ class InProcessEngine:
             is_empty = is_empty and not see_to_all(self._backend, {})
         except JobcardError:
             return  # asked again after the next exchange
-        if is_empty:
+        if is_empty and (was_empty or serves_nothing):
             self._dispatcher.stop(at_once=False)
+        elif is_empty:
+            # Since that exchange another thread may have put a job in line for which all had come: asked once more.
+            self._was_empty = True
+            plan.wake(time.monotonic())
 
 
 def _name_of(app: Any) -> str | None:
@@ -223,9 +230,9 @@ def _name_of(app: Any) -> str | None:
 
 
 class _Watched:
-    """The store, and an ear for exchanges that find nothing more to do."""
+    """The store, and an ear for what exchanges find to do."""
 
-    def __init__(self, backend: Backend, heard: Callable[[bool], None]) -> None:
+    def __init__(self, backend: Backend, heard: Callable[[bool, bool], None]) -> None:
         self._backend = backend
         self._heard = heard
 
@@ -234,6 +241,5 @@ class _Watched:
 
     def exchange(self, owner: str, *, want: Want = NOTHING, **rest: Any) -> Exchanged:
         answer = self._backend.exchange(owner, want=want, **rest)
-        if not answer.claimed:
-            self._heard(want.total > 0 and answer.next_due != 0)
+        self._heard(bool(answer.claimed), want.total > 0 and answer.next_due != 0)
         return answer

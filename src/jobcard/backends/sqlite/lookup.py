@@ -175,7 +175,13 @@ def ended(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[byte
 
 def dependents(connection: Connection, sql: Mapping[str, str], after: bytes | None, limit: int) -> list[Dependent]:
     """Jobs that wait for others, by ascending id."""
-    return [Dependent(*row) for row in connection.execute(sql["dependents"], (after or b"", limit))]
+    values = (after or b"", limit)
+    try:
+        return [Dependent(*row) for row in connection.execute(sql["dependents"], values)]
+    except CorruptRecordError:
+        # One of them says in no text what it waits for: nobody can read that then, but the others shall be seen to.
+        rows = connection.execute(sql["dependents"].replace("waits_for", "hex(waits_for)"), values)
+        return [Dependent(job_id, bytes.fromhex(text).decode(errors="replace")) for job_id, text in rows]
 
 
 def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:
