@@ -242,6 +242,8 @@ class TestPrograms:
         assert there == {(route.api, route.method) for route in ROUTES if route.api}
         [span] = document["paths"]["/overview"]["get"]["parameters"]
         assert span["schema"]["enum"] == ["12m", "12h", "12d"]
+        job = document["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert job["properties"]["after"]["items"]["required"] == ["kind", "id", "until"]
         names = [each["operationId"] for methods in document["paths"].values() for each in methods.values()]
         assert len(names) == len(set(names))
 

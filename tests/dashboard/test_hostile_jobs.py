@@ -95,6 +95,13 @@ def fill(site: Site, text: str) -> tuple[UUID, UUID, UUID]:
             checkpoint=said,
             tags=f"[{said}]",
             meta=json.dumps({text: text, "edited_from": str(UUID(int=9))}),
+            waits_for=json.dumps(
+                [
+                    ["job", "018f0000-0000-7000-8000-000000000002", "completed"],
+                    ["job", str(UUID(int=8)), "ended"],
+                    ["batch", str(UUID(int=7)), "ended"],
+                ]
+            ),
         )
         error = dict.fromkeys(("kind", "type", "message", "traceback", "exit_code", "signal", "output"), text)
         tried = Attempt(row.id, 1, row.created_at, error_text({"attempt": 1, **error}))

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from visitors import Site
 
-from jobcard import Unique
+from jobcard import Ended, Unique
 from jobcard.backends.base import Outcome, Want
 from jobcard.backends.url import parse
 from jobcard.client import Jobcard
@@ -64,6 +64,12 @@ def found(site: Site, job_id: UUID, role: str = "operator") -> dict[str, object]
     assert answer.status_code == 200, answer.text
     told: dict[str, object] = answer.json()
     return told
+
+
+def section(page: str, name: str) -> list[str]:
+    """The lines of a list of a section, as they are read."""
+    part = page.split(f'id="{name}-title"')[1].split("</ul>")[0]
+    return [" ".join(re.sub("<[^>]*>", "", line).split()) for line in re.findall(r"<li[^>]*>(.*?)</li>", part, re.S)]
 
 
 def unreadable(jobs: Jobcard, job_id: UUID) -> None:
@@ -150,6 +156,64 @@ class TestPage:
         page = site.get(f"/jobs/{UUID(bytes=place)}").text
         assert "Follows" not in page and "child" in page, "a parent that cannot be read hides no child"
 
+    def test_what_it_waits_for_is_linked(self, site: Site) -> None:
+        """Jobs with their state, a batch as the list of its jobs; one that is not there, by its id."""
+        [done] = site.jobs.list(state="completed", limit=1)
+        [later] = site.jobs.list(name="later")
+        with site.jobs.batch("night") as batch:
+            batch.enqueue(site.jobs.job(name="packed")(lambda: None).call())
+        gone = UUID("018f0000-0000-7000-8000-000000000000")
+        job = site.jobs.enqueue("last", strict=False, after=[later.id, Ended(done), Ended(batch), gone])
+        page = site.get(f"/jobs/{job.id}").text
+        assert "<dt>Hold</dt><dd>waits for other jobs</dd>" in page
+        assert section(page, "awaited") == [
+            f"later {later.id.hex[-8:]} waiting",
+            f"mail.welcome {done.id.hex[-8:]} completed (any end)",
+            f"The batch {batch.id} (any end)",
+            f"{gone}, which is not there",
+        ]
+        assert f'<a href="/jobs?batch={batch.id}">{batch.id}</a>' in page
+        assert f'<a href="/jobs/{later.id}">later</a>' in page
+        assert f'<a href="/jobs/{gone}">' not in page.split('id="awaited-title"')[1]
+        assert '<h2 id="awaited-title">Waits for</h2>' in page
+        told = found(site, job.id)
+        assert told["after"] == [
+            {"kind": "job", "id": str(later.id), "until": "completed"},
+            {"kind": "job", "id": str(done.id), "until": "ended"},
+            {"kind": "batch", "id": str(batch.id), "until": "ended"},
+            {"kind": "job", "id": str(gone), "until": "completed"},
+        ]
+        assert told["job"]["hold"] == "after"  # type: ignore[index]
+
+    def test_what_it_has_waited_for_stays_on_it(self, site: Site) -> None:
+        """Of a job that others wait for nothing more is shown."""
+        first = site.jobs.enqueue("first")
+        second = site.jobs.enqueue("second", after=first)
+        with site.jobs.parts.connection as store:
+            assert store.release_dependents([second.id.bytes]) == 1
+        page = site.get(f"/jobs/{second.id}").text
+        assert '<h2 id="awaited-title">Waited for</h2>' in page
+        assert section(page, "awaited") == [f"first {first.id.hex[-8:]} waiting"]
+        page = site.get(f"/jobs/{first.id}").text
+        assert "awaited-title" not in page and str(second.id) not in page
+        assert found(site, first.id)["after"] == []
+
+    def test_many_that_it_waits_for_are_not_all_looked_up(self, site: Site) -> None:
+        """The first are shown, and how many more there are; programs are told of all."""
+        handles = [site.jobs.enqueue("one") for _ in range(60)]
+        job = site.jobs.enqueue("last", after=handles)
+        lines = section(site.get(f"/jobs/{job.id}").text, "awaited")
+        assert len(lines) == 51 and lines[-1] == "and 10 more"
+        told = found(site, job.id)
+        assert [each["id"] for each in told["after"]] == [str(each.id) for each in handles]  # type: ignore[attr-defined]
+
+    def test_its_batch_is_the_list_of_its_jobs(self, site: Site) -> None:
+        """One click away."""
+        with site.jobs.batch() as batch:
+            handle = batch.enqueue(site.jobs.job(name="packed")(lambda: None).call())
+        page = site.get(f"/jobs/{handle.id}").text
+        assert f'<dt>Batch</dt><dd><a href="/jobs?batch={batch.id}">{batch.id}</a></dd>' in page
+
     def test_arguments_and_result_are_for_operators(self, site: Site) -> None:
         """Neither on a viewer's page nor in its JSON; what is hidden is so for all."""
         [job] = site.jobs.list(state="completed", limit=1)
@@ -187,6 +251,11 @@ class TestPage:
             {"progress": "[1]"},
             {"finished_at": 1 << 62, "created_at": -(1 << 62)},
             {"args": "[" * 5_000 + "]" * 5_000},
+            {"waits_for": "["},
+            {"waits_for": "[" * 50_000},
+            {"waits_for": '[["job", "1", "completed"]]'},
+            {"waits_for": '[["<b>", "018f0000-0000-7000-8000-000000000000", "completed"]]'},
+            {"waits_for": "<b>", "state": "waiting", "hold": "after", "finished_at": None},
         ],
     )
     def test_a_damaged_record_is_shown_as_far_as_it_goes(self, site: Site, damage: dict[str, object]) -> None:

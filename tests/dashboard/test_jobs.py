@@ -171,6 +171,23 @@ class TestFilters:
         assert site.get("/api/v1/jobs/count?name=add").json()["counts"]["waiting"] == 3
         assert site.get("/api/v1/jobs/count?schedule=nightly").status_code == 400
 
+    def test_a_batch_has_its_jobs_and_their_counts(self, site: Site) -> None:
+        """At once, however many others there are; what waits for others says so in words."""
+        job = site.jobs.job(name="packed")(lambda: None)
+        with site.jobs.batch() as batch:
+            first, second = batch.enqueue_many([job.call(), job.call()])
+            batch.enqueue(job.options(after=first).call())
+        second.cancel()
+        page = site.get(f"/jobs?batch={batch.id}").text
+        assert page.count(">packed</a>") == 3
+        assert "2 waiting, 1 canceled." in page
+        assert '<span class="quiet">waits for other jobs</span>' in page
+        assert f'<input name="batch" value="{batch.id}">' in page
+        assert listed(site, f"?batch={batch.id}&state=canceled") == ["packed"]
+        assert listed(site, "?batch=018f0000-0000-7000-8000-000000000000") == []
+        counts = site.get(f"/api/v1/jobs/count?batch={batch.id}").json()
+        assert (counts["counts"]["waiting"], counts["counted_among"]) == (2, None)
+
     def test_many_are_not_counted_to_the_end(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """10,000+."""
         monkeypatch.setattr("jobcard.dashboard.views.jobs.COUNTED", 2)
@@ -288,6 +305,19 @@ class TestBounds:
             store.truncate()
         many.jobs.enqueue("needle")
         assert listed(many, "?name=needle") == ["needle"]
+
+    def test_a_batch_is_found_at_once(self, many: Site) -> None:
+        """Whatever stands before it; one with many jobs is looked for like any others, and counted."""
+        small, large = factory.new_id(), factory.new_id()
+        with many.jobs.parts.connection as store:
+            for batch, number in ((small, 8), (large, 200)):
+                store.enqueue([factory.new_job(batch_id=batch) for _ in range(number)])
+            store.enqueue([factory.new_job() for _ in range(200)])
+        one = many.get(f"/api/v1/jobs?batch={small.hex()}&name=shop.mail").json()
+        assert (len(one["jobs"]), one["is_cut"], one["looked"]) == (8, False, 8)
+        other = many.get(f"/api/v1/jobs?batch={large.hex()}&limit=5").json()
+        assert other["is_cut"] and other["looked"] >= 100
+        assert many.get(f"/api/v1/jobs/count?batch={large.hex()}").json()["counts"]["waiting"] == 200
 
     def test_few_are_looked_at_by_the_store(self, many: Site) -> None:
         """Whatever stands before them."""

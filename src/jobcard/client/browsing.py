@@ -1,7 +1,7 @@
 """Looking through jobs page by page: what the dashboard's list is made of.
 
-A store finds jobs by state and by time at once. By anything else it walks through all of them; so among many that is
-looked for here, newest first, no further at a time than somebody waits for. Counting goes the same way.
+A store finds jobs by state, by time and by batch at once. By anything else it walks through all of them; so among many
+that is looked for here, newest first, no further at a time than somebody waits for. Counting goes the same way.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def count(parts: Parts, given: Mapping[str, Any], *, limit: int) -> Counted:
 
 
 def _is_counted_at_once(where: Filter) -> bool:
-    return where == Filter(states=where.states, queues=where.queues)
+    return where == Filter(states=where.states, queues=where.queues, batch_id=where.batch_id)
 
 
 def _count_to(store: Backend, where: Filter, limit: int) -> Counts:
@@ -171,15 +171,17 @@ def _lowest_id(instant: int) -> bytes:
 
 
 def _are_few(parts: Parts, store: Backend, where: Filter) -> bool:
-    """Whether so few jobs are in the states wanted that a store may look at all of them."""
-    states = tuple(sorted(set(map(str, where.states))))
-    if time.monotonic() < parts.crowded.get(states, 0.0):
+    """Whether so few jobs are in the states wanted, or in the batch, that a store may look at all of them."""
+    crowd = tuple(sorted(set(map(str, where.states)))), where.batch_id
+    if time.monotonic() < parts.crowded.get(crowd, 0.0):
         return False
-    by_queue = store.count(Filter(states=where.states), limit=_MANY)
+    # Most jobs of a batch are in one queue and state, and to count them all takes little.
+    most = _MANY if where.batch_id is None else FEW
+    by_queue = store.count(Filter(states=where.states, batch_id=where.batch_id), limit=most)
     counts = [number for by_state in by_queue.values() for number in by_state.values()]
-    few = sum(counts) <= FEW and _MANY not in counts
+    few = sum(counts) <= FEW and most not in counts
     if not few:
-        parts.crowded[states] = time.monotonic() + CROWDED_FOR
+        parts.crowded[crowd] = time.monotonic() + CROWDED_FOR
     return few
 
 

@@ -46,8 +46,8 @@ class Parts:
         self.schedules = Schedules(self)
         self.audit = Audit(self.connection)
         self.started = Started(self)
-        self.crowded: dict[tuple[str, ...], float] = {}
-        """States that many jobs were in a moment ago, and until when that is taken for granted: see `browsing`."""
+        self.crowded: dict[tuple[tuple[str, ...], bytes | None], float] = {}
+        """States, and the batch, that many jobs were in a moment ago, and until when they are held for crowded."""
         self.is_tested = False
         self.is_beside = False
         self.closed = False

@@ -14,6 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from jobcard.core.states import Hold
+
 HIDDEN = "(hidden)"
 _DEEPEST = 50
 
@@ -101,6 +103,11 @@ def short(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def held(hold: str) -> str:
+    """What holds a waiting job, in words where its name says too little."""
+    return "waits for other jobs" if hold == Hold.AFTER else hold
+
+
 def word(name: object) -> str:
     """A name as one word of a path: a / in it is a ~, which no name has."""
     return str(name).replace("/", "~")
@@ -139,6 +146,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "iso": iso,
     "size": size,
     "short": short,
+    "held": held,
     "word": word,
     "pretty": pretty,
 }

@@ -65,7 +65,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "What was asked for",
-                "content": {"application/json": {"schema": {"type": "object"}}},
+                "content": {"application/json": {"schema": {"type": "object", "properties": route.answer}}},
             },
             **{str(status): _problem(text) for status, text in _PROBLEMS.items()},
         },

@@ -134,7 +134,7 @@ ROUTES: tuple[Route, ...] = (
     _write("/jobs/bulk", bulk.move, "Retry or cancel many jobs", form=bulk.MOVE),
     _write("/jobs/delete", bulk.move, "Delete many jobs that have ended", role=Role.ADMIN, form=bulk.DELETE),
     # -- one job
-    Route(path="/jobs/{id}", api="/jobs/{id}", view=job.job, template="job.html", summary="A job"),
+    Route(path="/jobs/{id}", api="/jobs/{id}", view=job.job, template="job.html", answer=job.ANSWER, summary="A job"),
     Route(path="/jobs/{id}/now", view=job.job, template="job/now.html", summary="A job as it is now"),
     Route(
         path="/jobs/{id}/edit",

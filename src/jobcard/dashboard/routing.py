@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobcard.dashboard.asking import Ask, Done, Plain
@@ -34,7 +34,7 @@ class Route:
     api: of the JSON, below /api/v1; None: there is none. role: the least that may ask; None: anybody. writes: it is
     asked by POST and changes something, else by GET and changes nothing. template: of the page, or of a part of one;
     with `writes` there is none, for a view then says where to go on. query, form: what it takes. body: bytes a form
-    may have.
+    may have. answer: those members of its JSON that are described, in JSON Schema's words.
     """
 
     summary: str
@@ -48,6 +48,7 @@ class Route:
     query: tuple[Field, ...] = ()
     form: tuple[Field, ...] = ()
     body: int = FORM_BYTES
+    answer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert (self.view is None) != (self.handler is None), self.summary

@@ -13,6 +13,7 @@ from jobcard.client.browsing import follow_ups, moment, named
 from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
 from jobcard.core.codec.text import KEY
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, from_text
 from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
 from jobcard.core.view import error_of
 from jobcard.dashboard import audit
@@ -32,8 +33,26 @@ if TYPE_CHECKING:
 MOST_EDITED = 100_000
 """Characters of arguments that a form shows for editing; larger ones are edited in code."""
 MOST_ACTIONS = 50
+MOST_AWAITED = 50
+"""So many of those that a job waits for are looked up."""
 EDIT_BYTES = 1 << 20
 EDIT = (Text("args", "[]", most=MOST_EDITED), Text("kwargs", "{}", most=MOST_EDITED))
+ANSWER = {
+    "after": {
+        "description": "What it waits for, or has waited for",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["kind", "id", "until"],
+            "properties": {
+                "kind": {"enum": [JOB, BATCH]},
+                "id": {"type": "string", "format": "uuid"},
+                "until": {"enum": [COMPLETED, ANY_END]},
+            },
+        },
+    }
+}
+"""In JSON Schema's words."""
 _DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
 
 
@@ -49,6 +68,7 @@ def job(ask: Ask) -> Mapping[str, Any]:
         "reasons": _reasons(row, ask, mask) if row.state in ALIVE else [],
         **_tried(row, ask, mask),
         **_brought(row, ask),
+        **_awaited(row, ask),
         **_related(row, ask),
         "actions": actions_of(row),
     }
@@ -184,6 +204,18 @@ def _brought(row: JobRow, ask: Ask) -> dict[str, Any]:
         "sees_arguments": True,
         "brought": {**shown, "keys": {name: key for name, key in keys.items() if key is not None}},
     }
+
+
+def _awaited(row: JobRow, ask: Ask) -> dict[str, Any]:
+    """What it waits for, or has waited for; with the first ones the job, if it is one and is there."""
+    try:
+        found = [one._asdict() for one in from_text(row.waits_for)]
+    except ValueError:
+        found = []  # among the reasons it says so
+    first = found[:MOST_AWAITED]
+    rows = named(ask.reading.parts, [one["id"] for one in first if one["kind"] == JOB])
+    jobs = {UUID(bytes=each.id): glance_at(each, ask) for each in rows}
+    return {"after": found, "awaited": [{**one, "job": jobs.get(one["id"])} for one in first]}
 
 
 def _related(row: JobRow, ask: Ask) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jobcard.dashboard.views.glances import glance_at
 from jobcard.dashboard.views.overview import COUNTED
 
 VERBS = ("retry", "cancel", "delete")
-CHEAP = frozenset({"state", "queue"})
+CHEAP = frozenset({"state", "queue", "batch"})
 """Counting by these goes along an index; by anything else it looks at every job."""
 _UNCOUNTED = {"counts": None, "counted": COUNTED, "counted_among": None, "counted_back_to": None}
 _SPANS = {"last hour": timedelta(hours=1), "last day": timedelta(days=1), "last week": timedelta(days=7)}
