@@ -13,7 +13,7 @@ from storefront import Shop, open_shop, opened
 
 from helpers.postgres import databases
 from helpers.waiting import wait_until
-from jobcard import Jobcard
+from jobcard import Ended, Jobcard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,6 +101,28 @@ class TestWatching:
         opened(gate)
         expect(page.locator("h1 .state")).to_have_text("completed")
         expect(page.locator("#brought-result pre")).to_contain_text('"pages": 12')
+        assert is_the_same(page)
+
+    def test_a_job_that_waits_for_a_batch_is_seen_to_run(self, page: Page, shop: Shop) -> None:
+        """From its page to the jobs of the batch and back; when those have ended it goes on."""
+        gate = shop.gate("awaited")
+        with shop.jobs.batch() as batch:
+            pass
+        awaited = shop.jobs.enqueue("shop.report", [str(gate)], queue="reports", batch=batch)
+        last = shop.jobs.enqueue("shop.figures", queue="reports", after=[awaited, Ended(batch)])
+        page.goto(f"/jobs/{last.id}")
+        expect(page.locator("dl.card")).to_contain_text("waits for other jobs")
+        page.get_by_role("link", name=str(batch.id)).click()
+        expect(page.locator("#count")).to_have_text(re.compile("^1 (waiting|claimed|running).$"))
+        rows = page.locator("#rows tbody tr")
+        expect(rows).to_have_count(1)
+        rows.get_by_role("link", name="shop.report").click()
+        expect(page.get_by_text("400 of 1,000 orders")).to_be_visible()
+        page.goto(f"/jobs/{last.id}")
+        loaded_once(page)
+        opened(gate)
+        expect(page.locator("h1 .state")).to_have_text("completed")
+        expect(page.get_by_role("heading", name="Waited for")).to_be_visible()
         assert is_the_same(page)
 
     def test_figures_open_with_the_chart(self, page: Page) -> None:

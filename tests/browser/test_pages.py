@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from chromium import WIDTHS, visiting
@@ -15,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from storefront import Shop, open_shop, opened, running
 
 from helpers.waiting import wait_until
-from jobcard import RateLimit
+from jobcard import Ended, RateLimit
 from jobcard.dashboard.users import add_user
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -76,6 +77,13 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sights]:
         jobs.enqueue("shop.welcome", ["nobody@example.org"], queue="mail", delay=7200).cancel()
         running_now = jobs.enqueue("shop.report", [str(gate)], queue="reports")
         wait_until(lambda: jobs.get(running_now.id).progress, "the report's progress")
+        with jobs.batch("spring") as batch:
+            pass
+        for number in range(3):
+            jobs.enqueue("shop.welcome", [f"new{number}@example.org"], queue="mail", delay=7200, batch=batch)
+        [sent] = jobs.list(state="completed", limit=1)
+        all_kinds = [running_now, sent, Ended(batch), uuid4()]
+        last = jobs.enqueue("shop.figures", queue="reports", after=all_kinds, batch=batch)
         [failed] = jobs.list(state="failed", limit=1)
         places = {
             "overview": "/",
@@ -84,6 +92,8 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sights]:
             "jobs none": "/jobs?queue=nowhere",
             "job failed": f"/jobs/{failed.id}",
             "job running": f"/jobs/{running_now.id}",
+            "job waiting for others": f"/jobs/{last.id}",
+            "jobs of a batch": f"/jobs?batch={batch.id}",
             "job edit": f"/jobs/{failed.id}/edit",
             "bulk preview": "/jobs/bulk?verb=retry&state=failed",
             "queues": "/queues",
@@ -113,8 +123,9 @@ def looks_well(page: Page, name: str) -> None:
 
 
 NAMES = (
-    "overview", "jobs", "jobs found", "jobs none", "job failed", "job running", "job edit", "bulk preview", "queues",
-    "queue", "queue paused", "schedules", "schedule", "engines", "audit", "error",
+    "overview", "jobs", "jobs found", "jobs none", "jobs of a batch", "job failed", "job running",
+    "job waiting for others", "job edit", "bulk preview", "queues", "queue", "queue paused", "schedules", "schedule",
+    "engines", "audit", "error",
 )  # fmt: skip
 
 

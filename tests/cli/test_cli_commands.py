@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -237,6 +238,29 @@ class TestWaitingForOthers:
         assert "after" not in text.split()
         [line] = [line for line in text.splitlines() if line.startswith("batch_id ")]
         assert line.split()[1] == str(batch.id)
+
+    def test_show_says_why_one_never_ran(self, bare: App) -> None:
+        """What it waited for has failed: the engine has canceled it, and no attempt is spoken of."""
+        bare.write(
+            "seed.py",
+            """
+            from jobcard import JobFailedError
+            from shop import jobs, thumbnail, welcome
+
+            if __name__ == "__main__":
+                with jobs.running(in_process=True):
+                    awaited = welcome.enqueue("ann")
+                    try:
+                        thumbnail.options(after=awaited).enqueue("cat.jpg").result(timeout=60)
+                    except JobFailedError as error:
+                        print(error.job_id, awaited.id)
+            """,
+        )
+        never, awaited = bare.python("seed.py").out.split()[-2:]
+        text = succeeded(bare.jobcard("jobs", "show", never)).out
+        assert f"it waited for the success of job {awaited}, which failed" in text
+        assert "\nnot tried, " in text and "attempt 0" not in text
+        assert re.search(r"^reason +dependency$", text, re.M)
 
     def test_explain_says_for_whom(self, bare: App) -> None:
         """And how far that is."""

@@ -19,6 +19,7 @@ from jobcard.backends.url import parse
 from jobcard.client import Jobcard
 from jobcard.core import clock, ids, states
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, WholeJob
+from jobcard.engine.dependents import see_to_all
 from jobcard.engine.outcomes import error_text
 
 ERROR = {
@@ -198,6 +199,20 @@ class TestPage:
         assert "awaited-title" not in page and str(second.id) not in page
         assert found(site, first.id)["after"] == []
 
+    def test_one_that_will_never_run_says_why(self, site: Site) -> None:
+        """What it waited for, and what became of that; no try of it is spoken of."""
+        first = site.jobs.enqueue("first")
+        second = site.jobs.enqueue("second", after=first)
+        first.cancel()
+        with site.jobs.parts.connection as store:
+            see_to_all(store, {})
+        page = site.get(f"/jobs/{second.id}").text
+        assert f"it waited for the success of job {first.id}, which was canceled" in page
+        assert "<summary>Not tried," in page
+        assert "<dt>Reason</dt><dd>dependency</dd>" in page
+        timeline = found(site, second.id)["timeline"]
+        assert sorted(each["what"] for each in timeline) == ["canceled", "not tried", "stored"]  # type: ignore[attr-defined]
+
     def test_many_that_it_waits_for_are_not_all_looked_up(self, site: Site) -> None:
         """The first are shown, and how many more there are; programs are told of all."""
         handles = [site.jobs.enqueue("one") for _ in range(60)]
@@ -282,6 +297,13 @@ class TestActions:
         site.post(f"/jobs/{job.id}/cancel", {})
         assert site.jobs.get(job.id).state == "canceled"
         assert site.post(f"/jobs/{job.id}/cancel", {}).status_code == 409
+
+    def test_one_that_waits_for_others_goes_on_waiting(self, site: Site) -> None:
+        """Whoever makes it due is told so."""
+        job = site.jobs.enqueue("last", after=site.jobs.enqueue("first"), delay=60)
+        site.post(f"/jobs/{job.id}/run_now", {})
+        assert "It is due now, and still waits for other jobs." in site.get(f"/jobs/{job.id}", "operator").text
+        assert site.jobs.get(job.id).hold == "after"
 
     def test_a_job_at_work_is_told_to_stop(self, site: Site) -> None:
         """By its engine, which holds it."""

@@ -62,9 +62,9 @@ def _print_error(error: dict[str, Any]) -> None:
     if error.get("signal"):
         facts.append(str(error["signal"]))
     what = " ".join(str(error[name]) for name in ("type", "message") if error.get(name))
-    output.emit(
-        f"\nattempt {error.get('attempt', '?')}, {to_plain(error.get('at'))}: {output.one_line(', '.join(facts))}"
-    )
+    attempt = error.get("attempt", "?")
+    which = "not tried" if attempt == 0 else f"attempt {attempt}"
+    output.emit(f"\n{which}, {to_plain(error.get('at'))}: {output.one_line(', '.join(facts))}")
     if what:
         output.emit(f"  {output.one_line(what)}")
     for title in ("traceback", "output"):

@@ -156,7 +156,7 @@ def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]], actions: Sequenc
     """What happened to it, by its stamps, its recorded tries and the audit; what is to come is at the end."""
     found = [_happened(moment(row.created_at), "stored", f"in the queue {row.queue}")]
     found += [_happened(each.at, each.action.lower(), _by(each)) for each in actions]
-    found += [_happened(each["at"], f"try {each['attempt']} ended", _short_of(each)) for each in errors]
+    found += [_happened(each["at"], _try_of(each), _short_of(each)) for each in errors]
     if row.claimed_at is not None:
         by = "" if row.claimed_by is None else f" by {row.claimed_by}"
         found.append(_happened(moment(row.claimed_at), "claimed", f"try {row.attempt} of {row.max_attempts}{by}"))
@@ -169,6 +169,10 @@ def _timeline(row: JobRow, errors: Sequence[Mapping[str, Any]], actions: Sequenc
     if row.expires_at is not None:
         found.append(_happened(moment(row.expires_at), "kept until", ""))
     return sorted(found, key=lambda each: each["at"])
+
+
+def _try_of(error: Mapping[str, Any]) -> str:
+    return f"try {error['attempt']} ended" if error["attempt"] else "not tried"
 
 
 def _happened(at: Any, what: str, text: str) -> dict[str, Any]:
@@ -247,8 +251,8 @@ def _origin(row: JobRow, ask: Ask) -> UUID | None:
 
 def run_now(ask: Ask) -> Done:
     """Make it due now."""
-    ask.jobs.run_now(ask["id"])
-    return _done(ask, "It is due now.")
+    job = ask.jobs.run_now(ask["id"])
+    return _done(ask, "It is due now, and still waits for other jobs." if job.hold == Hold.AFTER else "It is due now.")
 
 
 def cancel(ask: Ask) -> Done:
