@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -62,6 +63,36 @@ def test_checksums_finds_equal_files(app: App) -> None:
         assert [line.split()[1:] for line in ran.out.splitlines()] == [["a", "c"]]
     stats = json.loads(app.jobcard("stats", "--url", "sqlite:///checksums.db", "--json").out)
     assert stats["completed"] == stats["total"] == 3
+
+
+class TestArchive:
+    @pytest.fixture
+    def files(self, app: App) -> Path:
+        """Two files, and two in folders."""
+        files = app.directory / "files"
+        (files / "more" / "most").mkdir(parents=True)
+        for name in ("a", "b", "more/c", "more/most/d"):
+            (files / name).write_text(name)
+        return files
+
+    def test_contents_are_listed_when_all_is_packed(self, app: App, files: Path) -> None:
+        """Files of folders that were found on the way as well."""
+        ran = app.python("archive.py", "files")
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.splitlines() == ["7 of 7 jobs completed", "4 files in archive"]
+        listed = (app.directory / "archive" / "contents.txt").read_text().splitlines()
+        assert listed == ["files_a.gz", "files_b.gz", "files_more_c.gz", "files_more_most_d.gz"]
+        assert gzip.decompress((app.directory / "archive" / listed[3]).read_bytes()) == b"more/most/d"
+
+    def test_without_one_of_them_there_is_no_list(self, app: App, files: Path) -> None:
+        """The others are packed all the same, and it is told which one was not."""
+        (files / "more" / "packed.gz").write_text("")
+        ran = app.python("archive.py", "files")
+        assert ran.code == 1
+        assert ran.out.splitlines() == ["7 of 8 jobs completed", "no list of contents: dependency"]
+        assert ran.err.splitlines() == ["files/more/packed.gz is packed already"]
+        assert len(list((app.directory / "archive").glob("*.gz"))) == 4
+        assert not (app.directory / "archive" / "contents.txt").exists()
 
 
 class TestMailer:
