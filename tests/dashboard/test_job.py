@@ -267,7 +267,6 @@ class TestPage:
             {"finished_at": 1 << 62, "created_at": -(1 << 62)},
             {"args": "[" * 5_000 + "]" * 5_000},
             {"waits_for": "["},
-            {"waits_for": "[" * 50_000},
             {"waits_for": '[["job", "1", "completed"]]'},
             {"waits_for": '[["<b>", "018f0000-0000-7000-8000-000000000000", "completed"]]'},
             {"waits_for": "<b>", "state": "waiting", "hold": "after", "finished_at": None},
