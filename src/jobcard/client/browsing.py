@@ -189,21 +189,27 @@ def _split(
     where: Filter, also: Callable[[JobRow], bool] | None, codec: Codec
 ) -> tuple[Filter, Callable[[JobRow], bool] | None]:
     """What the store is to choose by among many, and what is left to be looked for."""
-    quick = Filter(states=where.states, after=where.after, before=where.before)
-    rest = replace(where, states=(), after=None, before=None)
-    if quick != Filter():
-        # Who was made since was touched since. Where many were, a store looks no further at a time than `reach` says.
-        quick = replace(quick, touched_since=where.after or 0)
+    if where.batch_id is not None:
+        quick, rest = Filter(batch_id=where.batch_id), replace(where, batch_id=None)
+    else:
+        quick = Filter(states=where.states, after=where.after, before=where.before)
+        rest = replace(where, states=(), after=None, before=None)
+        if quick != Filter():
+            # Who was made since was touched since.
+            # Where many were, a store looks no further at a time than `reach` says.
+            quick = replace(quick, touched_since=where.after or 0)
     if rest == Filter():
         return quick, also
     tags, search = set(where.tags), where.search
 
     def fits(row: JobRow) -> bool:
         return (
-            (not where.queues or row.queue in where.queues)
+            (not where.states or row.state in where.states)
+            and (not where.queues or row.queue in where.queues)
             and (not where.names or row.name in where.names)
             and (where.error_kind is None or row.error_kind == where.error_kind)
-            and (where.batch_id is None or row.batch_id == where.batch_id)
+            and (where.after is None or row.created_at >= where.after)
+            and (where.before is None or row.created_at < where.before)
             and (not tags or tags <= set(tags_of(row, codec)))
             and (not search or search in row.name or search.lower() in str(UUID(bytes=row.id)))
             and (also is None or also(row))
