@@ -332,7 +332,7 @@ class Producer:
 
     def _send_within(self, jobs: Sequence[NewJob], within: object) -> list[Enqueued]:
         # Once, whatever the store says: it is the caller's transaction, and may be over by that.
-        with self._connection.direct() as store:
+        with self._connection.itself() as store:
             if not store.capabilities.joins:
                 raise cannot_join(store)
             jobs = self._ageing.place(jobs, store)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import NoneType
@@ -136,6 +136,22 @@ class Connection:
         """Lends the store itself inside a job too, where its engine stands in between else: for very much data."""
         inside = context.inside_worker
         return self if inside is None or inside.backend is None else _Alone(self)
+
+    @contextmanager
+    def itself(self) -> Iterator[Backend]:
+        """Lends the store itself inside a job too, for a call that may wait for what its own process does meanwhile."""
+        inside = context.inside_worker
+        if inside is None or inside.backend is None:
+            with self as store:
+                yield store
+            return
+        _enter()
+        try:
+            with self._lock:
+                store = self._made()
+            yield store
+        finally:
+            _leave()
 
     def _open(self) -> Backend:
         if self._closed:

@@ -137,10 +137,11 @@ class PostgresBackend:
         if not jobs:
             return []
         if within is not None:
-            # Whatever was rung a moment ago: this is heard at the commit.
-            ring = Step(self._sql["notify"], {"channel": self._channel}) if self._options.listen else None
             with join(within, self._sql, self._identity) as joined:
-                return enqueue.store(joined, self._sql, jobs, self._now(), ring=ring)
+                answers = enqueue.store(joined, self._sql, jobs, self._now(), ring=None)
+                if self._options.listen:  # whatever was rung a moment ago: this is heard at the commit
+                    joined.ask(Step(self._sql["notify"], {"channel": self._channel}))
+            return answers
         ring = self._ring_step()
         with self._pool.use() as connection:
             answers = enqueue.store(connection, self._sql, jobs, self._now(), ring=ring)

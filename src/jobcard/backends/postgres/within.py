@@ -82,9 +82,15 @@ class JoinedConnection(Connection):
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self._theirs = raw
 
+    @property
+    def in_transaction(self) -> bool:
+        """In the caller's, always."""
+        return True
+
     def run(self, steps: Sequence[Step], *, then: Step | None = None) -> list[list[Row]]:
-        """Run statements one by one. then: comes with them, and is of effect when the caller commits."""
-        return [self.ask(step) for step in [*steps, *([then] if then else [])]][: len(steps)]
+        """Run statements one by one. then: there is no later on for it here."""
+        assert then is None
+        return self.ask_all(steps)
 
     def again(self, work: Callable[[], T]) -> T:
         """Do something once: who would try again is the caller, with the whole transaction."""
