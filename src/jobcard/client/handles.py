@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from jobcard.client import explain, living
+from jobcard.client import living
 from jobcard.core import clock, context, limits
 from jobcard.core.states import JobState
 from jobcard.errors import ConfigError, JobFailedError, JobNotFoundError
@@ -60,7 +60,7 @@ class JobHandle(Generic[R]):
         seconds = _seconds(timeout)
         told = parts.watcher.wait(self._id, seconds) if seconds != 0 else None
         if told is None:
-            told = explain.last_look(parts, self._id, seconds or 0)
+            told = _last_look(parts, self._id, seconds or 0)
         return self._settle(parts, told)
 
     async def result_async(self, timeout: float | timedelta | None = None) -> R:
@@ -69,7 +69,7 @@ class JobHandle(Generic[R]):
         seconds = _seconds(timeout)
         told = await parts.threads.wait(parts.watcher, self._id, seconds)
         if told is None:
-            told = await parts.threads.run(explain.last_look, parts, self._id, seconds or 0)
+            told = await parts.threads.run(_last_look, parts, self._id, seconds or 0)
         if not isinstance(told, Exception) and told.state == JobState.COMPLETED and self._definition is not None:
             # The common case needs nothing more from the store, and so no thread.
             return self._settle(parts, told)
@@ -141,6 +141,12 @@ def _unpickled(job_id: bytes) -> JobHandle[Any]:
     if not isinstance(job_id, bytes) or len(job_id) != 16:
         raise JobNotFoundError(job_id)
     return JobHandle(None, job_id)
+
+
+def _last_look(parts: Parts, job_id: bytes, waited: float) -> Ended:
+    from jobcard.client.explain import last_look  # only now: most processes wait for no job, or not in vain
+
+    return last_look(parts, job_id, waited)
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from jobcard.core.schedule import Missed, Overlap, Progress, Schedule, Timetable
 
     Change = Callable[[Timetable | None, int], Timetable]
-
-_log = logging.getLogger("jobcard.client")
 
 T = TypeVar("T")
 
@@ -131,7 +128,9 @@ class Schedules:
             try:
                 found.append(self._view(from_text(record.key, record.value), progress, now))
             except CorruptRecordError as error:
-                _log.warning("%s; it is left out of the list", error)
+                import logging  # only now: a worker has no other use for it
+
+                logging.getLogger("jobcard.client").warning("%s; it is left out of the list", error)
         return sorted(found, key=lambda schedule: schedule.name)
 
     def get(self, name: str) -> Schedule:

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobcard.core import keytext, limits, naming
 from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import CallShape
+from jobcard.core.nearest import nearest
 from jobcard.core.rates import RateLimit, check_rate
 from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
 from jobcard.core.settings import ISOLATIONS
@@ -259,8 +259,8 @@ class JobDefinition:
         known = {*self._run.names, *(() if self._init is None else self._init.names)}
         for name in by:
             if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.6)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                near = nearest(name, known)
+                hint = f"; did you mean {near!r}?" if near else ""
                 raise error(f"{what}: job {self.name} has no parameter {name!r}{hint}")
 
     def say(

@@ -11,7 +11,7 @@ The target's record alone says how far a move is: the source cannot be written o
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -111,7 +111,7 @@ class Move:
 
 def new_id() -> str:
     """A name that no other move has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def to_text(move: Move) -> str:

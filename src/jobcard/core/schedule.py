@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobcard.core import clock, ids, limits
@@ -113,7 +112,7 @@ class Timetable:
 
     def _delay_of(self, key: str) -> int:
         # From the key: all engines must agree.
-        return int.from_bytes(sha256(f"jitter {key}".encode()).digest()[:8], "big") % (self.jitter + 1)
+        return int.from_bytes(_digest(f"jitter {key}")[:8], "big") % (self.jitter + 1)
 
 
 class Progress(NamedTuple):
@@ -238,7 +237,13 @@ def progress_from_text(text: str, version: int) -> Progress:
 
 def declaration(timetable: Timetable) -> str:
     """What code says of a schedule, in short: equal where nothing changed."""
-    return sha256(json.dumps(_said(timetable), sort_keys=True).encode()).hexdigest()[:32]
+    return _digest(json.dumps(_said(timetable), sort_keys=True)).hex()[:32]
+
+
+def _digest(text: str) -> bytes:
+    from hashlib import sha256  # 5 ms to import, and an engine without schedules never needs it
+
+    return sha256(text.encode()).digest()
 
 
 def renewed(stored: Timetable | None, wanted: Timetable, now: int) -> Timetable:

@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from itertools import islice, takewhile
 from operator import ge
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -112,6 +111,8 @@ def _find_zone(name: object) -> tzinfo:
         raise ConfigError(f"tz must be the name of a time zone, for example 'Europe/Berlin', not {type(name).__name__}")
     if name == "UTC":
         return UTC
+    from zoneinfo import ZoneInfo  # only now: an engine without schedules has no use for it
+
     try:
         return ZoneInfo(name)
     except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError on some versions
