@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jobcard.core.job import Job
+from jobcard.core.view import Job
 
 
 def job_to_plain(job: Job) -> dict[str, Any]:

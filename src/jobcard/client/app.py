@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from jobcard.client.queues import Queues
     from jobcard.client.testing import Testing
     from jobcard.core.definition import JobDefinition
-    from jobcard.core.job import Job
     from jobcard.core.schedule import Missed, Overlap
+    from jobcard.core.view import Job
     from jobcard.moving.summary import Backup, Restored
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobcard.client.parts import Parts
     from jobcard.client.watcher import Told
     from jobcard.core.definition import JobDefinition
-    from jobcard.core.job import Job
+    from jobcard.core.view import Job
 
 R = TypeVar("R")
 

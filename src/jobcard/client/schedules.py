@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -232,7 +231,7 @@ class Schedules:
         def changed(stored: Timetable | None, now: int) -> Timetable:
             if stored is None:
                 raise ScheduleNotFoundError(name)
-            return replace(stored, paused=paused, since=stored.since if paused else now)
+            return stored._replace(paused=paused, since=stored.since if paused else now)
 
         return self._write(name, changed)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobcard.core import keytext, limits, naming
 from jobcard.core.callspec import CallSpec
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_QUEUE = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
+class JobOptions(NamedTuple):
     """How a job is run unless the enqueue says otherwise; checked, durations in microseconds."""
 
     queue: str = DEFAULT_QUEUE

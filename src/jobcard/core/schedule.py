@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -60,8 +60,7 @@ class Schedule:
     window: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timetable:
+class Timetable(NamedTuple):
     """When a schedule is due and what it then makes; durations and instants in microseconds.
 
     job: what every tick's job has in common. since: ticks count from here on. declared: what code last said of it, so
@@ -210,8 +209,7 @@ def from_text(name: str, text: str) -> Timetable:
             jitter=clock.to_timedelta(_whole(document["jitter"])),
             window=clock.to_timedelta(_whole(document["window"])),
         )
-        return replace(
-            checked,
+        return checked._replace(
             since=_whole(document["since"]),
             paused=document["paused"] is True,
             declared=document.get("declared"),
@@ -249,9 +247,9 @@ def _digest(text: str) -> bytes:
 def renewed(stored: Timetable | None, wanted: Timetable, now: int) -> Timetable:
     """What is to be stored of a schedule that is said anew: a pause stays, and other times count from now on."""
     if stored is None:
-        return replace(wanted, since=now)
+        return wanted._replace(since=now)
     since = stored.since if stored.ticks == wanted.ticks else now
-    return replace(wanted, since=since, paused=stored.paused, declared=stored.declared)
+    return wanted._replace(since=since, paused=stored.paused, declared=stored.declared)
 
 
 def _said(timetable: Timetable) -> dict[str, Any]:

@@ -14,11 +14,11 @@ began.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from itertools import islice, takewhile
 from operator import ge
+from typing import NamedTuple
 
 from cronsim import CronSim, CronSimError
 
@@ -41,8 +41,7 @@ _NEVER = "is never due"
 _FIRST_SPAN = clock.MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class Ticks:
+class Ticks(NamedTuple):
     """The instants at which a schedule is due.
 
     when: five cron fields, or six with seconds first, a name like `@daily`, or an interval in microseconds.

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -283,7 +282,7 @@ def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
     asked = condition(beside_states(where))
-    beside_queues = condition(replace(beside_states(where), queues=()))
+    beside_queues = condition(beside_states(where)._replace(queues=()))
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
             yield one["queue"], one["state"], 1

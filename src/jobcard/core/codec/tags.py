@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobcard.core.codec.refused import Refused, name_of
@@ -32,8 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, clamp=0, traps=[])
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A type that is written under a tag; `dump` gives what JSON (or another tag) can hold."""
 
     kind: type
