@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know this name; `typing` is a tenth of what the keeper imports
 if TYPE_CHECKING:
+    from typing import Any
+
     from jobcard.client import Jobcard
     from jobcard.client.batches import Batch
     from jobcard.client.classes import JobClass
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from jobcard.client.lookup import Bucket, Counts, Page
     from jobcard.core.context import JobContext, current_job
     from jobcard.core.dependencies import Dependency, Ended
-    from jobcard.core.job import Job
     from jobcard.core.queue import Queue
     from jobcard.core.rates import RateLimit
     from jobcard.core.retry import Backoff
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from jobcard.core.signals import Cancel, Fail, Retry, Snooze
     from jobcard.core.states import JobState
     from jobcard.core.unique import Unique
+    from jobcard.core.view import Job
     from jobcard.errors import (
         AccessDeniedError,
         BackupError,
@@ -132,7 +134,7 @@ _HOMES = {
     "Events": "client.events",
     "Fail": "core.signals",
     "Health": "client.health",
-    "Job": "core.job",
+    "Job": "core.view",
     "JobClass": "client.classes",
     "JobContext": "core.context",
     "JobGroup": "client.groups",

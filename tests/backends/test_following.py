@@ -7,7 +7,6 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -182,8 +181,8 @@ for _name, _check in CHECKS.items():
 class TestWhatTwoStoresCan:
     def test_what_both_can_is_what_is_said(self, pair: Pair) -> None:
         """The smaller batch, threads of its own if one of them asks for it, all else only where both can."""
-        pair.source.capabilities = replace(pair.source.capabilities, max_batch=200, own_thread=True)
-        pair.target.capabilities = replace(pair.target.capabilities, max_batch=300, shared_by_hosts=True)
+        pair.source.capabilities = pair.source.capabilities._replace(max_batch=200, own_thread=True)
+        pair.target.capabilities = pair.target.capabilities._replace(max_batch=300, shared_by_hosts=True)
         can = pair.follower().capabilities
         assert (can.max_batch, can.own_thread, can.shared_by_hosts, can.one_commit_exchange) == (200, True, False, True)
 

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import stat
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -276,7 +275,7 @@ class TestRows:
         claims = [factory.claimed_job(store) for _ in range(3)]
         for claim in claims:
             failed = states.fail(claim, reason="error", error=factory.ERROR, kind="X")
-            assert factory.settle(store, claim, replace(failed, lines=((0, "said"),))) == []
+            assert factory.settle(store, claim, failed._replace(lines=((0, "said"),))) == []
         ids = [claim.id for claim in claims]
         bad = claims[1]
         raw(store, "update jobcard_jobs set reason = cast(x'ff' as text) where n = ?", bad.ref)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -96,7 +95,7 @@ class TestWaiting:
         handle = jobs.enqueue("x", strict=False)
         (claim,) = hands.claim()
         parked = states.park(claim)
-        hands.end(claim, replace(parked, sets={**parked.sets, "hold": states.Hold.BROKEN}))
+        hands.end(claim, parked._replace(sets={**parked.sets, "hold": states.Hold.BROKEN}))
         assert codes(jobs, handle) == ["held"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -63,7 +62,7 @@ class TestAsText:
         """All of it, the job's own limits and keys too."""
         new = job(tags='["a"]', timeout=5, keep=7, limit_key="k", key_limit=2, rate_count=3, rate_per=9, init="[]")
         said = timetable(when, new, tz="Europe/Berlin", missed=7, overlap="allow", jitter=3, window=60)
-        kept = replace(said, since=NOW, paused=True, declared=declaration(said))
+        kept = said._replace(since=NOW, paused=True, declared=declaration(said))
         assert from_text("nightly", to_text(kept)) == kept
 
     @pytest.mark.parametrize(
@@ -109,9 +108,9 @@ class TestWhatIsDue:
 
     def test_they_count_from_the_moment_it_was_said(self) -> None:
         """A new one has missed nothing; a paused one is never due."""
-        table = replace(timetable(), since=NOW - MINUTE)
+        table = timetable()._replace(since=NOW - MINUTE)
         assert table.between(0, NOW) == [NOW]
-        assert replace(table, paused=True).between(0, NOW) == []
+        assert table._replace(paused=True).between(0, NOW) == []
 
     def test_beyond_the_window_there_are_none(self) -> None:
         """However long nobody was there."""
@@ -170,13 +169,13 @@ class TestTheJob:
         delays = {(table.job_of(tick).at or 0) - tick for tick in range(NOW, NOW + 100 * MINUTE, MINUTE)}
         assert len(delays) == 100
         assert max(delays) - min(delays) > 300 * clock.SECOND
-        assert replace(table, name="other").job_of(NOW).at != table.job_of(NOW).at
+        assert table._replace(name="other").job_of(NOW).at != table.job_of(NOW).at
 
 
 class TestSaidAnew:
     def test_a_pause_stays_and_ticks_go_on(self) -> None:
         """Only other times count from now on."""
-        stored = replace(timetable(), since=5, paused=True, declared="x")
+        stored = timetable()._replace(since=5, paused=True, declared="x")
         again = renewed(stored, timetable(new=job(args="[2]"), missed=3), NOW)
         assert (again.since, again.paused, again.declared, again.missed, again.job.args) == (5, True, "x", 3, "[2]")
         for other in (timetable("0 * * * *"), timetable(tz="Europe/Berlin")):
@@ -186,14 +185,14 @@ class TestSaidAnew:
     def test_a_declaration_is_what_code_says(self) -> None:
         """Neither since when nor a pause is part of it."""
         said = timetable()
-        assert declaration(replace(said, since=9, paused=True, declared="x")) == declaration(said)
+        assert declaration(said._replace(since=9, paused=True, declared="x")) == declaration(said)
         for other in (timetable("@daily"), timetable(missed=2), timetable(new=job(args="[2]")), timetable(jitter=1)):
             assert declaration(other) != declaration(said)
 
 
 def test_what_users_see() -> None:
     """Aware datetimes, timedeltas, and the call as Python values."""
-    table = replace(timetable(timedelta(minutes=5), jitter=2), since=NOW - 10 * MINUTE)
+    table = timetable(timedelta(minutes=5), jitter=2)._replace(since=NOW - 10 * MINUTE)
     seen = schedule.view(table, Progress(NOW - 5 * MINUTE, NOW - 5 * MINUTE), Codec(), NOW - MINUTE)
     assert (seen.name, seen.when, seen.job, seen.args, seen.kwargs) == (
         "nightly", timedelta(minutes=5), "shop.send", [1], {},
@@ -201,7 +200,7 @@ def test_what_users_see() -> None:
     assert (seen.tz, seen.missed, seen.overlap, seen.paused, seen.queue) == ("UTC", "once", "skip", False, "mail")
     assert seen.next_at == clock.to_datetime(NOW) == seen.last_at + timedelta(minutes=5)  # type: ignore[operator]
     assert (seen.jitter, seen.window) == (timedelta(seconds=2), timedelta(hours=1))
-    assert schedule.view(replace(table, paused=True), Progress(), Codec(), NOW).next_at is None
+    assert schedule.view(table._replace(paused=True), Progress(), Codec(), NOW).next_at is None
     with pytest.raises(CorruptRecordError):
         schedule.view(timetable(new=job(args="{")), Progress(), Codec(), NOW)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -157,7 +156,7 @@ class TestNames:
                 [record] = [each for each in store.read_records(RecordKind.SCHEDULE) if each.key == "nightly"]
                 timetable = from_text(record.key, record.value)
                 job = timetable.job._replace(args=json.dumps([word]), kwargs=json.dumps({word: word}))
-                store.write_record(RecordKind.SCHEDULE, record.key, to_text(replace(timetable, job=job)))
+                store.write_record(RecordKind.SCHEDULE, record.key, to_text(timetable._replace(job=job)))
             shown: str = site.get("/schedules/nightly", "operator").text
             return shown
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from jobcard.backends.base import Backend, RecordKind
@@ -17,7 +15,7 @@ from jobcard.engine.routines import read_order, rescue_lost
 class SmallBatches(ModelBackend):
     """A store that takes five at once."""
 
-    capabilities = replace(ModelBackend.capabilities, max_batch=5)
+    capabilities = ModelBackend.capabilities._replace(max_batch=5)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,7 +118,7 @@ class RescuesQuietly(ModelBackend):
     """A rescue leaves the token as it was."""
 
     def exchange(self, owner: str, *, outcomes: Sequence[Outcome] = (), **said: Any) -> Exchanged:
-        quiet = [outcome._replace(change=replace(outcome.change, takes=False)) for outcome in outcomes]
+        quiet = [outcome._replace(change=outcome.change._replace(takes=False)) for outcome in outcomes]
         return super().exchange(owner, outcomes=quiet, **said)
 
 
@@ -133,7 +132,7 @@ class RescuesTheLiving(ModelBackend):
         return super().find_held([*owners, *old], lapsed=True, limit=limit, after=after)
 
     def exchange(self, owner: str, *, outcomes: Sequence[Outcome] = (), **said: Any) -> Exchanged:
-        bold = [outcome._replace(change=replace(outcome.change, lapsed=False)) for outcome in outcomes]
+        bold = [outcome._replace(change=outcome.change._replace(lapsed=False)) for outcome in outcomes]
         return super().exchange(owner, outcomes=bold, **said)
 
 

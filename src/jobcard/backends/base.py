@@ -22,7 +22,6 @@ Rules every store obeys:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -38,8 +37,7 @@ from jobcard.core.states import Change
 # ------------------------------------------------------------------ what a store can do
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """How stores differ, as data. Core asks these, never a store's name."""
 
     max_batch: int
@@ -185,8 +183,7 @@ class Held(NamedTuple):
 # ------------------------------------------------------------------ looking up
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class Filter(NamedTuple):
     """Which jobs: everything given must hold. Empty: all. Instants in microseconds, `after <= created_at < before`."""
 
     states: Sequence[str] = ()
@@ -270,8 +267,7 @@ class Record(NamedTuple):
 # ------------------------------------------------------------------ hints
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waker:
+class Waker(NamedTuple):
     """How an engine learns that something may have changed without asking. Hints only: polling is the truth.
 
     fd: becomes readable at a hint; `drain()` empties it, without waiting. Open, and the same, until `close()`, whatever

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from jobcard.backends.base import FEW, Filter
@@ -26,4 +25,4 @@ def reach(limit: int) -> int:
 
 def beside_states(where: Filter) -> Filter:
     """What is counted by beside the states, where each is counted by itself: said again, no index answers alone."""
-    return where if where.touched_since is not None else replace(where, states=())
+    return where if where.touched_since is not None else where._replace(states=())

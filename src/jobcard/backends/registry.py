@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jobcard.backends import url as urls
 from jobcard.backends.base import Backend
 from jobcard.core.clock import Clock
+from jobcard.core.nearest import nearest
 from jobcard.errors import ConfigError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP = "jobcard.backends"
+
+# Our own entry points once more: every process opens a store, and to look through all installed packages takes longer
+# than to import the store.
+OURS = {
+    "sqlite": "jobcard.backends.sqlite:SQLiteBackend",
+    "mongodb": "jobcard.backends.mongodb:MongoBackend",
+    "mongodb+srv": "jobcard.backends.mongodb:MongoBackend",
+    "mysql": "jobcard.backends.mysql:MySQLBackend",
+    "mariadb": "jobcard.backends.mysql:MySQLBackend",
+    "postgresql": "jobcard.backends.postgres:PostgresBackend",
+    "postgres": "jobcard.backends.postgres:PostgresBackend",
+    "redis": "jobcard.backends.redis:RedisBackend",
+    "rediss": "jobcard.backends.redis:RedisBackend",
+    "valkey": "jobcard.backends.redis:RedisBackend",
+    "valkeys": "jobcard.backends.redis:RedisBackend",
+}
 
 
 def open_backend(
@@ -81,14 +100,20 @@ def load_backend_class(given: str | type) -> type:
 
 def installed_schemes() -> dict[str, EntryPoint]:
     """The stores that are installed, by URL scheme."""
+    from importlib.metadata import entry_points  # only now: it brings parsers of mails, archives and tables
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _find(scheme: str, shown: str) -> type:
+    if scheme in OURS:
+        module_name, _, attribute = OURS[scheme].partition(":")
+        with contextlib.suppress(ImportError):  # its entry point, below, says what to install
+            return cast(type, getattr(import_module(module_name), attribute))
     known = installed_schemes()
     if scheme not in known:
-        near = get_close_matches(scheme, known, n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]}://?" if near else ""
+        near = nearest(scheme, known)
+        hint = f"; did you mean {near}://?" if near else ""
         names = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"no store is installed for {scheme}:// (in {shown!r}){hint}; installed: {names}")
     entry = known[scheme]

@@ -16,8 +16,8 @@ from jobcard.cli import demo_app
 from jobcard.cli.figures import percentile, pickup_ms
 from jobcard.client.functions import JobFunction
 from jobcard.client.handles import JobHandle
-from jobcard.core.job import Job
 from jobcard.core.states import ALIVE, ENDED
+from jobcard.core.view import Job
 from jobcard.errors import JobFailedError, ResultTimeoutError
 
 _MOST_FILES = 4_000  # what two slow cores still read in a minute

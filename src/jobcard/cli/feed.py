@@ -14,7 +14,8 @@ from jobcard.cli import output
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
-    from jobcard.core.job import Job, JobRow
+    from jobcard.core.job import JobRow
+    from jobcard.core.view import Job
 
 _LOOK_SECONDS = 0.2
 _PAGE = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from jobcard.core.job import Job
+from jobcard.core.view import Job
 
 
 def pickup_ms(jobs: Iterable[Job]) -> list[float]:

@@ -14,7 +14,7 @@ from jobcard.core.states import ALIVE, ENDED, RETRYABLE, JobState, in_order
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
-    from jobcard.core.job import Job
+    from jobcard.core.view import Job
 
 _COLUMNS = ("id", "state", "queue", "name", "attempt", "created_at", "reason")
 _SPARE = ("created_at", "attempt", "reason", "queue")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -124,7 +123,9 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, spare: S
         for row in [{column: column for column in columns}, *shown]:
             emit("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip())
         return
-    width = shutil.get_terminal_size().columns
+    from shutil import get_terminal_size  # only now: most output is no table on a terminal
+
+    width = get_terminal_size().columns
     if width < NARROW:
         for row in shown:
             sheet({column: cell or None for column, cell in row.items()})

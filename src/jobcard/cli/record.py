@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobcard.core.dependencies import Dependency
-from jobcard.core.job import Job
+from jobcard.core.view import Job
 
 
 def job_to_plain(job: Job) -> dict[str, Any]:

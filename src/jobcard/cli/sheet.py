@@ -9,7 +9,7 @@ from typing import Any
 from jobcard.cli import output
 from jobcard.cli.record import job_to_plain, moment, to_plain
 from jobcard.core.dependencies import ANY_END, Dependency
-from jobcard.core.job import Job
+from jobcard.core.view import Job
 
 # Said in a section of its own below, or of no use to a reader.
 _BELOW = frozenset({"errors", "log", "progress", "claim_token"})

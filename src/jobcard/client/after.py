@@ -21,7 +21,7 @@ from jobcard.core.dependencies import (
     is_sound,
     to_text,
 )
-from jobcard.core.job import Job
+from jobcard.core.view import Job
 from jobcard.errors import InvalidJobError, JobNotFoundError
 
 One = JobHandle[Any] | Batch | Job | UUID | str | Ended | Dependency

@@ -14,17 +14,11 @@ from uuid import UUID
 from jobcard.client import keeping
 from jobcard.client.batches import Batch
 from jobcard.client.declare import Declares
-from jobcard.client.explain import Reason, reasons
-from jobcard.client.filters import Filters
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
-from jobcard.client.health import Health, Stats, check_health, collect_stats
 from jobcard.client.hooks import A, B
-from jobcard.client.live_engines import Engines
-from jobcard.client.lookup import Bucket, Counts, Page
 from jobcard.client.options import EnqueueOptions
 from jobcard.client.parts import Parts
-from jobcard.client.queues import Queues
 from jobcard.client.schedules import ScheduledJob, Schedules
 from jobcard.client.store import JobcardOptions
 from jobcard.core import ids
@@ -37,11 +31,17 @@ from jobcard.errors import ConfigError, JobNotFoundError
 if TYPE_CHECKING:
     from jobcard.client.dashboards import Dashboard, DashboardOptions
     from jobcard.client.events import Events
+    from jobcard.client.explain import Reason
+    from jobcard.client.filters import Filters
     from jobcard.client.functions import Call
+    from jobcard.client.health import Health, Stats
+    from jobcard.client.live_engines import Engines
+    from jobcard.client.lookup import Bucket, Counts, Page
+    from jobcard.client.queues import Queues
     from jobcard.client.testing import Testing
     from jobcard.core.definition import JobDefinition
-    from jobcard.core.job import Job
     from jobcard.core.schedule import Missed, Overlap
+    from jobcard.core.view import Job
     from jobcard.moving.summary import Backup, Restored
 
 
@@ -57,10 +57,6 @@ class Jobcard(Declares):
     """The jobs declared with it."""
     codec: Codec
     """Writes arguments and results; teach it own types with `jobs.codec.add(…)`."""
-    queues: Queues
-    """Create, change, pause and list queues."""
-    engines: Engines
-    """The engines that work on this store."""
     schedules: Schedules
     """List, pause, resume, run and remove schedules."""
 
@@ -69,14 +65,22 @@ class Jobcard(Declares):
         self._created_in: str = sys._getframe(1).f_globals.get("__name__", "")
         self.registry = parts.registry
         self.codec = parts.codec
-        self.queues = parts.queues
-        self.engines = parts.engines
         self.schedules = parts.schedules
         parts.connection.configure({"url": url, **options})
 
     def configure(self, url: str | None = None, **options: Unpack[JobcardOptions]) -> None:
         """Set what the constructor takes, until the first use; what is not given stays."""
         self._parts.connection.configure({**({} if url is None else {"url": url}), **options})
+
+    @property
+    def queues(self) -> Queues:
+        """Create, change, pause and list queues."""
+        return self._parts.queues
+
+    @property
+    def engines(self) -> Engines:
+        """The engines that work on this store."""
+        return self._parts.engines
 
     @property
     def settings(self) -> Settings:
@@ -291,6 +295,8 @@ class Jobcard(Declares):
 
         `JobNotFoundError` when there is none of this id.
         """
+        from jobcard.client.explain import reasons
+
         return reasons(self._parts, self._parts.lookup.row(ids.parse_id(job_id)))
 
     def events(self, since: datetime | str | None = None) -> Events:
@@ -305,10 +311,14 @@ class Jobcard(Declares):
 
     def health(self) -> Health:
         """How the store is; a dead one is told, not raised."""
+        from jobcard.client.health import check_health
+
         return check_health(self._parts.connection, self.engines)
 
     def stats(self) -> Stats:
         """How many jobs the store holds, by state and by queue."""
+        from jobcard.client.health import collect_stats
+
         return collect_stats(self._parts.connection, self._parts.lookup)
 
     # ------------------------------------------------------------------ changing jobs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,7 +66,7 @@ class Audit:
             now = store.facts().now
             entry = AuditEntry(
                 # Its time first: records come by their keys.
-                id=f"{now:016d}-{secrets.token_hex(4)}",
+                id=f"{now:016d}-{os.urandom(4).hex()}",
                 at=clock.to_datetime(now),
                 who=_cut(who),
                 role=role,

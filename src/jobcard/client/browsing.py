@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -132,7 +132,7 @@ def _count_to(store: Backend, where: Filter, limit: int) -> Counts:
     total: dict[str, int] = {}
     wanted = where.states or tuple(JobState)
     for most in (limit // 20 or limit, limit):
-        by_queue = store.count(replace(where, states=wanted), limit=most)
+        by_queue = store.count(where._replace(states=wanted), limit=most)
         cut = []
         for state in wanted:
             counts = [by_state.get(state, 0) for by_state in by_queue.values()]
@@ -159,7 +159,7 @@ def _look(
         where, also = _split(where, also, parts.codec)
     elif where.after is not None:
         # Who was made since was touched since: the store need not look at what ended before.
-        where = replace(where, touched_since=where.after)
+        where = where._replace(touched_since=where.after)
     return _Look(store, where, also, limit, below)
 
 
@@ -190,14 +190,14 @@ def _split(
 ) -> tuple[Filter, Callable[[JobRow], bool] | None]:
     """What the store is to choose by among many, and what is left to be looked for."""
     if where.batch_id is not None:
-        quick, rest = Filter(batch_id=where.batch_id), replace(where, batch_id=None)
+        quick, rest = Filter(batch_id=where.batch_id), where._replace(batch_id=None)
     else:
         quick = Filter(states=where.states, after=where.after, before=where.before)
-        rest = replace(where, states=(), after=None, before=None)
+        rest = where._replace(states=(), after=None, before=None)
         if quick != Filter():
             # Who was made since was touched since.
             # Where many were, a store looks no further at a time than `reach` says.
-            quick = replace(quick, touched_since=where.after or 0)
+            quick = quick._replace(touched_since=where.after or 0)
     if rest == Filter():
         return quick, also
     tags, search = set(where.tags), where.search

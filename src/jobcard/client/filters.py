@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from jobcard.backends.base import Filter
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
+from jobcard.core.nearest import nearest
 from jobcard.core.settings import check_names
 from jobcard.core.states import JobState
 from jobcard.errors import ConfigError, JobcardError, JobNotFoundError
@@ -65,8 +65,8 @@ def check_states(value: object) -> tuple[str, ...]:
     states = _texts(value, "state")
     for state in states:
         if state not in JobState._value2member_map_:
-            near = get_close_matches(state, list(JobState), n=1, cutoff=0.6)
-            hint = f"; did you mean {str(near[0])!r}?" if near else ""
+            near = nearest(state, JobState)
+            hint = f"; did you mean {str(near)!r}?" if near else ""
             raise ConfigError(f"state must be one of {', '.join(JobState)}{hint}")
     return states
 

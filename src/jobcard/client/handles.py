@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from jobcard.client import explain, living
+from jobcard.client import living
 from jobcard.core import clock, context, limits
 from jobcard.core.states import JobState
 from jobcard.errors import ConfigError, JobFailedError, JobNotFoundError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobcard.client.parts import Parts
     from jobcard.client.watcher import Told
     from jobcard.core.definition import JobDefinition
-    from jobcard.core.job import Job
+    from jobcard.core.view import Job
 
 R = TypeVar("R")
 
@@ -72,7 +72,7 @@ class JobHandle(Generic[R]):
         while self._may_come(told):
             told = parts.watcher.wait(self._id, _left(until))
         if told is None:
-            told = explain.last_look(parts, self._id, seconds or 0, joined=self._joined)
+            told = _last_look(parts, self._id, seconds or 0, joined=self._joined)
         return self._settle(parts, told)
 
     async def result_async(self, timeout: float | timedelta | None = None) -> R:
@@ -84,7 +84,7 @@ class JobHandle(Generic[R]):
         while self._may_come(told):
             told = await parts.threads.wait(parts.watcher, self._id, _left(until))
         if told is None:
-            told = await parts.threads.run(explain.last_look, parts, self._id, seconds or 0, joined=self._joined)
+            told = await parts.threads.run(_last_look, parts, self._id, seconds or 0, joined=self._joined)
         if not isinstance(told, Exception) and told.state == JobState.COMPLETED and self._definition is not None:
             # The common case needs nothing more from the store, and so no thread.
             return self._settle(parts, told)
@@ -160,6 +160,12 @@ def _unpickled(job_id: bytes) -> JobHandle[Any]:
     if not isinstance(job_id, bytes) or len(job_id) != 16:
         raise JobNotFoundError(job_id)
     return JobHandle(None, job_id)
+
+
+def _last_look(parts: Parts, job_id: bytes, waited: float, *, joined: bool) -> Ended:
+    from jobcard.client.explain import last_look  # only now: most processes wait for no job, or not in vain
+
+    return last_look(parts, job_id, waited, joined=joined)
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from jobcard.backends.base import Backend
     from jobcard.client.store import Connection
     from jobcard.core.codec import Codec
-    from jobcard.core.job import Attempt, Job, JobRow
+    from jobcard.core.job import Attempt, JobRow
+    from jobcard.core.view import Job
 
 _log = logging.getLogger("jobcard.client")
 

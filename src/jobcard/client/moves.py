@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,7 +17,8 @@ from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, J
 if TYPE_CHECKING:
     from jobcard.client.lookup import Lookup
     from jobcard.client.store import Connection
-    from jobcard.core.job import Job, JobRow
+    from jobcard.core.job import JobRow
+    from jobcard.core.view import Job
 
 _CANCELED = "canceled"
 _TRIES = 100
@@ -141,7 +142,7 @@ class Moves:
             if state not in allowed:
                 break
             # Only over the state that was read: between the two the job may have been claimed, or ended.
-            exact = replace(change(row), sources=frozenset({state}))
+            exact = change(row)._replace(sources=frozenset({state}))
             moved = self._apply(wanted, verb, exact)
             if moved is not None:
                 return moved

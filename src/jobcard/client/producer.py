@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from jobcard.client.options import Template, check_enqueue_options, make_templat
 from jobcard.core import limits
 from jobcard.core.definition import JobOptions
 from jobcard.core.job import NewJob
+from jobcard.core.nearest import nearest
 from jobcard.errors import (
     AccessDeniedError,
     ConfigError,
@@ -128,8 +128,8 @@ class Producer:
         registry = self._parts.registry
         definition = registry.find(limits.check_name(name, "job"))
         if definition is None and strict and len(registry):
-            near = get_close_matches(name, registry.names(), n=1, cutoff=0.6)
-            raise UnknownJobError(name, f"; did you mean {near[0]!r}?" if near else "")
+            near = nearest(name, registry.names())
+            raise UnknownJobError(name, f"; did you mean {near!r}?" if near else "")
         return definition
 
     def _heard(

@@ -15,7 +15,7 @@ from jobcard.errors import CorruptRecordError, ScheduleNotFoundError
 
 if TYPE_CHECKING:
     from jobcard.client.parts import Parts
-    from jobcard.core.job import Job
+    from jobcard.core.view import Job
 
 LOOKED_AT = 200
 """Jobs of its name, newest first, among which those are looked for that no tick of it tells."""

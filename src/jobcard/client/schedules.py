@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from jobcard.core.schedule import Missed, Overlap, Progress, Schedule, Timetable
 
     Change = Callable[[Timetable | None, int], Timetable]
-
-_log = logging.getLogger("jobcard.client")
 
 T = TypeVar("T")
 
@@ -131,7 +127,9 @@ class Schedules:
             try:
                 found.append(self._view(from_text(record.key, record.value), progress, now))
             except CorruptRecordError as error:
-                _log.warning("%s; it is left out of the list", error)
+                import logging  # only now: a worker has no other use for it
+
+                logging.getLogger("jobcard.client").warning("%s; it is left out of the list", error)
         return sorted(found, key=lambda schedule: schedule.name)
 
     def get(self, name: str) -> Schedule:
@@ -233,7 +231,7 @@ class Schedules:
         def changed(stored: Timetable | None, now: int) -> Timetable:
             if stored is None:
                 raise ScheduleNotFoundError(name)
-            return replace(stored, paused=paused, since=stored.since if paused else now)
+            return stored._replace(paused=paused, since=stored.since if paused else now)
 
         return self._write(name, changed)
 

@@ -20,8 +20,9 @@ from jobcard.client.store import Connection
 from jobcard.client.trial import Ran, Trial
 from jobcard.client.watcher import Told, Watcher
 from jobcard.core import clock, context, limits
-from jobcard.core.job import Job, JobRow
+from jobcard.core.job import JobRow
 from jobcard.core.states import ENDED, JobState
+from jobcard.core.view import Job
 from jobcard.engine.store_clock import StoreClock
 from jobcard.errors import (
     ConfigError,

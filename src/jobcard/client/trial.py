@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -186,7 +186,7 @@ class _Run:
         elif kind == messages.FOLLOWED:
             self.follow_ups = last[5]
             complete = states.complete(what)
-            self._store(replace(complete, sets={**complete.sets, "started_at": Now()}), then=self.follow_ups)
+            self._store(complete._replace(sets={**complete.sets, "started_at": Now()}), then=self.follow_ups)
         else:
             change = change_for(self._claim, Ended(**what), random=lambda: 0.0)
             self._store(change)

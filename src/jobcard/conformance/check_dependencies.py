@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from jobcard.backends.base import Backend, Fate, Filter, Outcome
@@ -82,7 +81,7 @@ def check_releasing_leaves_all_others_alone(backend: Backend) -> None:
 
 def check_a_dependent_that_is_canceled_waits_for_nobody(backend: Backend) -> None:
     """Whoever cancels it for what it waits for does so only while it waits, and a retry puts it in line."""
-    cancel = replace(states.cancel_waiting(reason="dependency"), hold=Hold.AFTER)
+    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
     canceled, released = factory.enqueue_several(backend, 2, waits_for=WAITS)
     assert backend.release_dependents([released]) == 1
     assert backend.apply_by_operator(released, cancel) is None
@@ -145,7 +144,7 @@ def check_racing_releases_put_each_in_line_once(harness: Harness) -> None:
     backends = [harness.ready() for _ in range(4)]
     backend = backends[0]
     ids = factory.enqueue_several(backend, 40, waits_for=WAITS)
-    cancel = replace(states.cancel_waiting(reason="dependency"), hold=Hold.AFTER)
+    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
 
     def end() -> int:
         return sum(backend.apply_by_operator(job_id, cancel) is not None for job_id in reversed(ids))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jobcard.backends.base import Backend, Outcome, Verdict
 from jobcard.conformance import factory
 from jobcard.conformance.check_transitions import MOVES
@@ -76,7 +74,7 @@ def check_any_change_may_bring_lines(backend: Backend) -> None:
     for name, move in MOVES.items():
         claim = factory.claimed_job(backend)
         _say(backend, claim, "before")
-        assert factory.settle(backend, claim, replace(move(claim), lines=((0, "last words"),))) == [], name
+        assert factory.settle(backend, claim, move(claim)._replace(lines=((0, "last words"),))) == [], name
         assert _texts(backend, claim.id) == ["before", "last words"], name
 
 
@@ -89,7 +87,7 @@ def check_lines_of_a_change_that_does_not_apply_are_not_stored(backend: Backend)
     for late, verdict in ((stale, Verdict.LOST), (ended, Verdict.MINE)):
         refusals = factory.settle(backend, late, _said(late, "late"))
         assert [refusal.verdict for refusal in refusals] == [verdict]
-    for bad in (_said(claim, "fine", factory.NO_TEXT), replace(_said(claim, "fine"), error=factory.NO_TEXT)):
+    for bad in (_said(claim, "fine", factory.NO_TEXT), _said(claim, "fine")._replace(error=factory.NO_TEXT)):
         refusals = factory.settle(backend, claim, bad)
         assert [refusal.verdict for refusal in refusals] == [Verdict.REFUSED]
     assert (_texts(backend, claim.id), _texts(backend, ended.id)) == (["good"], [])

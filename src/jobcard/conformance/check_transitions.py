@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -157,7 +156,7 @@ def check_a_change_sets_only_what_moves(backend: Backend) -> None:
     for name in fixed:
         claim, other = factory.claimed_job(backend), factory.claimed_job(backend)
         before = factory.row_of(backend, claim.id)
-        bad = replace(states.start(claim, ago=0), sets={"started_at": states.NOW, name: None})
+        bad = states.start(claim, ago=0)._replace(sets={"started_at": states.NOW, name: None})
         outcomes = [Outcome(each.ref, each.token, move) for each, move in ((claim, bad), (other, MOVES["fail"](other)))]
         refusals = backend.exchange("engine", outcomes=outcomes).refusals
         assert [(refusal.ref, refusal.verdict) for refusal in refusals] == [(claim.ref, Verdict.REFUSED)], name

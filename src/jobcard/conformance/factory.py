@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Filter, Outcome, Refusal, Want
@@ -152,7 +151,7 @@ def outcome_of(claim: Claimed, change: Change) -> Outcome:
 def quarantine(claim: Claimed) -> Change:
     """What a store does by itself to a record that it cannot read: out of the line, its bytes kept."""
     change = park(claim)
-    return replace(change, verb="quarantine", sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"})
+    return change._replace(verb="quarantine", sets={**change.sets, "hold": Hold.BROKEN, "reason": "broken"})
 
 
 def complete(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jobcard.core import clock, limits, view
+from jobcard.core import clock, limits
 from jobcard.core.signals import Told
 from jobcard.errors import ConfigError, InvalidJobError
 
 if TYPE_CHECKING:
     from jobcard.core.codec import Codec
-    from jobcard.core.job import Claimed, Job
+    from jobcard.core.job import Claimed
+    from jobcard.core.view import Job
 
 MAX_LINE = 2_000  # characters of one line of a job's log
 MAX_PROGRESS_TEXT = 200
@@ -73,8 +73,10 @@ class JobContext:
     @cached_property
     def job(self) -> Job:
         """The job as it was claimed."""
-        # Built on demand: most jobs never look, and it costs more than starting them.
-        return view.job_from_claim(self._claim, self._codec)
+        # Imported and built on demand: most jobs never look, and it costs more than starting them.
+        from jobcard.core.view import job_from_claim
+
+        return job_from_claim(self._claim, self._codec)
 
     @cached_property
     def deadline(self) -> datetime | None:
@@ -190,8 +192,7 @@ def current_job() -> JobContext | None:
 # ------------------------------------------------------------------ being a worker
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLink:
+class WorkerLink(NamedTuple):
     """How a worker process reaches the store: through its engine, or by itself.
 
     backend: obeys `backends.base.Backend`; None: each `Jobcard` opens its own.

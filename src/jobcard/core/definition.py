@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobcard.core import keytext, limits, naming
 from jobcard.core.callspec import CallSpec
 from jobcard.core.codec import CallShape
+from jobcard.core.nearest import nearest
 from jobcard.core.rates import RateLimit, check_rate
 from jobcard.core.retry import DEFAULT_BACKOFF, Backoff
 from jobcard.core.settings import ISOLATIONS
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_QUEUE = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
+class JobOptions(NamedTuple):
     """How a job is run unless the enqueue says otherwise; checked, durations in microseconds."""
 
     queue: str = DEFAULT_QUEUE
@@ -259,8 +257,8 @@ class JobDefinition:
         known = {*self._run.names, *(() if self._init is None else self._init.names)}
         for name in by:
             if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.6)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                near = nearest(name, known)
+                hint = f"; did you mean {near!r}?" if near else ""
                 raise error(f"{what}: job {self.name} has no parameter {name!r}{hint}")
 
     def say(

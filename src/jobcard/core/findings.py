@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from jobcard.errors import JobcardError, SchemaVersionError, StoreUnavailableError
 
@@ -26,8 +26,7 @@ class Severity(StrEnum):
     """What Jobcard promises does not hold here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One point that was looked at.
 
     code: stable, `area.point`; what stands before the dot says where it belongs. subject: what it is about, a server,

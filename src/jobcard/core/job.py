@@ -1,26 +1,17 @@
-"""The record of a job, in each form it takes on its way.
+"""The record of a job, in each form it takes on its way; what users see is in `view.py`.
 
     NewJob    what a client hands to a store
     JobRow    everything a store keeps about a job, stored text unread
     Claimed   what an engine gets at a claim and passes to a worker
-    Job       what users see
 
 Stored text (`init`, `args`, `kwargs`, `result`, …) is JSON written by `core/codec.py`. Instants and
-durations are integer microseconds in every form but the last (see `core/clock.py`); ids are 16 bytes.
+durations are integer microseconds (see `core/clock.py`); ids are 16 bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-from uuid import UUID
-
-from jobcard.core import clock, ids
-from jobcard.core.dependencies import Dependency
-from jobcard.core.states import JobState
-from jobcard.core.unique import tick_key
+from typing import NamedTuple
 
 Ref = int | str | bytes
 """What a store finds a claimed job by, fastest: a rowid, a number or the id. Opaque to everyone else."""
@@ -215,84 +206,3 @@ class OnceKey(NamedTuple):
     key: str
     job_id: bytes
     until: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a job says it is. value: 0..1. text: its own words. at: when it said so."""
-
-    value: float
-    text: str | None
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job as it was when it was read; ask again with `jobs.get(job.id)`.
-
-    Instants are aware datetimes in UTC, durations timedeltas, None: not (yet) so.
-    """
-
-    id: UUID
-    queue: str
-    name: str
-    init: dict[str, Any] | None
-    """Constructor arguments of a class job, {"args": [...], "kwargs": {...}}; None for a function."""
-    args: list[Any]
-    kwargs: dict[str, Any]
-    result: Any
-    state: JobState
-    hold: str | None
-    """Why a waiting job may not be claimed: delay, limit, after, batch, parked, broken; None: it may."""
-    priority: int
-    attempt: int
-    max_attempts: int
-    crashes: int
-    interrupts: int
-    timeout: timedelta | None
-    available_at: datetime
-    created_at: datetime
-    claimed_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    claimed_by: str | None
-    claim_token: int
-    lease_until: datetime | None
-    cancel_requested: bool
-    unique_key: str | None
-    """No other living job has this key; None: it is not unique, or is so for a time, by `once_key`."""
-    once_key: str | None
-    """No other job gets this key while its time lasts, whatever becomes of this one; of a tick "#tick/…"."""
-    limit_key: str | None
-    """What it shares limits under: "name" or "name#digest", "#text" where a function gave the text; None: none."""
-    batch_id: UUID | None
-    after: tuple[Dependency, ...]
-    """What it waits for, or has waited for, before it may run: (kind job or batch, id, until completed or ended)."""
-    parent_id: UUID | None
-    schedule: str | None
-    reason: str | None
-    error_kind: str | None
-    progress: Progress | None
-    checkpoint: Any
-    tags: tuple[str, ...]
-    meta: dict[str, Any]
-    errors: Sequence[dict[str, Any]]
-    """One entry per failed or interrupted try, oldest first, the last 20."""
-    log: Sequence[tuple[datetime, str]] = ()
-    """The last lines it wrote with `ctx.log`, oldest first; in a list of jobs they are left out."""
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """The last recorded error, or None."""
-        return self.errors[-1] if self.errors else None
-
-    @property
-    def scheduled_for(self) -> datetime:
-        """The tick a schedule made this job for; for other jobs, those of `run_now` too, when they are due."""
-        if self.schedule is not None:
-            # A tick's moment is in its job's id: that stays, whatever jitter and retries make of `available_at`.
-            tick = ids.moment_of(self.id.bytes)
-            if self.id.bytes == ids.tick_id(tick_key(self.schedule, tick), tick):
-                return clock.to_datetime(tick)
-        return self.available_at

@@ -11,10 +11,9 @@ The target's record alone says how far a move is: the source cannot be written o
 from __future__ import annotations
 
 import json
-import secrets
-from dataclasses import asdict, dataclass, fields, replace
+import os
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobcard.errors import CorruptRecordError
 
@@ -70,8 +69,7 @@ SEALED = frozenset({Phase.SEAL, Phase.REST, Phase.LATEST, Phase.VERIFY, Phase.OP
 """Where it may be taken back: the source may be sealed, and nobody has worked in the target."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(NamedTuple):
     """One move, as one of its two stores has it.
 
     other: the identity of the other store; an address is never kept. host, process: who is at it, "PID-STARTTIME".
@@ -106,17 +104,17 @@ class Move:
 
     def at(self, phase: Phase) -> Move:
         """The same move, so far."""
-        return replace(self, phase=phase, beat=self.beat + 1)
+        return self._replace(phase=phase, beat=self.beat + 1)
 
 
 def new_id() -> str:
     """A name that no other move has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def to_text(move: Move) -> str:
     """A move as the value of its small record."""
-    return json.dumps(asdict(move), separators=(",", ":"))
+    return json.dumps(move._asdict(), separators=(",", ":"))
 
 
 def from_text(text: str) -> Move:
@@ -124,7 +122,7 @@ def from_text(text: str) -> Move:
     try:
         document: dict[str, Any] = json.loads(text)
         # A newer version may have written more than we know of.
-        known = {field.name: document[field.name] for field in fields(Move) if field.name in document}
+        known = {name: document[name] for name in Move._fields if name in document}
         known |= {name: kind(known[name]) for name, kind in (("role", Role), ("kind", Kind), ("phase", Phase))}
         return Move(**known)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

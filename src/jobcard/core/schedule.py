@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobcard.core import clock, ids, limits
@@ -61,8 +60,7 @@ class Schedule:
     window: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timetable:
+class Timetable(NamedTuple):
     """When a schedule is due and what it then makes; durations and instants in microseconds.
 
     job: what every tick's job has in common. since: ticks count from here on. declared: what code last said of it, so
@@ -113,7 +111,7 @@ class Timetable:
 
     def _delay_of(self, key: str) -> int:
         # From the key: all engines must agree.
-        return int.from_bytes(sha256(f"jitter {key}".encode()).digest()[:8], "big") % (self.jitter + 1)
+        return int.from_bytes(_digest(f"jitter {key}")[:8], "big") % (self.jitter + 1)
 
 
 class Progress(NamedTuple):
@@ -211,8 +209,7 @@ def from_text(name: str, text: str) -> Timetable:
             jitter=clock.to_timedelta(_whole(document["jitter"])),
             window=clock.to_timedelta(_whole(document["window"])),
         )
-        return replace(
-            checked,
+        return checked._replace(
             since=_whole(document["since"]),
             paused=document["paused"] is True,
             declared=document.get("declared"),
@@ -238,15 +235,21 @@ def progress_from_text(text: str, version: int) -> Progress:
 
 def declaration(timetable: Timetable) -> str:
     """What code says of a schedule, in short: equal where nothing changed."""
-    return sha256(json.dumps(_said(timetable), sort_keys=True).encode()).hexdigest()[:32]
+    return _digest(json.dumps(_said(timetable), sort_keys=True)).hex()[:32]
+
+
+def _digest(text: str) -> bytes:
+    from hashlib import sha256  # 5 ms to import, and an engine without schedules never needs it
+
+    return sha256(text.encode()).digest()
 
 
 def renewed(stored: Timetable | None, wanted: Timetable, now: int) -> Timetable:
     """What is to be stored of a schedule that is said anew: a pause stays, and other times count from now on."""
     if stored is None:
-        return replace(wanted, since=now)
+        return wanted._replace(since=now)
     since = stored.since if stored.ticks == wanted.ticks else now
-    return replace(wanted, since=since, paused=stored.paused, declared=stored.declared)
+    return wanted._replace(since=since, paused=stored.paused, declared=stored.declared)
 
 
 def _said(timetable: Timetable) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any
 
 from jobcard.core import clock, limits
+from jobcard.core.nearest import nearest
 from jobcard.core.queue import Queue, queue_to_plain
 from jobcard.errors import ConfigError
 
@@ -88,10 +88,10 @@ def check_names(given: dict[str, Any], known: Collection[str], what: str) -> Non
     """`ConfigError` naming the nearest known name when one is misspelt."""
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.6)
+            near = nearest(name, known)
             # What does not look like a name may be a login that stands where it should not.
             shown = repr(name) if re.fullmatch(r"[\w-]*", name) else "of such a name"
-            raise ConfigError(f"{what} has no option {shown}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ConfigError(f"{what} has no option {shown}" + (f"; did you mean {near!r}?" if near else ""))
 
 
 def settings_from(**given: Any) -> Settings:

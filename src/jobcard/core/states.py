@@ -18,9 +18,10 @@ A change with `takes=True` raises the token, so whoever held the job is refused 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobcard.errors import InvalidJobError
 
@@ -74,8 +75,7 @@ class Now:
     """Filled in by the store's own clock when the change is applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class After:
+class After(NamedTuple):
     """The store's clock plus `delay` microseconds (may be negative: an order before now)."""
 
     delay: int
@@ -88,8 +88,7 @@ NOW = Now()
 _LET_GO: Mapping[str, object] = {"claimed_by": None, "lease_until": None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One move of a job, ready for a store to apply as a compare-and-set.
 
     `sets` holds exactly the fields that change; absent means untouched, None means cleared, `Now()` and
@@ -99,7 +98,7 @@ class Change:
     verb: str
     sources: frozenset[JobState]
     target: JobState
-    sets: Mapping[str, object] = field(default_factory=dict)
+    sets: Mapping[str, object] = MappingProxyType({})
     takes: bool = False
     """Raise the claim token: the job is taken from whoever holds it."""
     lapsed: bool = False
@@ -267,7 +266,7 @@ def interrupt(claim: Claimed, *, error: str) -> Change:
 def park(claim: Claimed) -> Change:
     """No live engine knows this name: out of the line until one does, the attempt returned."""
     change = _back(claim, "park", delay=None, attempt=claim.attempt - 1)
-    return replace(change, sets={**change.sets, "hold": Hold.PARKED})
+    return change._replace(sets={**change.sets, "hold": Hold.PARKED})
 
 
 def start(claim: Claimed, *, ago: int) -> Change:
@@ -316,7 +315,7 @@ def rescue(claim: Claimed, *, error: str, lapsed: bool) -> Change:
     One that ran keeps its attempt spent and gains a crash; after `max_crashes` it has run alone once more
     (see `must_run_alone`) and fails. One that had not started gets its attempt back.
     """
-    return replace(_rescued(claim, error), takes=True, lapsed=lapsed)
+    return _rescued(claim, error)._replace(takes=True, lapsed=lapsed)
 
 
 def _rescued(claim: Claimed, error: str) -> Change:
@@ -353,7 +352,7 @@ def cancel_waiting(*, reason: str) -> Change:
 
 def cancel_dependent(*, error: str) -> Change:
     """A job that waits for others, and for what will never come, does not run; error: which, and why."""
-    return replace(cancel_waiting(reason="dependency"), hold=Hold.AFTER, error=error)
+    return cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER, error=error)
 
 
 def ask_to_cancel(row: JobRow, *, reason: str) -> Change:

@@ -14,12 +14,11 @@ began.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from itertools import islice, takewhile
 from operator import ge
-from zoneinfo import ZoneInfo
+from typing import NamedTuple
 
 from cronsim import CronSim, CronSimError
 
@@ -42,8 +41,7 @@ _NEVER = "is never due"
 _FIRST_SPAN = clock.MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class Ticks:
+class Ticks(NamedTuple):
     """The instants at which a schedule is due.
 
     when: five cron fields, or six with seconds first, a name like `@daily`, or an interval in microseconds.
@@ -112,6 +110,8 @@ def _find_zone(name: object) -> tzinfo:
         raise ConfigError(f"tz must be the name of a time zone, for example 'Europe/Berlin', not {type(name).__name__}")
     if name == "UTC":
         return UTC
+    from zoneinfo import ZoneInfo  # only now: an engine without schedules has no use for it
+
     try:
         return ZoneInfo(name)
     except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError on some versions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +79,11 @@ def make_key(name: str, said: str) -> str:
 
     said: text that is equal where the jobs are the same; empty: the name alone.
     """
-    return name if not said else f"{name}#{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:43]}"
+    if not said:
+        return name
+    from hashlib import sha256  # 5 ms to import, and most processes never need it
+
+    return f"{name}#{sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:43]}"
 
 
 def once_key(key: str, start: int) -> str:

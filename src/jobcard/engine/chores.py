@@ -11,9 +11,8 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jobcard.backends.base import Backend, Waker
 from jobcard.core.job import Claimed
@@ -48,8 +47,7 @@ def _ignore(_: object) -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class House(NamedTuple):
     """The engine that the chores are done for."""
 
     owner: str

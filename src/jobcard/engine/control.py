@@ -125,7 +125,8 @@ def launch_keeper(boot: dict[str, Any], *, place: Place | None = None) -> Keeper
         if place is not None:
             undo.callback(place.leave)  # what the keeper inherited stays
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _KEEPER],
+            # -S: nothing that is installed runs in the keeper, no .pth file either.
+            [sys.executable, "-P", "-S", "-c", _KEEPER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=() if place is None else (place.fd,),

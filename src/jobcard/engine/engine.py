@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import selectors
 import signal
 import socket
@@ -57,7 +56,7 @@ class Engine:
         """stops: how often the keeper said "stop" before we listened."""
         self._keeper = keeper
         self._boot = boot
-        self._owner = secrets.token_hex(8)
+        self._owner = os.urandom(8).hex()
         self._started_at = time.time()
         self._selector = selectors.DefaultSelector()
         self._hello: dict[str, Any] | None = None

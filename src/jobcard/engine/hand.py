@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobcard.core import clock, states
 from jobcard.core.job import Claimed, NewJob, Ref
@@ -40,8 +39,7 @@ CLAIM_IS_GONE = "its claim is gone"
 CANNOT_RENEW = "the engine cannot renew its claim"
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(NamedTuple):
     """What both hands of a plan reach: what is known of jobs, where their words go, and the places there are."""
 
     settings: Settings

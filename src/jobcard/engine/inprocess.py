@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import selectors
 import signal
 import threading
@@ -48,7 +47,7 @@ class InProcessEngine:
         self._backend = backend
         self._owned = owned
         self._until_empty = until_empty
-        self._owner = secrets.token_hex(8)
+        self._owner = os.urandom(8).hex()
         self._started_at = time.time()
         self._selector = selectors.DefaultSelector()
         self._pool = ThreadsPool(self._selector, None, app)

@@ -30,12 +30,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from jobcard.engine import exits
 from jobcard.engine.notify import manager_of_this_process
 from jobcard.engine.shares import UNSAFE_SHARE
 from jobcard.workers.death import adopt_orphans
+
+TYPE_CHECKING = False  # see jobcard/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - tiny
 _ENGINE = f"import sys; sys.path.append({_ROOT!r}); from jobcard.engine.engine import main; main()"

@@ -12,7 +12,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Backend, Fate, Record, RecordKind
@@ -219,7 +218,7 @@ class Ticker:
             self._backend.write_record(RecordKind.TICK, timetable.name, moved, expect=progress.version)
         if timetable.since > now:
             record, _ = self._read[timetable.name]
-            text = to_text(replace(timetable, since=now))
+            text = to_text(timetable._replace(since=now))
             self._backend.write_record(RecordKind.SCHEDULE, timetable.name, text, expect=record.version)
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from jobcard.backends.base import Backend, Record, RecordKind
@@ -31,7 +30,7 @@ def declare_schedules(backend: Backend, declared: Sequence[Timetable]) -> None:
 def _declared(timetable: Timetable, said: str, stored: Timetable | None, now: int) -> Timetable:
     if stored is not None and stored.declared == said:
         return stored
-    return replace(renewed(stored, timetable, now), declared=said)
+    return renewed(stored, timetable, now)._replace(declared=said)
 
 
 def write_timetable(backend: Backend, name: str, change: Callable[[Timetable | None, int], Timetable]) -> Timetable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from jobcard.backends.base import Completions, Outcome, Want
@@ -34,7 +33,7 @@ class Move(NamedTuple):
         change = self.said.change(sent_at) if isinstance(self.said, Note) else self.said
         if self.started is not None:
             ago = max(0, round((sent_at - self.started) * clock.SECOND))
-            change = replace(change, sets={**change.sets, "started_at": After(-ago)})
+            change = change._replace(sets={**change.sets, "started_at": After(-ago)})
         return Outcome(self.claim.ref, self.claim.token, change, self.then)
 
 

@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from jobcard.backends.base import Backend, Record, RecordKind
@@ -85,7 +84,7 @@ def take_turn(target: Backend, move: Move, record: Record | None, tell: Callable
     """Go on with a move, or begin it (record: None); `TakenOverError` while another process is at it."""
     if record is not None:
         _wait_for_the_last_one(target, record, tell)
-    mine = replace(move, host=_host(), process=_process_name(os.getpid()), beat=move.beat + 1)
+    mine = move._replace(host=_host(), process=_process_name(os.getpid()), beat=move.beat + 1)
     return Turn(target, mine, write(target, mine, expect=0 if record is None else record.version))
 
 

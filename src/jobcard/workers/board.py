@@ -14,7 +14,6 @@ import os
 import signal
 import struct
 import sys
-import tempfile
 from typing import NamedTuple, Self
 
 from jobcard.workers.messages import Why
@@ -65,7 +64,9 @@ class Board:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("jobcard-board")
         else:
-            with tempfile.TemporaryFile() as file:
+            from tempfile import TemporaryFile  # only there: it is slow to import
+
+            with TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, _SIZE)
         return cls(fd)

@@ -145,7 +145,7 @@ def _change_to_plain(change: Change) -> dict[str, Any]:
             sets[name] = ["after", value.delay]
         else:
             sets[name] = ["is", value]
-    return {**{name: getattr(change, name) for name in Change.__slots__}, "sets": sets}
+    return {**change._asdict(), "sets": sets}
 
 
 def _change_from_plain(plain: dict[str, Any]) -> Change:

@@ -1,7 +1,6 @@
 """Faults in the fence: who may write to a job."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from jobcard.backends.base import Refusal, Verdict
 from jobcard.conformance.model import ModelBackend
@@ -30,7 +29,7 @@ class RescuesWithoutRaisingTheToken(ModelBackend):
     """Fault 3: a change that takes the job leaves its token."""
 
     def _apply(self, row: JobRow, change: Change, now: int) -> JobRow:
-        return super()._apply(row, replace(change, takes=False), now)
+        return super()._apply(row, change._replace(takes=False), now)
 
 
 class CompletesWhatWasCanceled(ModelBackend):
@@ -39,7 +38,7 @@ class CompletesWhatWasCanceled(ModelBackend):
     def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
         row = self.store.rows.get(ref) if isinstance(ref, bytes) else None
         if row and row.claim_token == token and change.verb == "complete":
-            change = replace(change, sources=frozenset(JobState))
+            change = change._replace(sources=frozenset(JobState))
         return super()._settle(ref, token, change, now, then)
 
 
@@ -74,7 +73,7 @@ class TakesALeaseThatHolds(ModelBackend):
     """A change for lapsed leases is applied to one that was renewed."""
 
     def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
-        return super()._settle(ref, token, replace(change, lapsed=False), now, then)
+        return super()._settle(ref, token, change._replace(lapsed=False), now, then)
 
 
 class SweepsByAge(ModelBackend):

@@ -1,7 +1,6 @@
 """Faults in what a change brings with it: jobs that follow, log lines, notes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from jobcard.backends.base import Filter, Held, Listed, RecordKind, Refusal, Verdict
@@ -154,7 +153,7 @@ class NotesWakeTheDead(ModelBackend):
 
     def _settle(self, ref: Ref, token: int, change: Change, now: int, then: Sequence[NewJob] = ()) -> list[Refusal]:
         if change.verb == "note":
-            change = replace(change, sources=frozenset(JobState))
+            change = change._replace(sources=frozenset(JobState))
         return super()._settle(ref, token, change, now, then)
 
 
@@ -163,7 +162,7 @@ class NotesClearWhatTheyDoNotSay(ModelBackend):
 
     def _apply(self, row: JobRow, change: Change, now: int) -> JobRow:
         if change.verb == "note":
-            change = replace(change, sets={"progress": None, "checkpoint": None, **change.sets})
+            change = change._replace(sets={"progress": None, "checkpoint": None, **change.sets})
         return super()._apply(row, change, now)
 
 
@@ -173,7 +172,7 @@ class TouchesByCreation(ModelBackend):
     def list(self, where: Filter, *, limit: int, before_id: bytes | None = None) -> Listed:
         if where.touched_since is not None:
             since = max(where.touched_since, where.after or where.touched_since)
-            where = replace(where, touched_since=None, after=since)
+            where = where._replace(touched_since=None, after=since)
         return super().list(where, limit=limit, before_id=before_id)
 
 

@@ -1,7 +1,6 @@
 """Faults in what is stored, kept, deleted and shown."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from broken.meeting import Meeting
@@ -79,7 +78,7 @@ class KeepsNoErrors(ModelBackend):
     """The record of a failed try is not written."""
 
     def _apply(self, row: JobRow, change: Change, now: int) -> JobRow:
-        return super()._apply(row, replace(change, error=None), now)
+        return super()._apply(row, change._replace(error=None), now)
 
 
 class SharesItsErrors(ModelBackend):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobcard.backends.base import Backend, Capabilities, Exchanged, Held
@@ -100,7 +100,7 @@ class Store:
     def __init__(self, world: World, backend: Backend, max_batch: int) -> None:
         self._world = world
         self._backend = backend
-        self.capabilities: Capabilities = replace(backend.capabilities, max_batch=max_batch)
+        self.capabilities: Capabilities = backend.capabilities._replace(max_batch=max_batch)
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._backend, verb)

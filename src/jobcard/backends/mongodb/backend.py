@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pymongo.errors import OperationFailure
@@ -79,7 +78,7 @@ class MongoBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # Only who seals waits for what others hold; how long the server may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
-        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
+        self.capabilities = self.capabilities._replace(readonly=self._options.readonly)
         self._patience = self._options.socket_timeout if patience is None else patience
         self._shown = mask(url)
         self._connections = Connections(parsed, self._options, clock)

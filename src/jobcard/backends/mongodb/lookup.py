@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -310,8 +309,8 @@ def _snapshot(store: Store) -> Iterator[ClientSession | None]:
 def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
-    beside = replace(beside_states(where), batch_id=None)
-    asked, beside_queues = condition(beside), condition(replace(beside, queues=()))
+    beside = beside_states(where)._replace(batch_id=None)
+    asked, beside_queues = condition(beside), condition(beside._replace(queues=()))
     if _may_be_of_an_id(where):
         for one in _walk(store, where, asked):
             yield one["queue"], one["state"], 1
@@ -340,7 +339,7 @@ def _alive_of_batch(store: Store, where: Filter) -> Iterator[tuple[str, str, int
     if states and not _may_be_of_an_id(where):
         living = {"batch_id": where.batch_id, "finished_at": None, "state": {"$in": states}}
         stages: list[Document] = [
-            {"$match": {"$and": [living, condition(replace(where, states=()))]}},
+            {"$match": {"$and": [living, condition(where._replace(states=()))]}},
             {"$group": {"_id": {"queue": "$queue", "state": "$state"}, "number": {"$sum": 1}}},
         ]
         for one in store.jobs.aggregate(stages, hint="batch_ends"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jobcard.backends import base
@@ -23,7 +22,7 @@ class MySQLBackend(SQLBackend):
 
     dialect = MYSQL
     store = "mysql"
-    capabilities = replace(SQLBackend.capabilities, joins=True)
+    capabilities = SQLBackend.capabilities._replace(joins=True)
 
     @classmethod
     def open_connection(cls, options: Options) -> Connection:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from jobcard.backends import base
@@ -86,7 +85,7 @@ class PostgresBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         """clock: only tests give one; the store then tells its time instead of the server's."""
         self._options = read_options(url, options, patience=patience)
-        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
+        self.capabilities = self.capabilities._replace(readonly=self._options.readonly)
         self._shown = mask(url)
         self._clock = clock
         self._tables = Tables(self._options.schema, self._options.prefix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.pages import beside_states, end_of, reach
@@ -167,7 +166,7 @@ _TOUCHED = (
 
 def _list_touched(connection: Connection, sql: Sql, where: Filter, *, limit: int, before_id: bytes | None) -> Listed:
     """Of many: too many to sort for every page. Most of them are young, so a short walk down the ids meets enough."""
-    condition, values = conditions(sql, replace(where, touched_since=None), before_id)
+    condition, values = conditions(sql, where._replace(touched_since=None), before_id)
     below = connection.execute(sql["ids_below"], {"before_id": Id(before_id or _ABOVE_ALL), "reach": reach(limit)})
     bound = f"{_TOUCHED} and {condition}"
     values["touched_since"] = where.touched_since

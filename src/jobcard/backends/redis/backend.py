@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jobcard.backends import base
@@ -77,7 +76,7 @@ class RedisBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         # patience: a server is never busy with somebody else's lock; how long it may hang, `socket_timeout` says.
         parsed, self._options = read_options(url, options)
-        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
+        self.capabilities = self.capabilities._replace(readonly=self._options.readonly)
         self._shown = mask(url)
         self._clock = clock
         self._connections = Connections(parsed, self._options)

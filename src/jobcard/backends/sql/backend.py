@@ -76,7 +76,7 @@ class SQLBackend:
     def __init__(self, url: str, *, clock: Clock | None = None, patience: float | None = None, **options: Any) -> None:
         """clock: only tests give one; the store then tells its time instead of the server's."""
         self._options: Any = self.read_options(url, options, patience=patience)
-        self.capabilities = replace(self.capabilities, readonly=self._options.readonly)
+        self.capabilities = self.capabilities._replace(readonly=self._options.readonly)
         self._shown = mask(url)
         self._clock = clock
         self._prefix: str = self._options.prefix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -95,7 +94,7 @@ class SQLiteBackend:
         self._schema = Schema(self._options.prefix)
         self._sql: Mapping[str, str] = statements(self._options.prefix)
         self._bell = wake.Bell()
-        self._memory_name = f"memory-{os.getpid()}-{secrets.token_hex(8)}" if in_memory else None
+        self._memory_name = f"memory-{os.getpid()}-{os.urandom(8).hex()}" if in_memory else None
         self._writer = self._pool(1)
         self._readers = self._writer if in_memory else self._pool(self._options.pool_size)
         self.capabilities = Capabilities(

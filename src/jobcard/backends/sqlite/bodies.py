@@ -5,7 +5,6 @@ Their errors come out as they are.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -75,8 +74,10 @@ class _StandardBody:
         create: bool,
         readonly: bool,
         patience: Callable[[int], bool],
-        driver: Any = sqlite3,
+        driver: Any = None,
     ) -> None:
+        if driver is None:
+            driver = _standard_driver()
         mode = "ro" if readonly else "rwc" if create else "rw"
         target = path if path == MEMORY else f"file:{quote(path)}?mode={mode}"
         self._driver = driver
@@ -133,6 +134,12 @@ class CipherBody(_StandardBody):
         self._connection.reset_key(key)
 
 
+def _standard_driver() -> Any:
+    import sqlite3  # only now: most processes use apsw
+
+    return sqlite3
+
+
 def cipher_driver() -> Any:
     """The module `sqlcipher3.dbapi2`; `ConfigError` saying how to get it."""
     try:
@@ -156,6 +163,6 @@ def library_version(library: str) -> str:
     """Which SQLite a library brings; no file is opened."""
     if library == "apsw":
         return apsw.sqlite_lib_version()
-    driver = sqlite3 if library == "sqlite3" else cipher_driver()
+    driver = _standard_driver() if library == "sqlite3" else cipher_driver()
     version: str = driver.sqlite_version
     return version

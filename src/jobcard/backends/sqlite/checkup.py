@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from jobcard.backends.sqlite.connection import OLDEST_LIBRARY
@@ -144,7 +143,9 @@ def versions(options: Options, library: str) -> Iterator[Finding]:
 
         yield findings.version("versions.driver", "apsw", apsw.apsw_version(), (3, 37), "pip install --upgrade apsw")
     elif options.library == "sqlcipher":
-        found = metadata.version("sqlcipher3")
+        from importlib.metadata import version  # only now: it is slow to import
+
+        found = version("sqlcipher3")
         yield findings.version("versions.driver", "sqlcipher3", found, (0, 6, 2), "pip install --upgrade sqlcipher3")
     else:
         yield ok("versions.driver", options.library, "Python's own")

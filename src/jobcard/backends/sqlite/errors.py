@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 
 import apsw
@@ -54,7 +53,7 @@ def _code_of(error: BaseException) -> int:
 
 def _standard(name: str) -> tuple[type[BaseException], ...]:
     """This error of every library in use that has the interface of `sqlite3`."""
-    drivers = (sqlite3, sys.modules.get("sqlcipher3.dbapi2"))
+    drivers = map(sys.modules.get, ("sqlite3", "sqlcipher3.dbapi2"))
     return tuple(getattr(driver, name) for driver in drivers if driver is not None)
 
 

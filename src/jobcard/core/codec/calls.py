@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import GenericAlias
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobcard.core.codec.annotations import hints_of, shape_of
 from jobcard.core.codec.shapes import Shape
@@ -14,8 +13,7 @@ from jobcard.core.codec.shapes import Shape
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True)
-class CallShape:
+class CallShape(NamedTuple):
     """The shapes of a function's parameters and result; made once per job, at its first use.
 
     Not earlier: annotations may name classes that the module defines further down.

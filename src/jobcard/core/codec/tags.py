@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from jobcard.core.codec.refused import Refused, name_of
 from jobcard.core.codec.text import KEY
@@ -33,8 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, clamp=0, traps=[])
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A type that is written under a tag; `dump` gives what JSON (or another tag) can hold."""
 
     kind: type
@@ -57,6 +54,8 @@ def _zone_name(zone: tzinfo | None) -> str | None:
     """The name to find a zone by again; None: it has a fixed offset, which the text says."""
     if zone is None or type(zone) is timezone:
         return None
+    from zoneinfo import ZoneInfo  # only now, as in `_zone`
+
     if type(zone) is not ZoneInfo:
         raise Refused(
             f"its time zone is a {name_of(type(zone))}; use zoneinfo.ZoneInfo or datetime.timezone, "
@@ -65,6 +64,12 @@ def _zone_name(zone: tzinfo | None) -> str | None:
     if type(zone.key) is not str:
         raise Refused("its time zone has no name to find it by again; use ZoneInfo(name)")
     return zone.key
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo  # only now: few values have a zone, and every process imports this module
+
+    return ZoneInfo(name)
 
 
 def _dump_moment(value: datetime | time) -> object:
@@ -80,9 +85,9 @@ def _load_datetime(body: Any) -> datetime:
     moment = datetime.fromisoformat(text)
     if zone is None:
         return moment.replace(fold=fold)
-    local = moment.replace(tzinfo=ZoneInfo(zone), fold=fold)
+    local = moment.replace(tzinfo=_zone(zone), fold=fold)
     # Another host's zone data may know another offset for that wall time: then the instant counts.
-    return local if local.utcoffset() == moment.utcoffset() else moment.astimezone(ZoneInfo(zone))
+    return local if local.utcoffset() == moment.utcoffset() else moment.astimezone(_zone(zone))
 
 
 def _load_time(body: Any) -> time:
@@ -90,7 +95,7 @@ def _load_time(body: Any) -> time:
         return time.fromisoformat(body)
     text, zone, fold = body
     moment = time.fromisoformat(text).replace(fold=fold)
-    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
+    return moment if zone is None else moment.replace(tzinfo=_zone(zone))
 
 
 def _dump_timedelta(value: timedelta) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from jobcard.backends.base import Facts
@@ -17,4 +16,4 @@ class NotebookBackend(SQLiteBackend):
 
     def facts(self) -> Facts:
         """A SQLite file's, under a name of its own."""
-        return replace(super().facts(), store="Notebook")
+        return super().facts()._replace(store="Notebook")
