@@ -310,12 +310,12 @@ def _snapshot(store: Store) -> Iterator[ClientSession | None]:
 def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
-    beside = replace(beside_states(where), batch_id=None)
-    asked, beside_queues = condition(beside), condition(replace(beside, queues=()))
     if _may_be_of_an_id(where):
-        for one in _walk(store, where, asked):
+        for one in _walk(store, where, condition(where)):
             yield one["queue"], one["state"], 1
         return
+    beside = replace(beside_states(where), batch_id=None)
+    asked, beside_queues = condition(beside), condition(replace(beside, queues=()))
     for part in _parts_for(where):
         both = {"$and": [part.which, asked]} if asked else part.which
         if limit is None or not part.by_queue:
