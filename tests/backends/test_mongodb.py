@@ -207,6 +207,23 @@ def test_documents_without_a_queue_end_no_count(store: MongoBackend) -> None:
     assert bucket.counts == {"completed": 2}
 
 
+def test_a_count_by_a_part_of_an_id_goes_by_states_and_batches_too(store: MongoBackend) -> None:
+    """Such a search is looked through here, not by the server: all else that was asked for holds."""
+    job_id = factory.enqueue(store, batch_id=(batch := factory.new_id()))
+    part = job_id.hex()[-8:]
+    for where, found in (
+        (Filter(search=part), 1),
+        (Filter(search=part, states=("waiting",)), 1),
+        (Filter(search=part, states=("completed", "failed")), 0),
+        (Filter(search=part, batch_id=batch), 1),
+        (Filter(search=part, batch_id=factory.new_id()), 0),
+    ):
+        assert store.count(where) == store.count(where, limit=9) == ({"default": {"waiting": 1}} if found else {}), (
+            where
+        )
+        assert len(store.list(where, limit=9).rows) == found, where
+
+
 # ------------------------------------------------------------------ many engines, many jobs
 
 

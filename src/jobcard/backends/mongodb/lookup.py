@@ -309,12 +309,12 @@ def _snapshot(store: Store) -> Iterator[ClientSession | None]:
 def _counted(
     store: Store, where: Filter, limit: int | None, moment: ClientSession | None
 ) -> Iterator[tuple[str, str, int]]:
-    beside = beside_states(where)._replace(batch_id=None)
-    asked, beside_queues = condition(beside), condition(beside._replace(queues=()))
     if _may_be_of_an_id(where):
-        for one in _walk(store, where, asked):
+        for one in _walk(store, where, condition(where)):
             yield one["queue"], one["state"], 1
         return
+    beside = beside_states(where)._replace(batch_id=None)
+    asked, beside_queues = condition(beside), condition(beside._replace(queues=()))
     for part in _parts_for(where):
         both = {"$and": [part.which, asked]} if asked else part.which
         if limit is None or not part.by_queue:
