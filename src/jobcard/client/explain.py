@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from jobcard.backends.base import Backend, Ended, Filter, RecordKind
+from jobcard.backends.base import Ended, Filter, RecordKind
+from jobcard.client.explain_dependency import why_it_waits
 from jobcard.core import clock
-from jobcard.core.dependencies import ANY_END, JOB, Dependency, from_text
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue
 from jobcard.core.rates import Rate, Use, is_put_off, rate_of
-from jobcard.core.states import ALIVE, AT_WORK, ENDED, Hold, JobState
+from jobcard.core.states import AT_WORK, ENDED, Hold, JobState
 from jobcard.engine.small_records import find_record, understood_queue
 from jobcard.errors import JobNotFoundError, ResultTimeoutError
 
@@ -37,8 +37,6 @@ class Reason:
     jobs: tuple[UUID, ...] = ()
 
 
-LOOKED_AT = 20
-"""So many of those that a job waits for are looked at."""
 HOLDERS = 3
 """So many of the jobs that use a limit up are named."""
 
@@ -123,9 +121,13 @@ class _Look:
             if rate_of(row) is not None and is_put_off(row):
                 yield _rate_limit(rate_of(row), self._those_with_its_key, due)
             else:
-                yield Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
+                yield _not_due(due)
         elif row.hold == Hold.AFTER:
-            yield _dependency(self._parts, row)
+            with self._parts.connection as store:
+                why, now = why_it_waits(store, row), store.facts().now
+            yield Reason(code="dependency", text=why.text, jobs=why.jobs)
+            if row.available_at > now:
+                yield _not_due(clock.to_datetime(row.available_at))
         elif row.hold not in (None, Hold.LIMIT):
             code, text = _HELD[Hold(row.hold)]
             yield Reason(code=code, text=text)
@@ -207,35 +209,8 @@ class _Look:
         return Reason(code=code, text=text, jobs=holders)
 
 
-def _dependency(parts: Parts, row: JobRow) -> Reason:
-    try:
-        awaited = from_text(row.waits_for)
-    except ValueError:
-        return Reason(code="dependency", text="it waits for other jobs, and the record of which cannot be read")
-    with parts.connection as store:
-        found = {one.id: _progress(store, one) for one in awaited[:LOOKED_AT]}
-    left = [one for one in awaited if found.get(one.id, " ")]
-    if not left:
-        return Reason(code="dependency", text="what it waited for has come, and an engine is about to put it in line")
-    named = ", ".join(f"{one}{found.get(one.id, '')}" for one in left[:HOLDERS])
-    more = f" and {len(left) - HOLDERS} more" if len(left) > HOLDERS else ""
-    jobs = tuple(one.id for one in left[:HOLDERS] if one.kind == JOB)
-    return Reason(code="dependency", text=f"it waits for {named}{more}", jobs=jobs)
-
-
-def _progress(store: Backend, one: Dependency) -> str:
-    """How far it is, as a word in brackets; nothing when it has come."""
-    if one.kind == JOB:
-        rows = store.get([one.id.bytes])
-        if not rows:
-            return " (not there)"
-        state = rows[0].state
-        return "" if state == JobState.COMPLETED or (state in ENDED and one.until == ANY_END) else f" ({state})"
-    counts: dict[str, int] = {}
-    for by_state in store.count(Filter(batch_id=one.id.bytes)).values():
-        counts = {state: counts.get(state, 0) + by_state.get(state, 0) for state in {*counts, *by_state}}
-    alive = sum(counts.get(state, 0) for state in ALIVE)
-    return f" ({alive} of {sum(counts.values())} jobs have not ended)" if alive else ""
+def _not_due(due: datetime) -> Reason:
+    return Reason(code="not_due", text=f"it is due at {due.isoformat()}", until=due)
 
 
 def _rate_limit(rate: Rate | None, whose: str, until: datetime) -> Reason:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from jobcard.backends.base import Ended, Filter
 from jobcard.client.classes import JobClass
+from jobcard.client.explain_dependency import why_it_waits
 from jobcard.client.functions import BoundJob, Call, JobFunction
 from jobcard.client.handles import JobHandle
 from jobcard.client.lookup import Lookup
@@ -330,4 +331,6 @@ class _LooksOnce(Watcher):
         wait = "it runs only when drain() is called"
         if row.hold == "delay":
             wait = f"it is due at {clock.to_datetime(row.available_at).isoformat()}: advance() and drain()"
+        elif row.hold == "after":
+            wait = why_it_waits(self._trial.backend, row).text
         raise ResultTimeoutError(UUID(bytes=job_id), 0, row.state, f"under test, {wait}")

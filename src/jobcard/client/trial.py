@@ -22,7 +22,7 @@ from jobcard.core.queue import Queue
 from jobcard.core.signals import JobSignal
 from jobcard.core.states import WAITING, After, Change, JobState, Now
 from jobcard.engine import routines
-from jobcard.engine.dependents import see_to_all
+from jobcard.engine.dependents import Dependents, see_to_all
 from jobcard.engine.outcomes import Ended, change_for
 from jobcard.engine.ticker import Ticker
 from jobcard.engine.timetables import declare_schedules
@@ -65,7 +65,9 @@ class Trial:
         routines.declare_queues(self.backend, parts.connection.declared_queues)
         declare_schedules(self.backend, parts.schedules.declared)
         self._ticker = Ticker(self.backend, "testing")
+        self._dependents = Dependents(self.backend, self._seconds)
         self._missing: dict[UUID, float] = {}
+        self._looking = threading.Lock()
         self._owners = (f"testing-{number}" for number in itertools.count(1))
 
     # -- as an engine would
@@ -77,20 +79,39 @@ class Trial:
         """
         ran = Ran()
         self.backend.unpark(self._parts.registry.names())
+        self._see_to_all()
         while True:
-            see_to_all(self.backend, self._missing)
             owner = next(self._owners)
             answer = self._claim_next(owner)
             if answer.claimed:
                 claim = answer.claimed[0]
                 asked = dict(answer.cancels).get(claim.ref)
                 ran.add(claim.id, self._cancel(owner, claim, asked) if asked is not None else self._try(owner, claim))
-            elif answer.next_due != 0 and self._ticker.make_earliest(self.clock.now()):
+                self._see_to(claim.id, claim.batch_id)
+            elif self._see_to_all() or (answer.next_due != 0 and self._ticker.make_earliest(self.clock.now())):
                 continue
             elif answer.next_due is None or (answer.next_due and not with_scheduled):
                 return ran
             else:
                 self.clock.advance(answer.next_due / clock.SECOND)
+
+    def _see_to(self, *ended: bytes | None) -> list[bytes]:
+        """Put those in line who waited for these jobs and batches, or are new, if all has come; which ones."""
+        with self._looking:
+            looked = self._dependents.look([awaited for awaited in ended if awaited is not None])
+            released = [*looked.released]
+            while looked.more:
+                looked = self._dependents.look()
+                released += looked.released
+        return released
+
+    def _see_to_all(self) -> list[bytes]:
+        """The same for all who wait: who waited for what ended by itself, or was never there."""
+        with self._looking:
+            return see_to_all(self.backend, self._missing, self._seconds())
+
+    def _seconds(self) -> float:
+        return self.clock.now() / clock.SECOND
 
     def _try(self, owner: str, claim: Claimed) -> str:
         run = _Run(self, owner, claim)
@@ -110,32 +131,47 @@ class Trial:
 
     def run_at_once(self, job_id: bytes) -> None:
         """Run this job, with all its tries, if it is due and its queue not paused; then what follows it."""
+        line = [job_id]
+        while line:
+            line[:1] = self._run_through(line[0])
+            line += [] if line else self._see_to_all()
+
+    def _run_through(self, job_id: bytes) -> list[bytes]:
+        """Run this job, with all its tries; what is to be run after it, what it enqueued first."""
+        follow_ups: list[NewJob] = []
+        batch_id: bytes | None = None
         while (held := self._claim(job_id)) is not None:
             run = _Run(self, *held)
             verb = run.settle(_run_here(run.running))
-            for follow_up in run.follow_ups:
-                self.run_at_once(follow_up.id)
+            follow_ups += run.follow_ups
+            batch_id = held[1].batch_id
             if verb != "retry":
                 break
             self._make_due(job_id)
-        for dependent in see_to_all(self.backend, self._missing):
-            self.run_at_once(dependent)
+        return [*(job.id for job in follow_ups), *self._see_to(job_id, batch_id)]
 
     async def run_at_once_async(self, job_id: bytes) -> None:
         """The same, a coroutine on the loop of whoever enqueued it."""
+        line = [job_id]
+        while line:
+            line[:1] = await self._run_through_async(line[0])
+            line += [] if line else self._see_to_all()
+
+    async def _run_through_async(self, job_id: bytes) -> list[bytes]:
+        follow_ups: list[NewJob] = []
+        batch_id: bytes | None = None
         while (held := self._claim(job_id)) is not None:
             run = _Run(self, *held)
             verb = run.settle(await run.running.run_async())
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError  # it was not meant for the job alone
-            for follow_up in run.follow_ups:
-                await self.run_at_once_async(follow_up.id)
+            follow_ups += run.follow_ups
+            batch_id = held[1].batch_id
             if verb != "retry":
                 break
             self._make_due(job_id)
-        for dependent in see_to_all(self.backend, self._missing):
-            await self.run_at_once_async(dependent)
+        return [*(job.id for job in follow_ups), *self._see_to(job_id, batch_id)]
 
     def _claim(self, job_id: bytes) -> tuple[str, Claimed] | None:
         row = self._row(job_id)

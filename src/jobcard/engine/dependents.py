@@ -55,8 +55,10 @@ class SeenTo(NamedTuple):
 class Dependents:
     """Those of one store, as one engine sees to them; `look` is called by one thread at a time."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, seconds: Callable[[], float] | None = None) -> None:
+        """seconds: tells the time; None: that of this host."""
         self._backend = backend
+        self._seconds = seconds or time.monotonic
         self._newest: bytes | None = None
         """All up to here were new once."""
         self._turn_at = 0.0
@@ -83,16 +85,16 @@ class Dependents:
 
         After an error the next look begins with what this one did not come to.
         """
-        began = time.monotonic()
+        began, now = time.monotonic(), self._seconds()
         told = dict.fromkeys(self._known.of(ended))
         first = [*told, *islice(self._left, CANCELED_AT_ONCE)]
         self._left |= told
         new, newest, more = self._find_new()
-        found = [*new, *(self._take_turn() if began >= self._turn_at else ())]
+        found = [*new, *(self._take_turn(now) if now >= self._turn_at else ())]
         for one in found:
             self._remember(one)
         found += self._read(first)
-        seen = see_to(self._backend, found, self._missing, most_canceled=CANCELED_AT_ONCE)
+        seen = see_to(self._backend, found, self._missing, now, most_canceled=CANCELED_AT_ONCE)
         self._newest = newest
         for job_id in first:
             self._left.pop(job_id, None)
@@ -110,9 +112,9 @@ class Dependents:
         newest = by_clocks[-1] if by_clocks else self._newest
         return [one for one in page if one.id not in self._known], newest, len(by_clocks) == NEW_AT_ONCE
 
-    def _take_turn(self) -> Sequence[Dependent]:
+    def _take_turn(self, now: float) -> Sequence[Dependent]:
         some = self._backend.dependents(after=self._turn, limit=IN_TURN)
-        self._turn_at = time.monotonic() + TURN_SECONDS
+        self._turn_at = now + TURN_SECONDS
         self._turn = some[-1].id if len(some) == IN_TURN else None
         for one in some:
             self._remember(one)
@@ -196,16 +198,21 @@ class Seen(NamedTuple):
 
 
 def see_to(
-    backend: Backend, those: Sequence[Dependent], missing: dict[UUID, float], *, most_canceled: int | None = None
+    backend: Backend,
+    those: Sequence[Dependent],
+    missing: dict[UUID, float],
+    now: float,
+    *,
+    most_canceled: int | None = None,
 ) -> Seen:
     """Release those of these jobs for which all has come, and cancel those for which it never will.
 
-    missing: what is waited for and was not there, and since when; kept by the caller from look to look.
+    missing: what is waited for and was not there, and since when; kept by the caller from look to look. now: seconds.
     """
     waits = {one.id: found for one in those if (found := _what_for(one)) is not None}
     if not waits:
         return Seen([], [])
-    known = _ask(backend, [each for found in waits.values() for each in found], missing)
+    known = _ask(backend, [each for found in waits.values() for each in found], missing, now)
     outlooks = {job_id: dependencies.outlook(found, known) for job_id, found in waits.items()}
     released = [job_id for job_id, (what, _) in outlooks.items() if what is Outlook.READY]
     for some in _parts(released, _ASKED_AT_ONCE):
@@ -215,14 +222,14 @@ def see_to(
     return Seen(released, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
 
 
-def see_to_all(backend: Backend, missing: dict[UUID, float]) -> list[bytes]:
+def see_to_all(backend: Backend, missing: dict[UUID, float], now: float = 0.0) -> list[bytes]:
     """The same for all that there are; which were released."""
     all_released: list[bytes] = []
     after: bytes | None = None
     some_canceled = False
     while True:
         some = backend.dependents(after=after, limit=NEW_AT_ONCE)
-        seen = see_to(backend, some, missing)
+        seen = see_to(backend, some, missing, now)
         all_released += seen.released
         some_canceled |= bool(seen.canceled)
         after = some[-1].id if len(some) == NEW_AT_ONCE else None
@@ -239,20 +246,19 @@ def _what_for(one: Dependent) -> Sequence[Dependency] | None:
         return None
 
 
-def _ask(backend: Backend, all_awaited: Collection[Dependency], missing: dict[UUID, float]) -> Known:
+def _ask(backend: Backend, all_awaited: Collection[Dependency], missing: dict[UUID, float], now: float) -> Known:
     jobs = {one.id for one in all_awaited if one.kind == JOB}
     ends = {UUID(bytes=end.id): end.state for some in _ids(jobs) for end in _readable(backend.ended, some)}
-    gone = _gone(backend, jobs - ends.keys(), missing)
+    gone = _gone(backend, jobs - ends.keys(), missing, now)
     batches = {
         one.id: _counts(backend, one.id) for one in {one.id: one for one in all_awaited if one.kind == BATCH}.values()
     }
     return Known(ends, batches, gone)
 
 
-def _gone(backend: Backend, jobs: set[UUID], missing: dict[UUID, float]) -> Collection[UUID]:
+def _gone(backend: Backend, jobs: set[UUID], missing: dict[UUID, float], now: float) -> Collection[UUID]:
     there = {UUID(bytes=row.id) for some in _ids(jobs) if len(some) > 1 for row in backend.get(some)}
     there |= {job_id for job_id in jobs - there if _is_there(backend, job_id)}
-    now = time.monotonic()
     for job_id in there:
         missing.pop(job_id, None)
     return {job_id for job_id in jobs - there if now >= missing.setdefault(job_id, now) + GONE_SECONDS}
