@@ -18,11 +18,13 @@ from jobcard import Jobcard
 from jobcard.backends.base import Backend, Fate, RecordKind
 from jobcard.backends.mysql.dialect import MYSQL
 from jobcard.backends.registry import open_backend
-from jobcard.backends.sql import DriverConnection, Options, SQLBackend, by_sqlstate
+from jobcard.backends.sql import DriverConnection, JoinedConnection, Options, SQLBackend, by_sqlstate
 from jobcard.backends.sql.connection import Step
 from jobcard.backends.sql.errors import ConflictError, StatementError, UniqueKeyError
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import OwnValues, in_pieces, placed
+from jobcard.backends.url import parse
+from jobcard.backends.within import connection_in
 from jobcard.conformance import BackendSuite, Crowd, Harness, Shelf, factory, run_histories
 from jobcard.conformance.drawing import SHORT
 from jobcard.core.clock import FrozenClock
@@ -362,3 +364,48 @@ class TestOptions:
         """The base alone is none."""
         with pytest.raises(NotImplementedError, match="connect"):
             SQLBackend.connect(Options(database="d"))
+
+
+class Joins(PG8000Backend):
+    """The sample as it would be for transactions of its users."""
+
+    capabilities = dataclasses.replace(SQLBackend.capabilities, joins=True)
+
+    def join(self, given: object) -> JoinedConnection:
+        raw = connection_in(given, (pg8000_store.pg8000.Connection,), "a pg8000 connection")
+        return JoinedConnection(raw, self.dialect, self._options)
+
+
+@pytest.mark.slow
+class TestWithin:
+    def test_a_store_that_says_nothing_joins_none(self, store: PG8000Backend) -> None:
+        """It need not know of it."""
+        assert not store.capabilities.joins
+        with pytest.raises(ConfigError, match="a PG8000 store cannot join a transaction"):
+            store.enqueue([factory.new_job()], within=object())
+
+    def test_a_method_is_all_it_takes(self, postgres_url: str) -> None:
+        """The statements are those of every enqueue; what fails is undone alone."""
+        store = Joins(pg8000_url(postgres_url), prefix=postgres.new_prefix())
+        store.migrate()
+        parts = parse(postgres_url)
+        raw = pg8000_store.pg8000.connect(
+            parts.user, host=parts.host, port=parts.port, database=parts.path, password=parts.password
+        )
+        there = factory.new_job(unique_key="k")
+        once = {"once_key": "o", "once_until": 1 << 60}
+        store.enqueue([there])
+        jobs = [factory.new_job(unique_key="k"), there, factory.new_job(**once), factory.new_job(**once)]
+        fates = [Fate.KEY_TAKEN, Fate.REPEATED, Fate.STORED, Fate.KEY_TAKEN]
+        for ends, ids in ((raw.rollback, {there.id}), (raw.commit, {there.id, jobs[2].id})):
+            assert [answer.fate for answer in store.enqueue(jobs, within=raw)] == fates
+            raw.cursor().execute("select 1")
+            ends()
+            assert {row.id for row in store.get([job.id for job in jobs])} == ids
+        with pytest.raises(InvalidJobError):
+            store.enqueue([factory.new_job(args=b'["\\ud800"]'.decode("unicode_escape"))], within=raw)
+        [answer] = store.enqueue([factory.new_job()], within=raw)
+        raw.commit()
+        assert store.get([answer.existing])
+        raw.close()
+        store.close()

@@ -66,6 +66,10 @@ class JoinedConnection(SQLConnection):
             )
         self.largest_piece = packet // 4
 
+    def latest(self, text: str) -> str:
+        """A select that sees what others have committed since the transaction took its snapshot."""
+        return f"{text} {MYSQL.for_share}"
+
     def _ask(self, step: Step) -> Result:
         return self._fetch(bind(step.sql, step.values).encode(), None)
 

@@ -140,7 +140,7 @@ class Connection:
         return self._read(results), [result.found for result in results]
 
     def latest(self, text: str) -> str:
-        """A select as it has to be written to read what is there now: here as it is."""
+        """A select as it has to be written to see what others have committed by now; as it is, unless a store says."""
         return text
 
     # -- transactions

@@ -49,10 +49,6 @@ class JoinedConnection(Connection):
         self._dialect = dialect
         self._door = Door(dialect.translate)
 
-    def latest(self, text: str) -> str:
-        """A select that sees what others have committed since the transaction took its snapshot, if it has one."""
-        return f"{text} {self._dialect.for_share}"
-
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, inside the transaction that is there."""
