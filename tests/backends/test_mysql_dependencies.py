@@ -6,7 +6,6 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -96,7 +95,7 @@ def test_who_asks_for_dependents_reads_no_other_jobs(crowded: MySQLBackend) -> N
     assert reads(crowded, lambda: crowded.dependents(after=None, limit=1_000)) <= LITTLE
     ids = sorted(factory.enqueue_several(crowded, 300, waits_for="[]"))
     assert reads(crowded, lambda: crowded.dependents(after=ids[99], limit=2)) <= LITTLE
-    cancel = replace(states.cancel_waiting(reason="dependency"), hold=Hold.AFTER)
+    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
     assert reads(crowded, lambda: crowded.apply_by_operator(ids[0], cancel)) <= 2 * LITTLE
     assert reads(crowded, lambda: crowded.release_dependents(ids[1:3])) <= 2 * LITTLE
     assert crowded.release_dependents(ids) == 297
@@ -141,7 +140,7 @@ def test_who_lists_a_batch_reads_no_others(crowded: MySQLBackend) -> None:
 def test_releasing_and_canceling_the_same_jobs_is_no_ring(store: MySQLBackend) -> None:
     """Page after page is released from both ends while each is canceled: every job hears one of them, none fails."""
     ids = factory.enqueue_several(store, 200, waits_for="[]")
-    cancel = replace(states.cancel_waiting(reason="dependency"), hold=Hold.AFTER)
+    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
 
     def release(order: list[bytes]) -> int:
         return sum(store.release_dependents(order[first : first + 20]) for first in range(0, len(order), 20))

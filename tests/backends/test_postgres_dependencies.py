@@ -7,7 +7,6 @@ import select
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from uuid import UUID
 
 import psycopg
@@ -184,7 +183,7 @@ def test_who_asks_for_dependents_reads_no_other_jobs(crowded: PostgresBackend) -
     ids = sorted(factory.enqueue_several(crowded, 5, waits_for="[]"))
     found, plan = reads(crowded, lambda: crowded.dependents(after=ids[1], limit=2))
     assert found == {"jobs_dependents": 2} and "Sort" not in plan, plan
-    cancel = replace(states.cancel_waiting(reason="dependency"), hold=Hold.AFTER)
+    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
     found, plan = reads(crowded, lambda: crowded.apply_by_operator(ids[0], cancel))
     assert found["jobs_dependents"] == 1 and sum(found.values()) <= 4, plan  # by its id alone, here and for its limit
     found, plan = reads(crowded, lambda: crowded.release_dependents(ids))
@@ -221,6 +220,6 @@ def test_who_lists_a_batch_reads_no_others(crowded: PostgresBackend) -> None:
     found, plan = reads(crowded, lambda: crowded.list(page, limit=3))
     assert found == {"jobs_batch": FEW + 1, "jobs_of_batch": 3}, plan
     few = factory.enqueue_several(crowded, 2, batch_id=BATCH, delay=10**9)
-    found, plan = reads(crowded, lambda: crowded.list(replace(page, states=["waiting"]), limit=3))
+    found, plan = reads(crowded, lambda: crowded.list(page._replace(states=["waiting"]), limit=3))
     assert found == {"jobs_batch": 4, "jobs_pkey": 2}, plan  # counted, then read
     assert crowded.erase([*ids, *few]) == 7

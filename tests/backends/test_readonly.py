@@ -30,6 +30,7 @@ LOOKS: dict[str, Callable[[Backend, bytes], Any]] = {
     "count_over_time": lambda store, _: store.count_over_time(first=0, step=1 << 60, buckets=1),
     "tally": lambda store, _: store.tally().counts,
     "lines": lambda store, _: store.lines(limit=9).delayed,
+    "dependents": lambda store, _: list(store.dependents(after=None, limit=9)),
     "usage": lambda store, _: store.usage(["default"], ["key"]),
     "read_records": lambda store, _: [record._replace(age=0) for record in store.read_records(RecordKind.QUEUE)],
     "versions": lambda store, _: store.versions(after=None, limit=9),

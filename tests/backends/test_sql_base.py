@@ -369,7 +369,7 @@ class TestOptions:
 class Joins(PG8000Backend):
     """The sample as it would be for transactions of its users."""
 
-    capabilities = dataclasses.replace(SQLBackend.capabilities, joins=True)
+    capabilities = SQLBackend.capabilities._replace(joins=True)
 
     def join(self, given: object) -> JoinedConnection:
         raw = connection_in(given, (pg8000_store.pg8000.Connection,), "a pg8000 connection")

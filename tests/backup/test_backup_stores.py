@@ -256,7 +256,8 @@ class TestInUse:
 
     def test_a_follow_up_comes_with_what_it_follows(self, empty: SQLiteBackend, tmp_path: Path) -> None:
         """A job that completes between two looks: its follow-ups, on either side of its own id, are in the backup."""
-        claim = factory.running_job(empty)
+        # In the middle of its millisecond.
+        claim = factory.running_job(empty, id=factory.new_id()[:6] + b"\x78\x00\x80" + bytes(7))
         places = [ids.follow_up_id(claim.id, place) for place in range(40)]
         assert min(places) < claim.id < max(places)
         then = [factory.new_job(id=job_id, parent_id=claim.id) for job_id in places]

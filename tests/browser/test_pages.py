@@ -77,13 +77,13 @@ def sights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sights]:
         jobs.enqueue("shop.welcome", ["nobody@example.org"], queue="mail", delay=7200).cancel()
         running_now = jobs.enqueue("shop.report", [str(gate)], queue="reports")
         wait_until(lambda: jobs.get(running_now.id).progress, "the report's progress")
-        with jobs.batch("spring") as batch:
+        with jobs.batch("spring") as batch, jobs.batch("summer") as its_own:
             pass
         for number in range(3):
             jobs.enqueue("shop.welcome", [f"new{number}@example.org"], queue="mail", delay=7200, batch=batch)
         [sent] = jobs.list(state="completed", limit=1)
         all_kinds = [running_now, sent, Ended(batch), uuid4()]
-        last = jobs.enqueue("shop.figures", queue="reports", after=all_kinds, batch=batch)
+        last = jobs.enqueue("shop.figures", queue="reports", after=all_kinds, batch=its_own)
         [failed] = jobs.list(state="failed", limit=1)
         places = {
             "overview": "/",

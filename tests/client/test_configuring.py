@@ -181,16 +181,16 @@ class TestOptions:
 class TestSchema:
     def test_the_first_use_migrates(self, jobs: Jobcard) -> None:
         """Nothing has to be prepared."""
-        assert jobs.health().schema_version == 3
+        assert jobs.health().schema_version == 4
         assert jobs.migrate() == []
 
     def test_migrate_tells_what_it_did(self, jobs: Jobcard) -> None:
         """It returns the versions applied, and rolling back returns the one taken back."""
-        assert jobs.migrate() == [1, 2, 3]
+        assert jobs.migrate() == [1, 2, 3, 4]
         assert jobs.migrate() == []
         assert [jobs.rollback_migration() for _ in range(3)] == [3, 2, 1]
         assert jobs.rollback_migration() is None
-        assert jobs.migrate() == [1, 2, 3]
+        assert jobs.migrate() == [1, 2, 3, 4]
 
     def test_without_migrate_a_missing_schema_is_told(self, url: str) -> None:
         """`migrate=False` writes nothing; `migrate()` still does when asked."""
@@ -199,7 +199,7 @@ class TestSchema:
                 jobs.count()
             with pytest.raises(SchemaVersionError):
                 jobs.enqueue("x")
-            assert jobs.migrate() == [1, 2, 3]
+            assert jobs.migrate() == [1, 2, 3, 4]
             assert jobs.count().total == 0
 
 

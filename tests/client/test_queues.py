@@ -176,7 +176,7 @@ class TestHealth:
         """With its versions, size and time."""
         health = jobs.health()
         assert health.ok and health.problems == ()
-        assert (health.store, health.schema_version, health.engines) == ("sqlite", 3, 0)
+        assert (health.store, health.schema_version, health.engines) == ("sqlite", 4, 0)
         assert health.version is not None and health.size_bytes is not None and health.size_bytes > 0
         assert health.latency_ms is not None and health.latency_ms > 0
 

@@ -69,6 +69,7 @@ HOLDERS: dict[str, Callable[[Claimed], Change]] = {
 }
 OPERATORS: dict[str, Callable[[], Change]] = {
     "cancel_waiting": lambda: states.cancel_waiting(reason="operator"),
+    "cancel_dependent": lambda: states.cancel_dependent(error="{}"),
     "ask_to_cancel": lambda: states.ask_to_cancel(row(state="running"), reason="operator"),
     "retry_ended": lambda: states.retry_ended(row(state="failed")),
     "run_now": lambda: states.run_now(row(hold=Hold.DELAY)),

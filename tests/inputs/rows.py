@@ -120,6 +120,10 @@ PROVED: dict[int, tuple[str, ...]] = {
         f"{ENQUEUING}::TestMany::test_one_bad_item_stores_none",
         "inputs/test_refused_inputs.py::test_one_bad_item_among_many",
     ),
+    44: (
+        "backends/test_within.py::TestTogether::test_a_rollback_leaves_nothing",
+        "backends/test_within.py::TestTogether::test_a_new_queue_is_told_to_engines_by_the_commit",
+    ),
     # when and where
     45: (
         "client/test_processes.py::test_a_signal_handler_or_finalizer_never_waits_for_its_own_thread",
@@ -308,10 +312,3 @@ PROVED: dict[int, tuple[str, ...]] = {
     ),
 }
 """Row by row."""
-
-WITHIN = "comes with `within=`: an enqueue joins no transaction of the caller"
-
-WITH_A_FEATURE: dict[int, str] = {
-    44: WITHIN,
-}
-"""Rows whose tests come with the feature, and why not before."""

@@ -7,11 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from rows import CHECKS, PROVED, WITH_A_FEATURE, WITHIN
+from rows import CHECKS, PROVED
 from test_kept_inputs import KEPT
 from test_refused_inputs import NAMES, OPTIONS, VALUES
-
-from jobcard.client.options import EnqueueOptions
 
 TESTS = Path(__file__).parents[1]
 ROOM = {CHECKS: TESTS.parent / "src" / "jobcard" / "conformance"}
@@ -30,16 +28,9 @@ def defined_in(path: Path) -> frozenset[str]:
 
 
 def test_every_row_has_its_place() -> None:
-    """Each of the 82 is proved, or waits for its feature with the reason; none is both."""
-    assert sorted([*PROVED, *WITH_A_FEATURE]) == list(range(1, 83))
-    assert all(PROVED.values()) and all(WITH_A_FEATURE.values())
-
-
-@pytest.mark.parametrize(("reason", "is_there"), [(WITHIN, "within" in EnqueueOptions.__annotations__)])
-def test_no_row_waits_for_what_is_there(reason: str, is_there: bool) -> None:
-    """Whoever brings the feature brings the tests of its rows, and puts them under `PROVED`."""
-    waiting = [row for row, why in WITH_A_FEATURE.items() if why == reason]
-    assert not (is_there and waiting), f"the feature is there: prove rows {waiting} of rows.py"
+    """Each of the 82 is proved."""
+    assert sorted(PROVED) == list(range(1, 83))
+    assert all(PROVED.values())
 
 
 @pytest.mark.parametrize("test", sorted({test for tests in PROVED.values() for test in tests}))

@@ -8,7 +8,6 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jobcard.core.dependencies import Dependency
 from jobcard.core.view import Job
 
 
@@ -31,7 +30,7 @@ def to_plain(value: object) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, Dependency):
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return to_plain(value._asdict())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(item) for item in value]
