@@ -159,7 +159,7 @@ def test_the_scheme_finds_the_store(tmp_path: Path) -> None:
     """`sqlite://` is served by the entry point of that name."""
     backend = registry.open_backend(f"sqlite:///{tmp_path}/jobs.db", {"synchronous": "normal"}, busy_timeout=0.25)
     assert isinstance(backend, SQLiteBackend)
-    assert backend.migrate() == [1, 2, 3]
+    assert backend.migrate() == [1, 2, 3, 4]
     backend.close()
 
 

@@ -188,7 +188,7 @@ class TestSchema:
         """It returns the versions applied, and rolling back returns the one taken back."""
         assert jobs.migrate() == [1, 2, 3, 4]
         assert jobs.migrate() == []
-        assert [jobs.rollback_migration() for _ in range(3)] == [3, 2, 1]
+        assert [jobs.rollback_migration() for _ in range(4)] == [4, 3, 2, 1]
         assert jobs.rollback_migration() is None
         assert jobs.migrate() == [1, 2, 3, 4]
 

@@ -135,7 +135,7 @@ def test_a_move_goes_between_states_that_are_drawn(name: str, job: Claimed | Non
 @pytest.mark.parametrize(("name", "job", "change"), EVERY)
 def test_a_move_that_takes_the_job_raises_the_token(name: str, job: Claimed | None, change: Change) -> None:
     """Rescues and operators take; a holder's own outcome and a request to stop do not."""
-    taking = {"rescue", "cancel_waiting", "retry_ended", "run_now", "snooze_waiting"}
+    taking = {"rescue", "cancel_waiting", "cancel_dependent", "retry_ended", "run_now", "snooze_waiting"}
     assert change.takes == (name in taking)
     assert change.lapsed == (name == "rescue")
 
