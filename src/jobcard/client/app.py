@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from uuid import UUID
 
 from jobcard.client import keeping
-from jobcard.client.batches import Batch
 from jobcard.client.declare import Declares
 from jobcard.client.groups import JobGroup
 from jobcard.client.handles import JobHandle
@@ -29,6 +28,7 @@ from jobcard.core.settings import Settings
 from jobcard.errors import ConfigError, JobNotFoundError
 
 if TYPE_CHECKING:
+    from jobcard.client.batches import Batch
     from jobcard.client.dashboards import Dashboard, DashboardOptions
     from jobcard.client.events import Events
     from jobcard.client.explain import Reason
@@ -150,6 +150,8 @@ class Jobcard(Declares):
         on_success: a call that runs when all have completed. on_end: one that runs when all have ended, however.
         `b.enqueue(call)` takes one in, `b.counts()` and `b.cancel_rest()` are for afterwards.
         """
+        from jobcard.client.batches import Batch
+
         return Batch(self._parts, name, on_success, on_end)
 
     # ------------------------------------------------------------------ schedules

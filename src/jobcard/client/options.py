@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 from uuid import UUID
 
-from jobcard.client.after import After, check_after, refuse_circle
-from jobcard.client.batches import Batch, check_batch
 from jobcard.core import ids, limits
 from jobcard.core.codec import Codec
 from jobcard.core.definition import JobOptions, check_keep, check_tags, check_timeout, check_unique
@@ -16,6 +14,10 @@ from jobcard.core.dependencies import from_text
 from jobcard.core.settings import check_names
 from jobcard.core.unique import Unique
 from jobcard.errors import InvalidJobError, JobNotFoundError
+
+if TYPE_CHECKING:
+    from jobcard.client.after import After
+    from jobcard.client.batches import Batch
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -87,6 +89,21 @@ def _check_meta(value: object) -> str:
     return _codec.dumps(value, what="meta", limit=limits.MAX_ERROR_TEXT)
 
 
+# Imported when they are used: most enqueues wait for nobody.
+
+
+def _check_after(value: object) -> str | None:
+    from jobcard.client.after import check_after
+
+    return check_after(value)
+
+
+def _check_batch(value: object) -> bytes | None:
+    from jobcard.client.batches import check_batch
+
+    return check_batch(value)
+
+
 _CHECKS: Mapping[str, Any] = {
     "queue": lambda value: limits.check_name(value, "queue"),
     "priority": lambda value: limits.check_whole(value, "priority", limits.MIN_PRIORITY, limits.MAX_PRIORITY),
@@ -98,8 +115,8 @@ _CHECKS: Mapping[str, Any] = {
     "tags": lambda value: check_tags(value, error=InvalidJobError),
     "keep": lambda value: check_keep(value, error=InvalidJobError),
     "unique": lambda value: check_unique(value, error=InvalidJobError),
-    "after": check_after,
-    "batch": check_batch,
+    "after": _check_after,
+    "batch": _check_batch,
     "meta": _check_meta,
     # What it is, its store finds out.
     "within": lambda value: None if value is False else value,
@@ -133,7 +150,10 @@ def make_template(
     given: they, checked. said: they, as `to_say_again`. `InvalidJobError` for what cannot be said together.
     """
     get = given.get
-    refuse_circle(get("after"), get("id"), get("batch"))
+    if (after := get("after")) is not None:
+        from jobcard.client.after import refuse_circle
+
+        refuse_circle(after, get("id"), get("batch"))
     priority = get("priority", declared.priority)
     tags = get("tags", declared.tags)
     unique = get("unique", declared.unique)
@@ -162,7 +182,7 @@ def make_template(
         None,  # schedule_id
         _codec.dumps(list(tags), what="tags") if tags else None,
         get("meta"),
-        get("after"),
+        after,
     )
     head = (get("queue", declared.queue), name, init)
     return Template(
