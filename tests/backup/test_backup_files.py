@@ -279,6 +279,26 @@ class TestPlace:
         assert lines[0]["columns"] == [*JobRow._fields]
         assert lines[-1][:2] == ["end", sum(line[0] == "job" for line in lines[1:])]
 
+    def test_one_of_an_earlier_version_is_read(
+        self, full: SQLiteBackend, empty: SQLiteBackend, backup_file: Path
+    ) -> None:
+        """What its jobs did not have yet is None in them; all the rest is as it was."""
+        place = JobRow._fields.index("waits_for")
+
+        def without(lines: list[Any]) -> None:
+            assert lines[0]["columns"].pop(place) == "waits_for"
+            for line in lines:
+                if isinstance(line, list) and line[0] == "job":
+                    line[1].pop(place)
+
+        backup_file.write_bytes(changed(without)(backup_file))
+        restore(empty, backup_file)
+        still = Filter(states=("waiting", "completed", "failed", "canceled"))  # nobody is at work on a restored job
+        expected = {row.id: row._replace(waits_for=None) for row in full.list(still, limit=1_000).rows}
+        found = {row.id: row for row in empty.list(still, limit=1_000).rows}
+        assert expected and {job_id: found[job_id] for job_id in expected} == expected
+        assert sum(empty.tally().counts.values()) == sum(full.tally().counts.values())
+
     def test_it_is_not_overwritten_unasked(self, full: SQLiteBackend, backup_file: Path) -> None:
         """`ConfigError`, and the older one stays as it is; with `overwrite` it goes when the new one is complete."""
         before = backup_file.read_bytes()

@@ -88,8 +88,25 @@ class EndLine(msgspec.Struct, array_like=True, tag="end", forbid_unknown_fields=
 
 Line = RecordLine | PlainJob | OnceLine
 _ORDER = (RecordLine, PlainJob, OnceLine, EndLine)
-_decode = msgspec.json.Decoder(RecordLine | PlainJob | OnceLine | EndLine).decode
+_AnyLine = RecordLine | PlainJob | OnceLine | EndLine
+_decode = msgspec.json.Decoder(_AnyLine).decode
 _encode = msgspec.json.Encoder().encode
+
+
+_LATER = ("waits_for",)
+"""Fields that backups of earlier versions lack: None in their jobs."""
+_EARLIER = tuple(name for name in JobRow._fields if name not in _LATER)
+
+
+def _decode_earlier(text: bytes) -> _AnyLine:
+    plain = msgspec.json.decode(text)
+    match plain:
+        case ["job", [*row], *_]:
+            for name in _LATER:
+                row.insert(JobRow._fields.index(name), None)
+            plain[1] = row
+    line: _AnyLine = msgspec.convert(plain, _AnyLine)
+    return line
 
 
 def is_backup(path: Path) -> bool:
@@ -156,6 +173,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._decode: Callable[[bytes], _AnyLine] = _decode
         try:
             # Only an ordinary file can be read twice; opening something else might wait for ever.
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -216,7 +234,9 @@ class Reader:
             raise self._newer(str(error)) from None
         if unknown := [name for name in header.columns if name not in JobRow._fields]:
             raise self._newer(f"jobs have {unknown[0][:80]!r}")
-        if tuple(header.columns) != JobRow._fields:
+        if tuple(header.columns) == _EARLIER:
+            self._decode = _decode_earlier
+        elif tuple(header.columns) != JobRow._fields:
             raise self._damaged("its jobs lack something")
         return header
 
@@ -229,7 +249,7 @@ class Reader:
         last = b""
         for number, text in enumerate(lines, start=2):
             try:
-                line = _decode(text)
+                line = self._decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise self._damaged(f"line {number}: {error}") from None
             if isinstance(line, EndLine):
