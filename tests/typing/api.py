@@ -12,8 +12,11 @@ from uuid import UUID
 from jobcard import (
     Backoff,
     Backup,
+    Batch,
     Bucket,
     Counts,
+    Dependency,
+    Ended,
     Engine,
     EngineJob,
     Enqueuing,
@@ -340,3 +343,46 @@ with jobs.testing("inline"), jobs.testing() as t:
     t.advance(60)
     t.advance(timedelta(minutes=1))
 jobs.testing("auto")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ jobs that wait for others, and batches
+
+first, second = add.enqueue(1), fetch.enqueue("https://example.org")
+by_name = {"first": first}
+with jobs.batch("import", on_success=add.call(1), on_end=None) as b:
+    assert_type(b, Batch)
+    assert_type(b.enqueue(add.call(1, 2)), JobHandle[int])
+    assert_type(b.enqueue_many([add.call(number) for number in range(3)]), list[JobHandle[int]])
+    b.enqueue_many([add.call(1), fetch.call("https://example.org")])
+    b.enqueue_many(add.options(after=first).call(number) for number in range(3))
+    b.enqueue(Report.with_("eu").call(today))
+    b.enqueue(add)  # type: ignore[arg-type]
+    b.enqueue(add.call("1"))  # type: ignore[arg-type]
+assert_type(b.id, UUID)
+assert_type(b.name, str | None)
+assert_type(b.counts(), Counts)
+assert_type(b.cancel_rest(), int)
+jobs.batch(on_success=add)  # type: ignore[arg-type]
+jobs.batch(on_end="add")  # type: ignore[arg-type]
+
+assert_type(add.options(after=[first, second.id, str(first.id), Ended(second), b, Ended(b)]).enqueue(1), JobHandle[int])
+add.options(after=first).options(after=Ended(b), batch=b).enqueue(1)
+add.options(after=by_name.values()).enqueue(1)
+add.options(after={first, first}).enqueue(1)
+add.options(after=(handle for handle in [first])).enqueue(1)
+add.options(after=first.refresh().after, batch=b.id).enqueue(1)
+add.options(after=None, batch=None).enqueue(1)
+add.options(after=5)  # type: ignore[arg-type]
+add.options(after=[5])  # type: ignore[list-item]
+add.options(batch=first)  # type: ignore[arg-type]
+jobs.enqueue("add", args=[1], after=[first, b], batch=b)
+assert_type(jobs.count(batch=b), Counts)
+jobs.list(batch=b.id, state="failed")
+assert_type(first.refresh().after, tuple[Dependency, ...])
+assert_type(first.refresh().after[0].id, UUID)
+
+
+async def fill_in_a_loop() -> None:
+    async with jobs.batch(on_end=add.call(1)) as filled:
+        assert_type(filled, Batch)
+        assert_type(filled.enqueue(add.call(1)), JobHandle[int])

@@ -7,7 +7,7 @@ disagree with its jobs.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from jobcard.client.handles import JobHandle
@@ -67,7 +67,13 @@ class Batch:
         """
         return self.enqueue_many([call])[0]
 
-    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+    @overload
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]: ...
+
+    @overload
+    def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]: ...
+
+    def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[JobHandle[Any]]:
         """The same of several calls, in order; a bad one raises with `.index`, and none of them is taken in."""
         if not self._is_open:
             raise ConfigError("a batch takes jobs inside its block only: with jobs.batch() as b: b.enqueue(…)")
@@ -81,7 +87,9 @@ class Batch:
             if template.unique is not None:
                 unsure.add(UUID(bytes=new.id))
         self._unsure = unsure
-        handles: list[JobHandle[R]] = [JobHandle(self._parts, new.id, call.job.definition) for call, new, _ in prepared]
+        handles: list[JobHandle[Any]] = [
+            JobHandle(self._parts, new.id, call.job.definition) for call, new, _ in prepared
+        ]
         self._taken += zip(prepared, handles, strict=True)
         return handles
 
