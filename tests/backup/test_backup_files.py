@@ -16,6 +16,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -23,7 +24,9 @@ from helpers.stock import everything
 from helpers.stores import in_fork
 from jobcard.backends.base import Filter
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance import factory
 from jobcard.core.job import JobRow
+from jobcard.engine.dependents import Dependents
 from jobcard.errors import BackupError, ConfigError
 from jobcard.moving import archive
 from jobcard.moving.backup import back_up, restore
@@ -254,6 +257,56 @@ class TestDamage:
 def bytes_of(folder: Path) -> dict[str, bytes]:
     """The files of the empty store but for the one that readers share."""
     return {path.name: path.read_bytes() for path in folder.glob("empty.db*") if not path.name.endswith("-shm")}
+
+
+def older(lines: Lines) -> None:
+    """As they were written before jobs could wait for others."""
+    place = lines[0]["columns"].index("waits_for")
+    lines[0]["columns"].pop(place)
+    for line in lines:
+        if isinstance(line, list) and line[0] == "job":
+            line[1].pop(place)
+
+
+class TestOlderFiles:
+    @pytest.mark.parametrize("change", ["a job with more", "a field less", "no list", "twice", "another gone"])
+    def test_one_that_is_damaged_is_refused_too(self, backup_file: Path, empty: SQLiteBackend, change: str) -> None:
+        """With what stands in its own first line."""
+
+        def damage(lines: Lines) -> None:
+            older(lines)
+            line = lines[first(lines, "job")]
+            {
+                "a job with more": lambda: line[1].append(None),
+                "a field less": lambda: line[1].pop(),
+                "no list": lambda: line.__setitem__(1, {}),
+                "twice": lambda: lines[0]["columns"].append("meta"),
+                "another gone": lambda: lines[0]["columns"].remove("meta"),
+            }[change]()
+
+        backup_file.write_bytes(changed(damage)(backup_file))
+        with pytest.raises(BackupError, match=r"damaged|newer"):
+            restore(empty, backup_file)
+        assert empty.count(Filter()) == {}
+
+
+class TestDependents:
+    def test_those_that_wait_come_last(self, empty: SQLiteBackend, tmp_path: Path) -> None:
+        """An engine that works meanwhile must not take a batch for over whose jobs are not all there yet."""
+        batch = factory.new_id()
+        last = factory.enqueue(empty, waits_for=f'[["batch","{UUID(bytes=batch)}","ended"]]')
+        for of in (None, None, batch):
+            factory.enqueue_several(empty, 700, batch_id=of)
+        back_up(empty, tmp_path / "shop.jobcard")
+        target = SQLiteBackend(tmp_path / "target.db")
+        target.migrate()
+        engine = Dependents(target)
+        released: list[bytes] = []
+        restored = restore(target, tmp_path / "shop.jobcard", tell=lambda _: released.extend(engine.look().released))
+        assert (restored.jobs, released) == (2_101, [])
+        assert factory.row_of(target, last) == factory.row_of(empty, last)
+        assert engine.look().released == [] and factory.row_of(target, last).hold == "after"
+        target.close()
 
 
 class TestPlace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from jobcard.backends.base import Backend, Outcome, RecordKind
 from jobcard.conformance import factory
@@ -25,6 +26,9 @@ def fill(store: Backend, *, jobs: int = 300) -> None:
     store.exchange("engine", outcomes=[Outcome(at_work.ref, at_work.token, said)])
     factory.enqueue(store, delay=micros(3600), queue="späte", once_key="bill@1", once_until=store.facts().now + 10**12)
     factory.enqueue(store, unique_key="report#2", kwargs=LARGE[:1000])
+    waits = f'[["batch","{UUID(int=7 << 76 | 1 << 63)}","ended"]]'
+    factory.enqueue(store, waits_for=waits, delay=micros(3600))
+    assert store.release_dependents([factory.enqueue(store, waits_for=waits)]) == 1
     assert store.put([*_put_aside(store)]) == []
     store.put_once_keys([OnceKey("#tick/nightly@5", factory.new_id(), store.facts().now + 10**13)])
     store.write_record(RecordKind.SCHEDULE, "nightly", '{"when":"0 3 * * *"}')

@@ -13,7 +13,7 @@ from uuid import UUID
 from jobcard.backends.base import Backend, RecordKind
 from jobcard.core import clock
 from jobcard.core.job import JobRow, OnceKey, WholeJob
-from jobcard.core.states import ALIVE, AT_WORK
+from jobcard.core.states import ALIVE, AT_WORK, Hold
 from jobcard.errors import ConfigError
 from jobcard.moving.archive import VERSION, EndLine, Header, OnceLine, Reader, RecordLine, Writer, is_backup
 from jobcard.moving.fresh_file import fresh_file
@@ -167,7 +167,7 @@ def _restore_jobs(store: Backend, file: Reader, tell: Tell) -> Restored:
     now = store.facts().now
     written = present = done = 0
     refused: dict[UUID, str] = {}
-    for lines in _pages(line for line in file if isinstance(line, PlainJob)):
+    for lines in _pages(_held_last(file)):
         there = {row.id for row in readable(store.get, [line.row.id for line in lines])}
         new = [_let_go(from_plain(line), now) for line in lines if line.row.id not in there]
         not_put = put_what_fits(store, new)
@@ -178,6 +178,19 @@ def _restore_jobs(store: Backend, file: Reader, tell: Tell) -> Restored:
         done += len(lines)
         tell(done)
     return Restored(jobs=written, present=present, refused=refused)
+
+
+def _held_last(file: Reader) -> Iterator[PlainJob]:
+    """The jobs, those that wait for others last: an engine must not take for over what is not all there yet."""
+    some_held = False
+    for line in file:
+        if isinstance(line, PlainJob):
+            if line.row.hold == Hold.AFTER:
+                some_held = True
+            else:
+                yield line
+    if some_held:
+        yield from (line for line in file if isinstance(line, PlainJob) and line.row.hold == Hold.AFTER)
 
 
 def _named(job_id: bytes) -> UUID:
