@@ -155,6 +155,33 @@ def test_an_engine_follows_while_its_jobs_run(shop: Shop, source: Backend, targe
     assert source.get([after[0].id.bytes]) == []
 
 
+@pytest.mark.parametrize("two", [("sqlite", "sqlite"), SQLITE_TO_POSTGRES], indirect=True)
+def test_who_waits_for_others_goes_on_in_the_target(shop: Shop, source: Backend, target: Backend) -> None:
+    """What they wait for ran when the store was moved, and ends in the target: there they are released."""
+
+    @shop.jobs.job(name="shop.short", max_attempts=1)
+    def short(name: str) -> str:
+        return name
+
+    [first] = shop.enqueue("long", "first")
+    wait_until(lambda: shop.ran()["first"], "the job that runs")
+    with shop.jobs.batch(on_success=short.call("end")) as b:
+        second = b.enqueue(short.options(after=first).call("second"))
+        b.enqueue(short.options(after=second).call("third"))
+
+    assert run([*shop.two.words, "--live"]) == 0
+
+    [tree] = shop.lab.trees
+    wait_until(lambda: "store.moved" in tree.errors, "an engine that follows")
+    assert [factory.row_of(target, job.id.bytes).hold for job in shop.jobs.iterate(batch=b)] == ["after", "after"]
+    last = short.options(after=b).enqueue("last")
+    shop.let_go()
+    assert last.result(timeout=60) == "last"
+    wait_until(lambda: shop.ran()["end"], "what follows the batch")
+    assert shop.ran() == dict.fromkeys(("first", "second", "third", "end", "last"), 1)
+    assert factory.row_of(source, second.id.bytes).hold == "after"
+
+
 @pytest.mark.parametrize("two", [("sqlite", "sqlite")], indirect=True)
 def test_who_was_not_told_where_to_go_stays_behind(two: Two, source: Backend, target: Backend) -> None:
     """An address is never taken from a store: without one, a write says that the jobs have moved."""
