@@ -26,6 +26,7 @@ from jobcard import (
     Snooze,
 )
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.engine import dependents
 from jobcard.engine.dispatcher import Dispatcher
 
 TIMEOUT = 60
@@ -247,6 +248,22 @@ def test_who_waits_for_a_dependent_hears_what_that_waits_for(jobs: Jobcard, shop
     held = shop.note.options(after=first).enqueue()
     with jobs.running(in_process=True), pytest.raises(ResultTimeoutError, match=rf"it waits for job {first.id} \(wait"):
         held.result(timeout=0.2)
+
+
+def test_a_job_that_never_was_is_given_up(jobs: Jobcard, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while in which it might have been stored; one that was deleted is none any more, either."""
+    monkeypatch.setattr(dependents, "GONE_SECONDS", 0.3)
+    strange = uuid4()
+    with jobs.running(in_process=True):
+        deleted = shop.note.enqueue(0)
+        deleted.result(timeout=TIMEOUT)
+        assert jobs.delete_finished(older_than=0) == 1
+        held = [shop.note.options(after=one).enqueue(1) for one in (strange, deleted)]
+        ends = [shop.note.options(after=Ended(one)).enqueue(2) for one in (strange, deleted)]
+        for handle in held:
+            with pytest.raises(JobFailedError, match="is not there any more"):
+                handle.result(timeout=TIMEOUT)
+        assert [handle.result(timeout=TIMEOUT) for handle in ends] == [2, 2]
 
 
 # ------------------------------------------------------------------ batches
