@@ -203,3 +203,12 @@ def test_jobs_stay_when_dependencies_come_and_go(url: str, store: MySQLBackend) 
     other = factory.enqueue(store, waits_for="[]")
     assert [claim.id for claim in factory.claim_some(store, 9)] == [job_id]
     assert list(store.dependents(after=None, limit=5)) == [Dependent(other, "[]")]
+
+
+def test_one_that_cannot_be_read_stands_on_its_page(url: str, store: MySQLBackend) -> None:
+    """A page that lacked it would look like the last one; what it waits for nobody knows, so nobody releases it."""
+    bad, good = sorted(factory.enqueue_several(store, 2, waits_for="[]"))
+    with closing(direct_connection(url)) as direct:
+        run(direct, f"alter table {store._prefix}jobs modify waits_for mediumblob")
+        run(direct, f"update {store._prefix}jobs set waits_for = x'ff' where id = x'{bad.hex()}'")
+    assert list(store.dependents(after=None, limit=2)) == [Dependent(bad, ""), Dependent(good, "[]")]

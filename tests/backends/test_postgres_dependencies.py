@@ -94,6 +94,21 @@ def test_engines_hear_of_released_jobs(postgres_store: PostgresBackend) -> None:
         assert select.select([waker.fd], [], [], 10)[0]
 
 
+def test_one_that_cannot_be_read_stands_on_its_page(postgres_store: PostgresBackend) -> None:
+    """What it waits for nobody knows, so nobody releases it; the others are found."""
+    bad, good = sorted(factory.enqueue_several(postgres_store, 2, waits_for="[]"))
+    with postgres_store._pool.use() as connection, connection.raw.transaction():
+        connection.raw.execute("create cast (bytea as text) without function")
+        table = f"{postgres_store._options.prefix}jobs"
+        connection.raw.execute(
+            f"update {table} set waits_for = cast('\\xff'::bytea as text) where id = %s",  # noqa: S608
+            [UUID(bytes=bad)],
+        )
+        connection.raw.execute("drop cast (bytea as text)")
+    found = postgres_store.dependents(after=None, limit=2)
+    assert [*found] == [Dependent(bad, "\N{REPLACEMENT CHARACTER}"), Dependent(good, "[]")]
+
+
 # ------------------------------------------------------------------ the schema
 
 

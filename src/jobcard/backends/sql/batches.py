@@ -14,8 +14,8 @@ from jobcard.backends.sql.statements import Statements
 from jobcard.core.states import JobState
 
 
-class Lines:
-    """Those jobs of a batch that a filter may find: a line for each state and queue, in both orders."""
+class Batch:
+    """Those jobs of a batch that a filter may find: each of its queues, and of each the states that are wanted."""
 
     def __init__(self, connection: Connection, sql: Statements, where: Filter) -> None:
         self._connection = connection
@@ -32,7 +32,7 @@ class Lines:
         return found
 
     def _union(self, name: str, condition: str) -> str:
-        """A statement for each line, all in one. In what it counts a queue is called by its place among the queues."""
+        """One statement, of a part for each queue and state; in one that counts a queue is called by its place."""
         text = self._sql[name].replace("{source}", self._sql.part("{prefix}jobs as job{along by_batch}"))
         return " union all ".join(
             text.replace("{state}", state)
@@ -43,7 +43,7 @@ class Lines:
         )
 
     def refs(self, condition: str) -> str:
-        """What finds the refs of the newest jobs, a page of each line; empty: there are none."""
+        """What finds the refs of the newest jobs, a page of each queue and state; empty: there are none."""
         return self._union("newest_refs", condition)
 
     @property
@@ -53,8 +53,8 @@ class Lines:
 
     def count(self, condition: str, values: Mapping[str, object], limit: int | None) -> Sequence[tuple[str, str, int]]:
         """(state, queue, number), none counted further than the limit; all as of one moment."""
-        if not self._queues:
-            return []
         text = self._union("count_line" if limit is None else "count_line_to", condition)
+        if not text:
+            return []
         found = self._connection.execute(text, {**values, **self.values, "most": limit})
         return [(state, self._queues[place], number) for state, place, number in found if number]

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from jobcard.backends.base import FEW, Bucket, Ended, Filter, Lines, Listed, Tally
@@ -185,12 +185,12 @@ def list_jobs(connection: Connection, sql: Statements, where: Filter, *, limit: 
 def _list_batch(
     connection: Connection, sql: Statements, where: Filter, *, limit: int, before_id: bytes | None
 ) -> Listed:
-    lines = batches.Lines(connection, sql, where)
+    batch = batches.Batch(connection, sql, where)
     condition, values = conditions(sql, beside_states(where), before_id)
-    refs = lines.refs(condition)
+    refs = batch.refs(condition)
     if not refs:
         return Listed([], None)
-    return _page(connection, sql, _found_in(sql, [refs]), "true", {**values, **lines.values}, limit)
+    return _page(connection, sql, _found_in(sql, [refs]), "true", {**values, **batch.values}, limit)
 
 
 def _page(
@@ -247,7 +247,8 @@ def ended(connection: Connection, sql: Statements, job_ids: Sequence[bytes]) -> 
 def dependents(connection: Connection, sql: Statements, after: bytes | None, limit: int) -> list[Dependent]:
     """Jobs that wait for others, by ascending id."""
     rows = connection.execute(sql["dependents"], {"after": after or b"", "limit": limit})
-    return list(map(Dependent._make, noted(rows)))
+    # One that cannot be read waits for what nobody knows; left out, it would make the page the last one.
+    return sorted([*map(Dependent._make, rows), *(Dependent(cast(bytes, job_id), "") for job_id in rows.unreadable)])
 
 
 def met(rows: Rows) -> list[Any]:
@@ -278,7 +279,7 @@ def count_jobs(
             return {}
         touched, values = _found_in(sql, refs), {**values, **more}
     elif where.batch_id is not None:
-        return _by_queue(batches.Lines(connection, sql, where).count(condition, values, limit), limit)
+        return _by_queue(batches.Batch(connection, sql, where).count(condition, values, limit), limit)
     parts = [
         (part, touched or part.source(sql), f"{part.condition} and {condition}")
         for part in _PARTS
