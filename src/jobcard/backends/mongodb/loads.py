@@ -13,9 +13,9 @@ names, and the first that is in lets it in.
 
 Unique keys are taken by jobs that are in, never by one that is loading; once keys by whoever lets their jobs in.
 
-Jobs come in one by one, in the order in which they were given as far as anybody can tell: behind those that have a key
-or wait for others nothing is in before they are, or never will be. So whoever sees a job that waits for others sees all
-that were stored before it in its call; and whoever lets it in, has let in those, or another has.
+Jobs come in one by one, and in order: before one that has a key or waits for others comes in, all that were given
+before it are in, or never will be; and so is everything before the last one. Whoever lets it in has seen to them, or
+another has.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def to_dependent(ref: str, live: bytes) -> Dependent | None:
     state, hold, waits_for = (moving[PLACE[name] - 1] for name in ("state", "hold", "waits_for"))
     if (state, hold) != (JobState.WAITING, Hold.AFTER):
         return None
-    return Dependent(bytes.fromhex(ref), waits_for or None)
+    return Dependent(bytes.fromhex(ref), None if waits_for is False else waits_for)
 
 
 def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:

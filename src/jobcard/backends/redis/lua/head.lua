@@ -52,6 +52,7 @@ local function unpack_live(text)
   if not fine or type(live) ~= 'table' or type(live[VERSION]) ~= 'number' then return nil end
   for field = #live + 1, FIELDS do live[field] = false end
   if live[LIMIT_KEY] and type(live[LIMIT_KEY]) ~= 'string' then return nil end
+  if live[BATCH] and type(live[BATCH]) ~= 'string' then return nil end
   return live
 end
 local function read_live(id)
