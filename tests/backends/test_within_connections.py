@@ -16,6 +16,7 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 from pymongo import MongoClient
+from sqlcipher3 import dbapi2 as sqlcipher
 
 from helpers import postgres
 from helpers.servers import KINDS as SERVERS
@@ -191,6 +192,21 @@ class TestConnections:
             theirs.raw.row_factory, theirs.raw.text_factory = sqlite3.Row, bytes
             self._go_through_all(store, theirs)
             assert theirs.raw.row_factory is sqlite3.Row and theirs.raw.text_factory is bytes
+
+    def test_an_encrypted_file(self, tmp_path: Path) -> None:
+        """By the library that opens it, and no other."""
+        with contextlib.closing(SQLiteBackend(tmp_path / "jobs.db", encryption_key="secret")) as store:
+            store.migrate()
+            with contextlib.closing(sqlcipher.connect(str(tmp_path / "jobs.db"))) as theirs:
+                theirs.set_key("secret")
+                [lost] = store.enqueue([factory.new_job()], within=theirs)
+                theirs.rollback()
+                [kept] = store.enqueue([factory.new_job()], within=theirs)
+                assert store.get([lost.existing, kept.existing]) == []
+                theirs.commit()
+            assert [row.id for row in store.get([lost.existing, kept.existing])] == [kept.existing]
+            with pytest.raises(ConfigError, match="a connection of sqlcipher3"):
+                store.enqueue([factory.new_job()], within=sqlite3.connect(":memory:"))
 
     def test_apsw_with_rows_of_its_own(self, tmp_path: Path) -> None:
         """A row trace changes what every cursor gives."""
