@@ -381,7 +381,7 @@ class TestWithin:
     def test_a_store_that_says_nothing_joins_none(self, store: PG8000Backend) -> None:
         """It need not know of it."""
         assert not store.capabilities.joins
-        with pytest.raises(ConfigError, match="a PG8000 store cannot join a transaction"):
+        with pytest.raises(ConfigError, match="this PG8000 store cannot join a transaction"):
             store.enqueue([factory.new_job()], within=object())
 
     def test_a_method_is_all_it_takes(self, postgres_url: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,20 +59,33 @@ class TestElsewhere:
         theirs.begin()
         return theirs.given
 
-    def test_a_store_in_memory(self) -> None:
+    @pytest.fixture
+    def in_memory(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            yield connection
+
+    def test_a_store_in_memory(self, in_memory: sqlite3.Connection) -> None:
         """It is its own, and nobody else can be in a transaction on it."""
         with contextlib.closing(SQLiteBackend(":memory:")) as store:
             store.migrate()
             assert not store.capabilities.joins
             with pytest.raises(ConfigError, match="in memory"):
-                store.enqueue([factory.new_job()], within=sqlite3.connect(":memory:"))
+                store.enqueue([factory.new_job()], within=in_memory)
 
-    def test_sqlite3_beside_apsw(self, tmp_path: Path) -> None:
+    def test_an_encrypted_file(self, tmp_path: Path, in_memory: sqlite3.Connection) -> None:
+        """Nobody can tell which files its library has open, so the store keeps it to itself."""
+        with contextlib.closing(SQLiteBackend(tmp_path / "jobs.db", encryption_key="secret")) as store:
+            store.migrate()
+            assert not store.capabilities.joins
+            with pytest.raises(ConfigError, match="keeps its file to itself"):
+                store.enqueue([factory.new_job()], within=in_memory)
+
+    def test_sqlite3_beside_apsw(self, tmp_path: Path, in_memory: sqlite3.Connection) -> None:
         """Two libraries on one file lose rows, so the way out is another option of the store."""
         with contextlib.closing(SQLiteBackend(tmp_path / "jobs.db")) as store:
             store.migrate()
             with pytest.raises(ConfigError, match=r"\?library=sqlite3"):
-                store.enqueue([factory.new_job()], within=sqlite3.connect(":memory:"))
+                store.enqueue([factory.new_job()], within=in_memory)
 
     def test_apsw_that_was_there_before(self, tmp_path: Path) -> None:
         """An application that opens its file through apsw first may have its jobs in it."""
@@ -176,7 +190,7 @@ class TestElsewhere:
         """It has no transactions that could be joined, and says so."""
         with using(SERVERS[kind]) as url, contextlib.closing(RedisBackend(url)) as store:
             assert not store.capabilities.joins
-            with pytest.raises(ConfigError, match="a Redis store cannot join a transaction"):
+            with pytest.raises(ConfigError, match="this Redis store cannot join a transaction"):
                 store.enqueue([factory.new_job()], within=object())
 
 

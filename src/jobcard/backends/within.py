@@ -22,7 +22,7 @@ MARK = "jobcard_enqueue"
 def cannot_join(store: object) -> ConfigError:
     """The error for a store whose jobs are never part of a caller's transaction."""
     name = type(store).__name__.removesuffix("Backend")
-    return ConfigError(f"a {name} store cannot join a transaction: leave out within=, and enqueue after the commit")
+    return ConfigError(f"this {name} store cannot join a transaction: leave out within=, and enqueue after the commit")
 
 
 def connection_in(given: object, kinds: tuple[type, ...], wanted: str) -> Any:

@@ -15,13 +15,13 @@ from itertools import groupby
 from bson.objectid import ObjectId
 from pymongo import ReadPreference, UpdateOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from jobcard.backends import within
 from jobcard.backends.base import Enqueued, Fate, RecordKind
 from jobcard.backends.mongodb import loads, once
 from jobcard.backends.mongodb.connection import COLLECTIONS, Document, Store
-from jobcard.backends.mongodb.errors import NO_TRANSACTIONS, translate
+from jobcard.backends.mongodb.errors import DUPLICATE, NO_TRANSACTIONS, code_of, translate
 from jobcard.backends.mongodb.records import STORE, check_seal, name_of
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, check_writable, enter, take_over, to_document
 from jobcard.backends.mongodb.schema import check_version
@@ -61,7 +61,7 @@ def _errors_of_a_transaction() -> Iterator[None]:
             raise ConfigError(
                 "within: this MongoDB server stands alone: only replica sets have transactions"
             ) from error
-        if isinstance(error, DuplicateKeyError) or error.has_error_label(_TRANSIENT):
+        if code_of(error) == DUPLICATE or error.has_error_label(_TRANSIENT):
             raise UndoneError("MongoDB undid the transaction: another wrote the same at the same time") from error
         raise
     except PyMongoError as error:
@@ -82,6 +82,9 @@ class _Enqueue:
         self._session = session
 
     def store(self, jobs: Sequence[NewJob], identity: within.Identity) -> list[Enqueued]:
+        # Before the first write: what is raised between two of them would leave a part of the call behind.
+        if LOADING in {one["state"] for one in self._standing(job.id for job in jobs).values()}:
+            raise StoreUnavailableError("another enqueue of the same id is under way, and nobody knows yet how it ends")
         self._open_line({job.queue for job in jobs}, identity)
         answers: list[Enqueued] = []
         seen: set[bytes] = set()
@@ -157,8 +160,6 @@ class _Enqueue:
         }
 
     def _compared(self, job: NewJob, there: Document) -> Enqueued:
-        if there["state"] == LOADING:
-            raise StoreUnavailableError("another enqueue of the same id is under way, and nobody knows yet how it ends")
         same = loads.same_content(there, to_document(job))
         return Enqueued(Fate.REPEATED if same else Fate.ID_TAKEN, job.id)
 

@@ -104,7 +104,7 @@ class SQLiteBackend:
             shared_by_hosts=False,
             survives_process=not in_memory,
             readonly=self._options.readonly,
-            joins=not in_memory,
+            joins=not in_memory and self._options.library != "sqlcipher",
         )
 
     def __repr__(self) -> str:

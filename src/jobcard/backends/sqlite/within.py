@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from jobcard.backends import within
-from jobcard.backends.sqlite.bodies import Row, cipher_driver
+from jobcard.backends.sqlite.bodies import Row
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import driver_errors
 from jobcard.backends.sqlite.files import file_key
@@ -27,6 +27,9 @@ def join(given: object, path: str, options: Options) -> JoinedConnection:
     """
     if path == MEMORY:
         raise ConfigError("within: a store in memory is its own, and no transaction elsewhere can reach it")
+    if options.library == "sqlcipher":
+        # That library does not tell which files it has open, so ours would refuse to open this one beside it.
+        raise ConfigError("within: an encrypted store keeps its file to itself: enqueue after the commit")
     raw = _connection_in(given, options.library)
     body = (_ApswBody if options.library == "apsw" else _StandardBody)(raw)
     _check_file(body, path)
@@ -36,15 +39,9 @@ def join(given: object, path: str, options: Options) -> JoinedConnection:
 
 
 def _connection_in(given: object, library: str) -> Any:
-    kinds: dict[str, Callable[[], type]] = {
-        "apsw": lambda: apsw.Connection,
-        "sqlite3": lambda: sqlite3.Connection,
-        "sqlcipher": lambda: cipher_driver().Connection,
-    }
-    name = "sqlcipher3" if library == "sqlcipher" else library
-    wanted = f"a connection of {name} to the file of the jobs"
-    if library != "apsw":
-        return within.connection_in(given, (kinds[library](),), wanted)
+    wanted = f"a connection of {library} to the file of the jobs"
+    if library == "sqlite3":
+        return within.connection_in(given, (sqlite3.Connection,), wanted)
     # Found too, to say what would have done: the library comes with Python, and every framework uses it.
     found = within.connection_in(given, (apsw.Connection, sqlite3.Connection), wanted)
     if isinstance(found, sqlite3.Connection):
