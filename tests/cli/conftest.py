@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from quick import Commands, QuickApp
 
 from helpers.apps import App
+from helpers.quick import Commands, QuickApp
 
 SHOP = """
     from jobcard import Jobcard

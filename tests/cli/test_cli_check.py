@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from answers import complaint, succeeded
-from quick import Commands, QuickApp
 
 from helpers.apps import App
+from helpers.quick import Commands, QuickApp
 
 HEAD = """
     import dataclasses, enum

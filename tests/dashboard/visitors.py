@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from starlette.testclient import TestClient
+from httpx2 import Client
 
+from helpers.asgi import Inside
 from jobcard.client import Jobcard
 from jobcard.dashboard.roles import Role
 from jobcard.dashboard.users import add_user
@@ -31,11 +32,9 @@ def write_users(path: Path) -> Path:
     return path
 
 
-def visit(
-    app: Any, *, base_url: str = HOST, client: tuple[str, int] = ("192.0.2.7", 40_000), **given: Any
-) -> TestClient:
+def visit(app: Any, *, base_url: str = HOST, client: tuple[str, int] = ("192.0.2.7", 40_000), **given: Any) -> Client:
     """A browser of its own that follows no redirects, and hears what fails."""
-    return TestClient(app, base_url=base_url, client=client, follow_redirects=False, **given)
+    return Client(transport=Inside(app, client), base_url=base_url, follow_redirects=False, **given)
 
 
 def token_of(page: str) -> str:
@@ -52,9 +51,9 @@ class Site:
     jobs: Jobcard
     app: Any
     root: str = ""
-    browsers: dict[str, TestClient] = field(default_factory=dict)
+    browsers: dict[str, Client] = field(default_factory=dict)
 
-    def browser(self, role: str | None) -> TestClient:
+    def browser(self, role: str | None) -> Client:
         """The browser of a visitor with this role, signed in; None: nobody's."""
         if role is None:
             return visit(self.app)
@@ -63,7 +62,7 @@ class Site:
             assert self.sign_in(browser, role).status_code == 303
         return self.browsers[role]
 
-    def sign_in(self, browser: TestClient, name: str, password: str = PASSWORD, **said: str) -> Any:
+    def sign_in(self, browser: Client, name: str, password: str = PASSWORD, **said: str) -> Any:
         """Fill the form in and send it."""
         token = token_of(browser.get(f"{self.root}/login").text)
         return browser.post(f"{self.root}/login", data={"csrf": token, "name": name, "password": password, **said})

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 from patient import Patient
 
-from helpers.apps import App
 from helpers.places import ALL, Place, new_place
+from helpers.quick import Commands, QuickApp
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """What runs the command, on a store of any kind."""
+    stores = (f"jobcard.backends.{name}" for name in ("postgres", "mysql", "mongodb", "redis"))
+    commands = Commands(tmp_path_factory.mktemp("commands"), "jobcard.cli.doctor", "jobcard.client.doctor", *stores)
+    yield commands
+    commands.close()
 
 
 @pytest.fixture(params=ALL)
@@ -20,9 +29,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def patient(place: Place, tmp_path: Path) -> Patient:
+def patient(place: Place, tmp_path: Path, commands: Commands) -> Patient:
     """A store of each kind, its schema in place."""
-    patient = Patient(App(tmp_path), place.url)
+    patient = Patient(QuickApp(tmp_path, commands), place.url)
     store = patient.store()
     store.migrate()
     store.close()

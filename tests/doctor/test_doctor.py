@@ -202,13 +202,15 @@ class TestQueuesAndEngines:
         factory.enqueue(store, queue="paused")
         store.write_record(RecordKind.QUEUE, "paused", queue_to_text(Queue("paused", paused=True)))
         with engine(patient, "--queues", "reports,paused") as process:
-            wait_until(lambda: patient.named("engines.alive")[0]["severity"] == "ok", "an engine")
+            wait_until(lambda: patient.named("engines.alive")[0]["severity"] == "ok", "an engine", interval=0.2)
             [told] = patient.named("queues.unserved")
             assert told["subject"] == "queue mail" and "--queues mail" in told["fix"]
             [record] = store.read_records(RecordKind.ENGINE)
             kill(process)
         [silent] = wait_until(
-            lambda: [each for each in patient.named("engines.silent") if each["severity"] == "warning"], "silence"
+            lambda: [each for each in patient.named("engines.silent") if each["severity"] == "warning"],
+            "silence",
+            interval=0.2,
         )
         assert record.key in silent["subject"] and "pid" in silent["text"] and silent["fix"]
         store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,7 @@ AREAS = "versions|durability|url|file|store|clock|engines|queues|schedules|jobs|
 CODE = re.compile(rf"(?:{AREAS})\.(?!html)[a-z_]+")  # not the templates of pages
 
 
+@cache
 def codes_in_sources() -> set[str]:
     """Every text of the source that is nothing but a code."""
     found = set()

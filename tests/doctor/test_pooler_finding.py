@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 from patient import Patient
 
-from helpers.apps import App
 from helpers.pgbouncer import pooled
 from helpers.places import Place, new_place
+from helpers.quick import Commands, QuickApp
 from jobcard.backends.postgres.checkup import pooler
 
 pytestmark = pytest.mark.slow
@@ -23,9 +23,9 @@ def postgres(tmp_path: Path) -> Iterator[Place]:
         yield place
 
 
-def test_a_pooler_that_the_url_does_not_name(postgres: Place, tmp_path: Path) -> None:
+def test_a_pooler_that_the_url_does_not_name(postgres: Place, tmp_path: Path, commands: Commands) -> None:
     """It says what to write; so written all is well, and so is the server's own address."""
-    direct = Patient(App(tmp_path), postgres.url)
+    direct = Patient(QuickApp(tmp_path, commands), postgres.url)
     assert direct.app.jobcard("migrate", env={"JOBCARD_URL": direct.url}).code == 0
     [told] = direct.named("url.pooler")
     assert told["severity"] == "ok"

@@ -14,6 +14,7 @@ from patient import Patient
 from helpers.apps import App
 from helpers.behind import on_mysql
 from helpers.places import ALL, new_place
+from helpers.quick import Commands, QuickApp
 from helpers.servers import KINDS, OwnServer
 from jobcard import Jobcard
 from jobcard.core.findings import weaknesses
@@ -24,16 +25,21 @@ SWITCHES = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 @contextlib.contextmanager
-def weak(kind: str, folder: Path, *flags: str) -> Iterator[Patient]:
+def weak(kind: str, app: App, *flags: str) -> Iterator[Patient]:
     """A server of one's own that was started with these flags."""
     server = copy.copy(KINDS[kind])
     server.lasting = (*server.lasting, *flags)
     own = OwnServer(server)
     try:
         own.start()
-        yield Patient(App(folder), own.url)
+        yield Patient(app, own.url)
     finally:
         own.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path, commands: Commands) -> App:
+    return QuickApp(tmp_path, commands)
 
 
 def bad(patient: Patient, *, code: int) -> Told:
@@ -81,22 +87,22 @@ class TestSQLite:
             ("library=sqlite3", "wal_reset", 1, "apsw"),
         ],
     )
-    def test_options_that_forget(self, tmp_path: Path, options: str, point: str, code: int, fix: str) -> None:
+    def test_options_that_forget(self, app: App, tmp_path: Path, options: str, point: str, code: int, fix: str) -> None:
         """Each is named; `off`, and a library that loses commits, are errors."""
         import sqlite3
 
         if point == "wal_reset" and sqlite3.sqlite_version_info >= (3, 51, 3):
             pytest.skip(f"Python's own SQLite is {sqlite3.sqlite_version} here, which has not the bug")
-        patient = Patient(App(tmp_path), f"sqlite:///{tmp_path / 'jobs.db'}?{options}")
+        patient = Patient(app, f"sqlite:///{tmp_path / 'jobs.db'}?{options}")
         assert patient.app.jobcard("migrate", "--url", patient.url).code == 0
         told = bad(patient, code=code)
         assert [*told] == [point] and fix in told[point]["fix"]
         if point != "wal_reset":  # this process has another library
             assert_strict_refuses(patient, told)
 
-    def test_a_file_that_others_may_read(self, tmp_path: Path) -> None:
+    def test_a_file_that_others_may_read(self, app: App, tmp_path: Path) -> None:
         """A warning with the very command; when that was run it is gone."""
-        patient = Patient(App(tmp_path), f"sqlite:///{tmp_path / 'jobs.db'}")
+        patient = Patient(app, f"sqlite:///{tmp_path / 'jobs.db'}")
         make(patient)
         (tmp_path / "jobs.db").chmod(0o644)
         [told] = patient.named("file.permissions")
@@ -109,20 +115,20 @@ class TestSQLite:
 
 @pytest.mark.slow
 class TestServers:
-    def test_postgresql(self, tmp_path: Path) -> None:
+    def test_postgresql(self, app: App) -> None:
         """fsync, full_page_writes and synchronous_commit."""
         off = [part for name in SWITCHES for part in ("-c", f"{name}=off")]
-        with weak("postgres", tmp_path, *off) as patient:
+        with weak("postgres", app, *off) as patient:
             make(patient)
             told = bad(patient, code=1)
             assert [*told] == [*SWITCHES]
             assert all(f"{name} = on" in told[name]["fix"] for name in SWITCHES)
             assert_strict_refuses(patient, told)
 
-    def test_mariadb(self, tmp_path: Path) -> None:
+    def test_mariadb(self, app: App) -> None:
         """innodb_flush_log_at_trx_commit at 2 is a warning, at 0 an error; a server that takes no writes."""
         name = "innodb_flush_log_at_trx_commit"
-        with weak("mariadb", tmp_path, f"--{name}=2", "--innodb-doublewrite=0") as patient:
+        with weak("mariadb", app, f"--{name}=2", "--innodb-doublewrite=0") as patient:
             make(patient)
             told = bad(patient, code=0)
             assert [*told] == [name, "innodb_doublewrite"]
@@ -134,9 +140,9 @@ class TestServers:
             assert told[name]["severity"] == told["standby"]["severity"] == "error"
 
     @pytest.mark.parametrize("kind", ["redis", "valkey"])
-    def test_redis(self, kind: str, tmp_path: Path) -> None:
+    def test_redis(self, kind: str, app: App) -> None:
         """appendonly, appendfsync and the policy of eviction, which is refused without being asked."""
-        with weak(kind, tmp_path, "--appendonly", "no") as patient:
+        with weak(kind, app, "--appendonly", "no") as patient:
             make(patient)
             store = patient.store()
             client = store._client  # type: ignore[attr-defined]
@@ -161,11 +167,11 @@ class TestServers:
                 jobs.count()
             store.close()
 
-    def test_mongodb(self, tmp_path: Path) -> None:
+    def test_mongodb(self, app: App) -> None:
         """A majority that need not have it on disk."""
         from pymongo import MongoClient
 
-        with weak("mongodb", tmp_path) as patient:
+        with weak("mongodb", app) as patient:
             make(patient)
             with MongoClient[dict[str, Any]](patient.url) as client:
                 settings = client.admin.command("replSetGetConfig")["config"]

@@ -24,23 +24,27 @@ from helpers.servers.common import MissingServerError, Server, end, give, locked
 
 @contextlib.contextmanager
 def using(server: Server) -> Iterator[str]:
-    """The URL of a running server, shared with the other processes of this test run."""
+    """The URL of a running server, shared with the other processes of this test run.
+
+    This process holds it to its own end: else one that few tests use would be started for each of them.
+    """
     if given := os.environ.get(server.variable):
         _report(server, given)
         yield given
         return
     shared = _shared_folder() / server.name
-    with contextlib.ExitStack() as held:
+    if shared not in _held:
         with locked(shared / "mutex"):
-            if not _is_supervised(shared):
+            if is_new := not _is_supervised(shared):
                 _start_supervisor(server, shared)
-            users = held.enter_context((shared / "users").open("a"))
-            fcntl.flock(users, fcntl.LOCK_SH)
-            url = (shared / "url").read_text()
-        _report(server, url)
-        yield url
+            _held[shared] = os.open(shared / "users", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(_held[shared], fcntl.LOCK_SH)
+        if is_new:
+            _report(server, (shared / "url").read_text())
+    yield (shared / "url").read_text()
 
 
+_held: dict[Path, int] = {}
 _reported: set[str] = set()
 
 
