@@ -32,7 +32,6 @@ LOOKS: dict[str, Callable[[Backend, bytes], Any]] = {
     "lines": lambda store, _: store.lines(limit=9).delayed,
     "dependents": lambda store, _: list(store.dependents(after=None, limit=9)),
     "usage": lambda store, _: store.usage(["default"], ["key"]),
-    "dependents": lambda store, _: store.dependents(after=None, limit=9),
     "read_records": lambda store, _: [record._replace(age=0) for record in store.read_records(RecordKind.QUEUE)],
     "versions": lambda store, _: store.versions(after=None, limit=9),
     "once_keys": lambda store, _: store.once_keys(after=None, limit=9),
