@@ -55,20 +55,17 @@ apt_install() {
     return $status
 }
 
-# ensure_program NAME PACKAGES…: a server's program, wherever Debian puts such; tried twice, as mirrors have bad moments.
-ensure_program() {
-    local name=$1 place
-    shift
-    for place in $(command -v "$name") /usr/sbin/"$name" /usr/lib/postgresql/*/bin/"$name"; do
+# has_program NAME: whether a program is anywhere that Debian puts such.
+has_program() {
+    local place
+    for place in $(command -v "$1") /usr/sbin/"$1" /usr/lib/postgresql/*/bin/"$1"; do
         [ -x "$place" ] && return 0
     done
-    apt_install "$@" || { say "trying again: $*" && apt_install "$@"; }
+    return 1
 }
 
-# ensure_library NAME PACKAGE: a shared library that a program needs which no package manager brought.
-ensure_library() {
-    [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *"$1"* ]] || apt_install "$2"
-}
+# has_library NAME: a shared library that a program needs which no package manager brought.
+has_library() { [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *"$1"* ]]; }
 
 _can_make_environments() { "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
@@ -103,7 +100,8 @@ ensure_environment() {
         rm -rf "$directory" # also what a killed run left half made
         "$PYTHON" -m venv "$directory" || exit 1
         echo '*' >"$directory/.gitignore"
-        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --editable "$what" >&2 || exit 1
+        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
+            --editable "$what" >&2 || exit 1
         printf '%s\n' "$key" >"$directory/.key"
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
     # Tests start thousands of processes. Where PYTHONDONTWRITEBYTECODE is set, as in many images, each of them would
@@ -112,26 +110,47 @@ ensure_environment() {
 }
 
 # The browser that tests drive, unless JOBCARD_TEST_CHROMIUM names another.
-ensure_browser() {
+has_browser() {
     local name
     [ -n "${JOBCARD_TEST_CHROMIUM:-}" ] && return 0
     for name in chromium chromium-browser google-chrome; do
         command -v $name >/dev/null && return 0
     done
-    apt_install chromium || { say "trying again: chromium" && apt_install chromium; }
+    return 1
 }
 
-# The servers that tests start: what is missing is installed, and what cannot be had is an error of the tests that need it.
+# What is missing, by the names of packages; $@: those to look at, as `CONDITION:PACKAGES`.
+_missing() {
+    local each
+    for each in "$@"; do
+        ${each%%:*} || printf '%s ' "${each#*:}"
+    done
+}
+
+# The servers that tests start, and the browser if `browser` is said. What is missing is installed, and what cannot be
+# had is an error of the tests that need it.
 ensure_servers() {
+    local missing each wanted=(
+        "has_program postgres:postgresql"
+        "has_program pgbouncer:pgbouncer"
+        "has_program redis-server:redis-server"
+        "has_program mariadbd:mariadb-server-core mariadb-client-core"
+        # The MongoDB server of the test extra comes without it.
+        "has_library libcurl.so.4:libcurl4"
+    )
+    [ "${1:-}" = browser ] && wanted+=("has_browser:chromium")
     # Only the program: no cluster that runs from now on.
     if [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.d/jobcard.conf ]; then
         mkdir -p /etc/postgresql-common/createcluster.d
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/jobcard.conf
     fi
-    ensure_program postgres postgresql || say "warning: PostgreSQL could not be installed"
-    ensure_program pgbouncer pgbouncer || say "warning: PgBouncer could not be installed"
-    ensure_program redis-server redis-server || say "warning: Redis could not be installed"
-    ensure_program mariadbd mariadb-server-core mariadb-client-core || say "warning: MariaDB could not be installed"
-    # The MongoDB server of the test extra comes without it.
-    ensure_library libcurl.so.4 libcurl4 || say "warning: libcurl4 could not be installed, and MongoDB needs it"
+    missing=$(_missing "${wanted[@]}")
+    [ -z "$missing" ] && return 0
+    # All at once is quickest. Mirrors have bad moments, and one package that cannot be had must not keep the others out.
+    # shellcheck disable=SC2086
+    apt_install $missing && return 0
+    for each in $(_missing "${wanted[@]}"); do
+        say "trying again: $each"
+        apt_install "$each" || say "warning: $each could not be installed"
+    done
 }

@@ -15,10 +15,10 @@ from typing import Any, cast
 import pytest
 from hypothesis import settings
 
-# Before any module makes its own settings from these.
-settings.register_profile("same", derandomize=True)
-if os.environ.get("JOBCARD_TEST_DRAW") == "same":
-    settings.load_profile("same")
+# Before any module makes its own settings from these. No deadline: how long an example takes is up to the machine.
+settings.register_profile("new", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same" if os.environ.get("JOBCARD_TEST_DRAW") == "same" else "new")
 
 _WAITING = frozenset({"stores"})
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]*")
