@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Completions, Enqueued, Exchanged, Fate, Filter, Outcome, Want
@@ -35,7 +36,10 @@ LEASE = 30 * SECOND
 Open = Callable[[], MongoBackend]
 
 
-@pytest.fixture(scope="module", params=["mongodb", "mongodb-standalone"])
+@pytest.fixture(
+    scope="module",
+    params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("limits on a server by itself"))],
+)
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:
         yield url

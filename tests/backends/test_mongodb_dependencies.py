@@ -13,6 +13,7 @@ from bson import encode
 from bson.raw_bson import RawBSONDocument
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
+from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Filter, Outcome
@@ -31,7 +32,10 @@ HOUR = 3_600_000_000
 Open = Callable[[], MongoBackend]
 
 
-@pytest.fixture(scope="module", params=["mongodb", "mongodb-standalone"])
+@pytest.fixture(
+    scope="module",
+    params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("dependencies on a server by itself"))],
+)
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:
         yield url

@@ -18,6 +18,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from helpers.days import in_turn
 from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
 from helpers.servers import MySQL, _free_port
@@ -83,7 +84,7 @@ def spoil(url: str, store: Backend, job_id: bytes) -> None:
         run(direct, f"update {store._prefix}jobs set args = x'ff00' where id = x'{job_id.hex()}'")
 
 
-@pytest.fixture(params=["mariadb", "mysql"])
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("what only MySQL has"))])
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")

@@ -10,11 +10,22 @@ import pytest
 TODAY = int(os.environ.setdefault("JOBCARD_TEST_DAY", str(date.today().toordinal())))
 """The number of a day. $JOBCARD_TEST_DAY may name another one, to test what was tested then."""
 
-# The whole contract by another way to a store that has passed it by the usual one: those of one day, and of the next.
+# The whole contract by another way to a store that has passed it by the usual one, and what is the store's own on a
+# sibling, which the same code speaks to and which passes the contract every day: those of one day, and of the next.
 _WAYS = (
-    ("a pooler", "through the async facade"),
-    ("pooled by transaction", "encrypted", "another driver"),
-    ("a cluster", "a server by itself"),
+    (
+        *("a pooler", "through the async facade"),
+        *("limits on a server by itself", "engines on MySQL", "roles on MySQL"),
+    ),
+    (
+        *("pooled by transaction", "encrypted", "another driver"),
+        *("dependencies on a server by itself", "moves on MySQL", "what only MySQL has"),
+    ),
+    (
+        *("a cluster", "a server by itself"),
+        *("moves on a server by itself", "deaths beside a server by itself"),
+        *("limits on MySQL", "dependencies on MySQL"),
+    ),
 )
 
 
