@@ -16,10 +16,12 @@ _WAYS = (
     (
         *("a pooler", "through the async facade"),
         *("limits on a server by itself", "engines on MySQL", "roles on MySQL"),
+        *("a fail-over of mongodb-set",),
     ),
     (
         *("pooled by transaction", "encrypted", "another driver"),
         *("dependencies on a server by itself", "moves on MySQL", "what only MySQL has"),
+        *("a fail-over of redis-cluster", "the browser on PostgreSQL"),
     ),
     (
         *("a cluster", "a server by itself"),

@@ -21,7 +21,7 @@ def pairs() -> list[object]:
     found = []
     for source, target in product(KINDS, KINDS):
         marks = [pytest.mark.slow] if {source, target} != {"sqlite"} else []
-        if (source, target) not in RING and source != target:
+        if (source, target) not in {*RING, ("sqlite", "sqlite")}:
             marks.append(pytest.mark.long)
         found.append(pytest.param(source, target, marks=marks, id=f"{source}-{target}"))
     return found
