@@ -584,6 +584,36 @@ class TestLosses:
         done.options(id=last, after=b).enqueue()
         assert b.counts().total == 1_500 and one(jobs, "done").after == (Dependency("batch", b.id, "completed"),)
 
+    @pytest.mark.parametrize("how", ["with", "async with"])
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_one_that_may_be_stored_is_stored_by_entering_its_block_again(
+        self, jobs: Jobcard, add: Any, done: Any, flaky: Flaky, when: str, how: str
+    ) -> None:
+        """Each job once and as it was taken in, what follows last; nothing more is taken, and then the batch is over."""
+        flaky.failures = [("", StoreUnavailableError()), (when, StoreError("broken")), ("before", StoreError("broken"))]
+        with pytest.raises(EnqueueUnknownError), jobs.batch("import", on_success=done.call()) as b:
+            handles = b.enqueue_many(add.options(tags=[str(n)]).call(n) for n in range(1_500))
+            handles.append(b.enqueue(add.options(unique=Unique(by="a")).call(7)))
+        assert b.counts().total == (1_000 if when == "before" else 1_501)
+        with pytest.raises(EnqueueUnknownError), b:  # the store has not recovered yet
+            with pytest.raises(ConfigError, match="inside its block only"):
+                b.enqueue(add.call(1_500))
+
+        async def enter() -> None:
+            async with b:
+                pass
+
+        if how == "with":
+            with b:
+                pass
+        else:
+            asyncio.run(enter())
+        assert names(jobs) == {"add": 1_501, "done": 1} and b.counts().total == 1_501
+        assert not any(handle.duplicate for handle in handles)
+        assert handles[1_234].refresh().tags == ("1234",) and handles[-1].refresh().meta == {"batch": "import"}
+        with pytest.raises(ConfigError, match="make another one"), b:
+            pass
+
     def test_a_full_store_stores_nothing(self, jobs: Jobcard, add: Any, done: Any, flaky: Flaky) -> None:
         """It is told where the block ends, and the batch is over."""
         flaky.failures = [("before", StoreFullError("no room"))]

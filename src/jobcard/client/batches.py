@@ -6,7 +6,8 @@ disagree with its jobs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from jobcard.client.handles import JobHandle
 from jobcard.client.lookup import Counts
 from jobcard.core import ids, limits
 from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, from_text, to_text
-from jobcard.errors import ConfigError, InvalidJobError, JobNotFoundError
+from jobcard.errors import ConfigError, EnqueueUnknownError, InvalidJobError, JobNotFoundError
 
 if TYPE_CHECKING:
     from jobcard.client.functions import Call
@@ -30,7 +31,8 @@ class Batch:
 
     on_success: runs when every job of the batch has completed; canceled when all have ended and one has not. on_end:
     runs when all have ended, however. An error in the block: nothing is stored. `async with` stores without blocking.
-    Jobs of it may enqueue more jobs into it: `job.options(batch=b.id)`.
+    Jobs of it may enqueue more jobs into it: `job.options(batch=b.id)`. After an `EnqueueUnknownError` `with b: pass`
+    stores the same jobs once more, and none of them twice.
     """
 
     def __init__(self, parts: Parts, name: str | None, on_success: Call[Any] | None, on_end: Call[Any] | None) -> None:
@@ -47,6 +49,8 @@ class Batch:
         self._unsure: set[UUID] = set()
         """Jobs of it that may turn out to be others when they are stored."""
         self._is_open = self._is_over = False
+        self._may_be_stored = False
+        """The answer of the store was lost: the block may be entered again, to store the same."""
 
     @property
     def id(self) -> UUID:
@@ -106,6 +110,8 @@ class Batch:
         return None
 
     def __enter__(self) -> Self:
+        if self._may_be_stored:
+            return self
         if self._is_open or self._is_over:
             raise ConfigError("a batch is filled in one block: make another one")
         prepared = [(until, self._parts.producer.prepare_call(call)) for until, call in self._follows.items()]
@@ -118,18 +124,29 @@ class Batch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._close(kind):
-            self._settle(self._parts.producer.store(self._all()))
+            with self._until_known():
+                self._settle(self._parts.producer.store(self._all()))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._close(kind):
-            self._settle(await self._parts.producer.store_async(self._all()))
+            with self._until_known():
+                self._settle(await self._parts.producer.store_async(self._all()))
 
     def _close(self, kind: type[BaseException] | None) -> bool:
         self._is_open, self._is_over = False, True
         return kind is None
+
+    @contextmanager
+    def _until_known(self) -> Iterator[None]:
+        try:
+            yield
+        except EnqueueUnknownError:
+            self._may_be_stored = True
+            raise
+        self._may_be_stored = False
 
     def _until(self, until: str, new: NewJob) -> str:
         return to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
