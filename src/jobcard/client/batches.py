@@ -114,11 +114,7 @@ class Batch:
             return self
         if self._is_open or self._is_over:
             raise ConfigError("a batch is filled in one block: make another one")
-        prepared = [(until, self._parts.producer.prepare_call(call)) for until, call in self._follows.items()]
-        self._last = [
-            (call, new._replace(waits_for=self._until(until, new)), template)
-            for until, (call, new, template) in prepared
-        ]
+        self._last = [self._after_it(until, call) for until, call in self._follows.items()]
         self._is_open = True
         return self
 
@@ -148,8 +144,15 @@ class Batch:
             raise
         self._may_be_stored = False
 
-    def _until(self, until: str, new: NewJob) -> str:
-        return to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
+    def _after_it(self, until: str, call: Call[Any]) -> Prepared:
+        call, new, template = self._parts.producer.prepare_call(call)
+        if template.unique is not None:
+            raise ConfigError(
+                f"{new.name} is unique: where there is one already, nothing would follow the batch; "
+                "give it options(unique=None)"
+            )
+        waits_for = to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
+        return call, new._replace(waits_for=waits_for), template
 
     def _all(self) -> list[Prepared]:
         # What waits for the batch comes last: whoever sees that sees all.
