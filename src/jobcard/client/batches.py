@@ -14,7 +14,7 @@ from uuid import UUID
 from jobcard.client.handles import JobHandle
 from jobcard.client.lookup import Counts
 from jobcard.core import ids, limits
-from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, from_text, to_text
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, circle, from_text, to_text
 from jobcard.errors import ConfigError, EnqueueUnknownError, InvalidJobError, JobNotFoundError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Batch:
         """Take a `job.call(…)` in; checked and written now, stored when the block ends.
 
         What is only known then: `duplicate`, and the id of a unique job that is there already and is none of the batch.
+        With its id a handle changes its hash: put that of a unique job into a set or a dict when the block has ended.
         """
         return self.enqueue_many([call])[0]
 
@@ -101,12 +102,11 @@ class Batch:
         """Why this cannot be a job of the batch; None: it can."""
         if new.batch_id not in (None, self._id):
             return "it belongs to another batch by its own options"
-        for one in from_text(new.waits_for):
-            if one == Dependency(BATCH, self.id, one.until):
-                return "after: a job that waits for its own batch would do so for ever"
-            if one.id in unsure:
-                # It might wait for an id that is never stored, and be canceled.
-                return "after: whether a unique job is stored is known when the block ends: wait for it from outside"
+        if why := circle(new.waits_for, new.id, self._id):
+            return f"after: {why}"
+        if any(one.id in unsure for one in from_text(new.waits_for)):
+            # It might wait for an id that is never stored, and be canceled.
+            return "after: whether a unique job is stored is known when the block ends: wait for it from outside"
         return None
 
     def __enter__(self) -> Self:
@@ -178,7 +178,7 @@ class Batch:
         return self._parts.lookup.count({"batch": self.id})
 
     def cancel_rest(self) -> int:
-        """Cancel those of its jobs that have not ended; how many."""
+        """Cancel those of its jobs that have not ended; how many. Those stored into it meanwhile may be missed."""
         return self._parts.moves.discard_many({"batch": self.id})
 
     def __repr__(self) -> str:
