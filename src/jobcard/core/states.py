@@ -46,6 +46,10 @@ ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
 ALIVE = WAITING | AT_WORK
 RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
 """Where an operator may run a job again from the start."""
+ALLOWED: Mapping[str, frozenset[JobState]] = MappingProxyType(
+    {"cancel": ALIVE, "retry": RETRYABLE, "run_now": WAITING, "snooze": WAITING, "delete": ENDED}
+)
+"""What an operator may do to a job, and in which states."""
 
 
 def in_order(states: Collection[JobState]) -> tuple[JobState, ...]:
