@@ -56,7 +56,7 @@ ROOMS = {
     "backends.ready": room("backends.base core errors"),
     "backends.checks": room("errors"),
     "backends.door": room("errors"),
-    "backends.pages": room("backends.base"),
+    "backends.pages": room("backends.base errors"),
     "backends.pool": room("errors"),
     "backends.sqlfiles": room(),
     "backends.roles": room("errors"),
@@ -77,11 +77,12 @@ ROOMS = {
     "engine.notify": room(),
     # From one store into another, and into files.
     "moving": room(
-        "engine workers backends.base backends.registry backends.ready backends.url core errors version", "msgspec"
+        "engine workers backends.base backends.pages backends.registry backends.ready backends.url core errors version",
+        "msgspec",
     ),
     "client": room(
-        "moving engine workers backends.asynchronous backends.base backends.registry backends.ready backends.url "
-        "backends.within core errors version"
+        "moving engine workers backends.asynchronous backends.base backends.pages backends.registry backends.ready "
+        "backends.url backends.within core errors version"
     ),
     "conformance": room("backends.asynchronous backends.base backends.pages core errors", "pytest hypothesis"),
     # Nothing imports it: an application that wants traces does.

@@ -413,6 +413,26 @@ class TestUniqueJobs:
         there.cancel()
         assert end_all(jobs, hands) == ["add", "add", "done"]
 
+    @pytest.mark.parametrize("which", ["on_success", "on_end"])
+    @pytest.mark.parametrize("said_by", ["declaration", "options", "hook"])
+    def test_what_follows_is_not_unique(self, jobs: Jobcard, add: Any, which: str, said_by: str) -> None:
+        """Where there is one already nothing would follow the batch; it is told at the start of the block."""
+        unique = {"unique": Unique()}
+        done = declare(jobs, "done", **(unique if said_by == "declaration" else {}))
+        call = done.options(**(unique if said_by == "options" else {})).call()
+        if said_by == "hook":
+
+            @jobs.before_enqueue
+            def hook(event: Enqueuing) -> None:
+                event.options |= unique
+
+        with pytest.raises(ConfigError, match=r"^done is unique.*unique=None"), jobs.batch(**{which: call}):
+            pytest.fail("it was opened")
+        if said_by != "hook":
+            with jobs.batch(**{which: done.options(unique=None).call()}) as b:
+                b.enqueue(add.call())
+            assert names(jobs) == {"add": 1, "done": 1}
+
     def test_a_replaced_one_joins_the_batch(self, jobs: Jobcard, welcome: Any) -> None:
         """It has a new content, and belongs where that does."""
         there = welcome.options(delay=60).enqueue(1)
@@ -583,6 +603,36 @@ class TestLosses:
         jobs.enqueue_many([add.options(id=own, batch=b).call(n) for n, own in enumerate(ids)])
         done.options(id=last, after=b).enqueue()
         assert b.counts().total == 1_500 and one(jobs, "done").after == (Dependency("batch", b.id, "completed"),)
+
+    @pytest.mark.parametrize("how", ["with", "async with"])
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_one_that_may_be_stored_is_stored_by_entering_its_block_again(
+        self, jobs: Jobcard, add: Any, done: Any, flaky: Flaky, when: str, how: str
+    ) -> None:
+        """Each job once and as it was taken in; nothing more is taken, and when all is stored the batch is over."""
+        flaky.failures = [("", StoreUnavailableError()), (when, StoreError("broken")), ("before", StoreError("broken"))]
+        with pytest.raises(EnqueueUnknownError), jobs.batch("import", on_success=done.call()) as b:
+            handles = b.enqueue_many(add.options(tags=[str(n)]).call(n) for n in range(1_500))
+            handles.append(b.enqueue(add.options(unique=Unique(by="a")).call(7)))
+        assert b.counts().total == (1_000 if when == "before" else 1_501)
+        # The store has not recovered yet.
+        with pytest.raises(EnqueueUnknownError), b, pytest.raises(ConfigError, match="inside its block only"):
+            b.enqueue(add.call(1_500))
+
+        async def enter() -> None:
+            async with b:
+                pass
+
+        if how == "with":
+            with b:
+                pass
+        else:
+            asyncio.run(enter())
+        assert names(jobs) == {"add": 1_501, "done": 1} and b.counts().total == 1_501
+        assert not any(handle.duplicate for handle in handles)
+        assert handles[1_234].refresh().tags == ("1234",) and handles[-1].refresh().meta == {"batch": "import"}
+        with pytest.raises(ConfigError, match="make another one"), b:
+            pass
 
     def test_a_full_store_stores_nothing(self, jobs: Jobcard, add: Any, done: Any, flaky: Flaky) -> None:
         """It is told where the block ends, and the batch is over."""

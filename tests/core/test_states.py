@@ -74,6 +74,7 @@ OPERATORS: dict[str, Callable[[], Change]] = {
     "retry_ended": lambda: states.retry_ended(row(state="failed")),
     "run_now": lambda: states.run_now(row(hold=Hold.DELAY)),
     "snooze_waiting": lambda: states.snooze_waiting(row(), delay=5),
+    "claim_by_id": lambda: states.claim_by_id(row(), owner="test", lease=5),
 }
 CLAIMS = [
     claim(**given)
@@ -119,23 +120,25 @@ def test_every_move_is_listed_here() -> None:
 
 @pytest.mark.parametrize(("name", "job", "change"), EVERY)
 def test_a_move_goes_between_states_that_are_drawn(name: str, job: Claimed | None, change: Change) -> None:
-    """Holders move jobs at work; nothing but an operator's retry leaves an end state."""
+    """Holders move jobs at work; only an operator's retry leaves an end state, and only a claim claims."""
     if job is not None:
         assert change.sources == AT_WORK
         assert change.target in WAITING | ENDED | {JobState.RUNNING}
     elif name == "retry_ended":
         assert (change.sources, change.target) == ({FAILED, CANCELED}, JobState.WAITING)
+    elif name == "claim_by_id":
+        assert (change.sources, change.target) == (WAITING, JobState.CLAIMED)
     else:
         assert change.sources in (WAITING, {JobState.RUNNING})
         assert change.target in change.sources | {CANCELED}
     assert (change.target is JobState.RUNNING) == (name in ("start", "note", "ask_to_cancel"))
-    assert change.target is not JobState.CLAIMED
+    assert (change.target is JobState.CLAIMED) == (name == "claim_by_id")
 
 
 @pytest.mark.parametrize(("name", "job", "change"), EVERY)
 def test_a_move_that_takes_the_job_raises_the_token(name: str, job: Claimed | None, change: Change) -> None:
-    """Rescues and operators take; a holder's own outcome and a request to stop do not."""
-    taking = {"rescue", "cancel_waiting", "cancel_dependent", "retry_ended", "run_now", "snooze_waiting"}
+    """Rescues, operators and claims take; a holder's own outcome and a request to stop do not."""
+    taking = {"rescue", "cancel_waiting", "cancel_dependent", "retry_ended", "run_now", "snooze_waiting", "claim_by_id"}
     assert change.takes == (name in taking)
     assert change.lapsed == (name == "rescue")
 
@@ -188,6 +191,12 @@ def test_an_attempt_is_returned_or_spent(name: str, job: Claimed | None, change:
 
 
 # ------------------------------------------------------------------ each move
+
+
+def test_a_claim_by_id_counts_the_attempt() -> None:
+    """As the claim of a store does: it has an owner and a lease, and is the next try."""
+    change = states.claim_by_id(row(), owner="test", lease=5)
+    assert change.sets == {"claimed_by": "test", "claimed_at": NOW, "lease_until": After(5), "attempt": 3}
 
 
 def test_complete_keeps_the_result() -> None:

@@ -13,7 +13,7 @@ from helpers.places import new_place
 pytestmark = pytest.mark.slow
 
 SHOP = """
-    import sys
+    import os
     from jobcard import Jobcard
     from driver import connect, make, MARK
 
@@ -44,6 +44,8 @@ SHOP = """
             return orders(conn, number)
 
     if __name__ == "__main__":
+        # Only here: a worker is told by its engine.
+        jobs.configure(os.environ["STORE"])
         jobs.migrate()
         with connect() as conn, jobs.running():
             make(conn)
@@ -79,7 +81,7 @@ DRIVERS = {
         MARK = "%s"
 
         def connect():
-            return psycopg.connect(os.environ["JOBCARD_URL"].partition("?")[0])
+            return psycopg.connect(os.environ["STORE"].partition("?")[0])
     """,
     "mariadb": """
         import os, pymysql
@@ -88,7 +90,7 @@ DRIVERS = {
         MARK = "%s"
 
         def connect():
-            url = urlsplit(os.environ["JOBCARD_URL"])
+            url = urlsplit(os.environ["STORE"])
             return pymysql.connect(host=url.hostname, port=url.port, user=url.username, password=url.password,
                                    database=url.path[1:], ssl_disabled=True)
     """,
@@ -110,5 +112,5 @@ def test_an_engine_and_its_jobs(kind: str, tmp_path: Path) -> None:
     app.write("driver.py", dedent(DRIVERS[kind]) + MAKE)
     with new_place(kind, tmp_path) as place:
         url = f"{place.url}?library=sqlite3" if kind == "sqlite" else place.url
-        ran = app.python("shop.py", env={"JOBCARD_URL": url})
+        ran = app.python("shop.py", env={"STORE": url})
     assert (ran.code, ran.out.splitlines()) == (0, ["1", "JobFailedError None", "0 21"]), ran.err

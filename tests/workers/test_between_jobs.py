@@ -10,6 +10,7 @@ import pytest
 
 from jobcard.backends.ready import make_ready
 from jobcard.backends.sqlite import SQLiteBackend
+from jobcard.conformance import factory
 from jobcard.workers.tidy import Room
 from workers.engine_side import Worker
 
@@ -76,5 +77,18 @@ def test_jobs_open_the_store_of_their_engine(
     found = worker.result_of(worker.give("where"))
     assert found == {"url": url, "direct": True, "state": "waiting", "started": "None", "run": 0}
     assert not worker.calls
+    assert not Path(tmp_path, "another.db").exists()
+    store.close()
+
+
+def test_what_goes_around_the_engine_reaches_its_store(
+    start: Start, store: SQLiteBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup and an enqueue within a transaction: whatever URL the application has, which nothing is written to."""
+    factory.enqueue_several(store, 3)
+    monkeypatch.setenv("JOBCARD_URL", f"sqlite:///{tmp_path}/another.db")
+    boot = {"store": {"url": f"sqlite:///{tmp_path}/jobs.db?library=sqlite3"}}
+    worker = start("untidy", store=store, boot=boot)
+    assert worker.result_of(worker.give("goes_around_its_engine", str(tmp_path))) == [3, "waiting"]
     assert not Path(tmp_path, "another.db").exists()
     store.close()

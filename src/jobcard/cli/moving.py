@@ -10,7 +10,7 @@ import click
 
 from jobcard.cli import output
 from jobcard.cli.asking import agreed
-from jobcard.core.states import ALIVE, ENDED, RETRYABLE, JobState, in_order
+from jobcard.core.states import ALLOWED, JobState, in_order
 
 if TYPE_CHECKING:
     from jobcard.client import Jobcard
@@ -32,9 +32,9 @@ class Verb:
     asks_for_each: bool = False
 
 
-RETRY = Verb("retry", "retried", in_order(RETRYABLE), (JobState.FAILED,))
-CANCEL = Verb("cancel", "canceled", in_order(ALIVE), in_order(ALIVE))
-DELETE = Verb("delete", "deleted", in_order(ENDED), in_order(ENDED), asks_for_each=True)
+RETRY = Verb("retry", "retried", in_order(ALLOWED["retry"]), (JobState.FAILED,))
+CANCEL = Verb("cancel", "canceled", in_order(ALLOWED["cancel"]), in_order(ALLOWED["cancel"]))
+DELETE = Verb("delete", "deleted", in_order(ALLOWED["delete"]), in_order(ALLOWED["delete"]), asks_for_each=True)
 
 
 def move_each(store: Jobcard, verb: Verb, ids: Sequence[str], *, yes: bool, as_json: bool) -> int:

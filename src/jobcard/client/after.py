@@ -17,7 +17,7 @@ from jobcard.core.dependencies import (
     MOST,
     Dependency,
     Ended,
-    from_text,
+    circle,
     is_sound,
     to_text,
 )
@@ -44,14 +44,9 @@ def check_after(value: object) -> str | None:
 
 
 def refuse_circle(after: str | None, job_id: bytes | None, batch_id: bytes | None) -> None:
-    """`InvalidJobError` for a job that waits for itself, or for its own batch: it would for ever."""
-    if after is None or (job_id is None and batch_id is None):
-        return
-    for one in from_text(after):
-        if one.id.bytes == (job_id if one.kind == JOB else batch_id):
-            raise InvalidJobError(
-                f"after: a job that waits for {'itself' if one.kind == JOB else 'its own batch'} would do so for ever"
-            )
+    """`InvalidJobError` for a job that waits for itself, or for its own batch."""
+    if (job_id or batch_id) and (why := circle(after, job_id, batch_id)):
+        raise InvalidJobError(f"after: {why}")
 
 
 def _each(value: object) -> Iterable[object]:

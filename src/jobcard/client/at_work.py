@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from jobcard.client.pages import readable
+from jobcard.backends.pages import readable
 from jobcard.core import clock
 from jobcard.core.rates import QueueLimit, Starts
 from jobcard.core.states import AT_WORK
@@ -56,7 +56,7 @@ def leases_of(parts: Parts, job_ids: Sequence[UUID]) -> dict[UUID, datetime]:
     if not job_ids:
         return {}
     with parts.connection as store:
-        rows = readable(store, [job_id.bytes for job_id in job_ids])
+        rows = readable(store.get, [job_id.bytes for job_id in job_ids])
     return {
         UUID(bytes=row.id): clock.to_datetime(row.lease_until)
         for row in rows

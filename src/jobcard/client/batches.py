@@ -6,15 +6,16 @@ disagree with its jobs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from jobcard.client.handles import JobHandle
 from jobcard.client.lookup import Counts
 from jobcard.core import ids, limits
-from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, from_text, to_text
-from jobcard.errors import ConfigError, InvalidJobError, JobNotFoundError
+from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, Dependency, circle, from_text, to_text
+from jobcard.errors import ConfigError, EnqueueUnknownError, InvalidJobError, JobNotFoundError
 
 if TYPE_CHECKING:
     from jobcard.client.functions import Call
@@ -30,7 +31,8 @@ class Batch:
 
     on_success: runs when every job of the batch has completed; canceled when all have ended and one has not. on_end:
     runs when all have ended, however. An error in the block: nothing is stored. `async with` stores without blocking.
-    Jobs of it may enqueue more jobs into it: `job.options(batch=b.id)`.
+    Jobs of it may enqueue more jobs into it: `job.options(batch=b.id)`. After an `EnqueueUnknownError` `with b: pass`
+    stores the same jobs once more, and none of them twice.
     """
 
     def __init__(self, parts: Parts, name: str | None, on_success: Call[Any] | None, on_end: Call[Any] | None) -> None:
@@ -47,6 +49,8 @@ class Batch:
         self._unsure: set[UUID] = set()
         """Jobs of it that may turn out to be others when they are stored."""
         self._is_open = self._is_over = False
+        self._may_be_stored = False
+        """The answer of the store was lost: the block may be entered again, to store the same."""
 
     @property
     def id(self) -> UUID:
@@ -64,6 +68,7 @@ class Batch:
         """Take a `job.call(…)` in; checked and written now, stored when the block ends.
 
         What is only known then: `duplicate`, and the id of a unique job that is there already and is none of the batch.
+        With its id a handle changes its hash: put that of a unique job into a set or a dict when the block has ended.
         """
         return self.enqueue_many([call])[0]
 
@@ -97,42 +102,57 @@ class Batch:
         """Why this cannot be a job of the batch; None: it can."""
         if new.batch_id not in (None, self._id):
             return "it belongs to another batch by its own options"
-        for one in from_text(new.waits_for):
-            if one == Dependency(BATCH, self.id, one.until):
-                return "after: a job that waits for its own batch would do so for ever"
-            if one.id in unsure:
-                # It might wait for an id that is never stored, and be canceled.
-                return "after: whether a unique job is stored is known when the block ends: wait for it from outside"
+        if why := circle(new.waits_for, new.id, self._id):
+            return f"after: {why}"
+        if any(one.id in unsure for one in from_text(new.waits_for)):
+            # It might wait for an id that is never stored, and be canceled.
+            return "after: whether a unique job is stored is known when the block ends: wait for it from outside"
         return None
 
     def __enter__(self) -> Self:
+        if self._may_be_stored:
+            return self
         if self._is_open or self._is_over:
             raise ConfigError("a batch is filled in one block: make another one")
-        prepared = [(until, self._parts.producer.prepare_call(call)) for until, call in self._follows.items()]
-        self._last = [
-            (call, new._replace(waits_for=self._until(until, new)), template)
-            for until, (call, new, template) in prepared
-        ]
+        self._last = [self._after_it(until, call) for until, call in self._follows.items()]
         self._is_open = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._close(kind):
-            self._settle(self._parts.producer.store(self._all()))
+            with self._until_known():
+                self._settle(self._parts.producer.store(self._all()))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._close(kind):
-            self._settle(await self._parts.producer.store_async(self._all()))
+            with self._until_known():
+                self._settle(await self._parts.producer.store_async(self._all()))
 
     def _close(self, kind: type[BaseException] | None) -> bool:
         self._is_open, self._is_over = False, True
         return kind is None
 
-    def _until(self, until: str, new: NewJob) -> str:
-        return to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
+    @contextmanager
+    def _until_known(self) -> Iterator[None]:
+        try:
+            yield
+        except EnqueueUnknownError:
+            self._may_be_stored = True
+            raise
+        self._may_be_stored = False
+
+    def _after_it(self, until: str, call: Call[Any]) -> Prepared:
+        call, new, template = self._parts.producer.prepare_call(call)
+        if template.unique is not None:
+            raise ConfigError(
+                f"{new.name} is unique: where there is one already, nothing would follow the batch; "
+                "give it options(unique=None)"
+            )
+        waits_for = to_text([*from_text(new.waits_for), Dependency(BATCH, self.id, until)])
+        return call, new._replace(waits_for=waits_for), template
 
     def _all(self) -> list[Prepared]:
         # What waits for the batch comes last: whoever sees that sees all.
@@ -158,7 +178,7 @@ class Batch:
         return self._parts.lookup.count({"batch": self.id})
 
     def cancel_rest(self) -> int:
-        """Cancel those of its jobs that have not ended; how many."""
+        """Cancel those of its jobs that have not ended; how many. Those stored into it meanwhile may be missed."""
         return self._parts.moves.discard_many({"batch": self.id})
 
     def __repr__(self) -> str:

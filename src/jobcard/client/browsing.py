@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from jobcard.backends.base import FEW, Filter
+from jobcard.backends.pages import readable
 from jobcard.client.filters import make_filter
 from jobcard.client.lookup import MAX_COUNTED, Counts
-from jobcard.client.pages import readable
 from jobcard.core import clock, ids
 from jobcard.core.states import JobState
 from jobcard.errors import JobcardError
@@ -300,7 +300,7 @@ def tags_of(row: JobRow, codec: Codec) -> tuple[str, ...]:
 def named(parts: Parts, job_ids: Collection[UUID]) -> list[JobRow]:
     """Those of these jobs that are there, in the order they were named."""
     with parts.connection as store:
-        found = {row.id: row for row in readable(store, [job_id.bytes for job_id in job_ids])}
+        found = {row.id: row for row in readable(store.get, [job_id.bytes for job_id in job_ids])}
     return [found[job_id.bytes] for job_id in job_ids if job_id.bytes in found]
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import UUID
 
 from jobcard.backends.base import Filter
-from jobcard.client.pages import pages, readable
+from jobcard.backends.pages import readable
+from jobcard.client.pages import pages
 from jobcard.core import clock, limits
 from jobcard.core.states import AT_WORK, ENDED, JobState
 from jobcard.errors import ConfigError, InvalidJobError, StoreUnavailableError
@@ -260,7 +261,7 @@ class Events(Iterator[Event], AsyncIterator[Event]):
         ids = [job_id for job_id, known in self._known.items() if _is_at_work(known) and job_id not in rows]
         found: dict[bytes, JobRow] = {}
         for start in range(0, len(ids), _ROWS):
-            found |= {row.id: _slim(row) for row in readable(store, ids[start : start + _ROWS])}
+            found |= {row.id: _slim(row) for row in readable(store.get, ids[start : start + _ROWS])}
         for job_id in ids:
             if job_id not in found:
                 del self._known[job_id]  # it was deleted

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from jobcard.backends.base import Backend, Filter
+from jobcard.backends.pages import readable
 from jobcard.core.dependencies import BATCH, JOB, Known, Outlook, from_text, outlook
 from jobcard.core.dependencies import Dependency as One
 from jobcard.core.job import JobRow
 from jobcard.core.states import ALIVE, JobState
 from jobcard.errors import CorruptRecordError
-
-T = TypeVar("T")
 
 NAMED = 3
 """So many of those that it waits for are named."""
@@ -46,7 +45,7 @@ def why_it_waits(store: Backend, row: JobRow) -> Waits:
 def _ask(store: Backend, awaited: Sequence[One]) -> Known:
     jobs = [one.id.bytes for one in awaited if one.kind == JOB]
     parts = [jobs[first : first + _ASKED_AT_ONCE] for first in range(0, len(jobs), _ASKED_AT_ONCE)]
-    ends = {UUID(bytes=end.id): end.state for part in parts for end in _readable(store.ended, part)}
+    ends = {UUID(bytes=end.id): end.state for part in parts for end in readable(store.ended, part)}
     return Known(ends, {one.id: _counts(store, one.id) for one in awaited if one.kind == BATCH})
 
 
@@ -73,10 +72,3 @@ def _state(store: Backend, job_id: UUID) -> str:
     except CorruptRecordError:
         return "cannot be read"
     return rows[0].state if rows else "not there"
-
-
-def _readable(ask: Callable[[Sequence[bytes]], Sequence[T]], job_ids: Sequence[bytes]) -> Sequence[T]:
-    try:
-        return ask(job_ids)
-    except CorruptRecordError:
-        return ()  # where a job is asked for alone; among others it is left out

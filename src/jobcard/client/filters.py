@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from jobcard.backends.base import Filter
-from jobcard.core import ids, limits
+from jobcard.core import limits
 from jobcard.core.codec import Codec
 from jobcard.core.nearest import nearest
 from jobcard.core.settings import check_names
 from jobcard.core.states import JobState
-from jobcard.errors import ConfigError, JobcardError, JobNotFoundError
+from jobcard.errors import ConfigError, InvalidJobError, JobcardError
 
 if TYPE_CHECKING:
     from jobcard.client.batches import Batch
@@ -109,11 +109,11 @@ def _args(codec: Codec, value: object) -> str | None:
 
 
 def _batch(value: object) -> bytes | None:
-    from jobcard.client.batches import Batch  # which looks up by filters itself
+    from jobcard.client.batches import check_batch  # which looks up by filters itself
 
     try:
-        return None if value is None else ids.parse_id(value.id if isinstance(value, Batch) else value)
-    except JobNotFoundError:
+        return check_batch(value)
+    except InvalidJobError:
         raise ConfigError("batch must be a batch, or the id of one") from None
 
 

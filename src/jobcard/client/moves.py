@@ -11,7 +11,7 @@ from uuid import UUID
 
 from jobcard.client.filters import check_states
 from jobcard.core import ids, limits, states
-from jobcard.core.states import ALIVE, ENDED, Change, JobState
+from jobcard.core.states import ALLOWED, ENDED, Change, JobState
 from jobcard.errors import ConfigError, CorruptRecordError, DuplicateJobError, JobNotFoundError, TransitionError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _TRIES = 100
 _AT_ONCE = 1_000
 _DELETED_AT_ONCE = 50
 
-EACH: Mapping[str, Collection[JobState]] = {"retry": states.RETRYABLE, "cancel": ALIVE, "delete": ENDED}
-"""What may be done to many jobs named, and to those in which states."""
+EACH = ("retry", "cancel", "delete")
+"""What may be done to many jobs named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +52,28 @@ class Moves:
 
     def cancel(self, job_id: object) -> Job:
         """End a waiting job; tell the engine of one at work to stop it."""
-        return self._move(job_id, "cancel", ALIVE, _cancel)
+        return self._move(job_id, "cancel", _cancel)
 
     def retry(self, job_id: object) -> Job:
         """Run a failed or canceled job again from the start."""
-        return self._move(job_id, "retry", states.RETRYABLE, states.retry_ended)
+        return self._move(job_id, "retry", states.retry_ended)
 
     def run_now(self, job_id: object) -> Job:
         """Make a waiting job due now."""
-        return self._move(job_id, "run_now", states.WAITING, states.run_now)
+        return self._move(job_id, "run_now", states.run_now)
 
     def snooze(self, job_id: object, delay: float | timedelta) -> Job:
         """Make a waiting job due `delay` from now."""
         wait = limits.check_delay(delay)
-        return self._move(job_id, "snooze", states.WAITING, lambda row: states.snooze_waiting(row, delay=wait))
+        return self._move(job_id, "snooze", lambda row: states.snooze_waiting(row, delay=wait))
 
     def retry_many(self, given: Mapping[str, Any]) -> int:
         """Retry all failed (or, if asked for, canceled) jobs that fit; how many."""
-        return self._move_many(given, states.RETRYABLE, (JobState.FAILED,), self.retry)
+        return self._move_many(given, "retry", (JobState.FAILED,), self.retry)
 
     def discard_many(self, given: Mapping[str, Any]) -> int:
         """Cancel all jobs that fit and have not ended; how many."""
-        return self._move_many(given, ALIVE, ALIVE, self.cancel)
+        return self._move_many(given, "cancel", ALLOWED["cancel"], self.cancel)
 
     def each(self, verb: str, job_ids: Sequence[UUID], *, seconds: float) -> Moved:
         """Do this (of `EACH`) to these jobs, each by itself, for so long at most; what came of it."""
@@ -101,7 +101,7 @@ class Moves:
     def _try(self, verb: str, job_id: UUID) -> str:
         change = states.retry_ended if verb == "retry" else _cancel
         try:
-            self._moved(job_id, verb, EACH[verb], change)
+            self._moved(job_id, verb, change)
         except (TransitionError, JobNotFoundError):
             return "changed"
         except DuplicateJobError:
@@ -127,26 +127,22 @@ class Moves:
             if count < _AT_ONCE:
                 return deleted
 
-    def _move(
-        self, job_id: object, verb: str, allowed: Collection[JobState], change: Callable[[JobRow], Change]
-    ) -> Job:
-        return self._lookup.view(self._moved(job_id, verb, allowed, change))
+    def _move(self, job_id: object, verb: str, change: Callable[[JobRow], Change]) -> Job:
+        return self._lookup.view(self._moved(job_id, verb, change))
 
-    def _moved(
-        self, job_id: object, verb: str, allowed: Collection[JobState], change: Callable[[JobRow], Change]
-    ) -> JobRow:
+    def _moved(self, job_id: object, verb: str, change: Callable[[JobRow], Change]) -> JobRow:
         wanted = ids.parse_id(job_id)
         for _ in range(_TRIES):
             row = self._lookup.row(wanted)
             state = JobState(row.state)
-            if state not in allowed:
+            if state not in ALLOWED[verb]:
                 break
             # Only over the state that was read: between the two the job may have been claimed, or ended.
             exact = change(row)._replace(sources=frozenset({state}))
             moved = self._apply(wanted, verb, exact)
             if moved is not None:
                 return moved
-        raise TransitionError(verb, row.state, allowed, UUID(bytes=wanted))
+        raise TransitionError(verb, row.state, ALLOWED[verb], UUID(bytes=wanted))
 
     def _apply(self, job_id: bytes, verb: str, change: Change) -> JobRow | None:
         try:
@@ -159,13 +155,13 @@ class Moves:
     def _move_many(
         self,
         given: Mapping[str, Any],
-        allowed: Collection[JobState],
+        verb: str,
         default: Collection[JobState],
         move: Callable[[UUID], Job],
     ) -> int:
         wanted = check_states(given.get("state")) or tuple(default)
-        if not set(wanted) <= set(allowed):
-            raise ConfigError(f"state must be among {', '.join(sorted(allowed))}")
+        if not ALLOWED[verb].issuperset(wanted):
+            raise ConfigError(f"state must be among {', '.join(sorted(ALLOWED[verb]))}")
         moved = 0
         for job in self._lookup.iterate({**given, "state": wanted}):
             try:

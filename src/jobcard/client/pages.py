@@ -1,4 +1,4 @@
-"""Many stored jobs: all that fit a filter, a page at a time, or those that can be read of some."""
+"""Many stored jobs: all that fit a filter, a page at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from jobcard.backends.base import Backend, Filter
 from jobcard.core.job import JobRow
-from jobcard.errors import CorruptRecordError
 
 PAGE = 1_000
 
@@ -18,11 +17,3 @@ def pages(store: Backend, where: Filter, *, size: int = PAGE) -> Iterator[Sequen
     while page.below is not None:
         page = store.list(where, limit=size, before_id=page.below)
         yield page.rows
-
-
-def readable(store: Backend, job_ids: Sequence[bytes]) -> list[JobRow]:
-    """Those of these jobs that are there and can be read."""
-    try:
-        return store.get(job_ids)
-    except CorruptRecordError:
-        return []

@@ -20,7 +20,7 @@ from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed, JobRow, NewJob
 from jobcard.core.queue import Queue
 from jobcard.core.signals import JobSignal
-from jobcard.core.states import WAITING, After, Change, JobState, Now
+from jobcard.core.states import Change, JobState, Now
 from jobcard.engine import routines
 from jobcard.engine.dependents import Dependents, see_to_all
 from jobcard.engine.outcomes import Ended, change_for
@@ -180,9 +180,7 @@ class Trial:
         if row.queue not in [queue.name for queue in self._served()]:
             return None
         owner = next(self._owners)
-        sets = {"claimed_by": owner, "claimed_at": Now(), "lease_until": After(_LEASE), "attempt": row.attempt + 1}
-        claim = Change(verb="claim", sources=WAITING, target=JobState.CLAIMED, sets=sets, takes=True)
-        if self.backend.apply_by_operator(job_id, claim) is None:
+        if self.backend.apply_by_operator(job_id, states.claim_by_id(row, owner=owner, lease=_LEASE)) is None:
             return None  # another thread was first
         return owner, self.backend.find_held([owner], lapsed=False, limit=1).claims[0]
 

@@ -66,6 +66,14 @@ def is_sound(one: Dependency) -> bool:
     return one.kind in (JOB, BATCH) and isinstance(one.id, UUID) and one.until in (COMPLETED, ANY_END)
 
 
+def circle(text: str | None, job_id: bytes | None, batch_id: bytes | None) -> str | None:
+    """Why a job with this id, of this batch, would wait for ever by what it says; None: it would not."""
+    for one in from_text(text):
+        if one.id.bytes == (job_id if one.kind == JOB else batch_id):
+            return f"a job that waits for {'itself' if one.kind == JOB else 'its own batch'} would do so for ever"
+    return None
+
+
 # ------------------------------------------------------------------ whether it has come
 
 

@@ -46,6 +46,10 @@ ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED})
 ALIVE = WAITING | AT_WORK
 RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED})
 """Where an operator may run a job again from the start."""
+ALLOWED: Mapping[str, frozenset[JobState]] = MappingProxyType(
+    {"cancel": ALIVE, "retry": RETRYABLE, "run_now": WAITING, "snooze": WAITING, "delete": ENDED}
+)
+"""What an operator may do to a job, and in which states."""
 
 
 def in_order(states: Collection[JobState]) -> tuple[JobState, ...]:
@@ -63,7 +67,7 @@ class Hold(StrEnum):
     AFTER = "after"
     """Waits for other jobs."""
     BATCH = "batch"
-    """Its batch is not stored whole yet."""
+    """Its batch is not stored whole yet: for a store that cannot store many jobs in one step. None of ours sets it."""
     PARKED = "parked"
     """No live engine knows its name."""
     BROKEN = "broken"
@@ -131,6 +135,20 @@ def check_settable(names: Iterable[str]) -> None:
     """`InvalidJobError` when one of these is a field that no change may set."""
     if unknown := sorted(set(names) - SETTABLE):
         raise InvalidJobError(f"a change may not set {', '.join(unknown)}")
+
+
+# ------------------------------------------------------------------ a claim, where no engine claims
+
+
+def claim_by_id(row: JobRow, *, owner: str, lease: int) -> Change:
+    """Claim this job, whatever stands before it in line: a test runs it at once. lease: microseconds."""
+    return Change(
+        verb="claim",
+        sources=WAITING,
+        target=JobState.CLAIMED,
+        sets={"claimed_by": owner, "claimed_at": NOW, "lease_until": After(lease), "attempt": row.attempt + 1},
+        takes=True,
+    )
 
 
 # ------------------------------------------------------------------ moves of a holder

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from jobcard.backends.base import Backend, RecordKind
+from jobcard.backends.pages import readable
 from jobcard.core import clock
 from jobcard.core.job import JobRow, OnceKey, WholeJob
 from jobcard.core.states import ALIVE, AT_WORK, Hold
@@ -23,7 +24,7 @@ from jobcard.moving.patience import patient
 from jobcard.moving.putting import put_what_fits
 from jobcard.moving.stores import is_empty
 from jobcard.moving.summary import Backup, Restored
-from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, readable, records, text_of, to_plain
+from jobcard.moving.whole import PAGE, PAGE_TEXT, PlainJob, from_plain, once_keys, records, text_of, to_plain
 from jobcard.version import VERSION as MADE_BY
 
 _log = logging.getLogger("jobcard.moving")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from jobcard.backends.base import Backend, Filter, Record, RecordKind
+from jobcard.backends.pages import readable
 from jobcard.core.job import Attempt, JobRow, LogLine, OnceKey, WholeJob
-from jobcard.errors import CorruptRecordError
-
-T = TypeVar("T")
 
 PAGE = 1_000
 """The most jobs that are read at once: as many as `put` takes."""
@@ -45,14 +43,6 @@ def newest_first(store: Backend, where: Filter = EVERY) -> Iterator[list[WholeJo
 def read(store: Backend, job_ids: Sequence[bytes]) -> list[WholeJob]:
     """Those of up to 1,000 jobs that exist and can be read, by ascending id."""
     return with_history(store, sorted(readable(store.get, job_ids), key=lambda row: row.id))
-
-
-def readable(ask: Callable[[Sequence[bytes]], Sequence[T]], job_ids: Sequence[bytes]) -> Sequence[T]:
-    """What a store says of these jobs; what cannot be read is left out, where the store would raise for it, too."""
-    try:
-        return ask(job_ids)
-    except CorruptRecordError:
-        return ()  # so it does when a job is asked for alone
 
 
 def with_history(store: Backend, rows: Sequence[JobRow]) -> list[WholeJob]:

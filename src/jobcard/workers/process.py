@@ -69,13 +69,16 @@ def work(sock_fd: int, permits: int, board: int, app: Any = None) -> NoReturn:
 
 
 def reach_store(app: Any, boot: dict[str, Any]) -> None:
-    """With `worker_client="direct"` jobs open the store their engine works on; else its pipe is their way to it."""
-    given = {"worker_client": app.settings.worker_client, **boot.get("store", {})}
-    if given["worker_client"] == "direct":
-        settings = app.settings
-        app.parts.connection.use(
-            **{name: given.get(name, getattr(settings, name)) for name in ("url", "config", "moving_to")}
-        )
+    """Jobs ask the store through their engine; with `worker_client="direct"` they open it themselves.
+
+    Whoever opens it, `within=` or a backup too, opens the one that the engine works on.
+    """
+    given = boot.get("store", {})
+    settings = app.settings
+    app.parts.connection.use(
+        **{name: given.get(name, getattr(settings, name)) for name in ("url", "config", "moving_to")}
+    )
+    if given.get("worker_client", settings.worker_client) == "direct":
         context.enter_worker(None)
 
 

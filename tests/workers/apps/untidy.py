@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,13 @@ def where() -> dict[str, Any]:
         "started": repr(jobs.start()),
         "run": jobs.run(),
     }
+
+
+@jobs.job
+def goes_around_its_engine(directory: str) -> list[Any]:
+    """What a job does in the store itself, not by its engine."""
+    backup = jobs.backup(Path(directory, "backup.jcb"))
+    with closing(sqlite3.connect(Path(directory, "jobs.db"), timeout=30)) as conn:
+        stored = look.options(within=conn).enqueue()
+        conn.commit()
+    return [backup.jobs, str(stored.refresh().state)]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from jobcard.client.browsing import browse, named
 from jobcard.client.moves import EACH, Moved
-from jobcard.core.states import JobState, in_order
+from jobcard.core.states import ALLOWED, JobState, in_order
 from jobcard.dashboard.asking import Ask, Done
 from jobcard.dashboard.fields import Choice
 from jobcard.dashboard.plain import to_plain
@@ -28,10 +28,10 @@ SECONDS = 5.0
 _SHOWN = 50
 _DONE = {"retry": "retried", "cancel": "canceled, or told to stop", "delete": "deleted"}
 # As the client's `retry_many`: canceled jobs are run again only by who says so.
-_MEANT = {**EACH, "retry": (JobState.FAILED,)}
+_MEANT = {**ALLOWED, "retry": (JobState.FAILED,)}
 
 _IDS = Id("id", many=True)
-PREVIEW = (Choice("verb", tuple(EACH), "retry"), _IDS, *FILTERS, CURSOR)
+PREVIEW = (Choice("verb", EACH, "retry"), _IDS, *FILTERS, CURSOR)
 MOVE = (Choice("verb", ("retry", "cancel"), "retry"), _IDS, *FILTERS, CURSOR)
 DELETE = (Choice("verb", ("delete",), "delete"), _IDS, *FILTERS, CURSOR)
 
@@ -44,7 +44,7 @@ def preview(ask: Ask) -> Mapping[str, Any]:
         next_cursor, is_cut, absent = None, False, len(chosen) - len(found)
         filters = {}
     else:
-        states = [state for state in ask["state"] or _MEANT[verb] if state in EACH[verb]]
+        states = [state for state in ask["state"] or _MEANT[verb] if state in ALLOWED[verb]]
         if not states:
             raise Refused(400, f"Nobody can {verb} jobs that are {' or '.join(ask['state'])}.")
         cursor = ask["cursor"]
@@ -58,12 +58,12 @@ def preview(ask: Ask) -> Mapping[str, Any]:
             least=AT_ONCE,
         )
         found, next_cursor, is_cut, absent = list(page.rows), page.next_cursor, page.is_cut, 0
-    touched = [job for job in found if job.state in EACH[verb]]
+    touched = [job for job in found if job.state in ALLOWED[verb]]
     return {
         "verb": verb,
         "jobs": [glance_at(job, ask) for job in touched[:_SHOWN]],
         "ids": [UUID(bytes=job.id) for job in touched],
-        "by_state": {state.value: sum(job.state == state for job in touched) for state in in_order(EACH[verb])},
+        "by_state": {state.value: sum(job.state == state for job in touched) for state in in_order(ALLOWED[verb])},
         "by_name": _by_name([job.name for job in touched]),
         "left_out": len(found) - len(touched),
         "absent": absent,

@@ -14,7 +14,7 @@ from jobcard.client.explain import Reason, reasons
 from jobcard.core import ids
 from jobcard.core.codec.text import KEY
 from jobcard.core.dependencies import ANY_END, BATCH, COMPLETED, JOB, from_text
-from jobcard.core.states import ALIVE, ENDED, RETRYABLE, WAITING, Hold
+from jobcard.core.states import ALIVE, ALLOWED, ENDED, Hold
 from jobcard.core.view import error_of
 from jobcard.dashboard import audit
 from jobcard.dashboard.asking import Ask, Done
@@ -53,6 +53,7 @@ ANSWER = {
     }
 }
 """In JSON Schema's words."""
+_ACTIONS = {**{verb: ALLOWED[verb] for verb in ("run_now", "cancel", "retry")}, "edit": ENDED}
 _DAMAGED = "The record of this job is damaged; `jobcard doctor` knows more."
 
 
@@ -83,8 +84,7 @@ def _row(ask: Ask) -> JobRow:
 
 def actions_of(row: JobRow) -> list[str]:
     """What may be done to a job in its state."""
-    allowed = {"run_now": WAITING, "cancel": ALIVE, "retry": RETRYABLE, "edit": ENDED}
-    return [verb for verb, states in allowed.items() if row.state in states]
+    return [verb for verb, states in _ACTIONS.items() if row.state in states]
 
 
 # ------------------------------------------------------------------ what is shown
