@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import jobcard
+from jobcard.backends import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "src" / "jobcard"
@@ -257,11 +258,15 @@ class TestImports:
         assert arrows == ["core -> the package apsw", "core -> sqlite3", "core -> backends.base"]
 
 
+def entry_points() -> dict[str, str]:
+    """The class of each URL scheme, as `pyproject.toml` has it, without the extra that brings its driver."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return {scheme: name.partition(" ")[0] for scheme, name in project["entry-points"][registry.GROUP].items()}
+
+
 def stores() -> list[str]:
     """The folders of the stores, as the entry points name them."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    classes = project["entry-points"]["jobcard.backends"].values()
-    return sorted({name.partition(":")[0].removeprefix("jobcard.backends.") for name in classes})
+    return sorted({name.partition(":")[0].removeprefix("jobcard.backends.") for name in entry_points().values()})
 
 
 def folders_of(store: str) -> list[Path]:
@@ -285,6 +290,10 @@ class TestShelves:
         *deriving, standing = folders_of(store)
         assert claims_in(standing)
         assert not [claim for folder in deriving for claim in claims_in(folder)]
+
+    def test_the_registry_has_every_entry_point_once_more(self) -> None:
+        """Of a scheme that it lacks all packages are looked through; one that is another there leads astray."""
+        assert entry_points() == registry.OURS
 
     def test_nobody_else_claims(self) -> None:
         """`find -name 'claim.*'` shows the claim of each store, and nothing else."""

@@ -231,8 +231,11 @@ def with_callback(call: Call, batch: bytes, tag: str, *, has_key: bool) -> list[
     return [*call(batch, tag), factory.new_job(waits_for="[]", queue="callback", **own)]
 
 
-def is_in_order(store: MongoBackend, jobs: Sequence[NewJob], batch: bytes) -> bool:
-    """Whether whoever sees one that waits for others sees all before it; whether the last one was seen."""
+def is_in_order(store: MongoBackend, jobs: Sequence[NewJob], batch: bytes, *, others: int = 0) -> bool:
+    """Whether whoever sees one that waits for others sees all before it; whether the last one was seen.
+
+    others: jobs of the batch that are there besides.
+    """
     waiting = {one.id for one in store.dependents(after=None, limit=1_000)}
     counted = sum(sum(one.values()) for one in store.count(Filter(batch_id=batch)).values())
     there = {row.id for row in store.get([job.id for job in jobs])}
@@ -240,7 +243,7 @@ def is_in_order(store: MongoBackend, jobs: Sequence[NewJob], batch: bytes) -> bo
     assert {job.id for job in jobs[:furthest]} <= there
     if jobs[-1].id not in waiting:
         return False
-    assert counted == len(jobs) - 1
+    assert counted == len(jobs) - 1 + others
     return True
 
 
@@ -265,39 +268,44 @@ def test_whoever_sees_the_last_of_a_call_sees_all(open_store: Open, call: Call, 
 def test_a_producer_that_dies_leaves_no_callback_without_its_batch(open_store: Open, call: Call) -> None:
     """At every command: what is there is in order, and what a sweep lets in waits for others as it was told to."""
     store, seen = open_store(), set()
-    for moment in range(1, 200):
+    for turn in range(2, 400):
+        moment, has_key = divmod(turn, 2)
         store.truncate()
         batch = factory.new_id()
-        jobs = with_callback(call, batch, f"{moment}", has_key=moment % 2 == 0)
+        jobs = with_callback(call, batch, f"{moment}", has_key=bool(has_key))
         died = dies_at(moment, open_store, lambda child, jobs=jobs: child.enqueue(jobs))
         is_in_order(store, jobs, batch)
         loads.Sweeper().sweep(store._store, patience=0)
         is_in = is_in_order(store, jobs, batch)
         holds = {row.id: row.hold for row in store.get([job.id for job in jobs])}
         assert holds == ({job.id: "after" if job.waits_for else None for job in jobs} if is_in else {})
+        assert bool(store.count(alive_of(batch))) == is_in  # nobody waits for what was given up
         seen.add(is_in)
-        if not died:
+        if not died and has_key:
             break
-    assert moment >= 12 and seen == {False, True}
+    assert moment > 6 and seen == {False, True}
 
 
 def test_follow_ups_come_in_in_their_order_too(open_store: Open) -> None:
-    """An engine that dies behind the end of their parent leaves no dependent without what stands before it."""
+    """An engine that dies behind the end of their parent leaves no dependent without what stands before it, and no
+    batch that looks over: where the parent was the last of it, those that follow are yet to run.
+    """
     store = open_store()
     for moment in range(1, 200):
         store.truncate()
         batch = factory.new_id()
         jobs = with_callback(partial(chained, often=1), batch, f"{moment}", has_key=False)
-        parent = factory.claimed_job(store)
+        parent = factory.claimed_job(store, batch_id=batch)
         outcome = Outcome(parent.ref, parent.token, states.complete(None), jobs)
         died = dies_at(moment, open_store, partial(_settle, outcome))
-        is_in_order(store, jobs, batch)
+        is_in_order(store, jobs, batch, others=1)
+        assert all(store.count(alive_of(batch), limit=limit) for limit in (1, None))
         loads.finish_parents(store._store)
-        is_in = is_in_order(store, jobs, batch)
+        is_in = is_in_order(store, jobs, batch, others=1)
         assert is_in == (factory.row_of(store, parent.id).state == "completed")
         if not died:
             break
-    assert moment >= 12 and is_in
+    assert moment > 6 and is_in
 
 
 def _settle(outcome: Outcome, store: MongoBackend) -> None:

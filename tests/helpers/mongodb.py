@@ -13,20 +13,26 @@ from jobcard.backends.mongodb import MongoBackend
 
 
 class _Dies(monitoring.CommandListener):
-    """Kills its process at the n-th moment of talking to the server: before a command, or after its answer."""
+    """Kills its process at the n-th moment of talking to the server: before a command.
+
+    After the answer to one is before the next: the server knows of nothing between.
+    """
 
     _QUIET = frozenset({"hello", "ping", "endSessions", "isMaster"})
 
     def __init__(self, moment: int) -> None:
         self._left = moment
 
-    def _count(self, event: Any) -> None:
+    def started(self, event: Any) -> None:
         if event.command_name not in self._QUIET:
             self._left -= 1
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    started = succeeded = failed = _count
+    def succeeded(self, event: Any) -> None:
+        """No moment of its own."""
+
+    failed = succeeded
 
 
 def dies_at(moment: int, open_store: Callable[[], MongoBackend], action: Callable[[MongoBackend], object]) -> bool:

@@ -14,7 +14,8 @@ Rules every store obeys:
   are waiting with no hold.
 - **Errors** are jobcard's own (`errors.py`); the driver's stands behind as `__cause__`.
 - **Time may be coarse.** A store may round stored instants to milliseconds.
-- **Rows are locked in one order**, by ascending `ref`, so that engines do not deadlock.
+- **Rows are locked in one order**, by ascending `ref`, so that engines do not deadlock; jobs that wait for others, whom
+  all know by their ids only, by ascending `id`.
 - **A record that cannot be read** goes under hold `broken` and is left out; it never takes others with it.
 - **Text is opaque.** Arguments, results, errors come and go as the same bytes.
 """

@@ -22,12 +22,7 @@ _TRIES = 10
 
 def store(store: Store, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """Store jobs, all or nothing; one answer each, in order."""
-    if len(jobs) > 1:
-        # All of them before the first is sent: what cannot be written must leave nothing behind.
-        for first in range(0, len(jobs), 50):
-            check_writable(tuple(job) for job in jobs[first : first + 50])
-    else:
-        check_writable(jobs[0])
+    check_writable(map(tuple, jobs))  # all before the first is sent: what cannot be written must leave nothing behind
     _open_line(store, {job.queue for job in jobs})
     # A once key is a record of its own: its job is stored as several are, in steps that anybody may finish.
     if len(jobs) == 1 and jobs[0].once_key is None and (answer := _store_one(store, jobs[0])) is not None:

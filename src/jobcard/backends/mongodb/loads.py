@@ -47,7 +47,7 @@ ABANDONED = 60.0
 _KEYS = ("unique_key", "once_key")
 BY_THEMSELVES = (*_KEYS, "waits_for")
 """The fields of jobs that are not let in all at once: the order matters."""
-_MAY_ENTER: Document = {"state": LOADING, "load.0": {"$exists": True}}
+MAY_ENTER: Document = {"state": LOADING, "load.0": {"$exists": True}}
 """What a job is like that is loading, and was not dropped by one who may remove nothing."""
 
 _OF_ENQUEUE = b"E"
@@ -137,7 +137,7 @@ def _standing(store: Store, documents: Sequence[Document]) -> dict[bytes, Docume
 
 
 def _join(store: Store, load: bytes, job_id: bytes) -> bool:
-    return store.jobs.update_one({"_id": job_id, **_MAY_ENTER}, {"$addToSet": {"load": load}}).matched_count > 0
+    return store.jobs.update_one({"_id": job_id, **MAY_ENTER}, {"$addToSet": {"load": load}}).matched_count > 0
 
 
 # ------------------------------------------------------------------ committing
@@ -264,7 +264,7 @@ def _enter(store: Store, jobs: Sequence[Document]) -> tuple[set[bytes], bool]:
     if not jobs:
         return set(), True
     update = enter(store.now)
-    writes = [UpdateOne({"_id": job["_id"], **_MAY_ENTER}, update) for job in jobs]
+    writes = [UpdateOne({"_id": job["_id"], **MAY_ENTER}, update) for job in jobs]
     try:
         return set(), store.jobs.bulk_write(writes, ordered=False).matched_count == len(jobs)
     except BulkWriteError as error:
@@ -289,7 +289,7 @@ def _replace_holder(store: Store, job: Document) -> None:
         # In this order, and only over what was read: when another has done it, and a newer job is written over the
         # same one, either that has changed since, or the older job is gone.
         holder = find_holder(store, job.get("unique_key"), job.get("once_key"))
-        whole = store.jobs.find_one({"_id": job["_id"], **_MAY_ENTER})
+        whole = store.jobs.find_one({"_id": job["_id"], **MAY_ENTER})
         if whole is None or holder is None or holder.get("state") != "waiting":
             return
         if holder.get("replaced_by") == job["_id"] or replace(store, holder["_id"], whole, holder["version"]):
@@ -337,7 +337,7 @@ def _remove(store: Store, job_ids: Sequence[bytes]) -> bool:
 
     Whether all were loading still: so none of them came in, or ever will.
     """
-    theirs = {"_id": {"$in": list(job_ids)}, **_MAY_ENTER}
+    theirs = {"_id": {"$in": list(job_ids)}, **MAY_ENTER}
     try:
         number = store.jobs.delete_many(theirs, hint=BY_ID).deleted_count
     except OperationFailure as error:

@@ -16,6 +16,7 @@ from pymongo.errors import OperationFailure
 from jobcard.backends.base import FEW, RELEASED_AT_ONCE, Bucket, Ended, Filter, Lines, Listed, Tally
 from jobcard.backends.mongodb import records
 from jobcard.backends.mongodb.connection import ANY_TEXT, BY_ID, Document, Expression, Store
+from jobcard.backends.mongodb.loads import MAY_ENTER
 from jobcard.backends.mongodb.rows import LOADING, WITHOUT_HISTORY, to_job
 from jobcard.backends.pages import beside_states, end_of, reach
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine
@@ -331,19 +332,29 @@ def _counted(
 
 
 def _alive_of_batch(store: Store, where: Filter) -> Iterator[tuple[str, str, int]]:
-    """Jobs of a batch that live though a count found none: on a server that cannot show one moment they may move from
-    state to state before it. In this index they do not move until they end. And as this primary has them, not as a
-    majority has: the next one may show what is older than what the last one showed.
+    """Jobs of a batch that live though a count found none.
+
+    On a server that cannot show one moment they may move from state to state before it: in this index they do not move
+    until they end. And those of a load are not let in yet: they count as waiting, so that a batch whose last job has
+    ended is not over before what follows that job in it. Whether they are committed is not asked, for they may be while
+    one asks; a load that never will be is dropped soon.
+
+    As this primary has them, not as a majority has: the next one may show what is older than what the last one showed.
     """
     states = [state.value for state in ALIVE if not where.states or state in where.states]
-    if states and not _may_be_of_an_id(where):
-        living = {"batch_id": where.batch_id, "finished_at": None, "state": {"$in": states}}
-        stages: list[Document] = [
-            {"$match": {"$and": [living, condition(where._replace(states=()))]}},
-            {"$group": {"_id": {"queue": "$queue", "state": "$state"}, "number": {"$sum": 1}}},
-        ]
-        for one in store.jobs.aggregate(stages, hint="batch_ends"):
-            yield one["_id"]["queue"], one["_id"]["state"], one["number"]
+    if not states or _may_be_of_an_id(where):
+        return
+    living: list[Document] = [{"state": {"$in": states}}]
+    if JobState.WAITING in states:
+        living.append(MAY_ENTER)
+    which = {"batch_id": where.batch_id, "finished_at": None, "$or": living}
+    state = {"$cond": [{"$eq": ["$state", LOADING]}, JobState.WAITING.value, "$state"]}
+    stages: list[Document] = [
+        {"$match": {"$and": [which, condition(where._replace(states=()))]}},
+        {"$group": {"_id": {"queue": "$queue", "state": state}, "number": {"$sum": 1}}},
+    ]
+    for one in store.jobs.aggregate(stages, hint="batch_ends"):
+        yield one["_id"]["queue"], one["_id"]["state"], one["number"]
 
 
 def _count_each(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import bson
@@ -38,6 +38,8 @@ _STORED = tuple(name for name in NewJob._fields if name not in _ENTRY)
 _KEYS = ("unique_key", "once_key")
 CONTENT = ("name", "init", "args", "kwargs")
 """What makes a repeated enqueue the same."""
+
+_CHECKED_AT_ONCE = 50
 
 WITHOUT_HISTORY = {"attempts": False, "lines": False}
 WITHOUT_ENDINGS = {**WITHOUT_HISTORY, "result": False, "progress": False, "labels": False}
@@ -144,7 +146,9 @@ def whole(job: WholeJob) -> Document:
 
 def check_writable(values: Iterable[object]) -> None:
     """Raise the driver's own error for what it could not send."""
-    bson.encode({"values": list(values)})
+    left = iter(values)
+    while some := list(islice(left, _CHECKED_AT_ONCE)):  # encoded, all jobs of a call may be a gigabyte
+        bson.encode({"values": some})
 
 
 def _labels(tags: str | None) -> list[str]:

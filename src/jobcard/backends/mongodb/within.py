@@ -21,6 +21,7 @@ from jobcard.backends import within
 from jobcard.backends.base import Enqueued, Fate, RecordKind
 from jobcard.backends.mongodb import loads, once
 from jobcard.backends.mongodb.connection import COLLECTIONS, Document, Store
+from jobcard.backends.mongodb.enqueue import has_key
 from jobcard.backends.mongodb.errors import DUPLICATE, NO_TRANSACTIONS, code_of, translate
 from jobcard.backends.mongodb.records import STORE, check_seal, name_of
 from jobcard.backends.mongodb.rows import CONTENT, LOADING, check_writable, enter, take_over, to_document
@@ -47,7 +48,7 @@ def store(own: Store, given: object, jobs: Sequence[NewJob], identity: within.Id
         raise ConfigError("within: the session has ended")
     if not session.in_transaction:
         raise within.not_begun("`with session.start_transaction():`, or session.with_transaction(…),")
-    check_writable(tuple(job) for job in jobs)
+    check_writable(map(tuple, jobs))
     with _errors_of_a_transaction():
         return _Enqueue(own, session).store(jobs, identity)
 
@@ -89,10 +90,10 @@ class _Enqueue:
         answers: list[Enqueued] = []
         seen: set[bytes] = set()
         # Those without a key that come one after the other go together, if each has an id of its own.
-        for simple, several in groupby(jobs, key=lambda job: job.unique_key is None and job.once_key is None):
+        for keyed, several in groupby(jobs, key=has_key):
             found = list(several)
             ids = {job.id for job in found}
-            if simple and len(ids) == len(found) and not ids & seen:
+            if not keyed and len(ids) == len(found) and not ids & seen:
                 answers += self._store_simple(found)
             else:
                 answers += map(self._store_one, found)

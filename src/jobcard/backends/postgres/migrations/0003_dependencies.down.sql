@@ -3,5 +3,6 @@
 drop index {prefix}jobs_of_batch;
 drop index {prefix}jobs_batch;
 drop index {prefix}jobs_dependents;
-update {prefix}jobs set hold = 'delay' where state = 'waiting' and hold is not null and hold = 'after';
+update {prefix}jobs set hold = 'delay', version = version + 1
+ where state = 'waiting' and hold is not null and hold = 'after';
 alter table {prefix}jobs drop column waits_for;

@@ -1,7 +1,8 @@
 -- Takes limits and once keys away; jobs held by a limit go back in line.
 -- Safe from two processes at once: run inside one immediate transaction that looks at the version again.
 
-update {prefix}jobs set hold = null where state = 'waiting' and hold is not null and hold = 'limit';
+update {prefix}jobs set hold = null, version = version + 1
+ where state = 'waiting' and hold is not null and hold = 'limit';
 drop table {prefix}starts;
 drop table {prefix}once;
 drop index {prefix}jobs_limited;
