@@ -15,6 +15,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import settings
 
+from helpers.days import has_its_turn
+
 # Before any module makes its own settings from these. No deadline: how long an example takes is up to the machine.
 settings.register_profile("new", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
@@ -27,6 +29,7 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]*")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds; left out by `scripts/test --quick`")
     config.addinivalue_line("markers", "long: left out by `scripts/test` unless it is told what to test")
+    config.addinivalue_line("markers", "turns: those of them that are slow are long, too, on two days of three")
     # Test processes must agree on the names of tests, and those may show a set. Another order in every run.
     if not hasattr(config, "workerinput"):
         os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(1, 1 << 32)))
@@ -45,8 +48,17 @@ def _name_without_address(name_of: Callable[[object], object], value: object) ->
     return _ADDRESS.sub("0x…", name) if isinstance(name, str) else name
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the folders whose tests mostly wait out among the others: at the end one process would do them alone."""
+    """See who has a turn, before it is chosen by marks; and deal the folders."""
+    for item in items:
+        if item.get_closest_marker("turns") and item.get_closest_marker("slow") and not has_its_turn(item.nodeid):
+            item.add_marker("long")
+    _deal(items)
+
+
+def _deal(items: list[pytest.Item]) -> None:
+    # Folders whose tests mostly wait stand out among the others: at the end one process would do them alone.
     files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
     waiting = [of_file for of_file in files if of_file[0].path.parent.name in _WAITING]
     others = [of_file for of_file in files if of_file[0].path.parent.name not in _WAITING]

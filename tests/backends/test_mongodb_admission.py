@@ -28,7 +28,7 @@ from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed, NewJob
 from jobcard.core.rates import QueueLimit, Rate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 SECOND = 1_000_000
 LEASE = 30 * SECOND

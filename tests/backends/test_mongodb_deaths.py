@@ -31,7 +31,7 @@ from jobcard.core import states
 from jobcard.core.job import Claimed, NewJob
 from jobcard.errors import ConfigError, StoreUnavailableError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 MINUTE = 60_000_000
 

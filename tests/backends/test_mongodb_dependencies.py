@@ -24,7 +24,7 @@ from jobcard.conformance.races import at_once
 from jobcard.core import states
 from jobcard.core.job import Dependent, NewJob
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ALIVE = ("claimed", "running", "waiting")
 HOUR = 3_600_000_000

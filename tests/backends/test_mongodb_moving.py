@@ -32,7 +32,7 @@ from jobcard.errors import (
     StoreUnavailableError,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(600)]
 
 WORD = "moved:there"
 SEALED = 121

@@ -21,7 +21,7 @@ from jobcard.core import states
 from jobcard.core.job import Dependent
 from jobcard.core.states import ALIVE, Hold
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 CROWD, PIECE = 50_000, 5_000
 """So many are delayed, and so many have ended."""
@@ -191,7 +191,7 @@ def test_jobs_stay_when_dependencies_come_and_go(url: str, store: MySQLBackend) 
     with closing(direct_connection(url)) as direct:
         for _ in range(2):
             assert store.rollback() == 3
-            assert run(direct, f"select state, hold from {store._prefix}jobs") == (("waiting", None),)
+            assert run(direct, f"select state, hold from {store._prefix}jobs") == (("waiting", "delay"),)
             run(direct, f"update {store._prefix}meta set number = 3 where name = 'schema'")
         assert store.rollback() == 3
         for _ in range(2):
@@ -199,7 +199,7 @@ def test_jobs_stay_when_dependencies_come_and_go(url: str, store: MySQLBackend) 
             run(direct, f"update {store._prefix}meta set number = 2 where name = 'schema'")
         assert store.migrate() == [3]
     row = factory.row_of(store, job_id)
-    assert (row.hold, row.waits_for, row.batch_id) == (None, None, BATCH)
+    assert (row.hold, row.waits_for, row.batch_id) == ("delay", None, BATCH)
     assert store.count(Filter(batch_id=BATCH)) == {"default": {"waiting": 1}}
     other = factory.enqueue(store, waits_for="[]")
     assert [claim.id for claim in factory.claim_some(store, 9)] == [job_id]

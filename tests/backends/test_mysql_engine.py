@@ -12,7 +12,7 @@ from helpers.apps import App
 from helpers.days import in_turn
 from helpers.mysql_servers import direct_connection, new_prefix
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 SHOP = """
     import os, signal

@@ -27,7 +27,7 @@ from jobcard.core.job import Claimed
 from jobcard.core.rates import QueueLimit, Rate
 from jobcard.errors import AccessDeniedError, StoreUnavailableError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 LEASE = 60_000_000
 

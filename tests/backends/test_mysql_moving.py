@@ -30,7 +30,7 @@ from jobcard.core import states
 from jobcard.core.job import Attempt, Claimed, LogLine, OnceKey, WholeJob
 from jobcard.errors import AccessDeniedError, StoreMovedError, StoreUnavailableError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 SEALED_NUMBER = 30745
 

@@ -113,13 +113,13 @@ def test_one_that_cannot_be_read_stands_on_its_page(postgres_store: PostgresBack
 
 
 def test_jobs_stay_when_dependencies_come_and_go(postgres_store: PostgresBackend) -> None:
-    """One version back and up again: those that waited for others are in line, and may wait for others anew."""
+    """One version back and up again: who waited for others is in line once due, and may wait for others anew."""
     job_id = factory.enqueue(postgres_store, waits_for="[]", batch_id=BATCH)
     assert postgres_store.rollback() == 3
-    assert raw(postgres_store, "select state, hold from {prefix}jobs") == [("waiting", None)]
+    assert raw(postgres_store, "select state, hold from {prefix}jobs") == [("waiting", "delay")]
     assert postgres_store.migrate() == [3]
     row = factory.row_of(postgres_store, job_id)
-    assert (row.hold, row.waits_for, row.batch_id) == (None, None, BATCH)
+    assert (row.hold, row.waits_for, row.batch_id) == ("delay", None, BATCH)
     other = factory.enqueue(postgres_store, waits_for="[]")
     assert [claim.id for claim in factory.claim_some(postgres_store, 9)] == [job_id]
     assert list(postgres_store.dependents(after=None, limit=5)) == [Dependent(other, "[]")]

@@ -11,7 +11,7 @@ import pytest
 from helpers.apps import App
 from helpers.postgres import new_prefix
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 SHOP = """
     import os, signal

@@ -35,7 +35,7 @@ from jobcard.core.job import OnceKey, WholeJob
 from jobcard.core.states import ENDED
 from jobcard.errors import AccessDeniedError, InvalidJobError, StoreMovedError, StoreUnavailableError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 WAITERS = (
     "select pid from pg_locks join pg_stat_activity using (pid)"

@@ -28,7 +28,7 @@ from jobcard.backends.registry import open_backend
 from jobcard.backends.roles import HasRoles, Role
 from jobcard.conformance import factory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 PASSWORD = "p-of-this-test"
 

@@ -32,7 +32,7 @@ from jobcard.conformance import factory
 from jobcard.core.rates import QueueLimit
 from jobcard.errors import StoreMovedError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 PASSWORD = "p-of-this-test"
 SHOP = """

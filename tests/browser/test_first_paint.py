@@ -11,7 +11,7 @@ from chromium import visiting
 from playwright.sync_api import Browser, Page, expect
 from storefront import Shop, open_shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 
 KIB = 1024
 

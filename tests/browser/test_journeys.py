@@ -16,7 +16,7 @@ from helpers.postgres import databases
 from helpers.waiting import wait_until
 from jobcard import Ended, Jobcard
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MANY = 500
 

@@ -19,7 +19,7 @@ from helpers.waiting import PATIENCE, wait_until
 from jobcard.client import Jobcard
 from jobcard.dashboard.users import add_user
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PASSWORD = "correct horse battery staple"
 ROOT = "/ops/jobs"

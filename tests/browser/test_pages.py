@@ -19,7 +19,7 @@ from helpers.waiting import wait_until
 from jobcard import Ended, RateLimit
 from jobcard.dashboard.users import add_user
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

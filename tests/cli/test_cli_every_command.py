@@ -206,6 +206,8 @@ class TestTheTree:
         assert [file.name for file in bare.directory.iterdir()] == ["shop.py"]
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestEveryCommand:
     @pytest.mark.parametrize("path", HERE)
     def test_in_a_pipe(self, path: str, shop: App) -> None:

@@ -27,6 +27,8 @@ from jobcard.client import Jobcard
 from jobcard.dashboard.openapi import openapi
 from jobcard.dashboard.roles import Role
 
+pytestmark = pytest.mark.turns
+
 EXAMPLES = int(os.environ.get("JOBCARD_TEST_EXAMPLES", "12"))
 """Of each operation, once such as it may be asked and once such as it may not."""
 SECONDS = 15

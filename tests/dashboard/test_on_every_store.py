@@ -19,7 +19,7 @@ from jobcard.client import Jobcard, browsing
 from jobcard.conformance import factory
 from jobcard.dashboard.roles import Role
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=ALL)

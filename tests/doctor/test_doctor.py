@@ -25,6 +25,8 @@ from jobcard.core import states
 from jobcard.core.queue import Queue, queue_to_text
 from jobcard.version import VERSION
 
+pytestmark = pytest.mark.turns
+
 SHOP = """
     from jobcard import Jobcard
 

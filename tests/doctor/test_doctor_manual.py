@@ -8,10 +8,13 @@ from functools import cache
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from patient import Patient
 
 from helpers.behind import spoil
 from jobcard.conformance import factory
+
+pytestmark = pytest.mark.turns
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "doctor.md").read_text("utf-8")

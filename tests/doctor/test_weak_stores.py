@@ -20,6 +20,8 @@ from jobcard import Jobcard
 from jobcard.core.findings import weaknesses
 from jobcard.errors import ConfigError
 
+pytestmark = pytest.mark.turns
+
 Told = dict[str, dict[str, Any]]
 SWITCHES = ("fsync", "full_page_writes", "synchronous_commit")
 

@@ -9,6 +9,8 @@ import pytest
 
 from checker.lab import Lab, Tree
 
+pytestmark = pytest.mark.turns
+
 PRODUCERS = 4
 ENGINES = 2
 JOBS = 20_000

@@ -12,6 +12,8 @@ import pytest
 from checker.lab import Lab
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 
 @pytest.mark.slow
 def test_a_blocked_loop_harms_no_job_of_another_worker(lab: Lab) -> None:

@@ -16,6 +16,8 @@ from checker.lab import APPS, TESTS, Lab, Tree
 from helpers.waiting import wait_until
 from jobcard import Ended, Jobcard
 
+pytestmark = pytest.mark.turns
+
 KILLED = """
 import os, signal
 
@@ -32,6 +34,7 @@ def _plant():
             if {after}:
                 release(self, job_ids)
             os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()  # whoever is only frozen is so a moment later
         return release(self, job_ids)
 
     SQLiteBackend.release_dependents = killed

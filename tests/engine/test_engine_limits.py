@@ -14,6 +14,8 @@ from checker.lab import Lab
 from helpers.waiting import wait_until
 from jobcard import JobFailedError
 
+pytestmark = pytest.mark.turns
+
 SEEN_SECONDS = 10.0  # two are promised
 
 

@@ -17,6 +17,8 @@ from checker.lab import Lab, Tree
 from checker.stored import read_store
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 # Limits are at least five times what is promised; the figures are printed.
 WORKERS_GONE_SECONDS = 10.0  # one is promised
 RUN_AGAIN_SECONDS = 15.0  # three are promised

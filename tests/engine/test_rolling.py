@@ -14,6 +14,8 @@ from checker.lab import Lab, Tree
 from checker.stored import read_store
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 GAP_SECONDS = 10.0  # two are promised
 
 

@@ -21,6 +21,8 @@ from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
 from jobcard.engine.notify import ServiceManager
 
+pytestmark = pytest.mark.turns
+
 NAMESPACE = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
 AT_ONCE_SECONDS = 10.0  # two are promised
 STOP_SECONDS = 25.0

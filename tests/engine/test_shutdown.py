@@ -15,6 +15,8 @@ from checker.lab import Lab, Tree
 from checker.stored import Row, read_store
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 AT_ONCE_SECONDS = 10.0  # two are promised for the second signal
 HAND_BACK_SECONDS = 10.0  # one is promised
 

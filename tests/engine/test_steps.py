@@ -11,6 +11,8 @@ from checker.lab import Lab
 from checker.stored import read_store
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 STEPS = 100
 KILLS = 20
 

@@ -19,6 +19,7 @@ from helpers.waiting import wait_until
 from jobcard.workers.forker import AGAIN_SECONDS, works_here
 
 pytestmark = [
+    pytest.mark.turns,
     pytest.mark.skipif(not works_here(), reason="a template needs Linux"),
     pytest.mark.timeout(240),
 ]

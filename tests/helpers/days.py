@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from datetime import date
 
 import pytest
@@ -35,3 +36,8 @@ def in_turn(way: str) -> pytest.MarkDecorator:
     """A mark for what takes one of these ways: on its day, and where long tests run."""
     [day] = [day for day, ways in enumerate(_WAYS) if way in ways]
     return pytest.mark.slow if TODAY % len(_WAYS) == day else pytest.mark.long
+
+
+def has_its_turn(test: str) -> bool:
+    """Whether it is its day: a slow test that is marked `turns` has one of three, by its name."""
+    return zlib.crc32(test.encode()) % 3 == TODAY % 3

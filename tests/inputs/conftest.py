@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from shop import Shop
 
-from helpers.places import ALL, Place, new_place
+from helpers.places import BY_DAY, Place, new_place
 
 
-@pytest.fixture(scope="session", params=ALL)
+@pytest.fixture(scope="session", params=BY_DAY)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A store of each kind."""
     with new_place(request.param, tmp_path_factory.mktemp("inputs")) as place:

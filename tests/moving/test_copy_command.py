@@ -21,6 +21,8 @@ from jobcard.conformance import factory
 from jobcard.core import move
 from jobcard.engine import routines
 
+pytestmark = pytest.mark.turns
+
 Told = Callable[..., tuple[int, dict[str, Any]]]
 Refused = Callable[..., str]
 ENGINE = "0123456789abcdef"

@@ -16,6 +16,8 @@ from jobcard.conformance.every_kind import once_keys_in
 from jobcard.core.clock import DAY, SECOND
 from jobcard.engine.ticker import Ticker
 
+pytestmark = pytest.mark.turns
+
 JOBS = int(os.environ.get("JOBCARD_TEST_COPIED", "2000"))
 RECORDS = (RecordKind.QUEUE, RecordKind.SCHEDULE, RecordKind.TICK)
 EVERY_SECOND = "every-second"

@@ -24,6 +24,8 @@ from jobcard.cli.main import run
 from jobcard.conformance import factory
 from jobcard.errors import StoreMovedError, StoreUnavailableError
 
+pytestmark = pytest.mark.turns
+
 SHOP = """
     import asyncio, os, time
     from pathlib import Path

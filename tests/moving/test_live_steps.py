@@ -23,6 +23,8 @@ from jobcard.errors import StoreMovedError
 from jobcard.moving import live
 from jobcard.moving.turn import find
 
+pytestmark = pytest.mark.turns
+
 STEPS = list(live.STEPS)
 BEFORE_THE_SEAL = [Phase.MARK, Phase.SETTINGS, Phase.PASSES]
 

@@ -19,6 +19,8 @@ from jobcard.engine.dependents import see_to_all
 from jobcard.moving import live
 from jobcard.moving.backup import back_up, restore
 
+pytestmark = pytest.mark.turns
+
 
 def after(*those: tuple[str, bytes, str]) -> str:
     return to_text(Dependency(kind, UUID(bytes=of), until) for kind, of, until in those)

@@ -12,6 +12,8 @@ from helpers.stock import everything, fill
 from jobcard.backends.registry import open_backend
 from jobcard.moving.backup import back_up, restore
 
+pytestmark = pytest.mark.turns
+
 KINDS = ["sqlite", "postgres", "mariadb", "mongodb", "redis"]
 RING = {*zip(KINDS, KINDS[1:] + KINDS[:1], strict=True)}
 """Each is the source once and the target once: what every run of the tests does."""

@@ -22,6 +22,8 @@ from jobcard.core.states import ALIVE, JobState
 from jobcard.moving.backup import back_up, restore
 from jobcard.moving.whole import newest_first
 
+pytestmark = pytest.mark.turns
+
 PRODUCERS = 4
 BEFORE = 150  # jobs that each producer has stored when the backup begins
 

@@ -14,6 +14,8 @@ from helpers.places import SERVERS_BY_DAY, Place
 from helpers.proxy import Proxy
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 Far = tuple[Lab, Proxy, Place]
 
 HOLE_SECONDS = 5.0

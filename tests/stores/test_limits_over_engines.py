@@ -24,7 +24,7 @@ from jobcard.core import clock
 from jobcard.core.job import NewJob
 from jobcard.core.limits import BULK
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.turns, pytest.mark.timeout(300)]
 
 
 def store(lab: Lab, jobs: Sequence[NewJob]) -> None:

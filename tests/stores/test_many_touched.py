@@ -12,6 +12,8 @@ from jobcard.backends.registry import open_backend
 from jobcard.conformance import factory
 from jobcard.conformance.rules import matches
 
+pytestmark = pytest.mark.turns
+
 LOOKUPS = [f"jobcard.backends.{room}.lookup" for room in ("sqlite", "postgres", "sql", "mongodb", "redis")]
 STATES = ("waiting", "claimed", "running", "completed", "failed", "canceled")
 

@@ -12,6 +12,8 @@ from checker.lab import Lab
 from helpers.places import BY_DAY
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 ENGINES = 8
 SECOND = timedelta(seconds=1)
 

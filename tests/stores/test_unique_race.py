@@ -11,6 +11,8 @@ from checker.lab import Lab
 from helpers.places import Place
 from jobcard import Jobcard
 
+pytestmark = pytest.mark.turns
+
 PROCESSES, THREADS = 4, 8
 
 
