@@ -247,6 +247,33 @@ class TestUnreadable:
         assert see_to_all(store, {}) == []
 
 
+class TestReplaced:
+    @pytest.mark.parametrize("state", ["completed", "failed"])
+    def test_one_that_is_replaced_during_a_look_waits_for_its_own(self, store: SQLiteBackend, state: str) -> None:
+        """Neither what came of the others releases it, nor does that cancel it; those beside it are seen to."""
+        first, new_first = end(store, state), factory.enqueue(store)
+        held, beside = (factory.enqueue(store, unique_key=key, waits_for=after(first)) for key in "kb")
+        new = factory.new_job(unique_key="k", waits_for=after(new_first), replaces=True)
+        dependents = Dependents(Meanwhile(store, lambda: store.enqueue([new])))  # type: ignore[arg-type]
+        dependents.look()
+        assert holds(store, held, beside) == [HELD, FREE if state == "completed" else OVER]
+        factory.complete(store, factory.claim_one(store))
+        assert see_to_all(store, {}) == [held]
+
+
+class Meanwhile:
+    """A store where something happens once between a look at who waits and what is made of it."""
+
+    def __init__(self, store: SQLiteBackend, happens: Callable[[], object]) -> None:
+        self._store = store
+        self._left = [happens]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "ended" and self._left:
+            self._left.pop()()
+        return getattr(self._store, name)
+
+
 class TestManyThatAreCanceled:
     def test_no_look_takes_long(self, store: SQLiteBackend) -> None:
         """Each cancellation is a write of its own: a look makes some, and releases go first."""

@@ -129,7 +129,7 @@ class Dependents:
         for some in _parts(job_ids, _READ_AT_ONCE):
             for row in _readable(self._backend.get, some):
                 if row.hold == Hold.AFTER:
-                    one = Dependent(row.id, row.waits_for)
+                    one = Dependent(row.id, row.waits_for, row.version)
                     self._remember(one)
                     yield one
                 else:
@@ -209,16 +209,18 @@ def see_to(
 
     missing: what is waited for and was not there, and since when; kept by the caller from look to look. now: seconds.
     """
-    waits = {one.id: found for one in those if (found := _what_for(one)) is not None}
+    by_id = {one.id: one for one in those}  # of one that was read twice, as it was last
+    waits = {one.id: found for one in by_id.values() if (found := _what_for(one)) is not None}
     if not waits:
         return Seen([], [])
     known = _ask(backend, [each for found in waits.values() for each in found], missing, now)
     outlooks = {job_id: dependencies.outlook(found, known) for job_id, found in waits.items()}
     released = [job_id for job_id, (what, _) in outlooks.items() if what is Outlook.READY]
     for some in _parts(released, _ASKED_AT_ONCE):
-        backend.release_dependents(some)
+        # As they were read: one that was replaced since may wait for others.
+        backend.release_dependents([by_id[job_id] for job_id in some])
     never = [(job_id, why) for job_id, (what, why) in outlooks.items() if what is Outlook.NEVER]
-    canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, job_id, why)]
+    canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, by_id[job_id], why)]
     return Seen(released, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
 
 
@@ -303,12 +305,12 @@ def _count(backend: Backend, batch: UUID, *, limit: int | None) -> Mapping[str, 
     return found
 
 
-def _cancel(backend: Backend, job_id: bytes, why: str) -> bool:
-    change = states.cancel_dependent(error=error_of_dependency(why))
+def _cancel(backend: Backend, one: Dependent, why: str) -> bool:
+    change = states.cancel_dependent(one, error=error_of_dependency(why))
     try:
-        if backend.apply_by_operator(job_id, change) is None:
+        if backend.apply_by_operator(one.id, change) is None:
             return False
     except CorruptRecordError:
         return False  # its record cannot be read: it stays as it is
-    log.info("job.cancel id=%s why=dependency", UUID(bytes=job_id))
+    log.info("job.cancel id=%s why=dependency", UUID(bytes=one.id))
     return True
