@@ -261,6 +261,16 @@ class TestReplaced:
         assert see_to_all(store, {}) == [held]
 
 
+class TestAtOnce:
+    def test_who_is_second_has_released_nobody(self, store: SQLiteBackend) -> None:
+        """Of engines that find the same at the same time each counts what it has put in line itself."""
+        held = factory.enqueue_several(store, 3, waits_for=after(end(store)))
+        other = Meanwhile(store, lambda: factory.release(store, *held[:2]))
+        looked = Dependents(other).look()  # type: ignore[arg-type]
+        assert (looked.released, looked.number) == (held, 1)
+        assert holds(store, *held) == [FREE] * 3
+
+
 class Meanwhile:
     """A store where something happens once between a look at who waits and what is made of it."""
 

@@ -141,8 +141,8 @@ class Moves:
             state = JobState(row.state)
             if state not in allowed:
                 break
-            # Only over the state that was read: between the two the job may have been claimed, or ended; and of one that
-            # waits over nothing else, since why it waits may have changed. (What runs notes its progress all the time.)
+            # Only over the state that was read: between the two the job may have been claimed, or ended. One that waits
+            # must be just as it was, since why it waits may have changed; what runs notes its progress all the time.
             version = row.version if state is JobState.WAITING else None
             exact = change(row)._replace(sources=frozenset({state}), version=version)
             moved = self._apply(wanted, verb, exact)

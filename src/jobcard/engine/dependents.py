@@ -45,9 +45,14 @@ _NOT_COMPLETED = tuple(sorted((ALIVE | ENDED) - {JobState.COMPLETED}))
 
 
 class SeenTo(NamedTuple):
-    """What came of a look: the jobs that were released, whether there is more to do at once, the seconds it took."""
+    """What came of a look.
+
+    released: the jobs for which all has come. number: how many of them are in line by this look, and not by somebody
+    else's. more: there is more to do at once. took: seconds.
+    """
 
     released: Sequence[bytes]
+    number: int
     more: bool
     took: float
 
@@ -101,7 +106,7 @@ class Dependents:
         self._left |= dict.fromkeys((*seen.left, *self._known.of(seen.canceled)))  # others may wait for those canceled
         for job_id in (*seen.released, *seen.canceled):
             self._forget(job_id)
-        return SeenTo(seen.released, more or bool(self._left), time.monotonic() - began)
+        return SeenTo(seen.released, seen.number, more or bool(self._left), time.monotonic() - began)
 
     def _find_new(self) -> tuple[Sequence[Dependent], bytes | None, bool]:
         """Those not met yet, the newest id then, and whether there are more."""
@@ -190,9 +195,10 @@ def _awaited(one: Dependent) -> Sequence[Dependency]:
 
 
 class Seen(NamedTuple):
-    """Which jobs were released, which canceled, and which are to be canceled still."""
+    """For which jobs all has come, how many the store released, which are canceled, and which are to be still."""
 
     released: Sequence[bytes]
+    number: int
     canceled: Sequence[bytes]
     left: Sequence[bytes] = ()
 
@@ -212,16 +218,16 @@ def see_to(
     by_id = {one.id: one for one in those}  # of one that was read twice, as it was last
     waits = {one.id: found for one in by_id.values() if (found := _what_for(one)) is not None}
     if not waits:
-        return Seen([], [])
+        return Seen([], 0, [])
     known = _ask(backend, [each for found in waits.values() for each in found], missing, now)
     outlooks = {job_id: dependencies.outlook(found, known) for job_id, found in waits.items()}
     released = [job_id for job_id, (what, _) in outlooks.items() if what is Outlook.READY]
-    for some in _parts(released, _ASKED_AT_ONCE):
-        # As they were read: one that was replaced since may wait for others.
-        backend.release_dependents([by_id[job_id] for job_id in some])
+    # As they were read: one that was replaced since may wait for others.
+    as_read = ([by_id[job_id] for job_id in some] for some in _parts(released, _ASKED_AT_ONCE))
+    number = sum(map(backend.release_dependents, as_read))
     never = [(job_id, why) for job_id, (what, why) in outlooks.items() if what is Outlook.NEVER]
     canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, by_id[job_id], why)]
-    return Seen(released, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
+    return Seen(released, number, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
 
 
 def see_to_all(backend: Backend, missing: dict[UUID, float], now: float = 0.0) -> list[bytes]:
