@@ -203,6 +203,50 @@ class TestMissing:
         assert dependents._missing == {}
 
 
+class TestWhatIsRead:
+    """Of jobs that are waited for and have not ended whole rows are read, and some are large."""
+
+    def test_those_that_were_there_are_not_looked_for_again_at_once(
+        self, store: SQLiteBackend, now: FrozenClock
+    ) -> None:
+        """Few in one read, and none for ten seconds, however often there is a look."""
+        awaited = factory.enqueue_several(store, 250)
+        factory.enqueue_several(store, 10, waits_for=after(*awaited))
+        noting = Noting(store)
+        dependents = Dependents(noting)  # type: ignore[arg-type]
+        for _ in range(10):
+            dependents.look()
+            now.advance(0.9)
+        assert sum(noting.read) == 250 and max(noting.read) <= 100
+        now.advance(1)
+        dependents.look()
+        assert sum(noting.read) == 500
+
+    def test_those_that_are_not_there_are_looked_for_together(self, store: SQLiteBackend, now: FrozenClock) -> None:
+        """Each alone only when it is to be given up: by then it may be there and unreadable."""
+        awaited = [factory.new_id() for _ in range(250)]
+        factory.enqueue(store, waits_for=after(*awaited))
+        noting = Noting(store)
+        dependents = Dependents(noting)  # type: ignore[arg-type]
+        dependents.look()
+        assert sorted(noting.read) == [50, 100, 100]
+
+
+class Noting:
+    """A store that notes how many jobs were read at once."""
+
+    def __init__(self, store: SQLiteBackend) -> None:
+        self.read: list[int] = []
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, job_ids: Collection[bytes]) -> Any:
+        self.read.append(len(job_ids))
+        return self._store.get(list(job_ids))
+
+
 class TestUnreadable:
     """One record that cannot be read is its own misfortune: all others go on."""
 
