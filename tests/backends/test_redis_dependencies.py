@@ -318,7 +318,7 @@ def test_a_producer_may_replace_and_a_viewer_may_look(store: RedisBackend) -> No
             new = factory.new_job(unique_key="u", replaces=True, **given)
             assert producer.enqueue([new]) == [Enqueued(Fate.REPLACED, first)]
             assert misplaced(engine) == {}
-        assert list(viewer.dependents(after=None, limit=9)) == [Dependent(first, "[]", 1)]
+        assert list(viewer.dependents(after=None, limit=9)) == [Dependent(first, "[]", 4)]
         assert viewer.count(Filter(batch_id=batch), limit=1) == {"default": {"waiting": 1}}
         assert [row.id for row in viewer.list(Filter(batch_id=batch), limit=9).rows] == [first]
         producer.close()
