@@ -146,7 +146,7 @@ def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job(store: M
         keys, documents = examined_by(store, count(limit, alive_of(batch)))
         assert keys <= 12 and documents == 0, limit
     last = factory.enqueue(store, batch_id=batch, waits_for="[]")
-    assert lookup.dependents(store._store, None, 9) == [Dependent(last, "[]")]
+    assert lookup.dependents(store._store, None, 9) == [Dependent(last, "[]", 1)]
     keys, documents = examined_by(store, dependents)
     assert keys <= 2 and documents == 1
     assert store.count(alive_of(batch), limit=1) == {"default": {"waiting": 1}}
@@ -189,7 +189,7 @@ def test_a_dependent_whose_text_is_none_hides_no_other(store: MongoBackend) -> N
     broken_text = encode({"u": {"waits_for": "MARK"}}).replace(b"MARK", b"\xff\xfe\xff\xfe")
     store._store.jobs.update_one({"_id": spoiled}, {"$set": RawBSONDocument(broken_text)["u"]})
     assert [one.id for one in store.dependents(after=None, limit=9)] == [spoiled, other]
-    assert store.dependents(after=spoiled, limit=9) == [Dependent(other, "[]")]
+    assert store.dependents(after=spoiled, limit=9) == [Dependent(other, "[]", 1)]
 
 
 # ------------------------------------------------------------------ in which order jobs come in

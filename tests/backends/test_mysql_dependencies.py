@@ -19,7 +19,7 @@ from jobcard.conformance import factory
 from jobcard.conformance.races import at_once
 from jobcard.core import states
 from jobcard.core.job import Dependent
-from jobcard.core.states import ALIVE, Hold
+from jobcard.core.states import ALIVE
 
 pytestmark = [pytest.mark.turns, pytest.mark.slow]
 
@@ -96,10 +96,11 @@ def test_who_asks_for_dependents_reads_no_other_jobs(crowded: MySQLBackend) -> N
     assert reads(crowded, lambda: crowded.dependents(after=None, limit=1_000)) <= LITTLE
     ids = sorted(factory.enqueue_several(crowded, 300, waits_for="[]"))
     assert reads(crowded, lambda: crowded.dependents(after=ids[99], limit=2)) <= LITTLE
-    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
+    seen = factory.as_read(crowded, ids)
+    cancel = states.cancel_dependent(seen[0], error=factory.ERROR)._replace(error=None)
     assert reads(crowded, lambda: crowded.apply_by_operator(ids[0], cancel)) <= 2 * LITTLE
-    assert reads(crowded, lambda: crowded.release_dependents(ids[1:3])) <= 2 * LITTLE
-    assert crowded.release_dependents(ids) == 297
+    assert reads(crowded, lambda: crowded.release_dependents(seen[1:3])) <= 2 * LITTLE
+    assert crowded.release_dependents(seen) == 297
     assert crowded.erase(ids) == 300
 
 
@@ -141,15 +142,18 @@ def test_who_lists_a_batch_reads_no_others(crowded: MySQLBackend) -> None:
 def test_releasing_and_canceling_the_same_jobs_is_no_ring(store: MySQLBackend) -> None:
     """Page after page is released from both ends while each is canceled: every job hears one of them, none fails."""
     ids = factory.enqueue_several(store, 200, waits_for="[]")
-    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
+    seen = factory.as_read(store, ids)
 
-    def release(order: list[bytes]) -> int:
+    def release(order: list[Dependent]) -> int:
         return sum(store.release_dependents(order[first : first + 20]) for first in range(0, len(order), 20))
 
     def end() -> int:
-        return sum(store.apply_by_operator(job_id, cancel) is not None for job_id in ids[::2])
+        return sum(
+            store.apply_by_operator(one.id, states.cancel_dependent(one, error=factory.ERROR)) is not None
+            for one in seen[::2]
+        )
 
-    works: list[Callable[[], int]] = [lambda: release(ids), lambda: release(ids[::-1]), end]
+    works: list[Callable[[], int]] = [lambda: release(seen), lambda: release(seen[::-1]), end]
     assert sum(at_once(works)) == len(ids)
     assert list(store.dependents(after=None, limit=9)) == []
 
@@ -178,7 +182,7 @@ def test_engines_hear_of_released_jobs(store: MySQLBackend) -> None:
     job_id = factory.enqueue(store, waits_for="[]")
     with closing(store.waker()) as waker:
         waker.drain()
-        assert store.release_dependents([job_id]) == 1
+        assert factory.release(store, job_id) == 1
         assert waker.fd is not None and select.select([waker.fd], [], [], 10)[0]
 
 
@@ -203,7 +207,7 @@ def test_jobs_stay_when_dependencies_come_and_go(url: str, store: MySQLBackend) 
     assert store.count(Filter(batch_id=BATCH)) == {"default": {"waiting": 1}}
     other = factory.enqueue(store, waits_for="[]")
     assert [claim.id for claim in factory.claim_some(store, 9)] == [job_id]
-    assert list(store.dependents(after=None, limit=5)) == [Dependent(other, "[]")]
+    assert list(store.dependents(after=None, limit=5)) == [Dependent(other, "[]", 1)]
 
 
 def test_one_that_cannot_be_read_stands_on_its_page(url: str, store: MySQLBackend) -> None:
@@ -212,4 +216,4 @@ def test_one_that_cannot_be_read_stands_on_its_page(url: str, store: MySQLBacken
     with closing(direct_connection(url)) as direct:
         run(direct, f"alter table {store._prefix}jobs modify waits_for mediumblob")
         run(direct, f"update {store._prefix}jobs set waits_for = x'ff' where id = x'{bad.hex()}'")
-    assert list(store.dependents(after=None, limit=2)) == [Dependent(bad, ""), Dependent(good, "[]")]
+    assert list(store.dependents(after=None, limit=2)) == [Dependent(bad, "", -1), Dependent(good, "[]", 1)]

@@ -250,7 +250,7 @@ def writes(store: MySQLBackend, held: Claimed, waiting: bytes, ended: bytes) -> 
         "renew what is lost": lambda: store.renew("engine", [(held.ref, held.token - 1)], lease=1_000_000),
         "let_in": lambda: store.let_in(9),
         "unpark": lambda: store.unpark(["no such name"]),
-        "release nothing": lambda: store.release_dependents([waiting]),
+        "release nothing": lambda: factory.release(store, waiting),
         "cancel": lambda: store.apply_by_operator(waiting, CANCEL),
         "cancel nothing": lambda: store.apply_by_operator(factory.new_id(), CANCEL),
         "prune": lambda: store.prune(states=["completed"], finished_before=1 << 60, age=0, limit=9),

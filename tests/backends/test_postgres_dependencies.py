@@ -19,7 +19,7 @@ from jobcard.backends.postgres import PostgresBackend
 from jobcard.conformance import factory
 from jobcard.core import states
 from jobcard.core.job import Dependent, NewJob
-from jobcard.core.states import ALIVE, Hold
+from jobcard.core.states import ALIVE
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_who_sees_the_job_that_waits_sees_those_it_waits_for(
         fates = [answer.fate for answer in stored.result(60)]
     assert fates == [Fate.STORED, Fate.REPLACED, Fate.STORED, Fate.STORED, Fate.STORED]
     waiting = sorted([holder, *(job.id for job in jobs[3:])])
-    assert list(postgres_store.dependents(after=None, limit=5)) == [Dependent(job_id, "[]") for job_id in waiting]
+    assert list(postgres_store.dependents(after=None, limit=5)) == factory.as_read(postgres_store, waiting)
     assert postgres_store.count(Filter(batch_id=BATCH)) == {"default": {"waiting": 3}}
 
 
@@ -90,7 +90,7 @@ def test_engines_hear_of_released_jobs(postgres_store: PostgresBackend) -> None:
     with closing(postgres_store.waker()) as waker:
         waker.drain()
         assert waker.fd is not None
-        assert postgres_store.release_dependents([job_id]) == 1
+        assert factory.release(postgres_store, job_id) == 1
         assert select.select([waker.fd], [], [], 10)[0]
 
 
@@ -106,7 +106,7 @@ def test_one_that_cannot_be_read_stands_on_its_page(postgres_store: PostgresBack
         )
         connection.raw.execute("drop cast (bytea as text)")
     found = postgres_store.dependents(after=None, limit=2)
-    assert [*found] == [Dependent(bad, "\N{REPLACEMENT CHARACTER}"), Dependent(good, "[]")]
+    assert [*found] == [Dependent(bad, "\N{REPLACEMENT CHARACTER}", 1), Dependent(good, "[]", 1)]
 
 
 # ------------------------------------------------------------------ the schema
@@ -122,7 +122,7 @@ def test_jobs_stay_when_dependencies_come_and_go(postgres_store: PostgresBackend
     assert (row.hold, row.waits_for, row.batch_id) == ("delay", None, BATCH)
     other = factory.enqueue(postgres_store, waits_for="[]")
     assert [claim.id for claim in factory.claim_some(postgres_store, 9)] == [job_id]
-    assert list(postgres_store.dependents(after=None, limit=5)) == [Dependent(other, "[]")]
+    assert list(postgres_store.dependents(after=None, limit=5)) == [Dependent(other, "[]", 1)]
 
 
 # ------------------------------------------------------------------ what is read
@@ -198,10 +198,11 @@ def test_who_asks_for_dependents_reads_no_other_jobs(crowded: PostgresBackend) -
     ids = sorted(factory.enqueue_several(crowded, 5, waits_for="[]"))
     found, plan = reads(crowded, lambda: crowded.dependents(after=ids[1], limit=2))
     assert found == {"jobs_dependents": 2} and "Sort" not in plan, plan
-    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
+    seen = factory.as_read(crowded, ids)
+    cancel = states.cancel_dependent(seen[0], error=factory.ERROR)._replace(error=None)
     found, plan = reads(crowded, lambda: crowded.apply_by_operator(ids[0], cancel))
-    assert found["jobs_dependents"] == 1 and sum(found.values()) <= 4, plan  # by its id alone, here and for its limit
-    found, plan = reads(crowded, lambda: crowded.release_dependents(ids))
+    assert found["jobs_id"] == 3 and sum(found.values()) <= 4, plan  # by its id alone, here and for its limit
+    found, plan = reads(crowded, lambda: crowded.release_dependents(seen[1:]))
     assert found == {"jobs_dependents": 4, "jobs_pkey": 4}, plan
 
 

@@ -31,7 +31,7 @@ from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.conformance.races import at_once
 from jobcard.core import states
-from jobcard.core.job import OnceKey, WholeJob
+from jobcard.core.job import Dependent, OnceKey, WholeJob
 from jobcard.core.states import ENDED
 from jobcard.errors import AccessDeniedError, InvalidJobError, StoreMovedError, StoreUnavailableError
 
@@ -375,7 +375,7 @@ def writes(store: PostgresBackend) -> dict[str, Callable[[], object]]:
         "renew": lambda: store.renew("engine", [(claims[0].ref, claims[0].token)], lease=10**9),
         "let in": lambda: store.let_in(9),
         "unpark": lambda: store.unpark(["unknown"]),
-        "release dependents": lambda: store.release_dependents([factory.new_id()]),
+        "release dependents": lambda: store.release_dependents([Dependent(factory.new_id(), "[]", 1)]),
         "cancel": lambda: store.apply_by_operator(waiting, states.cancel_waiting(reason="canceled")),
         "run now": lambda: store.apply_by_operator(waiting, states.run_now(row)),
         "prune": lambda: store.prune(states=[*ENDED], finished_before=soon, age=None, limit=9),

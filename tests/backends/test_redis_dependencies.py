@@ -110,7 +110,7 @@ def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job() -> Non
         last = factory.enqueue(store, batch_id=batch, waits_for="[]")
         looked = commands_of(client, lambda: store.dependents(after=None, limit=1_000))
         assert looked == {"zrangebylex": 1, "hmget": 1}
-        assert list(store.dependents(after=None, limit=1_000)) == [Dependent(last, "[]")]
+        assert list(store.dependents(after=None, limit=1_000)) == [Dependent(last, "[]", 1)]
 
         alive = Filter(batch_id=batch, states=ALIVE)
         assert store.count(alive) == {"default": {"waiting": 1}}
@@ -131,7 +131,7 @@ def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job() -> Non
 
 def test_many_dependents_are_released_some_to_a_script(store: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand in one call let others have a turn; each stands in line once."""
-    ids = factory.enqueue_several(store, 1_000, waits_for="[]")
+    seen = factory.as_read(store, factory.enqueue_several(store, 1_000, waits_for="[]"))
     sizes, run = [], store._run
 
     def watched(name: str, *values: Any, **given: Any) -> Any:
@@ -140,7 +140,7 @@ def test_many_dependents_are_released_some_to_a_script(store: RedisBackend, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "_run", watched)
-        assert store.release_dependents(ids) == 1_000
+        assert store.release_dependents(seen) == 1_000
     assert sizes == [scripts.MOST_JOBS] * 5
     assert misplaced(store) == {}
 
@@ -151,7 +151,7 @@ def test_a_release_wakes_whoever_listens(store: RedisBackend) -> None:
     waker = store.waker()
     assert waker.fd is not None
     for heard in (True, False):
-        assert store.release_dependents([job_id]) == heard
+        assert factory.release(store, job_id) == heard
         assert bool(select.select([waker.fd], [], [], 10 if heard else 0)[0]) == heard
         waker.drain()
     waker.close()
@@ -263,7 +263,7 @@ def test_a_dependent_that_an_older_jobcard_moved_is_none(store: RedisBackend) ->
     for job_id in ids[:3]:
         move_by_older_scripts(store, job_id, state="canceled", hold=False)
     assert [one.id for one in store.dependents(after=None, limit=2)] == ids[3:]
-    assert store.release_dependents(ids) == 2
+    assert factory.release(store, *ids) == 2
 
 
 def test_a_row_from_before_batches_is_read_and_moved(store: RedisBackend) -> None:
@@ -318,7 +318,7 @@ def test_a_producer_may_replace_and_a_viewer_may_look(store: RedisBackend) -> No
             new = factory.new_job(unique_key="u", replaces=True, **given)
             assert producer.enqueue([new]) == [Enqueued(Fate.REPLACED, first)]
             assert misplaced(engine) == {}
-        assert list(viewer.dependents(after=None, limit=9)) == [Dependent(first, "[]")]
+        assert list(viewer.dependents(after=None, limit=9)) == [Dependent(first, "[]", 4)]
         assert viewer.count(Filter(batch_id=batch), limit=1) == {"default": {"waiting": 1}}
         assert [row.id for row in viewer.list(Filter(batch_id=batch), limit=9).rows] == [first]
         producer.close()

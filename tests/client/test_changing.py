@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hands import Hands
@@ -13,6 +13,7 @@ from jobcard import ConfigError, InvalidJobError, Jobcard, JobNotFoundError, Tra
 from jobcard.backends.base import Backend
 from jobcard.backends.registry import open_backend
 from jobcard.client import moves
+from jobcard.conformance import factory
 from jobcard.core import clock, states
 from jobcard.core.job import JobRow
 from jobcard.core.states import Change
@@ -147,6 +148,24 @@ class TestMoving:
         with pytest.raises(TransitionError) as caught:
             handle.cancel()
         assert caught.value.found == "completed"
+
+    def test_a_release_in_between_is_seen(self, jobs: Jobcard, hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A job that was let go by those it waited for, and put off at that moment, waits for its time."""
+        job_id = factory.enqueue(hands.store, waits_for="[]")
+        self.meanwhile(monkeypatch, jobs, lambda: factory.release(hands.store, job_id))
+        assert jobs.snooze(UUID(bytes=job_id), 3600).hold == "delay"
+        assert hands.claim() == []
+
+    @pytest.mark.parametrize("delay", [0, 60 * clock.SECOND])
+    def test_one_replaced_in_between_waits_for_its_own(
+        self, jobs: Jobcard, hands: Hands, monkeypatch: pytest.MonkeyPatch, delay: int
+    ) -> None:
+        """Told to run now it goes on waiting for those that the new one came with."""
+        job_id = factory.enqueue(hands.store, unique_key="k", delay=delay)
+        new = factory.new_job(unique_key="k", waits_for="[]", replaces=True)
+        self.meanwhile(monkeypatch, jobs, lambda: hands.store.enqueue([new]))
+        assert jobs.run_now(UUID(bytes=job_id)).hold == "after"
+        assert hands.claim() == []
 
     def meanwhile(self, monkeypatch: pytest.MonkeyPatch, jobs: Jobcard, happens: Any) -> None:
         with jobs._parts.connection as store:

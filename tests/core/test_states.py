@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobcard.core import states
-from jobcard.core.job import Claimed, JobRow
+from jobcard.core.job import Claimed, Dependent, JobRow
 from jobcard.core.states import AT_WORK, ENDED, NOW, WAITING, After, Change, Hold, JobState
 
 ERROR = '{"kind":"error"}'
@@ -69,7 +69,7 @@ HOLDERS: dict[str, Callable[[Claimed], Change]] = {
 }
 OPERATORS: dict[str, Callable[[], Change]] = {
     "cancel_waiting": lambda: states.cancel_waiting(reason="operator"),
-    "cancel_dependent": lambda: states.cancel_dependent(error="{}"),
+    "cancel_dependent": lambda: states.cancel_dependent(Dependent(b"1" * 16, None, 1), error="{}"),
     "ask_to_cancel": lambda: states.ask_to_cancel(row(state="running"), reason="operator"),
     "retry_ended": lambda: states.retry_ended(row(state="failed")),
     "run_now": lambda: states.run_now(row(hold=Hold.DELAY)),

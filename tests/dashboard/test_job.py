@@ -17,6 +17,7 @@ from jobcard import Ended, Unique
 from jobcard.backends.base import Outcome, Want
 from jobcard.backends.url import parse
 from jobcard.client import Jobcard
+from jobcard.conformance import factory
 from jobcard.core import clock, ids, states
 from jobcard.core.job import Attempt, Claimed, JobRow, LogLine, WholeJob
 from jobcard.engine.dependents import see_to_all
@@ -191,7 +192,7 @@ class TestPage:
         first = site.jobs.enqueue("first")
         second = site.jobs.enqueue("second", after=first)
         with site.jobs.parts.connection as store:
-            assert store.release_dependents([second.id.bytes]) == 1
+            assert factory.release(store, second.id.bytes) == 1
         page = site.get(f"/jobs/{second.id}").text
         assert '<h2 id="awaited-title">Waited for</h2>' in page
         assert section(page, "awaited") == [f"first {first.id.hex[-8:]} waiting"]

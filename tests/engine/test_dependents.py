@@ -203,6 +203,50 @@ class TestMissing:
         assert dependents._missing == {}
 
 
+class TestWhatIsRead:
+    """Of jobs that are waited for and have not ended whole rows are read, and some are large."""
+
+    def test_those_that_were_there_are_not_looked_for_again_at_once(
+        self, store: SQLiteBackend, now: FrozenClock
+    ) -> None:
+        """Few in one read, and none for ten seconds, however often there is a look."""
+        awaited = factory.enqueue_several(store, 250)
+        factory.enqueue_several(store, 10, waits_for=after(*awaited))
+        noting = Noting(store)
+        dependents = Dependents(noting)  # type: ignore[arg-type]
+        for _ in range(10):
+            dependents.look()
+            now.advance(0.9)
+        assert sum(noting.read) == 250 and max(noting.read) <= 100
+        now.advance(1)
+        dependents.look()
+        assert sum(noting.read) == 500
+
+    def test_those_that_are_not_there_are_looked_for_together(self, store: SQLiteBackend, now: FrozenClock) -> None:
+        """Each alone only when it is to be given up: by then it may be there and unreadable."""
+        awaited = [factory.new_id() for _ in range(250)]
+        factory.enqueue(store, waits_for=after(*awaited))
+        noting = Noting(store)
+        dependents = Dependents(noting)  # type: ignore[arg-type]
+        dependents.look()
+        assert sorted(noting.read) == [50, 100, 100]
+
+
+class Noting:
+    """A store that notes how many jobs were read at once."""
+
+    def __init__(self, store: SQLiteBackend) -> None:
+        self.read: list[int] = []
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, job_ids: Collection[bytes]) -> Any:
+        self.read.append(len(job_ids))
+        return self._store.get(list(job_ids))
+
+
 class TestUnreadable:
     """One record that cannot be read is its own misfortune: all others go on."""
 
@@ -245,6 +289,43 @@ class TestUnreadable:
         assert look_on(Dependents(store)) == [follows]
         assert holds(store, good, next_one) == [OVER, OVER]
         assert see_to_all(store, {}) == []
+
+
+class TestReplaced:
+    @pytest.mark.parametrize("state", ["completed", "failed"])
+    def test_one_that_is_replaced_during_a_look_waits_for_its_own(self, store: SQLiteBackend, state: str) -> None:
+        """Neither what came of the others releases it, nor does that cancel it; those beside it are seen to."""
+        first, new_first = end(store, state), factory.enqueue(store)
+        held, beside = (factory.enqueue(store, unique_key=key, waits_for=after(first)) for key in "kb")
+        new = factory.new_job(unique_key="k", waits_for=after(new_first), replaces=True)
+        dependents = Dependents(Meanwhile(store, lambda: store.enqueue([new])))  # type: ignore[arg-type]
+        dependents.look()
+        assert holds(store, held, beside) == [HELD, FREE if state == "completed" else OVER]
+        factory.complete(store, factory.claim_one(store))
+        assert see_to_all(store, {}) == [held]
+
+
+class TestAtOnce:
+    def test_who_is_second_has_released_nobody(self, store: SQLiteBackend) -> None:
+        """Of engines that find the same at the same time each counts what it has put in line itself."""
+        held = factory.enqueue_several(store, 3, waits_for=after(end(store)))
+        other = Meanwhile(store, lambda: factory.release(store, *held[:2]))
+        looked = Dependents(other).look()  # type: ignore[arg-type]
+        assert (looked.released, looked.number) == (held, 1)
+        assert holds(store, *held) == [FREE] * 3
+
+
+class Meanwhile:
+    """A store where something happens once between a look at who waits and what is made of it."""
+
+    def __init__(self, store: SQLiteBackend, happens: Callable[[], object]) -> None:
+        self._store = store
+        self._left = [happens]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "ended" and self._left:
+            self._left.pop()()
+        return getattr(self._store, name)
 
 
 class TestManyThatAreCanceled:

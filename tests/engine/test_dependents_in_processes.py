@@ -26,16 +26,16 @@ def _plant():
 
     release = SQLiteBackend.release_dependents
 
-    def killed(self, job_ids):
+    def killed(self, those):
         mark = "{mark}"
         if os.path.getsize(mark) < {times}:
             with open(mark, "a") as file:
                 file.write("x")
             if {after}:
-                release(self, job_ids)
+                release(self, those)
             os.kill(os.getpid(), signal.SIGKILL)
             signal.pause()  # whoever is only frozen is so a moment later
-        return release(self, job_ids)
+        return release(self, those)
 
     SQLiteBackend.release_dependents = killed
 

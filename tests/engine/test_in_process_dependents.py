@@ -405,8 +405,8 @@ class Overtaken(SQLiteBackend):
             self.completed.wait(TIMEOUT)
         return super().ended(job_ids)
 
-    def release_dependents(self, job_ids: Any) -> int:
-        number = super().release_dependents(job_ids)
+    def release_dependents(self, those: Any) -> int:
+        number = super().release_dependents(those)
         self.released.set()
         return number
 

@@ -28,7 +28,7 @@ def fill(store: Backend, *, jobs: int = 300) -> None:
     factory.enqueue(store, unique_key="report#2", kwargs=LARGE[:1000])
     waits = f'[["batch","{UUID(int=7 << 76 | 1 << 63)}","ended"]]'
     factory.enqueue(store, waits_for=waits, delay=micros(3600))
-    assert store.release_dependents([factory.enqueue(store, waits_for=waits)]) == 1
+    assert factory.release(store, factory.enqueue(store, waits_for=waits)) == 1
     assert store.put([*_put_aside(store)]) == []
     store.put_once_keys([OnceKey("#tick/nightly@5", factory.new_id(), store.facts().now + 10**13)])
     store.write_record(RecordKind.SCHEDULE, "nightly", '{"when":"0 3 * * *"}')

@@ -419,10 +419,11 @@ class Backend(Protocol):
         """
         ...
 
-    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
-        """Put those of up to 1,000 jobs that wait for others where they belong: in line or, not due, among the delayed.
+    def release_dependents(self, those: Sequence[Dependent]) -> int:
+        """Put up to 1,000 jobs that wait for others where they belong: in line or, not due, among the delayed.
 
-        How many were under hold `after`; all others stay as they are. Whether what they waited for has come is said by
+        How many there were: only those under hold `after` and of the version named. All others stay as they are: one
+        that was replaced since it was read may wait for others now. Whether what they waited for has come is said by
         `core/dependencies.py`.
         """
         ...

@@ -137,8 +137,10 @@ class Moves:
             state = JobState(row.state)
             if state not in ALLOWED[verb]:
                 break
-            # Only over the state that was read: between the two the job may have been claimed, or ended.
-            exact = change(row)._replace(sources=frozenset({state}))
+            # Only over the state that was read: between the two the job may have been claimed, or ended. One that waits
+            # must be just as it was, since why it waits may have changed; what runs notes its progress all the time.
+            version = row.version if state is JobState.WAITING else None
+            exact = change(row)._replace(sources=frozenset({state}), version=version)
             moved = self._apply(wanted, verb, exact)
             if moved is not None:
                 return moved

@@ -12,13 +12,17 @@ from jobcard.conformance.races import at_once
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Dependent
-from jobcard.core.states import Hold
+from jobcard.core.states import Change
 
 WAITS = '[["job","0190a3f0-0000-7000-8000-000000000001","completed"]]'
 
 
-def _found(backend: Backend) -> list[Dependent]:
-    return list(backend.dependents(after=None, limit=1_000))
+def _found(backend: Backend) -> list[tuple[bytes, str | None]]:
+    return [(one.id, one.waits_for) for one in backend.dependents(after=None, limit=1_000)]
+
+
+def _cancel(one: Dependent) -> Change:
+    return states.cancel_dependent(one, error=factory.ERROR)
 
 
 def check_a_job_that_waits_for_others_is_claimed_by_nobody(backend: Backend, clock: FrozenClock) -> None:
@@ -33,7 +37,7 @@ def check_a_job_that_waits_for_others_is_claimed_by_nobody(backend: Backend, clo
         ("waiting", "after", WAITS),
         ("waiting", "after", "[]"),
     ]
-    assert _found(backend) == [Dependent(due, WAITS), Dependent(delayed, "[]")]
+    assert _found(backend) == [(due, WAITS), (delayed, "[]")]
 
 
 def check_dependents_come_page_by_page(backend: Backend) -> None:
@@ -54,7 +58,7 @@ def check_released_dependents_stand_where_they_belong(backend: Backend, clock: F
     clock.advance(1)
     last = factory.enqueue(backend)
     urgent = factory.enqueue(backend, waits_for=WAITS, priority=1)
-    assert backend.release_dependents([late, first, urgent]) == 3
+    assert factory.release(backend, late, first, urgent) == 3
     assert factory.row_of(backend, late).hold == "delay"
     assert [claim.id for claim in factory.claim_some(backend, 9)] == [urgent, first, last]
     clock.advance(60)
@@ -73,22 +77,23 @@ def check_releasing_leaves_all_others_alone(backend: Backend) -> None:
     others = [unnamed, delayed, parked.id, at_work.id, factory.job_in_state(backend, "completed")]
     before = factory.rows_of(backend, others)
     assert backend.release_dependents([]) == 0
-    assert backend.release_dependents([named, *others[1:], factory.new_id()]) == 1
-    assert backend.release_dependents([named]) == 0
+    seen = factory.as_read(backend, [named, *others[1:]])
+    assert backend.release_dependents([*seen, Dependent(factory.new_id(), WAITS, 1)]) == 1
+    assert backend.release_dependents(seen) == factory.release(backend, named) == 0
     assert factory.rows_of(backend, others) == before
-    assert [one.id for one in _found(backend)] == [unnamed]
+    assert _found(backend) == [(unnamed, WAITS)]
 
 
 def check_a_dependent_that_is_canceled_waits_for_nobody(backend: Backend) -> None:
     """Whoever cancels it for what it waits for does so only while it waits, and a retry puts it in line."""
-    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
     canceled, released = factory.enqueue_several(backend, 2, waits_for=WAITS)
-    assert backend.release_dependents([released]) == 1
-    assert backend.apply_by_operator(released, cancel) is None
-    row = backend.apply_by_operator(canceled, cancel)
+    cancels = {one.id: _cancel(one) for one in factory.as_read(backend, [canceled, released])}
+    assert factory.release(backend, released) == 1
+    assert backend.apply_by_operator(released, cancels[released]) is None
+    row = backend.apply_by_operator(canceled, cancels[canceled])
     assert row is not None
     assert (row.state, row.hold, row.reason) == ("canceled", None, "dependency")
-    assert backend.release_dependents([canceled]) == 0
+    assert factory.release(backend, canceled) == 0
     assert _found(backend) == []
     assert backend.apply_by_operator(canceled, states.retry_ended(row)) is not None
     assert {claim.id for claim in factory.claim_some(backend, 9)} == {canceled, released}
@@ -100,8 +105,8 @@ def check_a_dependent_that_is_put_off_waits_for_both(backend: Backend, clock: Fr
     for move in (states.run_now, lambda row: states.snooze_waiting(row, delay=micros(30))):
         row = backend.apply_by_operator(job_id, move(factory.row_of(backend, job_id)))
         assert row is not None and row.hold == "after"
-        assert [one.id for one in _found(backend)] == [job_id]
-    assert backend.release_dependents([job_id]) == 1
+        assert _found(backend) == [(job_id, WAITS)]
+    assert factory.release(backend, job_id) == 1
     assert factory.claim_some(backend) == []
     clock.advance(30)
     assert [claim.id for claim in factory.claim_some(backend)] == [job_id]
@@ -115,7 +120,22 @@ def check_who_replaces_a_dependent_decides_what_it_waits_for(backend: Backend) -
         assert [(one.fate, one.existing) for one in backend.enqueue([new])] == [(Fate.REPLACED, job_id)]
         row = factory.row_of(backend, job_id)
         assert (row.hold, row.waits_for) == (hold, waits_for)
-        assert _found(backend) == ([] if hold is None else [Dependent(job_id, waits_for)])
+        assert _found(backend) == ([] if hold is None else [(job_id, waits_for)])
+
+
+def check_a_look_that_is_old_does_nothing_to_a_job_that_was_replaced(backend: Backend) -> None:
+    """What was read is not so any more: the new one waits for others, and hears of what came of those. So it stays."""
+    job_id = factory.enqueue(backend, unique_key="k", waits_for=WAITS)
+    other = factory.enqueue(backend, waits_for=WAITS)
+    seen = list(backend.dependents(after=None, limit=9))
+    assert seen == factory.as_read(backend, [job_id, other])
+    backend.enqueue([factory.new_job(unique_key="k", waits_for="[]", replaces=True)])
+    assert backend.apply_by_operator(job_id, _cancel(seen[0])) is None
+    assert backend.release_dependents(seen) == 1
+    assert _found(backend) == [(job_id, "[]")]
+    assert backend.attempts([job_id]) == []
+    assert [claim.id for claim in factory.claim_some(backend, 9)] == [other]
+    assert backend.release_dependents(backend.dependents(after=None, limit=9)) == 1
 
 
 def check_follow_ups_may_wait_for_others(backend: Backend) -> None:
@@ -124,14 +144,14 @@ def check_follow_ups_may_wait_for_others(backend: Backend) -> None:
     then = [factory.new_job(waits_for=WAITS), factory.new_job()]
     outcome = Outcome(claim.ref, claim.token, states.complete(None), then)
     assert backend.exchange("engine", outcomes=[outcome]).refusals == []
-    assert _found(backend) == [Dependent(then[0].id, WAITS)]
+    assert _found(backend) == [(then[0].id, WAITS)]
     assert [one.id for one in factory.claim_some(backend, 9)] == [then[1].id]
 
 
 def check_a_released_dependent_keeps_to_its_limit(backend: Backend) -> None:
     """It has a place like any other, and no more jobs of its key are at work than may be."""
     ids = factory.enqueue_several(backend, 3, waits_for=WAITS, limit_key="k", key_limit=1)
-    assert backend.release_dependents(ids) == 3
+    assert factory.release(backend, *ids) == 3
     [claim] = factory.claim_some(backend, 9)
     assert claim.id == ids[0]
     assert factory.complete(backend, claim) == []
@@ -144,12 +164,12 @@ def check_racing_releases_put_each_in_line_once(harness: Harness) -> None:
     backends = [harness.ready() for _ in range(4)]
     backend = backends[0]
     ids = factory.enqueue_several(backend, 40, waits_for=WAITS)
-    cancel = states.cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER)
+    seen = factory.as_read(backend, ids)
 
     def end() -> int:
-        return sum(backend.apply_by_operator(job_id, cancel) is not None for job_id in reversed(ids))
+        return sum(backend.apply_by_operator(one.id, _cancel(one)) is not None for one in reversed(seen))
 
-    works: list[Callable[[], int]] = [end, *(partial(other.release_dependents, ids) for other in backends[1:])]
+    works: list[Callable[[], int]] = [end, *(partial(other.release_dependents, seen) for other in backends[1:])]
     assert sum(at_once(works)) == len(ids)
     rows = factory.rows_of(backend, ids).values()
     assert {(row.state, row.hold) for row in rows} <= {("waiting", None), ("canceled", None)}

@@ -119,7 +119,7 @@ def _unparked(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[],
 
 def _released_from_waiting_for_others(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[], object]]:
     job_id = factory.enqueue(backend, waits_for="[]")
-    return job_id, lambda: backend.release_dependents([job_id])
+    return job_id, lambda: factory.release(backend, job_id)
 
 
 def _replaced(backend: Backend, clock: FrozenClock) -> tuple[bytes, Callable[[], object]]:

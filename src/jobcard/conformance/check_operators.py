@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from jobcard.backends.base import Backend, Verdict, Want
+from jobcard.backends.base import Backend, Outcome, Verdict, Want
 from jobcard.conformance import factory
 from jobcard.conformance.harness import Harness, micros
 from jobcard.conformance.races import at_once, both_at_once
@@ -14,7 +14,7 @@ from jobcard.conformance.rules import changed
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import JobRow
-from jobcard.core.states import Change, Hold, JobState
+from jobcard.core.states import Change, JobState
 
 EVERY_STATE = tuple(str(state) for state in JobState)
 
@@ -149,19 +149,35 @@ def check_a_snoozed_waiting_job_waits_again(backend: Backend, clock: FrozenClock
     assert [claim.id for claim in factory.claim_some(backend, 5)] == [job_id]
 
 
-def check_a_change_for_one_hold_needs_that_hold(backend: Backend) -> None:
-    """A change that names a hold applies only to jobs under it."""
-    delayed, ready = factory.enqueue(backend, delay=micros(60)), factory.enqueue(backend)
-    parked = factory.claimed_job(backend)
-    factory.settle(backend, parked, states.park(parked))
-    before = factory.rows_of(backend, [ready, parked.id])
-    change = Change(
-        verb="release", sources=states.WAITING, target=JobState.WAITING, sets={"hold": None}, hold=Hold.DELAY
-    )
-    answers = {job_id: backend.apply_by_operator(job_id, change) for job_id in (delayed, ready, parked.id)}
-    assert (answers[ready], answers[parked.id]) == (None, None)
-    assert factory.rows_of(backend, [ready, parked.id]) == before
-    assert factory.row_of(backend, delayed).hold is None
+def check_a_change_to_one_version_needs_that_version(backend: Backend) -> None:
+    """A change that names a version applies only to a job that nothing has happened to since it was read."""
+    job_id, other = factory.enqueue_several(backend, 2, delay=micros(60))
+    was = factory.row_of(backend, job_id)
+    change = Change(verb="run_now", sources=states.WAITING, target=JobState.WAITING, sets={"hold": None})
+    backend.apply_by_operator(job_id, states.snooze_waiting(was, delay=micros(90)))
+    before = factory.rows_of(backend, [job_id, other])
+    assert before[job_id].version > was.version
+    for version in (was.version, before[job_id].version + 1):
+        assert backend.apply_by_operator(job_id, change._replace(version=version)) is None
+    assert factory.rows_of(backend, [job_id, other]) == before
+    moved = backend.apply_by_operator(job_id, change._replace(version=before[job_id].version))
+    assert moved is not None and moved.hold is None
+    assert factory.row_of(backend, other) == before[other]
+
+
+def check_a_holders_change_to_one_version_needs_that_version(backend: Backend) -> None:
+    """It is `LOST` when something has happened to the job, by the same exchange too."""
+    claims = [factory.claimed_job(backend) for _ in range(2)]
+    one, other = (factory.row_of(backend, claim.id) for claim in claims)
+    outcomes = [
+        Outcome(claims[0].ref, claims[0].token, states.note(claims[0], ago=0, progress="1")),
+        Outcome(claims[0].ref, claims[0].token, states.hand_back(claims[0])._replace(version=one.version)),
+        Outcome(claims[1].ref, claims[1].token, states.hand_back(claims[1])._replace(version=other.version)),
+    ]
+    refusals = backend.exchange("engine", outcomes=outcomes).refusals
+    assert [(refusal.ref, refusal.verdict) for refusal in refusals] == [(claims[0].ref, Verdict.LOST)]
+    rows = factory.rows_of(backend, [one.id, other.id])
+    assert (rows[one.id].state, rows[other.id].state) == ("running", "waiting")
 
 
 def check_an_operators_change_may_record_a_try(backend: Backend, clock: FrozenClock) -> None:

@@ -135,7 +135,7 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
         },
         "let_in": {"of a key with room": lambda at, has: at.let_in(10)},
         "unpark": {"of a name": lambda at, has: at.unpark(["parked"])},
-        "release_dependents": {"of a job": lambda at, has: at.release_dependents([has.dependent])},
+        "release_dependents": {"of a job": lambda at, has: factory.release(at, has.dependent)},
         "apply_by_operator": {
             "cancel": lambda at, has: at.apply_by_operator(has.waiting, states.cancel_waiting(reason="canceled")),
             "ask to cancel": lambda at, has: at.apply_by_operator(

@@ -69,7 +69,7 @@ def _waiting_for_others(backend: Backend, given: dict[str, Any]) -> bytes:
 
 def _released(backend: Backend, given: dict[str, Any]) -> bytes:
     job_id = _waiting_for_others(backend, given)
-    assert backend.release_dependents([job_id]) == 1
+    assert factory.release(backend, job_id) == 1
     return job_id
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from jobcard.backends.base import Backend, Completions, Exchanged, Fate, Filter, Outcome, Refusal, Want
 from jobcard.conformance.harness import micros
 from jobcard.core.ids import IdSource
-from jobcard.core.job import Claimed, JobRow, NewJob, WholeJob
+from jobcard.core.job import Claimed, Dependent, JobRow, NewJob, WholeJob
 from jobcard.core.states import Change, Hold, JobState, cancel_waiting, fail, park, start
 
 LEASE = micros(60)
@@ -226,6 +226,17 @@ def without_version(row: JobRow) -> JobRow:
 def rows_of(backend: Backend, job_ids: Collection[bytes]) -> dict[bytes, JobRow]:
     """Those of the jobs that exist, by id."""
     return {row.id: row for row in backend.get(list(job_ids))}
+
+
+def as_read(backend: Backend, job_ids: Sequence[bytes]) -> list[Dependent]:
+    """These jobs as an engine reads those that wait for others, whatever they wait for; each must exist."""
+    rows = rows_of(backend, job_ids)
+    return [Dependent(job_id, rows[job_id].waits_for, rows[job_id].version) for job_id in job_ids]
+
+
+def release(backend: Backend, *job_ids: bytes) -> int:
+    """Release these jobs as they are now; how many waited for others."""
+    return backend.release_dependents(as_read(backend, job_ids))
 
 
 def whole_of(backend: Backend, job_ids: Sequence[bytes]) -> list[WholeJob]:

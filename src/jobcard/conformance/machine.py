@@ -359,8 +359,8 @@ class Machine(Carrying):
     def release_dependents(self, data: st.DataObject) -> None:
         held = sorted(row.id for row in self.rows() if row.hold == "after")
         ids = data.draw(st.lists(st.sampled_from(held), min_size=1, max_size=3, unique=True))
-        self.pair.on_both(lambda backend: backend.dependents(after=None, limit=20))
-        self.pair.on_both(lambda backend: backend.release_dependents(ids))
+        self.pair.on_both(lambda backend: [one[:2] for one in backend.dependents(after=None, limit=20)])
+        self.pair.on_both(lambda backend: factory.release(backend, *ids))
 
     # -- deleting
 

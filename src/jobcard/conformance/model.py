@@ -53,7 +53,7 @@ from jobcard.conformance.rules import (
 )
 from jobcard.core import rates
 from jobcard.core.clock import Clock
-from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
+from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import QueueLimit
 from jobcard.core.states import ALIVE, After, Change, check_settable, complete
 from jobcard.errors import DuplicateJobError, InvalidJobError, StoreMovedError
@@ -376,9 +376,10 @@ class ModelBackend(ModelReader):
                 self._put(row._replace(hold="delay" if row.available_at > now else None))
             return len(parked)
 
-    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
+    def release_dependents(self, those: Sequence[Dependent]) -> int:
         with self._changing() as now:
-            held = [row for row in self._rows(job_ids) if row.hold == "after"]
+            seen = {one.id: one.version for one in those}
+            held = [row for row in self._rows([*seen]) if row.hold == "after" and row.version == seen[row.id]]
             for row in held:
                 self._put(row._replace(hold="delay" if row.available_at > now else None))
             return len(held)

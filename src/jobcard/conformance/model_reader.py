@@ -64,7 +64,7 @@ class ModelReader:
     def dependents(self, *, after: bytes | None, limit: int) -> Sequence[Dependent]:
         with self._step():
             held = sorted(row.id for row in self._rows() if row.hold == "after" and row.id > (after or b""))
-            return [Dependent(row.id, row.waits_for) for row in self._rows(held[:limit])]
+            return [Dependent(row.id, row.waits_for, row.version) for row in self._rows(held[:limit])]
 
     # -- looking up
 

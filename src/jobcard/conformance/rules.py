@@ -121,10 +121,10 @@ def _filled_in(value: object, now: int) -> object:
 
 
 def allows(row: JobRow, change: Change, now: int) -> bool:
-    """The job is in a state, under a hold and with a lease that the change may start from."""
+    """The job is in a state, of a version and with a lease that the change may start from."""
     return (
         row.state in change.sources
-        and (change.hold is None or row.hold == change.hold)
+        and (change.version is None or row.version == change.version)
         and (not change.lapsed or has_lapsed(row, now))
     )
 

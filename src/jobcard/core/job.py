@@ -198,6 +198,8 @@ class Dependent(NamedTuple):
 
     id: bytes
     waits_for: str | None
+    version: int
+    """Of its row as it was read: while it is the same, so is what the job waits for."""
 
 
 class OnceKey(NamedTuple):

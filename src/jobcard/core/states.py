@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jobcard.errors import InvalidJobError
 
 if TYPE_CHECKING:
-    from jobcard.core.job import Claimed, JobRow
+    from jobcard.core.job import Claimed, Dependent, JobRow
 
 
 class JobState(StrEnum):
@@ -107,8 +107,8 @@ class Change(NamedTuple):
     """Raise the claim token: the job is taken from whoever holds it."""
     lapsed: bool = False
     """Apply only while the lease has run out, by the store's clock at the moment of applying."""
-    hold: Hold | None = None
-    """Apply only to a job under this hold; None: whatever its hold."""
+    version: int | None = None
+    """Apply only while the job's row is of this version: as it was read; None: whatever became of it since."""
     error: str | None = None
     """JSON of the try that ended here, stored as an `Attempt` record in the same step; None: nothing."""
     attempt: int = 0
@@ -368,9 +368,12 @@ def cancel_waiting(*, reason: str) -> Change:
     )
 
 
-def cancel_dependent(*, error: str) -> Change:
-    """A job that waits for others, and for what will never come, does not run; error: which, and why."""
-    return cancel_waiting(reason="dependency")._replace(hold=Hold.AFTER, error=error)
+def cancel_dependent(one: Dependent, *, error: str) -> Change:
+    """A job that waits for others, and for what will never come, does not run; error: which, and why.
+
+    Only as it was read: whoever replaces it decides anew what it waits for.
+    """
+    return cancel_waiting(reason="dependency")._replace(version=one.version, error=error)
 
 
 def ask_to_cancel(row: JobRow, *, reason: str) -> Change:

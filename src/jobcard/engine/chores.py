@@ -39,7 +39,8 @@ UNPARK_SECONDS = 5.0
 TICK_AGAIN_SECONDS = 0.5  # after a look at the schedules that failed
 LET_IN_SECONDS = 5.0
 LET_IN_AT_ONCE = 1_000
-DEPENDENTS_REST = 10  # so many times as long as a look at the jobs that wait for others took, there is none
+DEPENDENTS_REST = 10  # so many times as long as a look at the jobs that wait for others took, there is none …
+MOST_REST_SECONDS = 30.0  # … up to so long; and once as long if it left work behind
 ALIVE_SECONDS = 1.0  # how often the keeper hears that this loop turns
 
 
@@ -240,14 +241,13 @@ class Chores:
         def seen_to(answer: SeenTo) -> None:
             self._told -= told
             then = monotonic()
-            self._dependents_rest = then + DEPENDENTS_REST * answer.took
-            if answer.released:
-                log.info("job.release_dependents count=%d", len(answer.released))
+            times = 1 if answer.more else DEPENDENTS_REST
+            self._dependents_rest = then + min(times * answer.took, MOST_REST_SECONDS)
+            if answer.number:
+                log.info("job.release_dependents count=%d", answer.number)
                 self._plan.wake(then)
-            if answer.more:
-                self._dependents_at = then
-            elif self._told:
-                self._look_at_dependents(then)
+            soon = then if answer.more or self._told else self._dependents_at
+            self._dependents_at = max(soon, self._dependents_rest)
 
         self._ask("dependents", functools.partial(self._dependents.look, told), seen_to, lane=lanes.TICK)
 
@@ -259,7 +259,7 @@ class Chores:
         self._tick_at = now + TICK_AGAIN_SECONDS
         if "ticks" not in self._under_way:
             self._tick_again = False
-            # On a lane of its own: a tick does not wait for a long chore.
+            # Not behind the other chores, of which some take long: only looks at who waits for others share its lane.
             self._ask("ticks", self._ticker.look, self._ticked, lane=lanes.TICK)
 
     def _ticked(self, looked: Looked) -> None:

@@ -38,6 +38,7 @@ MOST_KNOWN = 100_000  # so many are remembered with what they wait for; others a
 GONE_SECONDS = (
     60.0  # a job that is waited for and was not there for so long was deleted: until then it may yet be stored
 )
+THERE_SECONDS = 10.0  # for so long one that was there is not looked for again
 _ASKED_AT_ONCE = 1_000
 _READ_AT_ONCE = 100  # whole rows: some may be large
 _CLOCKS_DIFFER = 3_600_000  # milliseconds: an id that is so far ahead is none by a clock
@@ -45,9 +46,14 @@ _NOT_COMPLETED = tuple(sorted((ALIVE | ENDED) - {JobState.COMPLETED}))
 
 
 class SeenTo(NamedTuple):
-    """What came of a look: the jobs that were released, whether there is more to do at once, the seconds it took."""
+    """What came of a look.
+
+    released: the jobs for which all has come. number: how many of them are in line by this look, and not by somebody
+    else's. more: there is more to do at once. took: seconds.
+    """
 
     released: Sequence[bytes]
+    number: int
     more: bool
     took: float
 
@@ -71,6 +77,8 @@ class Dependents:
         """Those to be looked at still, in this order."""
         self._missing: dict[UUID, float] = {}
         """Jobs waited for that were not there, and since when."""
+        self._there: dict[UUID, float] = {}
+        """Those that were, and until when that will do."""
 
     def are_told_by(self, claims: Iterable[Claimed]) -> list[bytes]:
         """The ids of those jobs, and batches, that somebody is known to wait for; from any thread."""
@@ -94,14 +102,14 @@ class Dependents:
         for one in found:
             self._remember(one)
         found += self._read(first)
-        seen = see_to(self._backend, found, self._missing, now, most_canceled=CANCELED_AT_ONCE)
+        seen = see_to(self._backend, found, self._missing, now, there=self._there, most_canceled=CANCELED_AT_ONCE)
         self._newest = newest
         for job_id in first:
             self._left.pop(job_id, None)
         self._left |= dict.fromkeys((*seen.left, *self._known.of(seen.canceled)))  # others may wait for those canceled
         for job_id in (*seen.released, *seen.canceled):
             self._forget(job_id)
-        return SeenTo(seen.released, more or bool(self._left), time.monotonic() - began)
+        return SeenTo(seen.released, seen.number, more or bool(self._left), time.monotonic() - began)
 
     def _find_new(self) -> tuple[Sequence[Dependent], bytes | None, bool]:
         """Those not met yet, the newest id then, and whether there are more."""
@@ -121,7 +129,9 @@ class Dependents:
         if self._turn is None:
             self._known, self._next_known = self._next_known, _Waiters()
             awaited = self._known.by_awaited
-            self._missing = {job_id: since for job_id, since in self._missing.items() if job_id.bytes in awaited}
+            for times in (self._missing, self._there):
+                for job_id in [job_id for job_id in times if job_id.bytes not in awaited]:
+                    del times[job_id]
         return some
 
     def _read(self, job_ids: Sequence[bytes]) -> Iterator[Dependent]:
@@ -129,7 +139,7 @@ class Dependents:
         for some in _parts(job_ids, _READ_AT_ONCE):
             for row in _readable(self._backend.get, some):
                 if row.hold == Hold.AFTER:
-                    one = Dependent(row.id, row.waits_for)
+                    one = Dependent(row.id, row.waits_for, row.version)
                     self._remember(one)
                     yield one
                 else:
@@ -190,9 +200,10 @@ def _awaited(one: Dependent) -> Sequence[Dependency]:
 
 
 class Seen(NamedTuple):
-    """Which jobs were released, which canceled, and which are to be canceled still."""
+    """For which jobs all has come, how many the store released, which are canceled, and which are to be still."""
 
     released: Sequence[bytes]
+    number: int
     canceled: Sequence[bytes]
     left: Sequence[bytes] = ()
 
@@ -203,23 +214,29 @@ def see_to(
     missing: dict[UUID, float],
     now: float,
     *,
+    there: dict[UUID, float] | None = None,
     most_canceled: int | None = None,
 ) -> Seen:
     """Release those of these jobs for which all has come, and cancel those for which it never will.
 
     missing: what is waited for and was not there, and since when; kept by the caller from look to look. now: seconds.
+    there: likewise what was there, and until when it is not looked for again.
     """
-    waits = {one.id: found for one in those if (found := _what_for(one)) is not None}
+    by_id = {one.id: one for one in those}  # of one that was read twice, as it was last
+    waits = {one.id: found for one in by_id.values() if (found := _what_for(one)) is not None}
     if not waits:
-        return Seen([], [])
-    known = _ask(backend, [each for found in waits.values() for each in found], missing, now)
+        return Seen([], 0, [])
+    known = _ask(
+        backend, [each for found in waits.values() for each in found], missing, {} if there is None else there, now
+    )
     outlooks = {job_id: dependencies.outlook(found, known) for job_id, found in waits.items()}
     released = [job_id for job_id, (what, _) in outlooks.items() if what is Outlook.READY]
-    for some in _parts(released, _ASKED_AT_ONCE):
-        backend.release_dependents(some)
+    # As they were read: one that was replaced since may wait for others.
+    as_read = ([by_id[job_id] for job_id in some] for some in _parts(released, _ASKED_AT_ONCE))
+    number = sum(map(backend.release_dependents, as_read))
     never = [(job_id, why) for job_id, (what, why) in outlooks.items() if what is Outlook.NEVER]
-    canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, job_id, why)]
-    return Seen(released, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
+    canceled = [job_id for job_id, why in never[:most_canceled] if _cancel(backend, by_id[job_id], why)]
+    return Seen(released, number, canceled, [job_id for job_id, _ in never[len(never[:most_canceled]) :]])
 
 
 def see_to_all(backend: Backend, missing: dict[UUID, float], now: float = 0.0) -> list[bytes]:
@@ -246,22 +263,36 @@ def _what_for(one: Dependent) -> Sequence[Dependency] | None:
         return None
 
 
-def _ask(backend: Backend, all_awaited: Collection[Dependency], missing: dict[UUID, float], now: float) -> Known:
+def _ask(
+    backend: Backend,
+    all_awaited: Collection[Dependency],
+    missing: dict[UUID, float],
+    there: dict[UUID, float],
+    now: float,
+) -> Known:
     jobs = {one.id for one in all_awaited if one.kind == JOB}
-    ends = {UUID(bytes=end.id): end.state for some in _ids(jobs) for end in _readable(backend.ended, some)}
-    gone = _gone(backend, jobs - ends.keys(), missing, now)
+    ends = {
+        UUID(bytes=end.id): end.state for some in _ids(jobs, _ASKED_AT_ONCE) for end in _readable(backend.ended, some)
+    }
+    gone = _gone(backend, jobs - ends.keys(), missing, there, now)
     batches = {
         one.id: _counts(backend, one.id) for one in {one.id: one for one in all_awaited if one.kind == BATCH}.values()
     }
     return Known(ends, batches, gone)
 
 
-def _gone(backend: Backend, jobs: set[UUID], missing: dict[UUID, float], now: float) -> Collection[UUID]:
-    there = {UUID(bytes=row.id) for some in _ids(jobs) if len(some) > 1 for row in backend.get(some)}
-    there |= {job_id for job_id in jobs - there if _is_there(backend, job_id)}
-    for job_id in there:
+def _gone(
+    backend: Backend, jobs: set[UUID], missing: dict[UUID, float], there: dict[UUID, float], now: float
+) -> Collection[UUID]:
+    asked = {job_id for job_id in jobs if there.get(job_id, now) <= now}
+    found = {UUID(bytes=row.id) for some in _ids(asked, _READ_AT_ONCE) for row in _readable(backend.get, some)}
+    overdue = {job_id for job_id in asked - found if now >= missing.setdefault(job_id, now) + GONE_SECONDS}
+    # One that cannot be read is left out among others.
+    found |= {job_id for job_id in overdue if _is_there(backend, job_id)}
+    for job_id in found:
         missing.pop(job_id, None)
-    return {job_id for job_id in jobs - there if now >= missing.setdefault(job_id, now) + GONE_SECONDS}
+        there[job_id] = now + THERE_SECONDS
+    return overdue - found
 
 
 def _is_there(backend: Backend, job_id: UUID) -> bool:
@@ -271,8 +302,8 @@ def _is_there(backend: Backend, job_id: UUID) -> bool:
         return True
 
 
-def _ids(jobs: Collection[UUID]) -> Iterator[Sequence[bytes]]:
-    return _parts(sorted(job_id.bytes for job_id in jobs), _ASKED_AT_ONCE)
+def _ids(jobs: Collection[UUID], size: int) -> Iterator[Sequence[bytes]]:
+    return _parts(sorted(job_id.bytes for job_id in jobs), size)
 
 
 def _parts(job_ids: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
@@ -303,12 +334,12 @@ def _count(backend: Backend, batch: UUID, *, limit: int | None) -> Mapping[str, 
     return found
 
 
-def _cancel(backend: Backend, job_id: bytes, why: str) -> bool:
-    change = states.cancel_dependent(error=error_of_dependency(why))
+def _cancel(backend: Backend, one: Dependent, why: str) -> bool:
+    change = states.cancel_dependent(one, error=error_of_dependency(why))
     try:
-        if backend.apply_by_operator(job_id, change) is None:
+        if backend.apply_by_operator(one.id, change) is None:
             return False
     except CorruptRecordError:
         return False  # its record cannot be read: it stays as it is
-    log.info("job.cancel id=%s why=dependency", UUID(bytes=job_id))
+    log.info("job.cancel id=%s why=dependency", UUID(bytes=one.id))
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from jobcard.backends.mongodb import admission, records
 from jobcard.backends.mongodb.connection import BY_ID, Document, Expression, Store
 from jobcard.backends.mongodb.errors import unless_sealed
 from jobcard.backends.mongodb.rows import WITHOUT_HISTORY, place_by, to_job
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Dependent, JobRow, Ref
 from jobcard.core.states import AT_WORK, ENDED, After, Change, Hold, JobState, Now, check_settable
 from jobcard.errors import DuplicateJobError
 
@@ -20,8 +21,8 @@ from jobcard.errors import DuplicateJobError
 def fits(change: Change, now: Expression) -> Document:
     """What a job must be like for the change to apply."""
     condition: Document = {"state": {"$in": sorted(state.value for state in change.sources)}}
-    if change.hold is not None:
-        condition["hold"] = change.hold.value
+    if change.version is not None:
+        condition["version"] = change.version
     if change.lapsed:
         condition["$expr"] = {"$and": [{"$gt": ["$lease_until", None]}, {"$lte": ["$lease_until", now]}]}
     return condition
@@ -142,10 +143,15 @@ def unpark(store: Store, names: Sequence[str]) -> int:
     return store.jobs.update_many(parked, _come_back(store), hint="hold").modified_count if names else 0
 
 
-def release_dependents(store: Store, job_ids: Sequence[bytes]) -> int:
-    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
-    waiting = {"_id": {"$in": sorted(job_ids)}, "hold": Hold.AFTER.value}
-    return store.jobs.update_many(waiting, _come_back(store), hint=BY_ID).modified_count if job_ids else 0
+def release_dependents(store: Store, those: Sequence[Dependent]) -> int:
+    """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
+    of_version: defaultdict[int, list[bytes]] = defaultdict(list)
+    for one in those:
+        of_version[one.version].append(one.id)
+    as_read = [{"version": version, "_id": {"$in": ids}} for version, ids in of_version.items()]
+    # All their ids once more: what is under `$or` alone would be looked for among all jobs.
+    waiting = {"_id": {"$in": sorted(one.id for one in those)}, "hold": Hold.AFTER.value, "$or": as_read}
+    return store.jobs.update_many(waiting, _come_back(store), hint=BY_ID).modified_count if those else 0
 
 
 def _come_back(store: Store) -> list[Document]:

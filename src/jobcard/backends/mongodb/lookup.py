@@ -199,8 +199,8 @@ def dependents(store: Store, after: bytes | None, limit: int) -> list[Dependent]
     which: Document = {"hold": Hold.AFTER.value, "_id": {"$gt": after or b""}}
     # Text that is none ends no look at the others: nobody finds in it what to wait for.
     jobs = store.settled(store.jobs).with_options(codec_options=ANY_TEXT)
-    found = jobs.find(which, {"waits_for": True}).sort([("_id", 1)]).limit(limit).hint("dependents")
-    return [Dependent(one["_id"], one.get("waits_for")) for one in found]
+    found = jobs.find(which, {"waits_for": True, "version": True}).sort([("_id", 1)]).limit(limit).hint("dependents")
+    return [Dependent(one["_id"], one.get("waits_for"), one.get("version", -1)) for one in found]
 
 
 def _found(store: Store, find: Callable[[Mapping[str, bool]], Any]) -> dict[bytes, JobRow | None]:

@@ -227,10 +227,10 @@ class PostgresBackend:
             return lookup.dependents(connection, self._sql, after, limit)
 
     @_verb
-    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
-        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+    def release_dependents(self, those: Sequence[Dependent]) -> int:
+        """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
         with self._pool.use() as connection:
-            number = changes.release_dependents(connection, self._sql, job_ids, self._now())
+            number = changes.release_dependents(connection, self._sql, those, self._now())
         if number:
             self._ring()
         return number

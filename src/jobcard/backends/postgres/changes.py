@@ -19,8 +19,8 @@ from jobcard.backends.postgres.enqueue import firsts, in_order, queues_of, stori
 from jobcard.backends.postgres.errors import UniqueKeyError
 from jobcard.backends.postgres.rows import IDS, NUMBERS, column, columns_of
 from jobcard.backends.postgres.values import Id, Ids, Numbers, Texts
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, NewJob
-from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Dependent, NewJob
+from jobcard.core.states import ENDED, After, Change, JobState, Now, check_settable
 from jobcard.errors import DuplicateJobError, StoreMovedError
 
 Sql = Mapping[str, str]
@@ -36,7 +36,7 @@ class Form(NamedTuple):
     target: JobState
     takes: bool
     lapsed: bool
-    hold: Hold | None
+    has_version: bool
     has_error: bool
     has_lines: bool
     has_followers: bool
@@ -52,7 +52,7 @@ def form_of(change: Change, then: Sequence[NewJob] = ()) -> Form:
         target=change.target,
         takes=change.takes,
         lapsed=change.lapsed,
-        hold=change.hold,
+        has_version=change.version is not None,
         has_error=change.error is not None,
         has_lines=bool(change.lines),
         has_followers=bool(then),
@@ -71,6 +71,8 @@ def apply(sql: Sql, form: Form, outcomes: Sequence[Outcome], now: int | None) ->
     for name, kind in form.fields:
         if kind != _NOW:
             values[f"new_{name}"] = column(name, [_plain(outcome.change.sets[name]) for outcome in outcomes])
+    if form.has_version:
+        values["versions"] = Numbers(outcome.change.version for outcome in outcomes)
     if form.has_error:
         values["try_numbers"] = Numbers(outcome.change.attempt for outcome in outcomes)
         values["try_errors"] = Texts(outcome.change.error for outcome in outcomes)
@@ -135,9 +137,10 @@ def unpark(connection: Connection, sql: Sql, names: Sequence[str], now: int | No
     return number
 
 
-def release_dependents(connection: Connection, sql: Sql, job_ids: Sequence[bytes], now: int | None) -> int:
-    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
-    number: int = connection.execute(sql["release_dependents"], {"now": now, "ids": Ids(job_ids)})[0][0]
+def release_dependents(connection: Connection, sql: Sql, those: Sequence[Dependent], now: int | None) -> int:
+    """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
+    seen = {"ids": Ids(one.id for one in those), "versions": Numbers(one.version for one in those)}
+    number: int = connection.execute(sql["release_dependents"], {"now": now, **seen})[0][0]
     return number
 
 
@@ -146,6 +149,8 @@ def _apply_by_operator(sql: Sql, change: Change, job_id: bytes, now: int | None)
     form = form_of(change)
     text = _operator_text(sql["apply_by_operator"], tuple(_further(sql, form, "add_lines_by_operator")), form)
     values: dict[str, object] = {"now": now, "id": Id(job_id)}
+    if form.has_version:
+        values["version"] = change.version
     for name, kind in form.fields:
         if kind != _NOW:
             values[f"new_{name}"] = _scalar(name, _plain(change.sets[name]))
@@ -182,6 +187,8 @@ def _further(sql: Sql, form: Form, lines: str) -> list[str]:
 def _apply_text(template: str, further: tuple[str, ...], form: Form) -> str:
     columns = [("refs", "n"), ("tokens", "token")]
     columns += [(f"new_{name}", f"new_{name}") for name, kind in form.fields if kind != _NOW]
+    if form.has_version:
+        columns.append(("versions", "version"))
     if form.has_error:
         columns += [("try_numbers", "try_number"), ("try_errors", "try_error")]
     places = ", ".join(f"%({place})s" for place, _ in columns)
@@ -189,7 +196,7 @@ def _apply_text(template: str, further: tuple[str, ...], form: Form) -> str:
     returned = ", given.try_number, given.try_error" if form.has_error else ""
     return (
         template.replace("{assignments}", _assignments(form, "given.new_{name}"))
-        .replace("{guard}", _guard(form))
+        .replace("{guard}", _guard(form, "given.version"))
         .replace("{given}", f"{places}) as given ({names}")
         .replace("{returned}", returned)
         .replace("{further}", " ".join(further))
@@ -201,7 +208,7 @@ def _operator_text(template: str, further: tuple[str, ...], form: Form) -> str:
     returned = ", %(try_number)s::bigint as try_number, %(try_error)s::text as try_error" if form.has_error else ""
     return (
         template.replace("{assignments}", _assignments(form, "%(new_{name})s::{type}"))
-        .replace("{guard}", _guard(form))
+        .replace("{guard}", _guard(form, "%(version)s::bigint"))
         .replace("{returned}", returned)
         .replace("{further}", " ".join(further))
     )
@@ -221,11 +228,10 @@ def _assignments(form: Form, place: str) -> str:
     return ", ".join(parts)
 
 
-def _guard(form: Form) -> str:
+def _guard(form: Form, version: str) -> str:
     parts = [f"job.state in ({', '.join(repr(state.value) for state in sorted(form.sources))})"]
     if form.lapsed:
         parts.append("job.lease_until <= moment.now")
-    if form.hold is not None:
-        # Not in the words of the index of holds: of the many jobs under one only this is wanted.
-        parts.append(f"coalesce(job.hold, '') = {form.hold.value!r}")
+    if form.has_version:
+        parts.append(f"job.version = {version}")
     return " and ".join(parts)

@@ -218,7 +218,7 @@ def dependents(connection: Connection, sql: Sql, after: bytes | None, limit: int
         # One of them says in no text what it waits for: nobody can read that then, but the others shall be seen to.
         text = sql["dependents"].replace("waits_for", "textsend(waits_for)")
         found = connection.execute(text, values, prepare=False)
-        return [Dependent(job_id, None if sent is None else sent.decode(errors="replace")) for job_id, sent in found]
+        return [Dependent(one, None if sent is None else sent.decode(errors="replace"), of) for one, sent, of in found]
 
 
 def readable(connection: Connection, statement: str, refs: Sequence[Row]) -> list[Row]:

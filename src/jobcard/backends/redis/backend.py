@@ -182,9 +182,9 @@ class RedisBackend:
         return lookup.dependents(self._client, self._keys, after, limit)
 
     @_verb
-    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
-        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
-        return changes.release_dependents(self._run, job_ids)
+    def release_dependents(self, those: Sequence[Dependent]) -> int:
+        """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
+        return changes.release_dependents(self._run, those)
 
     # -- operators
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from jobcard.backends.redis import rows
 from jobcard.backends.redis.scripts import MOST_JOBS, Run
-from jobcard.core.job import JobRow
+from jobcard.core.job import Dependent, JobRow
 from jobcard.core.states import ENDED, After, Change, Now, check_settable
 from jobcard.errors import DuplicateJobError
 
@@ -30,7 +30,7 @@ def to_array(change: Change) -> list[object]:
         {state.value: True for state in change.sources},
         change.target.value,
         change.takes,
-        change.hold.value if change.hold is not None else False,
+        False if change.version is None else change.version,
         change.lapsed,
         sets,
         change.target in ENDED and "expires_at" not in change.sets,
@@ -59,7 +59,7 @@ def unpark(run: Run, names: Sequence[str]) -> int:
     return total
 
 
-def release_dependents(run: Run, job_ids: Sequence[bytes]) -> int:
-    """Put those of these jobs that wait for others in line, or among the delayed ones; how many. Some to a script."""
-    refs = [job_id.hex() for job_id in job_ids]
-    return sum(run("release_dependents", refs[first : first + MOST_JOBS]) for first in range(0, len(refs), MOST_JOBS))
+def release_dependents(run: Run, those: Sequence[Dependent]) -> int:
+    """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many. By parts."""
+    seen = [[one.id.hex(), one.version] for one in those]
+    return sum(run("release_dependents", seen[first : first + MOST_JOBS]) for first in range(0, len(seen), MOST_JOBS))

@@ -216,10 +216,10 @@ def to_ending(ref: str, live: bytes) -> tuple[str, str | None, str | None]:
 def to_dependent(ref: str, live: bytes) -> Dependent | None:
     """A job that waits for others, from the part of it that changes; None: it does not."""
     moving = _array(ref, live, LIVE)
-    state, hold, waits_for = (moving[PLACE[name] - 1] for name in ("state", "hold", "waits_for"))
+    state, hold, waits_for, version = (moving[PLACE[name] - 1] for name in ("state", "hold", "waits_for", "version"))
     if (state, hold) != (JobState.WAITING, Hold.AFTER):
         return None
-    return Dependent(bytes.fromhex(ref), None if waits_for is False else waits_for)
+    return Dependent(bytes.fromhex(ref), None if waits_for is False else waits_for, version)
 
 
 def _read(ref: str, live: bytes | None, card: bytes | None) -> dict[str, Any]:

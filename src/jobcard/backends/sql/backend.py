@@ -223,9 +223,9 @@ class SQLBackend:
             return lookup.dependents(connection, self._sql, after, limit)
 
     @_verb
-    def release_dependents(self, job_ids: Sequence[bytes]) -> int:
-        """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
-        return self._again(lambda connection: changes.release_dependents(connection, self._sql, job_ids, self._now()))
+    def release_dependents(self, those: Sequence[Dependent]) -> int:
+        """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
+        return self._again(lambda connection: changes.release_dependents(connection, self._sql, those, self._now()))
 
     # -- operators
 

@@ -17,7 +17,7 @@ from jobcard.backends.sql.errors import UniqueKeyError
 from jobcard.backends.sql.rows import to_job
 from jobcard.backends.sql.statements import Statements
 from jobcard.backends.sql.values import or_nothing
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Dependent, JobRow, Ref
 from jobcard.core.states import ENDED, After, Change, Now, check_settable
 from jobcard.errors import DuplicateJobError
 
@@ -28,7 +28,7 @@ class Standing:
 
     state: str
     token: int
-    hold: str | None
+    version: int
     lease_until: int | None
 
     def verdict(self, token: int, change: Change, now: int) -> Verdict | None:
@@ -40,10 +40,10 @@ class Standing:
         return None if self.allows(change, now) else Verdict.LOST
 
     def allows(self, change: Change, now: int) -> bool:
-        """The job is in a state, under a hold and with a lease that the change may start from."""
+        """The job is in a state, of a version and with a lease that the change may start from."""
         return (
             self.state in change.sources
-            and (change.hold is None or self.hold == change.hold)
+            and (change.version is None or self.version == change.version)
             and (not change.lapsed or (self.lease_until is not None and self.lease_until <= now))
         )
 
@@ -51,8 +51,7 @@ class Standing:
         """Stand from now on as the change leaves the job."""
         self.state = str(change.target)
         self.token += change.takes
-        if "hold" in change.sets:
-            self.hold = change.sets["hold"]  # type: ignore[assignment]
+        self.version += 1
         if "lease_until" in change.sets:
             self.lease_until = _filled_in(change.sets["lease_until"], now)  # type: ignore[assignment]
 
@@ -190,11 +189,12 @@ def unpark(connection: Connection, sql: Statements, names: Sequence[str], now: i
     return len(refs)
 
 
-def release_dependents(connection: Connection, sql: Statements, job_ids: Sequence[bytes], now: int | None) -> int:
-    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
+def release_dependents(connection: Connection, sql: Statements, those: Sequence[Dependent], now: int | None) -> int:
+    """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
     with connection.transaction():
-        [rows] = sealing.begin(connection, sql, Step(sql["lock_dependents"], {"ids": or_nothing(job_ids)}))
-        refs = sorted(n for (n,) in rows)
+        seen = {one.id: one.version for one in those}
+        [rows] = sealing.begin(connection, sql, Step(sql["lock_dependents"], {"ids": or_nothing([*seen])}))
+        refs = sorted(n for n, job_id, version in rows if seen[job_id] == version)
         if refs:
             connection.commit(Step(sql["release_dependents"], {"refs": refs, "now": now}), Step(sql["raise_rings"]))
     return len(refs)

@@ -248,7 +248,8 @@ def dependents(connection: Connection, sql: Statements, after: bytes | None, lim
     """Jobs that wait for others, by ascending id."""
     rows = connection.execute(sql["dependents"], {"after": after or b"", "limit": limit})
     # One that cannot be read waits for what nobody knows; left out, it would make the page the last one.
-    return sorted([*map(Dependent._make, rows), *(Dependent(cast(bytes, job_id), "") for job_id in rows.unreadable)])
+    unreadable = [Dependent(cast(bytes, job_id), "", -1) for job_id in rows.unreadable]
+    return sorted([*map(Dependent._make, rows), *unreadable])
 
 
 def met(rows: Rows) -> list[Any]:

@@ -10,8 +10,8 @@ from jobcard.backends.sqlite import admission
 from jobcard.backends.sqlite.connection import Connection
 from jobcard.backends.sqlite.errors import UniqueKeyError
 from jobcard.backends.sqlite.rows import to_job
-from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, JobRow, Ref
-from jobcard.core.states import ENDED, After, Change, Hold, JobState, Now, check_settable
+from jobcard.core.job import LAST_ATTEMPTS, LAST_LINES, LINES_TEXT, Dependent, JobRow, Ref
+from jobcard.core.states import ENDED, After, Change, JobState, Now, check_settable
 from jobcard.errors import DuplicateJobError
 
 
@@ -19,7 +19,7 @@ def bind(template: str, change: Change, now: int) -> tuple[str, list[object]]:
     """The statement for a change and its values, up to those that say which job."""
     sets = change.sets
     ends = change.target in ENDED and "expires_at" not in sets
-    sql = _text(template, tuple(sets), change.sources, change.takes, change.lapsed, change.hold, ends)
+    sql = _text(template, tuple(sets), change.sources, change.takes, change.lapsed, change.version is not None, ends)
     values: list[object] = [change.target.value]
     for value in sets.values():
         if isinstance(value, Now):
@@ -31,6 +31,8 @@ def bind(template: str, change: Change, now: int) -> tuple[str, list[object]]:
         values.append(now)
     if change.lapsed:
         values.append(now)
+    if change.version is not None:
+        values.append(change.version)
     return sql, values
 
 
@@ -41,7 +43,7 @@ def _text(
     sources: frozenset[JobState],
     takes: bool,
     lapsed: bool,
-    hold: Hold | None,
+    versioned: bool,
     ends: bool,
 ) -> str:
     check_settable(names)
@@ -54,8 +56,8 @@ def _text(
     guard = f"state in ({', '.join(repr(state.value) for state in sorted(sources))})"
     if lapsed:
         guard += " and lease_until <= ?"
-    if hold is not None:
-        guard += f" and hold = {hold.value!r}"
+    if versioned:
+        guard += " and version = ?"
     return template.replace("{assignments}", ", ".join(assignments)).replace("{guard}", guard)
 
 
@@ -90,9 +92,9 @@ def unpark(connection: Connection, sql: Mapping[str, str], names: Sequence[str],
     return connection.change_many(sql["unpark"], [(name, now) for name in names])
 
 
-def release_dependents(connection: Connection, sql: Mapping[str, str], job_ids: Sequence[bytes], now: int) -> int:
-    """Put those of these jobs that wait for others in line, or among the delayed ones; how many."""
-    return connection.change_many(sql["release_dependents"], [(job_id, now) for job_id in job_ids])
+def release_dependents(connection: Connection, sql: Mapping[str, str], those: Sequence[Dependent], now: int) -> int:
+    """Put those of these jobs that wait as they were read in line, or among the delayed ones; how many."""
+    return connection.change_many(sql["release_dependents"], [(one.id, one.version, now) for one in those])
 
 
 def keep_records(connection: Connection, sql: Mapping[str, str], ref: Ref, change: Change, now: int) -> None:

@@ -181,7 +181,7 @@ def dependents(connection: Connection, sql: Mapping[str, str], after: bytes | No
     except CorruptRecordError:
         # One of them says in no text what it waits for: nobody can read that then, but the others shall be seen to.
         rows = connection.execute(sql["dependents"].replace("waits_for", "hex(waits_for)"), values)
-        return [Dependent(job_id, bytes.fromhex(text).decode(errors="replace")) for job_id, text in rows]
+        return [Dependent(one, bytes.fromhex(text).decode(errors="replace"), version) for one, text, version in rows]
 
 
 def by_ids(connection: Connection, statement: str, job_ids: Sequence[bytes]) -> list[Row]:

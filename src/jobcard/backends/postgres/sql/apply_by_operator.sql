@@ -1,5 +1,6 @@
--- Applies one change of an operator, whoever holds the job, if its state allows it; the job after it.
--- Safe at once with others: state and hold are checked in the statement that changes them.
+-- Applies one change of an operator, whoever holds the job, if its state, and the version asked for, allow it; the job after
+-- it.
+-- Safe at once with others: both are checked in the statement that changes them.
 -- {assignments}, {guard} and {further} come from changes.py and hold only names and places for values.
 with moment as (select {now} as now),
 applied as (

@@ -1,7 +1,7 @@
 -- Applies one change to a job, only if it is as the change expects. `Change` in core/states.py says which.
 --
--- change   [sources, target, takes, hold, lapsed, sets, ends, attempt, error, lines]
---          sources {state: true} · hold false: whatever it is · sets [[place, kind, value], …], kind 0: as it is,
+-- change   [sources, target, takes, version, lapsed, sets, ends, attempt, error, lines]
+--          sources {state: true} · version false: any · sets [[place, kind, value], …], kind 0: as it is,
 --          1: now, 2: now + value · ends: give it an `expires_at` · error false: none · lines [[ago, text], …] or false
 -- returns  whether it applied
 
@@ -37,7 +37,7 @@ local function keep_lines(id, new)
 end
 
 local function fits(live, change)
-  return change[1][live[STATE]] and (not change[4] or live[HOLD] == change[4])
+  return change[1][live[STATE]] and (not change[4] or live[VERSION] == change[4])
     and (not change[5] or (live[LEASE_UNTIL] and live[LEASE_UNTIL] <= now))
 end
 
