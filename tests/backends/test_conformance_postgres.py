@@ -38,6 +38,8 @@ def test_through_the_async_facade(name: str, postgres_url: str) -> None:
     check_through_the_facade(name, postgres_harness(postgres_url))
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 def test_histories_through_the_async_facade(postgres_urls: tuple[str, str]) -> None:
     """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
     histories_through_the_facade(postgres_harness(postgres_urls[1]))

@@ -16,7 +16,6 @@ import pymongo
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from helpers.days import in_turn
 from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Backend, Completions, Filter, RecordKind, Want
@@ -112,6 +111,8 @@ def test_through_the_async_facade(name: str, mongo_url: str) -> None:
     check_through_the_facade(name, mongo_harness(mongo_url))
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 def test_histories_through_the_async_facade(mongo_url: str) -> None:
     """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
     histories_through_the_facade(mongo_harness(mongo_url))
@@ -135,7 +136,8 @@ def standalone_url() -> Iterator[str]:
         yield url
 
 
-@in_turn("a server by itself")
+@pytest.mark.slow
+@pytest.mark.turns
 @pytest.mark.parametrize("name", CHOICE)
 def test_on_a_standalone_server(name: str, standalone_url: str) -> None:
     """Without a replica set, and so without transactions and change streams, the same holds."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Completions, Enqueued, Exchanged, Fate, Filter, Outcome, Want
@@ -38,7 +37,7 @@ Open = Callable[[], MongoBackend]
 
 @pytest.fixture(
     scope="module",
-    params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("limits on a server by itself"))],
+    params=["mongodb", "mongodb-standalone"],
 )
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:

@@ -17,7 +17,6 @@ import pymongo
 import pytest
 from pymongo.errors import OperationFailure, PyMongoError
 
-from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, MongoDB, MongoDBStandalone, _free_port, using
 from helpers.servers.common import frozen
@@ -38,7 +37,7 @@ MINUTE = 60_000_000
 
 @pytest.fixture(
     scope="module",
-    params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("deaths beside a server by itself"))],
+    params=["mongodb", "mongodb-standalone"],
 )
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:

@@ -13,7 +13,6 @@ from bson import encode
 from bson.raw_bson import RawBSONDocument
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from jobcard.backends.base import Filter, Outcome
@@ -34,7 +33,7 @@ Open = Callable[[], MongoBackend]
 
 @pytest.fixture(
     scope="module",
-    params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("dependencies on a server by itself"))],
+    params=["mongodb", "mongodb-standalone"],
 )
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:

@@ -13,7 +13,6 @@ import pymongo
 import pytest
 from pymongo.errors import OperationFailure, WriteError
 
-from helpers.days import in_turn
 from helpers.mongodb import dies_at
 from helpers.servers import KINDS, using
 from helpers.waiting import wait_until
@@ -40,9 +39,7 @@ SEALED = 121
 Open = Callable[..., MongoBackend]
 
 
-@pytest.fixture(
-    scope="module", params=["mongodb", pytest.param("mongodb-standalone", marks=in_turn("moves on a server by itself"))]
-)
+@pytest.fixture(scope="module", params=["mongodb", "mongodb-standalone"])
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with using(KINDS[request.param]) as url:
         yield url

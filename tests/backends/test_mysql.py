@@ -18,7 +18,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from helpers.days import in_turn
+from helpers.days import has_its_turn
 from helpers.facade import AT_ONCE, check_through_the_facade, histories_through_the_facade
 from helpers.mysql_servers import OwnServer, direct_connection, new_prefix
 from helpers.servers import MySQL, _free_port
@@ -39,7 +39,7 @@ from jobcard.conformance import (
     Shelf,
     factory,
 )
-from jobcard.conformance.drawing import SERVER
+from jobcard.conformance.drawing import SERVER, SHORT
 from jobcard.conformance.races import both_at_once
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
@@ -84,7 +84,7 @@ def spoil(url: str, store: Backend, job_id: bytes) -> None:
         run(direct, f"update {store._prefix}jobs set args = x'ff00' where id = x'{job_id.hex()}'")
 
 
-@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("what only MySQL has"))])
+@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=pytest.mark.turns)])
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")
@@ -102,7 +102,7 @@ class TestMariaDB(BackendSuite):
 
 
 class TestMySQL(BackendSuite):
-    histories = SERVER
+    histories = SERVER if has_its_turn("MySQL") else SHORT
 
     @pytest.fixture
     def harness(self, mysql_url: str) -> Iterator[Harness]:
@@ -127,6 +127,8 @@ def test_through_the_async_facade(name: str, mariadb_url: str) -> None:
     check_through_the_facade(name, mysql_harness(mariadb_url))
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 def test_histories_through_the_async_facade(mariadb_url: str) -> None:
     """Awaited, too, the store holds what the model holds, and several threads are told what fits together."""
     histories_through_the_facade(mysql_harness(mariadb_url))

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from helpers.days import in_turn
 from helpers.mysql_servers import direct_connection, new_prefix
 from jobcard.backends.base import Filter, Outcome
 from jobcard.backends.mysql import MySQLBackend
@@ -31,7 +30,7 @@ LITTLE = 15
 """More than what an answer of a few rows takes, the question for these figures included."""
 
 
-@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("dependencies on MySQL"))], scope="module")
+@pytest.fixture(params=["mariadb", "mysql"], scope="module")
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")

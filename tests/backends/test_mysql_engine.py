@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from helpers.apps import App
-from helpers.days import in_turn
 from helpers.mysql_servers import direct_connection, new_prefix
 
 pytestmark = [pytest.mark.turns, pytest.mark.slow]
@@ -88,7 +87,7 @@ UNDER_FIRE = """
 """
 
 
-@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("engines on MySQL"))])
+@pytest.fixture(params=["mariadb", "mysql"])
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")

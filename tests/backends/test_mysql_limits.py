@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from helpers.days import in_turn
 from helpers.mysql_servers import direct_connection, new_prefix
 from helpers.waiting import wait_until
 from jobcard.backends.base import NO_COMPLETIONS, Enqueued, Fate, Filter, Want
@@ -32,7 +31,7 @@ pytestmark = [pytest.mark.turns, pytest.mark.slow]
 LEASE = 60_000_000
 
 
-@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("limits on MySQL"))])
+@pytest.fixture(params=["mariadb", "mysql"])
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")

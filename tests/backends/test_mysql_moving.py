@@ -16,7 +16,6 @@ from typing import Any
 import pymysql
 import pytest
 
-from helpers.days import in_turn
 from helpers.mysql_servers import direct_connection, new_prefix
 from helpers.servers import MariaDB, MySQL, OwnServer
 from helpers.waiting import wait_until
@@ -35,7 +34,7 @@ pytestmark = [pytest.mark.turns, pytest.mark.slow]
 SEALED_NUMBER = 30745
 
 
-@pytest.fixture(params=["mariadb", pytest.param("mysql", marks=in_turn("moves on MySQL"))])
+@pytest.fixture(params=["mariadb", "mysql"])
 def url(request: pytest.FixtureRequest) -> str:
     """Either server."""
     found: str = request.getfixturevalue(f"{request.param}_url")
@@ -543,9 +542,7 @@ class _LoggingMySQL(MySQL):
 _LOG = ("--log-bin=log", "--server-id=1", "--binlog-format=ROW")
 
 
-@pytest.fixture(
-    params=[_LoggingMariaDB, pytest.param(_LoggingMySQL, marks=in_turn("moves on MySQL"))], ids=["mariadb", "mysql"]
-)
+@pytest.fixture(params=[_LoggingMariaDB, _LoggingMySQL], ids=["mariadb", "mysql"])
 def logging_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server that keeps a binary log."""
     request.getfixturevalue(f"{request.param.name}_url")  # it can be had here

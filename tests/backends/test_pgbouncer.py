@@ -12,7 +12,6 @@ import pytest
 from hypothesis import settings
 
 from checker.lab import Lab
-from helpers.days import in_turn
 from helpers.pgbouncer import SIZE, nothing_stays_open, pooled
 from helpers.postgres import databases, new_prefix, postgres_harness
 from helpers.servers import OwnServer
@@ -49,7 +48,8 @@ def url(server: str) -> Iterator[str]:
         assert number <= SIZE
 
 
-@in_turn("a pooler")
+@pytest.mark.slow
+@pytest.mark.turns
 class TestThroughPgBouncer(BackendSuite):
     histories = settings(CI, max_examples=8)
     crowd = Crowd(histories=5)

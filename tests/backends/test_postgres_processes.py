@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from hypothesis import settings
 
-from helpers.days import in_turn
 from helpers.postgres import new_prefix, postgres_harness, raw
 from helpers.stores import in_fork
 from helpers.waiting import wait_until
@@ -407,7 +406,8 @@ class TestPooler:
 
         monkeypatch.setattr(Connection, "_run", run_and_forget)
 
-    @in_turn("pooled by transaction")
+    @pytest.mark.slow
+    @pytest.mark.turns
     def test_histories_agree_with_the_model(self, postgres_urls: tuple[str, str], forgetful: None) -> None:
         """Nothing that a connection may forget is missed."""
         few = settings(CI, max_examples=max(1, CI.max_examples // 8))

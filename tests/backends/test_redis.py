@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from helpers.days import in_turn
+from helpers.days import has_its_turn
 from helpers.servers import KINDS, OwnServer, _free_port, using
 from helpers.stores import in_fork, spoil_in_redis
 from helpers.waiting import wait_until
@@ -19,7 +19,7 @@ from jobcard.backends.redis import RedisBackend
 from jobcard.backends.redis.errors import translate
 from jobcard.backends.registry import open_backend
 from jobcard.conformance import AsyncBackendSuite, BackendSuite, Harness, factory
-from jobcard.conformance.drawing import SERVER
+from jobcard.conformance.drawing import SERVER, SHORT
 from jobcard.core.clock import FrozenClock
 from jobcard.errors import ConfigError, StoreError, StoreFullError, StoreUnavailableError
 
@@ -57,7 +57,7 @@ class TestRedis(BackendSuite):
 
 
 class TestValkey(BackendSuite):
-    histories = SERVER
+    histories = SERVER if has_its_turn("Valkey") else SHORT
 
     @pytest.fixture
     def harness(self, valkey_url: str) -> Iterator[Harness]:
@@ -66,7 +66,8 @@ class TestValkey(BackendSuite):
         harness.close()
 
 
-@in_turn("through the async facade")
+@pytest.mark.slow
+@pytest.mark.turns
 class TestRedisAwaited(AsyncBackendSuite, TestRedis):
     """The same through the async facade."""
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import settings
 from redis.crc import key_slot
 
-from helpers.days import in_turn
 from helpers.servers import KINDS, RedisCluster, ValkeyCluster, free_port, using
 from helpers.stores import in_fork, spoil_in_redis
 from jobcard.backends.base import Backend, Filter, Want
@@ -46,7 +45,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
         several.close()
 
 
-@in_turn("a cluster")
+@pytest.mark.slow
+@pytest.mark.turns
 class TestRedisCluster(BackendSuite):
     """Each test's store is in a slot of its own, on one of the three nodes."""
 

@@ -89,6 +89,7 @@ def commands_of(client: Any, action: Callable[[], object]) -> Counter[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.turns
 @pytest.mark.timeout(180)
 def test_looks_for_dependents_and_the_rest_of_a_batch_read_no_other_job() -> None:
     """Beside a hundred thousand delayed and ended jobs: one look into one index each, and no row."""

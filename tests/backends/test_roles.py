@@ -17,7 +17,6 @@ import pytest
 
 from helpers import mysql_servers, postgres
 from helpers.apps import App
-from helpers.days import in_turn
 from helpers.keeping import viewer_backs_up_and_engine_restores
 from helpers.waiting import wait_until
 from jobcard import AccessDeniedError, Jobcard
@@ -100,7 +99,7 @@ def on_mysql(url: str) -> Iterator[Site]:
             admin(f"drop user `{user}`@`%`")
 
 
-@pytest.fixture(params=["postgres", "mariadb", pytest.param("mysql", marks=in_turn("roles on MySQL"))])
+@pytest.fixture(params=["postgres", "mariadb", "mysql"])
 def bare(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A server with users who may do nothing yet."""
     url = request.getfixturevalue(f"{request.param}_url")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from helpers import postgres
-from helpers.days import in_turn
 from helpers.stores import in_fork
 from jobcard import Jobcard
 from jobcard.backends.base import Backend, Fate, RecordKind
@@ -46,7 +45,8 @@ def shelf(url: str) -> Shelf:
 
 
 @pytest.mark.slow
-@in_turn("another driver")
+@pytest.mark.slow
+@pytest.mark.turns
 class TestPG8000(BackendSuite):
     # The stores on this base are tested at full size.
     histories = SHORT

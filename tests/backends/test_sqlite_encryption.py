@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from helpers.apps import App
-from helpers.days import in_turn
 from helpers.stores import PATIENCE, SPAWN, raw
 from helpers.waiting import wait_until
 from jobcard import Jobcard
@@ -127,7 +126,8 @@ class TestFile:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@in_turn("encrypted")
+@pytest.mark.slow
+@pytest.mark.turns
 class TestEncryptedSQLite(BackendSuite):
     """An encrypted file keeps every promise of the default store."""
 

@@ -11,7 +11,6 @@ from chromium import visiting
 from playwright.sync_api import Browser, Locator, Page, expect
 from storefront import Shop, open_shop, opened
 
-from helpers.days import in_turn
 from helpers.postgres import databases
 from helpers.waiting import wait_until
 from jobcard import Ended, Jobcard
@@ -21,7 +20,7 @@ pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 MANY = 500
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=in_turn("the browser on PostgreSQL"))])
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A shop of this module, with its engine."""
     directory = tmp_path_factory.mktemp("shop")

@@ -88,7 +88,7 @@ def plan_of(store: PostgresBackend, text: str) -> str:
     values = {
         "now": None, "refs": nothing, "tokens": nothing, "results": no_text, "started_ago": nothing, "count": 0,
         "owner": "x", "lease": 1, "queues": no_text, "most": nothing, "total": 1, "owners": no_text,
-        "lapsed": True, "after": 0, "limit": 5, "ids": no_id, "id": Id(bytes(16)),
+        "lapsed": True, "after": 0, "limit": 5, "ids": no_id, "versions": nothing, "id": Id(bytes(16)),
         "keys": no_text, "names": no_text,
         "state": "failed", "before": 0, "age": None, "keep": 20, "characters": 9, "first": 0, "end": 1, "step": 1,
         "touched_since": 0, "queue": "x", "ref": 1, "keyed": False, "holds": no_text, "untils": nothing,

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from checker.lab import Lab, Tree
-from helpers.days import in_turn
 from helpers.servers import RedisCluster, ReplicaSet, Several
 from helpers.waiting import wait_until
 from jobcard import EnqueueUnknownError
@@ -30,10 +29,10 @@ KINDS: dict[str, Callable[[], Several]] = {
 }
 SHORT_LEASE = ("--lease", "6", "--heartbeat", "1")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turns, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(params=[pytest.param(name, marks=in_turn(f"a fail-over of {name}")) for name in KINDS])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
