@@ -145,6 +145,8 @@ def spoil(store: Backend, job_id: bytes) -> None:
 # ------------------------------------------------------------------ while nothing moves
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestFollowing(BackendSuite):
     """As long as nothing moves, whoever could follow is a store like any other: the public suite says so."""
 

@@ -151,6 +151,8 @@ def filled(store: SQLiteBackend) -> None:
     raw(store, "insert into jobcard_starts values ('key', 1, 1, 1)")
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestSealing:
     def test_the_file_itself_keeps_everybody_out(self, file: SQLiteBackend, path: Path) -> None:
         """Not our code stands in the way, but triggers: a program that knows nothing of seals can write nothing."""

@@ -158,6 +158,8 @@ def _consume(path: Path, owner: str, total: int, taken: Any) -> None:
     taken.send(ids)
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestProcesses:
     def test_many_may_migrate_at_once(self, path: Path) -> None:
         """Processes that make the same file at once all end with the same schema."""

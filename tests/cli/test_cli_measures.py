@@ -43,6 +43,8 @@ class TestBench:
         assert not list(bare.directory.glob("jobcard-*"))
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestDemo:
     @pytest.mark.slow
     def test_every_job_ends_as_it_was_meant_to(self, bare: App) -> None:

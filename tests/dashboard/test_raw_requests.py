@@ -125,6 +125,8 @@ class TestBodies:
         assert status(server.answers(head, *([b" " * 65_536] * 4))) == 413
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestSlowness:
     @pytest.mark.parametrize(
         "begun",

@@ -17,6 +17,8 @@ from jobcard.client import Jobcard
 from jobcard.dashboard import stores
 from jobcard.errors import StoreError
 
+pytestmark = pytest.mark.turns
+
 KINDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
 CALL_SECONDS = 1.0
 """What a call may take in these tests; five seconds else."""

@@ -16,6 +16,8 @@ from checker.lab import Lab, Tree
 from helpers.waiting import wait_until
 from jobcard import Job
 
+pytestmark = pytest.mark.turns
+
 HEALTHY = 300
 SLOT_SECONDS = 10.0  # two are promised
 

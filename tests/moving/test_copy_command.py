@@ -204,6 +204,8 @@ class TestUnreadable:
         assert source.facts().seal is not None
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestKilled:
     @pytest.mark.parametrize("calls", [10, 40, 48, 58, 80])
     def test_the_same_command_goes_on(self, two: Two, source: Backend, target: Backend, told: Told, calls: int) -> None:

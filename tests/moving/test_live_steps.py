@@ -34,6 +34,8 @@ def phase_of(target: Backend) -> Phase | None:
     return None if record is None else move.from_text(record.value).phase
 
 
+@pytest.mark.slow
+@pytest.mark.turns
 class TestKilled:
     @pytest.mark.parametrize("calls", [1, 7, 1_000])
     @pytest.mark.parametrize("step", STEPS)

@@ -10,6 +10,8 @@ from checker.lab import Lab
 from helpers.places import SERVERS_BY_DAY, Place
 from helpers.waiting import wait_until
 
+pytestmark = pytest.mark.turns
+
 CLAIM_AGAIN_SECONDS = 50.0  # ten are promised
 
 
