@@ -11,7 +11,7 @@ fail() {
 _fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
 # Sets PYTHON to an interpreter of 3.11 or newer. A PYTHON that is set already is taken, or refused. The system's own goes
-# before what is found first: that one is built for speed, and one that somebody has built here often takes a third longer.
+# before what is found first: that one is built for speed; one that somebody has built here may take a tenth to a third longer.
 find_python() {
     local name
     if [ -n "${PYTHON:-}" ]; then

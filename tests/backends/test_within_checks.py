@@ -23,8 +23,6 @@ from jobcard.conformance import Harness, Shelf
 from jobcard.conformance.suite import CHECKS, run_check
 from jobcard.core.clock import FrozenClock
 
-pytestmark = pytest.mark.turns
-
 _IN_TURN = ("postgres", "mariadb", "mongodb")
 TODAYS = _IN_TURN[TODAY % len(_IN_TURN)]
 """The server whose turn it is; others where long tests run."""
