@@ -466,10 +466,11 @@ class TestRun:
 
     def test_a_tick_begins_a_trace(self, jobs: Jobcard, add: Any, spans: Spans) -> None:
         """A schedule makes its jobs by itself: who declared it is long gone."""
-        with spans.tracer.start_as_current_span("deploy"):
-            jobs.schedule("often", job=add, args=[1], every=timedelta(minutes=1))
         with jobs.testing() as t:
-            t.advance(61)
+            with spans.tracer.start_as_current_span("deploy"):
+                jobs.schedule("often", job=add, args=[1], every=timedelta(minutes=1))
+            # Each span of a minute has one tick, wherever it begins.
+            t.advance(60)
             assert t.drain().completed == 1
         assert [span.name for span in spans.all] == ["deploy", "run add"]
         assert spans.one("run add").parent is None

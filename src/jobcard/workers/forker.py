@@ -32,8 +32,8 @@ _MAIN = f"import sys; sys.path.append({_ROOT!r}); from jobcard.workers.template 
 
 ANSWER_SECONDS = 10.0  # a template that takes longer to answer is killed, and its workers end with it
 IMPORT_SECONDS = 120.0  # … but importing the application may take its time, as in any worker
-PATIENCE_SECONDS = 10.0  # for so long a worker waits for the first template rather than importing beside it
-AGAIN_SECONDS = 30.0  # from the start of a template to that of the next one
+PATIENCE_SECONDS = 10.0  # for so long a worker waits for a template rather than importing beside it
+AGAIN_SECONDS = 30.0  # from the start of a template to that of the next one, when they keep ending
 
 
 class Parent(Protocol):
@@ -78,7 +78,10 @@ class Forker:
         self._template: _TemplateProcess | None = None
         self._may_start = True
         self._start_at = 0.0
+        self._replaced_at = -AGAIN_SECONDS
         self._patient = True
+        self._was_ready = False
+        """Whether the template came so far as to fork."""
         self._waiting: dict[int, tuple[Channels, float]] = {}
         """Workers to be asked for when the first template is ready."""
         self._asked: dict[int, float] = {}
@@ -168,6 +171,7 @@ class Forker:
         match message:
             case [words.READY]:
                 self._template.state = State.READY
+                self._was_ready = True
                 log.info(
                     "template.ready pid=%d after=%.3f", self._template.pid, time.monotonic() - self._template.since
                 )
@@ -199,10 +203,19 @@ class Forker:
         if self._may_start:
             log.log(self._level, "template: ended with code %d", code)
         self._template = None
-        self._patient = False  # another may end like this one
+        self._replace()
         self._died.clear()
         self._parent.orphaned()
         self._give_up()
+
+    def _replace(self) -> None:
+        """Start the next one at once if this one could fork; but not when they keep ending."""
+        was_ready, self._was_ready = self._was_ready, False
+        now = time.monotonic()
+        self._patient = self._may_start and was_ready and now >= self._replaced_at + AGAIN_SECONDS
+        if self._patient:
+            self._replaced_at = now
+            self.start()
 
     def _give_up(self) -> None:
         numbers = [*self._asked, *self._waiting]
