@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]*")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds; left out by `scripts/test --quick`")
     config.addinivalue_line("markers", "long: left out by `scripts/test` unless it is told what to test")
-    config.addinivalue_line("markers", "turns: those of them that are slow are long, too, on two days of three")
+    config.addinivalue_line("markers", "turns: those of them that are slow are long, too, but for one day a week")
     # Test processes must agree on the names of tests, and those may show a set. Another order in every run.
     if not hasattr(config, "workerinput"):
         os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(1, 1 << 32)))

@@ -81,6 +81,7 @@ def test_a_broken_store_is_told_which_rule_it_breaks(place: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.turns
 @pytest.mark.timeout(300)
 def test_a_sound_store_passes_the_same_run(tmp_path: Path) -> None:
     """It is the fault that fails, and not the way it is run."""

@@ -21,7 +21,7 @@ from jobcard.backends.postgres import PostgresBackend
 from jobcard.conformance import BackendSuite, Crowd, Harness, factory, run_histories
 from jobcard.conformance.drawing import CI
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns]
 
 BEHIND = {"pooler": "transaction", "listen": False}
 QUERY = "pooler=transaction&listen=off"
@@ -48,8 +48,6 @@ def url(server: str) -> Iterator[str]:
         assert number <= SIZE
 
 
-@pytest.mark.slow
-@pytest.mark.turns
 class TestThroughPgBouncer(BackendSuite):
     histories = settings(CI, max_examples=8)
     crowd = Crowd(histories=5)

@@ -37,6 +37,8 @@ from jobcard.core.ids import follow_up_id
 from jobcard.core.unique import OnConflict
 from jobcard.engine import store_clock
 
+pytestmark = pytest.mark.turns
+
 
 @pytest.fixture
 def url(of_each_kind: str) -> str:

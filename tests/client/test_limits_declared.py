@@ -28,6 +28,8 @@ from jobcard.core.job import Claimed
 from jobcard.core.queue import queue_from_plain, queue_from_text, queue_to_plain, queue_to_text, reconcile
 from jobcard.core.settings import Settings, settings_to_plain
 
+pytestmark = pytest.mark.turns
+
 
 @pytest.fixture
 def url(of_each_kind: str) -> str:

@@ -158,6 +158,7 @@ def test_there_are_as_many_as_promised() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.turns
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("begin", range(0, COUNT, AT_ONCE))
 def test_no_page_has_an_element_or_attribute_more(begin: int) -> None:

@@ -358,7 +358,9 @@ def test_batches_in_batches(jobs: Jobcard, shop: Shop) -> None:
 # ------------------------------------------------------------------ until empty
 
 
-@pytest.mark.parametrize("attempt", range(15))
+@pytest.mark.parametrize(
+    "attempt", [0, *(pytest.param(again, marks=[pytest.mark.slow, pytest.mark.turns]) for again in range(1, 15))]
+)
 def test_until_empty_runs_dependents_too(jobs: Jobcard, shop: Shop, attempt: int) -> None:
     """Chains, diamonds, batches and what follows them, canceled ones on the way: nothing that could run is left."""
     last = shop.note.enqueue(0)

@@ -11,9 +11,9 @@ TODAY = int(os.environ.setdefault("JOBCARD_TEST_DAY", str(date.today().toordinal
 
 
 def has_its_turn(test: str) -> bool:
-    """Whether it is its day: a slow test that is marked `turns` has one of three, by its name.
+    """Whether it is its day: a slow test that is marked `turns` has one a week, by its name.
 
-    Whoever also goes by the server of the day, one of four, has one of twelve. Were there three servers, some tests
-    would never have one.
+    Whoever also goes by the server of the day, one of four, has one of 28. Were there seven servers, some tests would
+    never have one.
     """
-    return zlib.crc32(test.encode()) % 3 == TODAY % 3
+    return zlib.crc32(test.encode()) % 7 == TODAY % 7

@@ -16,6 +16,7 @@ LEASE = 60_000_000
 WANT = Want([("default", 5)], 5)
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("place", [kind for kind in ALL if kind != "mongodb-standalone"], indirect=True)
 @pytest.mark.parametrize("of", ["all", "batch"])
 def test_a_job_that_moves_is_counted_once(place: Place, of: str) -> None:

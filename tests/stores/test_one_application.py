@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from checker.lab import Lab
 from helpers.apps import App
 from helpers.places import Place
@@ -35,6 +37,7 @@ def test_the_ten_lines_work(lab: Lab) -> None:
     lab.wait_gone()
 
 
+@pytest.mark.turns
 def test_a_whole_day_comes_out_the_same(lab: Lab, place: Place) -> None:
     """Retries, failures, coroutines, progress, checkpoints, follow-ups, timeouts, cancels, delays, 500 at once."""
     app = App(lab.folder)
