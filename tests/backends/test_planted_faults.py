@@ -196,6 +196,7 @@ FOUND_BY: dict[type[ModelBackend], tuple[str, ...]] = {
     moving.RefusesWhatItHasWritten: ("check_a_sealed_store_refuses_every_write_and_stays_as_it_was",),
     moving.SealsReadersOut: ("check_reading_a_sealed_store_goes_on",),
     moving.SealsForEver: ("check_a_store_tells_its_seal",),
+    moving.TakesAnEraseForAWriteBehindASeal: ("check_an_unsealed_store_refuses_nothing",),
     moving.EmptiesNoSealedStore: ("check_what_no_seal_stops",),
 }
 
