@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jobcard.backends.base import Backend, Filter, RecordKind, Want
+from jobcard.backends.base import Backend, Filter, RecordKind
 from jobcard.conformance import factory
 from jobcard.conformance.harness import micros
 from jobcard.core import states
@@ -95,32 +95,21 @@ def _back_by(move: Callable[[Claimed], Change]) -> Callable[[Backend, dict[str, 
 
 
 def _talking(backend: Backend, given: dict[str, Any]) -> Claimed:
-    claim = factory.claimed_job(backend, **given)
+    claim = factory.running_job(backend, **given)
     lines = ((micros(0.5), "first é"), (0, ""), (0, "x" * 3_000))
-    moves = (
-        states.start(claim, ago=0),
-        states.note(claim, ago=None, progress='{"value": 0.5}', checkpoint='{"page": 7}', lines=lines),
-    )
-    answer = backend.exchange("engine", outcomes=[factory.outcome_of(claim, move) for move in moves])
-    assert answer.refusals == []
-    return claim._replace(state="running")
+    note = states.note(claim, ago=None, progress='{"value": 0.5}', checkpoint='{"page": 7}', lines=lines)
+    assert factory.settle(backend, claim, note) == []
+    return claim
 
 
 def _tried_often(backend: Backend, given: dict[str, Any]) -> bytes:
-    job_id = factory.enqueue(backend, **{**given, "queue": "often", "max_attempts": 50})
-    claim = factory.claim_one(backend, queue="often")
-    for turn in range(21):
-        again = factory.outcome_of(claim, _again(claim, turn))
-        # At once, in the same exchange.
-        [claim] = backend.exchange(
-            "engine", outcomes=[again], want=Want([("often", 1)], 1), lease=factory.LEASE
-        ).claimed
-    assert factory.settle(backend, claim, _again(claim, 21)) == []
+    given = {**given, "queue": "often", "max_attempts": 50}
+    job_id = factory.enqueue(backend, **given)
+    for turn in range(22):
+        claim = factory.claim_one(backend, queue="often")
+        again = states.retry(claim, reason="error", delay=0, error=f'{{"turn": {turn}}}', kind="X")
+        assert factory.settle(backend, claim, again) == []
     return job_id
-
-
-def _again(claim: Claimed, turn: int) -> Change:
-    return states.retry(claim, reason="error", delay=0, error=f'{{"turn": {turn}}}', kind="X")
 
 
 def _asked_to_cancel(backend: Backend, given: dict[str, Any]) -> bytes:
