@@ -7,9 +7,11 @@ import pytest
 from hypothesis import settings
 
 from jobcard.backends.base import Filter, RecordKind
-from jobcard.conformance import CHECKS, BackendSuite, Harness, Shelf, factory
+from jobcard.conformance import CHECKS, BackendSuite, Harness, Shelf, check_seal, factory
 from jobcard.conformance.drawing import CI
+from jobcard.conformance.every_kind import everything_in
 from jobcard.conformance.model import ModelBackend, ModelStore, open_model, spoil_in_model
+from jobcard.core.clock import FrozenClock
 
 
 class TestModel(BackendSuite):
@@ -72,6 +74,30 @@ class TestShelf:
         first.close()
         self.harness(shelf).ready()
         assert len(stores) == 2
+
+
+CHANGING_NOTHING = {"enqueue one that is there", "enqueue one whose key is taken", "put as it is"}
+"""Writes that a sealed store refuses although they would find everything as they want it."""
+
+
+def test_each_write_that_a_seal_stops_has_something_to_do() -> None:
+    """With what it asks for of the stock, and with no more: else nobody could tell that it was stopped."""
+    idle = set()
+    for verb, forms in check_seal.WRITES.items():
+        for form, write in forms.items():
+            asked: list[str] = []
+            for _ in range(2):
+                clock = FrozenClock()
+                backend = open_model(ModelStore(clock))()
+                backend.migrate()
+                stock = check_seal.Stock(backend, clock)
+                asked = [name for name in asked if getattr(stock, name) is not None]
+                before = everything_in(backend)
+                write(backend, stock)
+                asked = [name for name in vars(stock) if name in vars(check_seal.Stock)]
+            if everything_in(backend) == before:
+                idle.add(f"{verb} {form}")
+    assert idle == CHANGING_NOTHING
 
 
 @pytest.mark.parametrize("name", CHECKS)

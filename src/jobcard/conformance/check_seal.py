@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import pytest
@@ -13,7 +14,7 @@ from jobcard.backends.base import Backend, Filter, Outcome, RecordKind, Want
 from jobcard.conformance import factory
 from jobcard.conformance.every_kind import every_kind, everything_in
 from jobcard.conformance.harness import Harness, micros
-from jobcard.conformance.races import at_once
+from jobcard.conformance.races import PATIENCE, at_once
 from jobcard.core import states
 from jobcard.core.clock import FrozenClock
 from jobcard.core.job import Claimed, NewJob, OnceKey, WholeJob
@@ -51,28 +52,90 @@ READING = frozenset(
 
 
 class Stock:
-    """A store with something for every verb to do, and what is known of it."""
+    """Something for every verb to do, and what is known of it. Each thing is made when it is first asked for.
+
+    Several stocks may be made on one store: no write to the one takes anything from another.
+    """
 
     def __init__(self, backend: Backend, clock: FrozenClock) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._mark = factory.new_id().hex()
         self.now = clock.now()
-        self.parked = factory.claimed_job(backend, name="parked")
-        factory.settle(backend, self.parked, states.park(self.parked))
-        factory.enqueue_several(backend, 2, queue="keyed", limit_key="k", key_limit=1)
-        factory.complete(backend, factory.claim_some(backend, 2, queues=["keyed"]))  # and nobody let in the second
-        self.waiting = factory.enqueue(backend, unique_key="waiting")
-        self.ended = factory.job_in_state(backend, "completed", keep=0)
-        self.claim = factory.claimed_job(backend)
-        self.running = factory.running_job(backend)
-        self.dependent = factory.enqueue(backend, waits_for="[]")
-        self.due = factory.enqueue(backend, queue="due", delay=micros(1))
-        self.new = factory.new_job(once_key="new", once_until=self.now + micros(60))
-        self.repeated = factory.new_job()
-        assert backend.enqueue([self.repeated])[0].fate == "stored"
-        backend.put_once_keys([OnceKey("over", self.ended, self.now + 1_000)])
-        backend.write_record(RecordKind.ENGINE, "engine", "{}")
-        backend.write_record(RecordKind.SCHEDULE, "nightly", "{}")
-        self.whole: list[WholeJob] = factory.whole_of(backend, [self.ended, self.waiting])
-        clock.advance(5)
+        self.line, self.key, self.limited = f"line {self._mark}", f"key {self._mark}", f"limit {self._mark}"
+        self.new = factory.new_job(once_key=f"new {self._mark}", once_until=self.now + micros(60))
+
+    def made(self) -> Stock:
+        """With everything made."""
+        for name, thing in vars(Stock).items():
+            if isinstance(thing, cached_property):
+                getattr(self, name)
+        return self
+
+    @cached_property
+    def parked(self) -> Claimed:
+        """A job that was parked under a name of its own."""
+        claim = factory.claimed_job(self._backend, name=f"parked.{self._mark}")
+        assert factory.settle(self._backend, claim, states.park(claim)) == []
+        return claim
+
+    @cached_property
+    def room(self) -> str:
+        """A limit key that has room, and a job that stands before it: nobody has let it in."""
+        factory.enqueue_several(self._backend, 2, queue=self.limited, limit_key=self.limited, key_limit=1)
+        assert factory.complete(self._backend, factory.claim_some(self._backend, 2, queues=[self.limited])) == []
+        return self.limited
+
+    @cached_property
+    def waiting(self) -> bytes:
+        return factory.enqueue(self._backend, queue=self.line, unique_key=self.key)
+
+    @cached_property
+    def ended(self) -> bytes:
+        return factory.job_in_state(self._backend, "completed", keep=0)
+
+    @cached_property
+    def claim(self) -> Claimed:
+        return factory.claimed_job(self._backend)
+
+    @cached_property
+    def running(self) -> Claimed:
+        return factory.running_job(self._backend)
+
+    @cached_property
+    def dependent(self) -> bytes:
+        return factory.enqueue(self._backend, waits_for="[]")
+
+    @cached_property
+    def due(self) -> bytes:
+        """A job that came due, and that nobody has put in line."""
+        job_id = factory.enqueue(self._backend, queue="due", delay=micros(1))
+        self._clock.advance(5)
+        return job_id
+
+    @cached_property
+    def repeated(self) -> NewJob:
+        """A job that is there."""
+        job = factory.new_job()
+        assert self._backend.enqueue([job])[0].fate == "stored"
+        return job
+
+    @cached_property
+    def over(self) -> bool:
+        """A once key that is over."""
+        self._backend.put_once_keys([OnceKey(f"over {self._mark}", self.ended, self.now + 1_000)])
+        return True
+
+    @cached_property
+    def record(self) -> str:
+        """The key of a small record of an engine, and of one of a schedule."""
+        self._backend.write_record(RecordKind.ENGINE, self._mark, "{}")
+        self._backend.write_record(RecordKind.SCHEDULE, self._mark, "{}")
+        return self._mark
+
+    @cached_property
+    def whole(self) -> list[WholeJob]:
+        return factory.whole_of(self._backend, [self.ended, self.waiting])
 
 
 Write = Callable[[Backend, Stock], object]
@@ -93,18 +156,23 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
             "several": lambda at, has: at.enqueue([factory.new_job(), factory.new_job(queue="unknown"), has.new]),
             "one that waits for others": lambda at, has: at.enqueue([factory.new_job(waits_for="[]")]),
             "one that is there": lambda at, has: at.enqueue([has.repeated]),
-            "one that replaces": lambda at, has: at.enqueue([factory.new_job(unique_key="waiting", replaces=True)]),
-            "one whose key is taken": lambda at, has: at.enqueue([factory.new_job(unique_key="waiting")]),
+            "one that replaces": lambda at, has: (
+                has.waiting and at.enqueue([factory.new_job(unique_key=has.key, replaces=True)])
+            ),
+            "one whose key is taken": lambda at, has: has.waiting and at.enqueue([factory.new_job(unique_key=has.key)]),
         },
         "exchange": {
-            "of nothing": lambda at, has: at.exchange("engine"),
-            "that wants": lambda at, has: at.exchange("engine", want=Want([("default", 5)], 5), lease=factory.LEASE),
-            "that wants of an empty queue": lambda at, has: at.exchange(
-                "engine", want=Want([("nobody's", 5)], 5), lease=factory.LEASE
+            "of nothing": lambda at, has: has.due and at.exchange("engine"),
+            "that wants": lambda at, has: (
+                has.waiting and at.exchange("engine", want=Want([(has.line, 5)], 5), lease=factory.LEASE)
+            ),
+            "that wants of an empty queue": lambda at, has: (
+                has.due and at.exchange("engine", want=Want([("nobody's", 5)], 5), lease=factory.LEASE)
             ),
             "that completes": lambda at, has: at.exchange("engine", completions=factory.completions_of([has.claim])),
-            "that completes what is lost": lambda at, has: at.exchange(
-                "engine", completions=factory.completions_of([has.claim._replace(token=99)])
+            "that completes what is lost": lambda at, has: (
+                (has.claim, has.due)
+                and at.exchange("engine", completions=factory.completions_of([has.claim._replace(token=99)]))
             ),
             "that fails": lambda at, has: _settles(
                 at, has.running, states.fail(has.running, reason="error", error=factory.ERROR, kind="X")
@@ -118,13 +186,16 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
             "that starts": lambda at, has: _settles(at, has.claim, states.start(has.claim, ago=0)),
             "that hands back": lambda at, has: _settles(at, has.claim, states.hand_back(has.claim)),
             "with followers": lambda at, has: _settles(at, has.claim, states.complete("1"), [has.new]),
-            "of all together": lambda at, has: at.exchange(
-                "engine",
-                completions=factory.completions_of([has.claim]),
-                outcomes=[factory.outcome_of(has.running, states.snooze(has.running, delay=0))],
-                want=Want([("default", 5), ("keyed", 5)], 5),
-                lease=factory.LEASE,
-                freed=["k"],
+            "of all together": lambda at, has: (
+                has.waiting
+                and at.exchange(
+                    "engine",
+                    completions=factory.completions_of([has.claim]),
+                    outcomes=[factory.outcome_of(has.running, states.snooze(has.running, delay=0))],
+                    want=Want([(has.line, 5), (has.room, 5)], 5),
+                    lease=factory.LEASE,
+                    freed=[has.room],
+                )
             ),
         },
         "renew": {
@@ -133,8 +204,8 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
                 "engine", [(one.ref, one.token) for one in (has.running, has.claim)], lease=factory.LEASE
             ),
         },
-        "let_in": {"of a key with room": lambda at, has: at.let_in(10)},
-        "unpark": {"of a name": lambda at, has: at.unpark(["parked"])},
+        "let_in": {"of a key with room": lambda at, has: has.room and at.let_in(10)},
+        "unpark": {"of a name": lambda at, has: at.unpark([has.parked.name])},
         "release_dependents": {"of a job": lambda at, has: factory.release(at, has.dependent)},
         "apply_by_operator": {
             "cancel": lambda at, has: at.apply_by_operator(has.waiting, states.cancel_waiting(reason="canceled")),
@@ -146,18 +217,20 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
             ),
         },
         "prune": {
-            "by age": lambda at, has: at.prune(states=["completed"], finished_before=None, age=0, limit=10),
-            "by an instant": lambda at, has: at.prune(
-                states=["completed"], finished_before=has.now + micros(5), age=None, limit=10
+            "by age": lambda at, has: (
+                has.ended and at.prune(states=["completed"], finished_before=None, age=0, limit=10)
+            ),
+            "by an instant": lambda at, has: (
+                has.ended and at.prune(states=["completed"], finished_before=has.now + micros(5), age=None, limit=10)
             ),
         },
         "delete": {"an ended job": lambda at, has: at.delete([has.ended])},
         "write_record": {
             **{str(kind): _writes_new(kind) for kind in RecordKind},
-            "over another": lambda at, has: at.write_record(RecordKind.SCHEDULE, "nightly", '{"n": 1}'),
+            "over another": lambda at, has: at.write_record(RecordKind.SCHEDULE, has.record, '{"n": 1}'),
             "only if absent": lambda at, has: at.write_record(RecordKind.SCHEDULE, "another", "{}", expect=0),
         },
-        "remove_record": {"of an engine": lambda at, has: at.remove_record(RecordKind.ENGINE, "engine")},
+        "remove_record": {"of an engine": lambda at, has: at.remove_record(RecordKind.ENGINE, has.record)},
         "put": {
             "as it is": lambda at, has: at.put(has.whole),
             "a new one": lambda at, has: at.put(
@@ -170,7 +243,7 @@ WRITES: Mapping[str, Mapping[str, Write]] = MappingProxyType(
         "erase": {"an ended job": lambda at, has: at.erase([has.ended])},
     }
 )
-"""Every verb that writes, in each form in which it has something to do."""
+"""Every verb that writes, in each form in which it has something to do, with what it asks for of the stock."""
 
 READS: Mapping[str, Callable[[Backend, Stock], object]] = MappingProxyType(
     {
@@ -188,7 +261,7 @@ READS: Mapping[str, Callable[[Backend, Stock], object]] = MappingProxyType(
         "count_over_time": lambda at, has: list(at.count_over_time(first=has.now, step=micros(60), buckets=3)),
         "tally": lambda at, has: at.tally(),
         "lines": lambda at, has: at.lines(limit=5),
-        "usage": lambda at, has: at.usage(["keyed"], ["k"]),
+        "usage": lambda at, has: at.usage([has.room], [has.room]),
         "read_records": lambda at, has: [list(at.read_records(kind)) for kind in RecordKind],
         "versions": lambda at, has: [tuple(one) for one in at.versions(after=None, limit=100)],
         "once_keys": lambda at, has: list(at.once_keys(after=None, limit=100)),
@@ -199,11 +272,17 @@ READS: Mapping[str, Callable[[Backend, Stock], object]] = MappingProxyType(
 )
 
 
-def _writes() -> Iterator[tuple[str, Write]]:
-    """Every form of every verb of the contract that must be refused."""
+def _verbs() -> Iterator[tuple[str, Mapping[str, Write]]]:
+    """Every verb of the contract that must be refused, and its forms."""
     for verb in sorted({*VERBS} - READING - NOT_STOPPED):
         assert verb in WRITES, f"nobody has said how `{verb}` writes"
-        for form, write in WRITES[verb].items():
+        yield verb, WRITES[verb]
+
+
+def _writes() -> Iterator[tuple[str, Write]]:
+    """Every form of every verb of the contract that must be refused."""
+    for verb, forms in _verbs():
+        for form, write in forms.items():
             yield f"{verb} {form}", write
 
 
@@ -221,21 +300,23 @@ def _refused(write: Callable[[], object], what: str) -> None:
 def check_a_sealed_store_refuses_every_write_and_stays_as_it_was(harness: Harness) -> None:
     """Each verb that writes raises `StoreMovedError` in each of its forms, and nothing that can be seen changes."""
     backend = harness.ready()
-    has = Stock(backend, harness.clock)
+    has = Stock(backend, harness.clock).made()
     backend.seal(WORD)
     before = everything_in(backend)
-    for what, write in _writes():
-        _refused(partial(write, backend, has), what)
+    for verb, forms in _verbs():
+        for form, write in forms.items():
+            _refused(partial(write, backend, has), f"{verb} {form}")
+        # All that can be seen is many reads: after each verb, as none of its forms takes back what another has done.
         after = everything_in(backend)
         for seen, expected in before.items():
-            assert after[seen] == expected, f"{what} changed what is seen of it: {seen}"
+            assert after[seen] == expected, f"{verb} ({', '.join(forms)}) changed what is seen of it: {seen}"
     harness.close()
 
 
 def check_every_backend_on_a_sealed_store_is_refused(harness: Harness) -> None:
     """Those that were open and at work when it was sealed, those that had done nothing yet, and later ones."""
     sealer, busy, idle = harness.ready(), harness.open(), harness.open()
-    has = Stock(busy, harness.clock)
+    has = Stock(busy, harness.clock).made()
     sealer.seal(WORD)
     late = harness.open()
     for what, write in _writes():
@@ -247,7 +328,7 @@ def check_every_backend_on_a_sealed_store_is_refused(harness: Harness) -> None:
 def check_reading_a_sealed_store_goes_on(harness: Harness) -> None:
     """Every verb that only reads answers as it did before, on backends old and new."""
     backend = harness.ready()
-    has = Stock(backend, harness.clock)
+    has = Stock(backend, harness.clock).made()
     assert set(READS) == READING
     before = {verb: read(backend, has) for verb, read in READS.items()}
     backend.seal(WORD)
@@ -258,15 +339,13 @@ def check_reading_a_sealed_store_goes_on(harness: Harness) -> None:
 
 
 def check_an_unsealed_store_refuses_nothing(harness: Harness) -> None:
-    """What the seal stops does happen where there is none: each form of each verb, on a store of its own stock."""
+    """What the seal stops does happen where there is none: each form of each verb, on a stock of its own."""
     backend = harness.ready()
     for what, write in _writes():
-        has = Stock(backend, harness.clock)
         try:
-            write(backend, has)
+            write(backend, Stock(backend, harness.clock))
         except StoreMovedError as error:
             raise AssertionError(f"{what} is refused by a store that nobody sealed") from error
-        backend.truncate()
     harness.close()
 
 
@@ -357,11 +436,17 @@ class _Race:
         self.completed: list[bytes] = []
         self.beat = 0
         self.sealed: dict[str, object] = {}
+        self._is_on = threading.Event()
+
+    def _note(self) -> None:
+        if len(self.stored) >= 20 and len(self.completed) >= 10:
+            self._is_on.set()
 
     def produce(self, at: Backend) -> None:
         jobs = [factory.new_job(queue="new", unique_key=factory.new_id().hex()) for _ in range(2)]
         at.enqueue(jobs)
         self.stored += [job.id for job in jobs]
+        self._note()
 
     def work(self, at: Backend) -> None:
         claims = factory.claim_some(at, 2, queues=["work"])
@@ -369,6 +454,7 @@ class _Race:
             factory.enqueue_several(at, 10, queue="work")
         assert factory.complete(at, claims) == []
         self.completed += [claim.id for claim in claims]
+        self._note()
 
     def keep_a_record(self, at: Backend) -> None:
         version = at.write_record(RecordKind.ENGINE, "beat", "{}")
@@ -376,8 +462,7 @@ class _Race:
         self.beat = version
 
     def seal(self, at: Backend) -> None:
-        while len(self.stored) < 20 or len(self.completed) < 10:
-            at.facts()
+        assert self._is_on.wait(PATIENCE), "the writers are at a stand"
         at.seal(WORD)
         self.sealed = everything_in(at)
 

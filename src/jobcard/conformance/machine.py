@@ -419,7 +419,7 @@ class Machine(Carrying):
         expected = self.pair.rows
         assert found.keys() == expected.keys()
         for job_id, row in found.items():
-            assert plain(row) == plain(expected[job_id])
+            assert row._replace(version=expected[job_id].version) == expected[job_id]
         tries: dict[bytes, list[object]] = {}
         for attempt in self.pair.real.attempts(ids):
             tries.setdefault(attempt.job_id, []).append(attempt)
@@ -436,12 +436,14 @@ class Machine(Carrying):
     def _check_each(self, found: dict[bytes, JobRow]) -> None:
         """I2, I3, I4, I8, I9, I14."""
         for job_id, row in found.items():
-            assert not list(faults(row))
             before = self.seen.get(job_id)
+            if row == before:
+                continue  # as after the step before, when it was sound
+            assert not list(faults(row))
             if before is not None:
                 assert row.claim_token >= before.claim_token
                 assert row.version >= before.version
-                assert not is_ended(before) or row == before
+                assert not is_ended(before)
         keys = Counter(row.unique_key for row in found.values() if row.unique_key is not None and is_alive(row))
         assert not keys or max(keys.values()) == 1
         at_work = Counter(row.limit_key for row in found.values() if is_at_work(row))

@@ -213,4 +213,10 @@ def latest_stamp(row: JobRow) -> int:
 
 def can_be_stored(values: Iterable[object]) -> bool:
     """Text that no store can take: half of a surrogate pair has no bytes in UTF-8."""
-    return not any(isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value) for value in values)
+    try:
+        for value in values:
+            if isinstance(value, str):
+                value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -212,6 +212,13 @@ class SealsForEver(ModelBackend):
             super().seal(word)
 
 
+class TakesAnEraseForAWriteBehindASeal(ModelBackend):
+    """One verb is refused by every store, sealed or not."""
+
+    def erase(self, job_ids: Sequence[bytes]) -> int:
+        raise StoreMovedError("sealed")
+
+
 class EmptiesNoSealedStore(ModelBackend):
     """The jobs of a sealed store stay, whoever empties it."""
 
