@@ -16,7 +16,7 @@ from jobcard.core.findings import Finding
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, OnceKey
 from jobcard.core.rates import Use
 from jobcard.core.states import Hold
-from jobcard.errors import CorruptRecordError, SchemaVersionError
+from jobcard.errors import CorruptRecordError, SchemaVersionError, StoreMovedError
 
 if TYPE_CHECKING:
     from jobcard.conformance.model import ModelStore
@@ -30,10 +30,12 @@ class ModelReader:
     store: ModelStore
 
     @contextmanager
-    def _step(self) -> Iterator[int]:
-        """One step that nothing interrupts; gives the store's time."""
+    def _step(self, *, changes: bool = False) -> Iterator[int]:
+        """One step that nothing interrupts; gives the store's time. changes: a sealed store allows it nobody."""
         with self.store.lock:
             self.check_schema()
+            if changes and self.store.seal is not None:
+                raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
             yield self.store.clock.now()
 
     def check_schema(self) -> None:
@@ -47,7 +49,7 @@ class ModelReader:
 
     def _line(self, queue: str) -> list[JobRow]:
         """The jobs of a queue that nothing but its limits keeps from being claimed, in order."""
-        return sorted((row for row in self._rows() if self._is_claimable(row) and row.queue == queue), key=claim_order)
+        return sorted((row for row in self._rows() if row.queue == queue and self._is_claimable(row)), key=claim_order)
 
     def _is_readable(self, row: JobRow) -> bool:
         return row.id not in self.store.unreadable

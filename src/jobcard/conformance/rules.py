@@ -38,10 +38,13 @@ def claim_order(row: JobRow) -> tuple[int, int, bytes]:
     return (row.rank, row.order_at, row.id)
 
 
+_GIVEN = [name for name in NewJob._fields if name in JobRow._fields]
+
+
 def row_of(job: NewJob, now: int) -> JobRow:
     """A new job as it is stored at `now`."""
     available_at = job.at if job.at is not None else now + job.delay
-    given = {name: value for name, value in job._asdict().items() if name in JobRow._fields}
+    given = {name: getattr(job, name) for name in _GIVEN}
     return JobRow(
         **given,
         result=None,
@@ -213,4 +216,10 @@ def latest_stamp(row: JobRow) -> int:
 
 def can_be_stored(values: Iterable[object]) -> bool:
     """Text that no store can take: half of a surrogate pair has no bytes in UTF-8."""
-    return not any(isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value) for value in values)
+    try:
+        for value in values:
+            if isinstance(value, str):
+                value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -63,12 +64,14 @@ class LimitsJudge:
     def check_limits(self: World) -> None:  # type: ignore[misc]
         """Of no queue and no key are more jobs at work than may be."""
         at_work = [row for row in self.rows.alive.values() if is_at_work(row)]
+        of_queues = Counter(row.queue for row in at_work)
         for queue in self.queues:
-            number = sum(row.queue == queue.name for row in at_work)
+            number = of_queues[queue.name]
             if queue.global_concurrency is not None and number > queue.global_concurrency:
                 raise Violation(f"{number} jobs of {queue} are at work")
+        of_keys = Counter(row.limit_key for row in at_work)
         for row in at_work:
-            number = sum(other.limit_key == row.limit_key for other in at_work)
+            number = of_keys[row.limit_key]
             if row.key_limit is not None and number > row.key_limit:
                 raise Violation(f"{number} jobs of the key {row.limit_key} are at work, {row.key_limit} may be")
 
