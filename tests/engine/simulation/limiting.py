@@ -11,7 +11,7 @@ from jobcard.conformance.rules import is_at_work
 from jobcard.core import clock, rates
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue
-from jobcard.core.rates import RateLimit
+from jobcard.core.rates import RateLimit, Use
 from simulation.faults import Violation
 
 if TYPE_CHECKING:
@@ -82,10 +82,12 @@ class LimitsJudge:
         room = queue.limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
         return room is None or room > 0
 
-    def key_has_room(self: World, row: JobRow) -> bool:  # type: ignore[misc]
-        """Whether the limits of its key let the job start now."""
-        if row.limit_key is None:
+    def key_has_room(self: World, row: JobRow, uses: dict[str, Use]) -> bool:  # type: ignore[misc]
+        """Whether the limits of its key let the job start now. uses: of the keys looked at so far in this moment."""
+        key = row.limit_key
+        if key is None:
             return True
-        use = {row.limit_key: self.backend._use_of_key(row.limit_key)}
-        [answer] = rates.admit([rates.limits_of(row)], use, self.clock.now())
+        if key not in uses:
+            uses[key] = self.backend._use_of_key(key)
+        [answer] = rates.admit([rates.limits_of(row)], uses, self.clock.now())
         return answer.enters
