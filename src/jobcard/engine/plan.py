@@ -377,8 +377,9 @@ class Plan:
 
     def _give_back_what_waits(self, now: float) -> None:
         served = {queue.name for queue in self.queues}
+        patience = self._patience()
         for hand in self._hands:
-            hand.give_back_what_waits(served, self._patience(), now)
+            hand.give_back_what_waits(served, patience, now)
 
     def _patience(self) -> float:
         return KEEP_STARTING_SECONDS if self._crew.is_growing else KEEP_AHEAD_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobcard.backends.base import Completions, Outcome, Want
+from jobcard.backends.base import NO_COMPLETIONS, Completions, Outcome, Want
 from jobcard.core import clock
 from jobcard.core.job import Claimed, NewJob
 from jobcard.core.states import AT_WORK, After, Change
@@ -49,6 +49,8 @@ class Batch(NamedTuple):
 
     def completions(self) -> Completions:
         """The completions as columns, starts as time before now."""
+        if not self.done:
+            return NO_COMPLETIONS
         return Completions(
             [claim.ref for claim in self.done],
             [claim.token for claim in self.done],

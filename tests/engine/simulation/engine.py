@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobcard.backends.base import Completions, Exchanged, Held
-from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.engine import commands as orders
@@ -356,7 +355,6 @@ class SimEngine:
 
     def _exchange(self, completions: Any, outcomes: Any, want: Any, freed: Any) -> Steps:
         world = self.world
-        lease = clock.to_duration(world.settings.lease)
         asked_at = world.now
         self._exchanges.append(world.now)
         if len(self._exchanges) == 60 and world.now - self._exchanges[0] < 0.2:
@@ -371,7 +369,7 @@ class SimEngine:
 
         def call() -> Exchanged:
             answer = self._store.exchange(
-                self.owner, completions=completions, outcomes=outcomes, want=want, lease=lease, freed=freed
+                self.owner, completions=completions, outcomes=outcomes, want=want, lease=world.lease, freed=freed
             )
             world.claimed(self, answer.claimed, asked_at)
             return answer
@@ -392,7 +390,7 @@ class SimEngine:
         def part(share: float) -> None:
             columns = [column[: round(len(column) * share)] for column in completions]
             some = outcomes[: round(len(outcomes) * share)]
-            self._store.exchange(self.owner, completions=Completions(*columns), outcomes=some, lease=lease)
+            self._store.exchange(self.owner, completions=Completions(*columns), outcomes=some, lease=world.lease)
 
         return self._call(call, then, failed, part)
 
@@ -438,12 +436,10 @@ class SimEngine:
         def failed() -> None:
             self.plan.renewal_failed(world.now)
 
-        lease = clock.to_duration(world.settings.lease)
-
         def part(share: float) -> None:
-            self._store.renew(self.owner, held[: round(len(held) * share)], lease=lease)
+            self._store.renew(self.owner, held[: round(len(held) * share)], lease=world.lease)
 
-        return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed, part)
+        return self._call(lambda: self._store.renew(self.owner, held, lease=world.lease), then, failed, part)
 
     def _next_sweep(self, until: float) -> float:
         """When to sweep next; while nobody holds anything there is nothing to find."""
