@@ -55,11 +55,11 @@ class ModelReader:
         return row.id not in self.store.unreadable
 
     def _use_of_queue(self, queue: str) -> Use:
-        at_work = sum(row.queue == queue and is_at_work(row) for row in self._rows())
+        at_work = len([row for row in self._rows() if row.queue == queue and is_at_work(row)])
         return Use(at_work, self.store.starts.of(rates.of_queue(queue)))
 
     def _use_of_key(self, key: str) -> Use:
-        at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
+        at_work = len([row for row in self._rows() if row.limit_key == key and is_at_work(row)])
         kept_out = put_off(self._rows(), key, self.store.clock.now())
         return Use(at_work, self.store.starts.of(rates.of_key(key)), kept_out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -162,11 +163,12 @@ def taken(row: JobRow, owner: str, lease: int, now: int) -> JobRow:
 
 
 _CLAIMED = [name for name in Claimed._fields if name in JobRow._fields]
+_values_of_claim = attrgetter(*_CLAIMED)
 
 
 def claimed_of(row: JobRow) -> Claimed:
     """What an engine gets of a job at work."""
-    given = {name: getattr(row, name) for name in _CLAIMED}
+    given = dict(zip(_CLAIMED, _values_of_claim(row), strict=True))
     return Claimed(**given, ref=row.id, token=row.claim_token)
 
 

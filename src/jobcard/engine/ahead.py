@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from jobcard.core.job import Claimed
@@ -15,28 +15,22 @@ class Ahead:
     """Lines of claimed jobs, one per queue."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Waiting]] = {}
+        self._lines: defaultdict[str, deque[Waiting]] = defaultdict(deque)
         self._number = 0
         """How many stand in line: whether anybody does is asked several times a turn."""
 
     def line(self, queue: str) -> Sequence[Waiting]:
         """The line of one queue."""
-        return self._line(queue)
-
-    def _line(self, queue: str) -> deque[Waiting]:
-        line = self._lines.get(queue)
-        if line is None:
-            line = self._lines[queue] = deque()
-        return line
+        return self._lines[queue]
 
     def add(self, claim: Claimed, since: float) -> None:
         """At the end of its line."""
-        self._line(claim.queue).append((claim, since))
+        self._lines[claim.queue].append((claim, since))
         self._number += 1
 
     def add_first(self, claim: Claimed, since: float) -> None:
         """At the head of its line: it was taken back from a worker."""
-        self._line(claim.queue).appendleft((claim, since))
+        self._lines[claim.queue].appendleft((claim, since))
         self._number += 1
 
     def take_first(self, queue: str) -> Waiting:
@@ -65,7 +59,7 @@ class Ahead:
 
     def take_waiting(self, queue: str, patience: float, now: float) -> list[Claimed]:
         """Remove from the head of a line what has waited for so long."""
-        line = self._line(queue)
+        line = self._lines[queue]
         taken = []
         while line and now >= line[0][1] + patience:
             taken.append(self.take_first(queue)[0])

@@ -117,10 +117,7 @@ class Crew(Hand):
 
     @property
     def idle(self) -> bool:
-        for worker in self.workers.values():
-            if not worker.idle:
-                return False
-        return True
+        return not [worker for worker in self.workers.values() if not worker.idle]
 
     def is_quiet(self, now: float) -> bool:
         return all(not worker.sent or worker.is_stuck(now) for worker in self.workers.values())

@@ -135,12 +135,12 @@ class SimEngine:
     def is_busy(self) -> bool:
         """Whether it has anything to do but to look around."""
         return (
-            not self.plan.holds_nothing
-            or bool(self._dead_owners)
+            bool(self._dead_owners)
             or bool(self._inbox)
             or self.stopping_since is not None
             or self.stopped_until > self.world.now
-            or (not self._interruptible and self._sleep_until > self.world.now)
+            or self.is_stopped_or_blocked()
+            or not self.plan.holds_nothing
         )
 
     def is_stopped_or_blocked(self) -> bool:
@@ -363,8 +363,8 @@ class SimEngine:
             raise Violation(f"{self.owner} claims jobs though it shall be quiet")
         if len(want.queues) > 1 and all(queue.weight == 1 and queue.ageing is None for queue in self.plan.queues):
             known = {queue.name: queue for queue in self.plan.queues}
-            wanted = [name for name, _most in want.queues]
-            if wanted != sorted(wanted, key=lambda name: (-known[name].priority, name)):
+            wanted = [(-known[name].priority, name) for name, _most in want.queues]
+            if wanted != sorted(wanted):
                 raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")
 
         def call() -> Exchanged:

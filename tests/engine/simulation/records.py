@@ -104,6 +104,7 @@ class Store:
         self._world = world
         self._backend = backend
         self.capabilities: Capabilities = backend.capabilities._replace(max_batch=max_batch)
+        self.renew, self.find_held, self.let_in = backend.renew, backend.find_held, backend.let_in
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._backend, verb)

@@ -161,8 +161,9 @@ class World(Troubles, LimitsJudge, Judge):
             if row.hold != "delay":
                 return now
             due = min(due, row.available_at)
-        if not all(producer.idle for producer in self.producers):
-            return now
+        for producer in self.producers:
+            if not producer.idle:
+                return now
         for host in self.hosts:
             if host.engine is None or host.cut_until > now or host.engine.is_busy():
                 return now
