@@ -336,10 +336,11 @@ class ModelBackend(ModelReader):
         with self._step() as now:
             found = [
                 row
-                for row in sorted(self._rows(), key=lambda row: row.id)
+                for row in self._rows()
                 if is_at_work(row) and (row.claimed_by in owners or (lapsed and self._is_lost(row, now)))
             ]
-            met = [row for row in found if not isinstance(after, bytes) or row.id > after][:limit]
+            later = [row for row in found if not isinstance(after, bytes) or row.id > after]
+            met = sorted(later, key=lambda row: row.id)[:limit]
             for row in met:
                 if not self._is_readable(row) and self._is_lost(row, now) and self.store.seal is None:
                     self._quarantine(row)

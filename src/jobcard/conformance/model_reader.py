@@ -40,7 +40,7 @@ class ModelReader:
 
     def check_schema(self) -> None:
         with self.store.lock:
-            found = max(self.store.applied, default=0)
+            found = self.store.applied[-1] if self.store.applied else 0
             if found != VERSIONS[-1]:
                 raise SchemaVersionError(found, VERSIONS[-1])
 

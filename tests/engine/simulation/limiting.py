@@ -77,9 +77,10 @@ class LimitsJudge:
 
     def has_room(self: World, queue: Queue) -> bool:  # type: ignore[misc]
         """Whether the limits of a queue let one more start now."""
-        if queue.limit is None:
+        limit = queue.limit
+        if limit is None:
             return True
-        room = queue.limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
+        room = limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
         return room is None or room > 0
 
     def key_has_room(self: World, row: JobRow, uses: dict[str, Use]) -> bool:  # type: ignore[misc]
