@@ -112,6 +112,8 @@ class Words:
 
     def take(self, most: int, want: Want, now: float) -> Batch:
         """The oldest words for one exchange, `most` in all."""
+        if self.since is None:
+            return Batch([], [], [], [], want, now)  # nothing to say, only to ask
         moves = self._moves[:most]
         rest = most - len(moves)
         batch = Batch(self._done[:rest], self._results[:rest], self._starts[:rest], moves, want, now)

@@ -269,8 +269,9 @@ class Judge:
             and self.now - host.engine.disturbed_at > SETTLED_SECONDS
             and not host.engine.is_stopped_or_blocked()
         ]
-        self._check_held({engine.owner: engine for engine in well})
-        self._check_left([engine for engine in well if engine.stopping_since is None], due)
+        if self.held:
+            self._check_held({engine.owner: engine for engine in well})
+        self.left_since = self._left([engine for engine in well if engine.stopping_since is None], due) if due else {}
 
     def _check_held(self, well: dict[str, SimEngine]) -> None:
         """No engine sits on jobs it does not start."""
@@ -331,8 +332,8 @@ class Judge:
                 return True
         return False
 
-    def _check_left(self, well: Sequence[SimEngine], due: Sequence[JobRow]) -> None:
-        """No due job lies in the store while an engine could run it."""
+    def _left(self, well: Sequence[SimEngine], due: Sequence[JobRow]) -> dict[bytes, float]:
+        """No due job lies in the store while an engine could run it; those that do, and since when."""
         left: dict[bytes, float] = {}
         uses: dict[str, Use] = {}
         free = [engine for engine in well if not engine.plan.quiet and self._has_free_worker(engine)]
@@ -355,7 +356,7 @@ class Judge:
                         patience += 2 * LET_IN_SECONDS
                     if self.now - max(since, idle_since) > patience:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
-        self.left_since = left
+        return left
 
     # -- judged at the end
 
