@@ -16,7 +16,7 @@ class Names:
     """The names of the application's jobs, and what is asked about a claim by its name."""
 
     def __init__(self, settings: Settings) -> None:
-        self.all: Sequence[str] = ()
+        self.all: Sequence[str] = []
         """Every name that is known."""
         self.shared: frozenset[str] = frozenset()
         """The names of jobs that run side by side."""
