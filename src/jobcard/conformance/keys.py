@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -37,26 +38,29 @@ class OnceKeys:
 class Counted:
     """How many jobs of a queue or key started in each slot, and until when that counts."""
 
-    slots: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    slots: defaultdict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
     def count(self, name: str, rate: Rate, number: int, now: int) -> None:
         """So many have started."""
         if number > 0:
             slot = rate.slot_at(now)
-            used, _until = self.slots.get((name, slot), (0, 0))
-            self.slots[name, slot] = (used + number, rate.lapses(slot))
+            used, _until = self.slots[name].get(slot, (0, 0))
+            self.slots[name][slot] = (used + number, rate.lapses(slot))
 
     def of(self, name: str) -> Starts:
         """The starts of a queue or key."""
-        return Starts(sorted((slot, used) for (its, slot), (used, _until) in self.slots.items() if its == name))
+        return Starts(sorted((slot, used) for slot, (used, _until) in self.slots[name].items()))
 
     def last_over(self, now: int) -> int:
         """The last instant by now from which starts counted no more: a store may have forgotten them since."""
-        return max((until for _used, until in self.slots.values() if until <= now), default=0)
+        all_slots = (slot for slots in self.slots.values() for slot in slots.values())
+        return max((until for _used, until in all_slots if until <= now), default=0)
 
     def forget(self, now: int) -> None:
         """Those of which no window knows any more."""
-        self.slots = {what: (used, until) for what, (used, until) in self.slots.items() if until > now}
+        for slots in self.slots.values():
+            for slot in [slot for slot, (_used, until) in slots.items() if until <= now]:
+                del slots[slot]
 
 
 def put_off(rows: Sequence[JobRow], key: str, now: int) -> int:

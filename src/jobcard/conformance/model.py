@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -56,7 +56,7 @@ from jobcard.core.clock import Clock
 from jobcard.core.job import LAST_ATTEMPTS, Attempt, Claimed, Dependent, JobRow, LogLine, NewJob, OnceKey, Ref, WholeJob
 from jobcard.core.rates import QueueLimit
 from jobcard.core.states import ALIVE, After, Change, check_settable, complete
-from jobcard.errors import DuplicateJobError, InvalidJobError, StoreMovedError
+from jobcard.errors import DuplicateJobError, InvalidJobError
 
 NO_LIMIT = QueueLimit(None, None)
 
@@ -95,13 +95,9 @@ class ModelBackend(ModelReader):
     def __init__(self, store: ModelStore) -> None:
         self.store = store
 
-    @contextmanager
-    def _changing(self) -> Iterator[int]:
+    def _changing(self) -> AbstractContextManager[int]:
         """A step that changes something, which a sealed store allows nobody."""
-        with self._step() as now:
-            if self.store.seal is not None:
-                raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
-            yield now
+        return self._step(changes=True)
 
     # -- schema
 
@@ -340,10 +336,11 @@ class ModelBackend(ModelReader):
         with self._step() as now:
             found = [
                 row
-                for row in sorted(self._rows(), key=lambda row: row.id)
+                for row in self._rows()
                 if is_at_work(row) and (row.claimed_by in owners or (lapsed and self._is_lost(row, now)))
             ]
-            met = [row for row in found if not isinstance(after, bytes) or row.id > after][:limit]
+            later = [row for row in found if not isinstance(after, bytes) or row.id > after]
+            met = sorted(later, key=lambda row: row.id)[:limit]
             for row in met:
                 if not self._is_readable(row) and self._is_lost(row, now) and self.store.seal is None:
                     self._quarantine(row)

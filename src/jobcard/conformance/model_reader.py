@@ -16,7 +16,7 @@ from jobcard.core.findings import Finding
 from jobcard.core.job import Attempt, Dependent, JobRow, LogLine, OnceKey
 from jobcard.core.rates import Use
 from jobcard.core.states import Hold
-from jobcard.errors import CorruptRecordError, SchemaVersionError
+from jobcard.errors import CorruptRecordError, SchemaVersionError, StoreMovedError
 
 if TYPE_CHECKING:
     from jobcard.conformance.model import ModelStore
@@ -30,15 +30,17 @@ class ModelReader:
     store: ModelStore
 
     @contextmanager
-    def _step(self) -> Iterator[int]:
-        """One step that nothing interrupts; gives the store's time."""
+    def _step(self, *, changes: bool = False) -> Iterator[int]:
+        """One step that nothing interrupts; gives the store's time. changes: a sealed store allows it nobody."""
         with self.store.lock:
             self.check_schema()
+            if changes and self.store.seal is not None:
+                raise StoreMovedError("this store was sealed: its jobs live elsewhere now")
             yield self.store.clock.now()
 
     def check_schema(self) -> None:
         with self.store.lock:
-            found = max(self.store.applied, default=0)
+            found = self.store.applied[-1] if self.store.applied else 0
             if found != VERSIONS[-1]:
                 raise SchemaVersionError(found, VERSIONS[-1])
 
@@ -47,17 +49,17 @@ class ModelReader:
 
     def _line(self, queue: str) -> list[JobRow]:
         """The jobs of a queue that nothing but its limits keeps from being claimed, in order."""
-        return sorted((row for row in self._rows() if self._is_claimable(row) and row.queue == queue), key=claim_order)
+        return sorted((row for row in self._rows() if row.queue == queue and self._is_claimable(row)), key=claim_order)
 
     def _is_readable(self, row: JobRow) -> bool:
         return row.id not in self.store.unreadable
 
     def _use_of_queue(self, queue: str) -> Use:
-        at_work = sum(row.queue == queue and is_at_work(row) for row in self._rows())
+        at_work = len([row for row in self._rows() if row.queue == queue and is_at_work(row)])
         return Use(at_work, self.store.starts.of(rates.of_queue(queue)))
 
     def _use_of_key(self, key: str) -> Use:
-        at_work = sum(row.limit_key == key and is_at_work(row) for row in self._rows())
+        at_work = len([row for row in self._rows() if row.limit_key == key and is_at_work(row)])
         kept_out = put_off(self._rows(), key, self.store.clock.now())
         return Use(at_work, self.store.starts.of(rates.of_key(key)), kept_out)
 

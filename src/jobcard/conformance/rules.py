@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -38,10 +39,13 @@ def claim_order(row: JobRow) -> tuple[int, int, bytes]:
     return (row.rank, row.order_at, row.id)
 
 
+_GIVEN = [name for name in NewJob._fields if name in JobRow._fields]
+
+
 def row_of(job: NewJob, now: int) -> JobRow:
     """A new job as it is stored at `now`."""
     available_at = job.at if job.at is not None else now + job.delay
-    given = {name: value for name, value in job._asdict().items() if name in JobRow._fields}
+    given = {name: getattr(job, name) for name in _GIVEN}
     return JobRow(
         **given,
         result=None,
@@ -159,11 +163,12 @@ def taken(row: JobRow, owner: str, lease: int, now: int) -> JobRow:
 
 
 _CLAIMED = [name for name in Claimed._fields if name in JobRow._fields]
+_values_of_claim = attrgetter(*_CLAIMED)
 
 
 def claimed_of(row: JobRow) -> Claimed:
     """What an engine gets of a job at work."""
-    given = {name: getattr(row, name) for name in _CLAIMED}
+    given = dict(zip(_CLAIMED, _values_of_claim(row), strict=True))
     return Claimed(**given, ref=row.id, token=row.claim_token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,6 +145,7 @@ class Backoff:
         return self.function is not None
 
 
+@functools.lru_cache(maxsize=256)  # an application has a few, and every try that fails asks for one
 def _parsed(text: str) -> Backoff:
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
         raise ValueError("no back-off is that long")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 
 from jobcard.core.job import Claimed
 
@@ -15,24 +15,30 @@ class Ahead:
     """Lines of claimed jobs, one per queue."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Waiting]] = {}
+        self._lines: defaultdict[str, deque[Waiting]] = defaultdict(deque)
+        self.number = 0
+        """How many stand in line: whether anybody does is asked several times a turn."""
 
-    def line(self, queue: str) -> deque[Waiting]:
-        """The line of one queue; made when there is none."""
-        line = self._lines.get(queue)
-        if line is None:
-            line = self._lines[queue] = deque()
-        return line
+    def line(self, queue: str) -> Sequence[Waiting]:
+        """The line of one queue."""
+        return self._lines[queue]
 
     def add(self, claim: Claimed, since: float) -> None:
         """At the end of its line."""
-        self.line(claim.queue).append((claim, since))
+        self._lines[claim.queue].append((claim, since))
+        self.number += 1
 
     def add_first(self, claim: Claimed, since: float) -> None:
         """At the head of its line: it was taken back from a worker."""
-        self.line(claim.queue).appendleft((claim, since))
+        self._lines[claim.queue].appendleft((claim, since))
+        self.number += 1
 
-    def lines(self) -> list[tuple[str, deque[Waiting]]]:
+    def take_first(self, queue: str) -> Waiting:
+        """Remove the head of a line in which somebody stands."""
+        self.number -= 1
+        return self._lines[queue].popleft()
+
+    def lines(self) -> list[tuple[str, Sequence[Waiting]]]:
         """The queues that have somebody in line."""
         return [(queue, line) for queue, line in self._lines.items() if line]
 
@@ -43,33 +49,32 @@ class Ahead:
     def take(self, wanted: Callable[[Claimed], bool]) -> list[Claimed]:
         """Remove the claims that are wanted; those that were in line."""
         taken = []
-        for _queue, line in self.lines():
+        for line in self._lines.values():
             found = [entry for entry in line if wanted(entry[0])]
             for entry in found:
                 line.remove(entry)
             taken += [claim for claim, _since in found]
+        self.number -= len(taken)
         return taken
 
     def take_waiting(self, queue: str, patience: float, now: float) -> list[Claimed]:
         """Remove from the head of a line what has waited for so long."""
-        line = self.line(queue)
+        line = self._lines[queue]
         taken = []
         while line and now >= line[0][1] + patience:
-            taken.append(line.popleft()[0])
+            taken.append(self.take_first(queue)[0])
         return taken
 
     def take_all(self) -> list[Claimed]:
         """Remove everything."""
         taken = [claim for claim, _since in self]
         self._lines.clear()
+        self.number = 0
         return taken
 
     def __iter__(self) -> Iterator[Waiting]:
         for line in self._lines.values():
             yield from line
 
-    def __bool__(self) -> bool:
-        return any(self._lines.values())
-
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return self.number

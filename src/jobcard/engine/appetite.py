@@ -38,7 +38,7 @@ class Appetite:
 
     def want(self, queues: Sequence[Queue], now: float) -> tuple[Want, bool]:
         """What to claim, and whether that is enough to be worth asking before anybody calls."""
-        ahead, pace, may_start = self._crew.ahead, self._crew.pace, self._crew.may_start
+        ahead, pace, may_start = len(self._crew.ahead), self._crew.pace, self._crew.may_start
         held = free = stuck = moving = 0
         busy = []
         for worker in self._crew.workers.values():
@@ -54,15 +54,15 @@ class Appetite:
                 free += worker.takes
         able = max(0, min(self._places.of_processes - stuck, free + (2 * self._cpus if may_start else 0)))
         target = able + min(self._most_ahead + WINDOW, pace.jobs_in_a_moment(self._most_ahead) * min(able, self._cpus))
-        room = min(target - (held - stuck + len(ahead)), self._most) if able else 0
+        room = min(target - (held - stuck + ahead), self._most) if able else 0
         to_share, share_target = self._sharing.room(now, may_start=may_start)
         if room <= 0 and to_share <= 0:
             return self.nothing, False
         self._rationed = {}
         wanted = []
-        extra = 0
+        asked = extra = 0
         shares = False
-        at_once = able - moving - len(ahead)
+        at_once = able - moving - ahead
         for queue in self._turns.order(queues, now):
             most = room
             if self._names.shared:
@@ -78,9 +78,10 @@ class Appetite:
                 most = self._rationed[queue.name] = quota
             if most > 0:
                 wanted.append((queue.name, most))
+                asked += most
         if not wanted:
             return self.nothing, False
-        total = min(max(0, room) + extra, sum(most for _name, most in wanted), self._most)
+        total = min(max(0, room) + extra, asked, self._most)
         is_wide = room > 0 and (room >= target // 2 or not ahead)
         is_wide |= shares and (to_share >= share_target // 2 or not self._sharing.ahead)
         return Want(wanted, total, self._names.limits), is_wide

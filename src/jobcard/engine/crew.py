@@ -61,11 +61,16 @@ class Crew(Hand):
 
         base: how many there shall be at least beside the spare. one_new: somebody needs one that has run nothing.
         """
-        staying = [worker for worker in self.workers.values() if not worker.leaving and worker.killed is None]
-        busy = len([worker for worker in staying if not worker.idle])
-        worth = self._worth_a_worker(self._slots - busy, now) if self.ahead else 0
+        staying, worn = [], []
+        busy = 0
+        for worker in self.workers.values():
+            if not worker.leaving and worker.killed is None:
+                staying.append(worker)
+                busy += not worker.idle
+                if self._is_worn(worker, now):
+                    worn.append(worker)
+        worth = self._worth_a_worker(self._slots - busy, now) if self.ahead.number else 0
         wanted = min(self._slots, max(base, busy + worth)) + 1
-        worn = [worker for worker in staying if self._is_worn(worker, now)]
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True
             staying.remove(worn[0])

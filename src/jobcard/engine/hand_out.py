@@ -83,7 +83,7 @@ class HandOut:
                 empty = not chunk and not worker.sent
                 if states.must_run_alone(claim) or self._names.wants_fresh(claim):
                     if empty and self._reserve(worker, claim, since, now):
-                        line.popleft()
+                        self._ahead.take_first(queue.name)
                         return True
                     # It waits for a worker of its own; nothing behind it may pass.
                     return self.send(worker, chunk, now)
@@ -92,7 +92,7 @@ class HandOut:
                 seconds -= self._pace.expected(claim.name)
                 if seconds < 0 and not empty:
                     return self.send(worker, chunk, now)
-                chunk.append(line.popleft())
+                chunk.append(self._ahead.take_first(queue.name))
                 room -= 1
                 text -= len(claim.args) + len(claim.kwargs)
         return self.send(worker, chunk, now)

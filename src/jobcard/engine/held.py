@@ -175,4 +175,4 @@ class Worker(Process):
             times.append(job.stamp_at())
         if job.told is not None:
             times.append(job.told.kill_at)
-        return min((time for time in times if time > now), default=float("inf"))
+        return min([time for time in times if time > now], default=float("inf"))

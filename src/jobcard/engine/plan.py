@@ -210,7 +210,7 @@ class Plan:
     @property
     def holds_nothing(self) -> bool:
         """Whether nothing is held: then no lease can end under a job."""
-        return self._is_idle() and not self._has_ahead
+        return not self._has_ahead and self._is_idle()
 
     def _held(self) -> Iterator[Waiting]:
         return chain.from_iterable(hand.held() for hand in self._hands)
@@ -350,7 +350,7 @@ class Plan:
 
     @property
     def _has_ahead(self) -> bool:
-        return bool(self._crew.ahead or self._sharing.ahead)
+        return self._crew.ahead.number + self._sharing.ahead.number > 0
 
     def _fence(self, now: float) -> None:
         # Without renewals somebody else may have our jobs when the lease ends: stop them well before.
@@ -377,8 +377,9 @@ class Plan:
 
     def _give_back_what_waits(self, now: float) -> None:
         served = {queue.name for queue in self.queues}
+        patience = self._patience()
         for hand in self._hands:
-            hand.give_back_what_waits(served, self._patience(), now)
+            hand.give_back_what_waits(served, patience, now)
 
     def _patience(self) -> float:
         return KEEP_STARTING_SECONDS if self._crew.is_growing else KEEP_AHEAD_SECONDS
@@ -391,8 +392,9 @@ class Plan:
         is_due = talk.is_due(now, pulse=pulse, is_quiet=lambda: all(hand.is_quiet(now) for hand in self._hands))
         if not is_due and not talk.would_claim(now):
             return  # so it is with most turns: what could be claimed need not be known
-        want, room_is_wide = self._appetite.nothing, False
-        if not (self.stopping or self.quiet) and self._names.all and not self._leases.is_unsafe(now):
+        if self.stopping or self.quiet or not self._names.all or self._leases.is_unsafe(now):
+            want, room_is_wide = self._appetite.nothing, False
+        else:
             want, room_is_wide = self._appetite.want(self.queues, now)
         talk.speak(want, now, is_due=is_due, room_is_wide=room_is_wide)
 

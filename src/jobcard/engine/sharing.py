@@ -135,7 +135,7 @@ class Sharing(Hand):
                 sharer = self._next_sharer(now)
                 if sharer is None:
                     break
-                claim, since = line.popleft()
+                claim, since = self.ahead.take_first(queue.name)
                 chunks.setdefault(sharer.number, []).append(self._give(sharer, claim, since, now))
                 self._turns.took(queue.name, 1, now)
                 room -= 1

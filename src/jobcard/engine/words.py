@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jobcard.backends.base import Completions, Outcome, Want
+from jobcard.backends.base import NO_COMPLETIONS, Completions, Outcome, Want
 from jobcard.core import clock
 from jobcard.core.job import Claimed, NewJob
 from jobcard.core.states import AT_WORK, After, Change
@@ -49,6 +49,8 @@ class Batch(NamedTuple):
 
     def completions(self) -> Completions:
         """The completions as columns, starts as time before now."""
+        if not self.done:
+            return NO_COMPLETIONS
         return Completions(
             [claim.ref for claim in self.done],
             [claim.token for claim in self.done],
@@ -110,6 +112,8 @@ class Words:
 
     def take(self, most: int, want: Want, now: float) -> Batch:
         """The oldest words for one exchange, `most` in all."""
+        if self.since is None:
+            return Batch([], [], [], [], want, now)  # nothing to say, only to ask
         moves = self._moves[:most]
         rest = most - len(moves)
         batch = Batch(self._done[:rest], self._results[:rest], self._starts[:rest], moves, want, now)

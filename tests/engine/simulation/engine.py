@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobcard.backends.base import Completions, Exchanged, Held
-from jobcard.core import clock
 from jobcard.core.job import Claimed
 from jobcard.core.queue import Queue
 from jobcard.engine import commands as orders
@@ -61,6 +60,8 @@ class SimEngine:
         self._idle_since: float | None = world.now
         """Since when it has held nothing, so that no lease of its own can end."""
         self._reading = False
+        self._ranks: dict[str, tuple[int, str]] = {}
+        """The place of each queue where nothing but its priority counts."""
         self._empty_turns: deque[float] = deque(maxlen=40)
         self._exchanges: deque[float] = deque(maxlen=60)
         self.dozes_until = 0.0
@@ -136,12 +137,12 @@ class SimEngine:
     def is_busy(self) -> bool:
         """Whether it has anything to do but to look around."""
         return (
-            not self.plan.holds_nothing
-            or bool(self._dead_owners)
+            bool(self._dead_owners)
             or bool(self._inbox)
             or self.stopping_since is not None
             or self.stopped_until > self.world.now
-            or (not self._interruptible and self._sleep_until > self.world.now)
+            or self.is_stopped_or_blocked()
+            or not self.plan.holds_nothing
         )
 
     def is_stopped_or_blocked(self) -> bool:
@@ -172,8 +173,10 @@ class SimEngine:
             if not self.plan.stopping and world.now >= self._sweep_at:
                 interval = routines.sweep_interval(world.settings.lease)
                 self._sweep_at = world.now + interval * (0.75 + 0.5 * world.random.random())
-                yield from self._sweep()
-                yield from self._let_in()
+                for call in (self._sweep, self._let_in):
+                    more = call()
+                    if more is not None:
+                        yield from more
             if self.plan.holds_nothing:
                 self._idle_since = world.now if self._idle_since is None else self._idle_since
             elif self._idle_since is not None:
@@ -318,7 +321,7 @@ class SimEngine:
         then: Callable[[Any], Steps | None],
         failed: Callable[[], Steps | None],
         part: Callable[[float], Any] = lambda share: None,
-    ) -> Steps:
+    ) -> Steps | None:
         """One store call, with whatever goes wrong with it; inline it blocks the engine, else it runs beside it.
 
         part: applies only the first share of what it says, and claims nothing; all of it may be said again.
@@ -347,31 +350,31 @@ class SimEngine:
 
         if world.threaded:
             self.tell(fate.wait + 5e-5, "answer", finish)
-            return
-        if fate.wait:
-            yield world.now + fate.wait, False
-        more = finish()
+            return None
+        return self._wait(fate.wait, finish) if fate.wait else finish()
+
+    def _wait(self, seconds: float, then: Callable[[], Steps | None]) -> Steps:
+        yield self.world.now + seconds, False
+        more = then()
         if more is not None:
             yield from more
 
-    def _exchange(self, completions: Any, outcomes: Any, want: Any, freed: Any) -> Steps:
+    def _exchange(self, completions: Any, outcomes: Any, want: Any, freed: Any) -> Steps | None:
         world = self.world
-        lease = clock.to_duration(world.settings.lease)
         asked_at = world.now
         self._exchanges.append(world.now)
         if len(self._exchanges) == 60 and world.now - self._exchanges[0] < 0.2:
             raise Violation(f"{self.owner}: 60 exchanges within {world.now - self._exchanges[0]:.3f} s")
         if self.plan.quiet and want.total:
             raise Violation(f"{self.owner} claims jobs though it shall be quiet")
-        if len(want.queues) > 1 and all(queue.weight == 1 and queue.ageing is None for queue in self.plan.queues):
-            known = {queue.name: queue for queue in self.plan.queues}
-            wanted = [name for name, _most in want.queues]
-            if wanted != sorted(wanted, key=lambda name: (-known[name].priority, name)):
+        if self._ranks:
+            wanted = [self._ranks[name] for name, _most in want.queues]
+            if wanted != sorted(wanted):
                 raise Violation(f"{self.owner}: the queues are not wanted by priority: {want.queues}")
 
         def call() -> Exchanged:
             answer = self._store.exchange(
-                self.owner, completions=completions, outcomes=outcomes, want=want, lease=lease, freed=freed
+                self.owner, completions=completions, outcomes=outcomes, want=want, lease=world.lease, freed=freed
             )
             world.claimed(self, answer.claimed, asked_at)
             return answer
@@ -392,7 +395,7 @@ class SimEngine:
         def part(share: float) -> None:
             columns = [column[: round(len(column) * share)] for column in completions]
             some = outcomes[: round(len(outcomes) * share)]
-            self._store.exchange(self.owner, completions=Completions(*columns), outcomes=some, lease=lease)
+            self._store.exchange(self.owner, completions=Completions(*columns), outcomes=some, lease=world.lease)
 
         return self._call(call, then, failed, part)
 
@@ -406,6 +409,9 @@ class SimEngine:
             if order == "stop" and not self.plan.stopping:
                 self._stop()
             self.plan.know_queues(queues, version)
+            served = self.plan.queues
+            is_strict = all(queue.weight == 1 and queue.ageing is None for queue in served)
+            self._ranks = {queue.name: (-queue.priority, queue.name) for queue in served} if is_strict else {}
 
         def failed() -> None:
             self._reading = False
@@ -413,17 +419,9 @@ class SimEngine:
         def read() -> tuple[list[Queue], str | None]:
             return routines.read_queues(self._store, None), routines.read_order(self._store, self.owner)
 
-        return self._run(self._call(read, then, failed))
+        return self._call(read, then, failed)
 
-    def _run(self, steps: Steps) -> Steps | None:
-        """Threaded calls are only begun; they must not be left unstarted."""
-        if self.world.threaded:
-            for _ in steps:
-                raise AssertionError("a threaded call blocks nobody")
-            return None
-        return steps
-
-    def _renew(self, held: Any) -> Steps:
+    def _renew(self, held: Any) -> Steps | None:
         world = self.world
         sent_at = world.now
 
@@ -438,12 +436,10 @@ class SimEngine:
         def failed() -> None:
             self.plan.renewal_failed(world.now)
 
-        lease = clock.to_duration(world.settings.lease)
-
         def part(share: float) -> None:
-            self._store.renew(self.owner, held[: round(len(held) * share)], lease=lease)
+            self._store.renew(self.owner, held[: round(len(held) * share)], lease=world.lease)
 
-        return self._call(lambda: self._store.renew(self.owner, held, lease=lease), then, failed, part)
+        return self._call(lambda: self._store.renew(self.owner, held, lease=world.lease), then, failed, part)
 
     def _next_sweep(self, until: float) -> float:
         """When to sweep next; while nobody holds anything there is nothing to find."""
@@ -456,7 +452,7 @@ class SimEngine:
                 at += interval * (0.75 + 0.5 * world.random.random())
         return at
 
-    def _let_in(self) -> Steps:
+    def _let_in(self) -> Steps | None:
         """What a death left behind a key that has room again; in step with the sweep."""
 
         def came_in(count: int) -> None:
@@ -465,7 +461,7 @@ class SimEngine:
 
         return self._call(lambda: self._store.let_in(1_000), came_in, lambda: None)
 
-    def _sweep(self) -> Steps:
+    def _sweep(self) -> Steps | None:
         """Find and take in two steps, so that what was found may be old when it is taken."""
         world = self.world
         most = self._store.capabilities.max_batch
@@ -475,7 +471,7 @@ class SimEngine:
             def rescue() -> tuple[int, list[Claimed]]:
                 return world.rescue(Remembering(self._store, held), self.owner, dead)
 
-            return self._run(self._call(rescue, rescued, ignore))
+            return self._call(rescue, rescued, ignore)
 
         def rescued(answer: tuple[int, list[Claimed]]) -> None:
             count, ours = answer

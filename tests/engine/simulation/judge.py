@@ -10,6 +10,7 @@ from jobcard.conformance.rules import claim_order
 from jobcard.core import states
 from jobcard.core.job import Claimed, JobRow
 from jobcard.core.queue import Queue
+from jobcard.core.rates import Use
 from jobcard.engine.sharing import NEIGHBOUR_SECONDS
 from simulation.engine import SimEngine
 from simulation.faults import Violation
@@ -268,8 +269,9 @@ class Judge:
             and self.now - host.engine.disturbed_at > SETTLED_SECONDS
             and not host.engine.is_stopped_or_blocked()
         ]
-        self._check_held({engine.owner: engine for engine in well})
-        self._check_left([engine for engine in well if engine.stopping_since is None], due)
+        if self.held:
+            self._check_held({engine.owner: engine for engine in well})
+        self.left_since = self._left([engine for engine in well if engine.stopping_since is None], due) if due else {}
 
     def _check_held(self, well: dict[str, SimEngine]) -> None:
         """No engine sits on jobs it does not start."""
@@ -330,27 +332,22 @@ class Judge:
                 return True
         return False
 
-    def _check_left(self, well: Sequence[SimEngine], due: Sequence[JobRow]) -> None:
-        """No due job lies in the store while an engine could run it."""
+    def _left(self, well: Sequence[SimEngine], due: Sequence[JobRow]) -> dict[bytes, float]:
+        """No due job lies in the store while an engine could run it; those that do, and since when."""
         left: dict[bytes, float] = {}
+        uses: dict[str, Use] = {}
+        free = [engine for engine in well if not engine.plan.quiet and self._has_free_worker(engine)]
         for queue in self.queues:
-            line = [row for row in due if row.queue == queue.name]
-            if not line:
+            if queue.paused:
                 continue
-            able = [
-                engine
-                for engine in well
-                if not queue.paused
-                and not engine.plan.quiet
-                and engine.running[queue.name] < queue.concurrency
-                and self._has_free_worker(engine)
-            ]
-            if not able or not self.has_room(queue):
+            able = [engine for engine in free if engine.running[queue.name] < queue.concurrency]
+            line = [row for row in due if row.queue == queue.name] if able else []
+            if not line or not self.has_room(queue):
                 continue
             idle_since = min(max(engine.began_at, engine.disturbed_at + SETTLED_SECONDS) for engine in able)
             able_to_share = [engine for engine in able if self._has_free_sharer(engine)]
             for row in sorted(line, key=claim_order):
-                if self.key_has_room(row):
+                if self.key_has_room(row, uses):
                     if row.name in SHARED and not able_to_share:
                         break  # and those behind it wait with it: the store does not tell the kinds apart
                     since = left[row.id] = self.left_since.get(row.id, self.now)
@@ -359,7 +356,7 @@ class Judge:
                         patience += 2 * LET_IN_SECONDS
                     if self.now - max(since, idle_since) > patience:
                         raise Violation(f"{able[0].owner} leaves {self.name(row.id)} waiting though it has room")
-        self.left_since = left
+        return left
 
     # -- judged at the end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from jobcard.conformance.rules import is_at_work
 from jobcard.core import clock, rates
 from jobcard.core.job import JobRow
 from jobcard.core.queue import Queue
-from jobcard.core.rates import RateLimit
+from jobcard.core.rates import RateLimit, Use
 from simulation.faults import Violation
 
 if TYPE_CHECKING:
@@ -63,26 +64,31 @@ class LimitsJudge:
     def check_limits(self: World) -> None:  # type: ignore[misc]
         """Of no queue and no key are more jobs at work than may be."""
         at_work = [row for row in self.rows.alive.values() if is_at_work(row)]
+        of_queues = Counter(row.queue for row in at_work)
         for queue in self.queues:
-            number = sum(row.queue == queue.name for row in at_work)
+            number = of_queues[queue.name]
             if queue.global_concurrency is not None and number > queue.global_concurrency:
                 raise Violation(f"{number} jobs of {queue} are at work")
+        of_keys = Counter(row.limit_key for row in at_work)
         for row in at_work:
-            number = sum(other.limit_key == row.limit_key for other in at_work)
+            number = of_keys[row.limit_key]
             if row.key_limit is not None and number > row.key_limit:
                 raise Violation(f"{number} jobs of the key {row.limit_key} are at work, {row.key_limit} may be")
 
     def has_room(self: World, queue: Queue) -> bool:  # type: ignore[misc]
         """Whether the limits of a queue let one more start now."""
-        if queue.limit is None:
+        limit = queue.limit
+        if limit is None:
             return True
-        room = queue.limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
+        room = limit.room(self.backend._use_of_queue(queue.name), self.clock.now())
         return room is None or room > 0
 
-    def key_has_room(self: World, row: JobRow) -> bool:  # type: ignore[misc]
-        """Whether the limits of its key let the job start now."""
-        if row.limit_key is None:
+    def key_has_room(self: World, row: JobRow, uses: dict[str, Use]) -> bool:  # type: ignore[misc]
+        """Whether the limits of its key let the job start now. uses: of the keys looked at so far in this moment."""
+        key = row.limit_key
+        if key is None:
             return True
-        use = {row.limit_key: self.backend._use_of_key(row.limit_key)}
-        [answer] = rates.admit([rates.limits_of(row)], use, self.clock.now())
+        if key not in uses:
+            uses[key] = self.backend._use_of_key(key)
+        [answer] = rates.admit([rates.limits_of(row)], uses, self.clock.now())
         return answer.enters

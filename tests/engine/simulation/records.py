@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jobcard.backends.base import Backend, Capabilities, Exchanged, Held
+from jobcard.backends.base import NO_COMPLETIONS, Backend, Capabilities, Exchanged, Held
 from jobcard.conformance.rules import claim_order
 from jobcard.core import clock, states
 from jobcard.core.job import JobRow, Ref
@@ -15,6 +15,9 @@ from simulation.faults import Violation
 
 if TYPE_CHECKING:
     from simulation.world import World
+
+
+EPOCH = 1_800_000_000 * clock.SECOND
 
 
 @dataclass(slots=True)
@@ -88,7 +91,7 @@ class SimClock:
     offset: float = 0.0
 
     def now(self) -> int:
-        return 1_800_000_000 * clock.SECOND + round((self.time + self.offset) * clock.SECOND)
+        return EPOCH + round((self.time + self.offset) * clock.SECOND)
 
     def monotonic(self) -> float:
         return self.time
@@ -101,21 +104,23 @@ class Store:
         self._world = world
         self._backend = backend
         self.capabilities: Capabilities = backend.capabilities._replace(max_batch=max_batch)
+        self.renew, self.find_held, self.let_in = backend.renew, backend.find_held, backend.let_in
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._backend, verb)
 
     def exchange(self, owner: str, **said: Any) -> Exchanged:
         world, rows = self._world, self._world.store.rows
-        settled = []
-        if "completions" in said:
-            settled += [(ref, token) for ref, token in zip(*said["completions"][:2], strict=True)]
+        completions = said.get("completions", NO_COMPLETIONS)
+        settled = list(zip(completions.refs, completions.tokens, strict=True))
         settled += [(outcome.ref, outcome.token) for outcome in said.get("outcomes", ())]
         if len(settled) > self.capabilities.max_batch:
             raise Violation(
                 f"an exchange carries {len(settled)} outcomes, the store takes {self.capabilities.max_batch}"
             )
-        tokens = {ref: max(token for other, token in settled if other == ref) for ref, _token in settled}
+        tokens: dict[Ref, int] = {}
+        for ref, token in settled:
+            tokens[ref] = max(token, tokens.get(ref, token))
         before = [(rows[ref], token) for ref, token in tokens.items()]
         answer = self._backend.exchange(owner, **said)
         for row, token in before:

@@ -66,6 +66,7 @@ class World(Troubles, LimitsJudge, Judge):
             poll_interval=random.choice((0.5, 1.0, 2.0, 5.0)),
             stop_timeout=random.choice((5.0, 10.0, 25.0)),
         )
+        self.lease = clock.to_duration(lease)
         self.cpus = random.choice((1, 2, 4))
         self.max_batch = random.choice((3, 20, 200, 1000))
         self.threaded = random.random() < 0.5
@@ -160,8 +161,9 @@ class World(Troubles, LimitsJudge, Judge):
             if row.hold != "delay":
                 return now
             due = min(due, row.available_at)
-        if not all(producer.idle for producer in self.producers):
-            return now
+        for producer in self.producers:
+            if not producer.idle:
+                return now
         for host in self.hosts:
             if host.engine is None or host.cut_until > now or host.engine.is_busy():
                 return now
