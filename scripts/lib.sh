@@ -83,10 +83,11 @@ ensure_python() {
     _can_make_environments || fail "$PYTHON lacks the modules venv and ensurepip"
 }
 
-# ensure_environment DIRECTORY WHAT: an environment with WHAT (as pip takes it) installed, made anew whenever
-# pyproject.toml, the interpreter, its own place or WHAT has changed. Sets nothing; DIRECTORY/bin/python is the result.
+# ensure_environment DIRECTORY WHAT [FIRST …]: an environment with WHAT (as pip takes it) installed, made anew whenever
+# pyproject.toml, the interpreter, its own place or WHAT has changed. FIRST is brought up to date before. Sets nothing;
+# DIRECTORY/bin/python is the result.
 ensure_environment() {
-    local directory=$1 what=$2 key
+    local directory=$1 what=$2 first=("${@:3}") key
     ensure_python
     key=$({
         cat pyproject.toml
@@ -101,8 +102,9 @@ ensure_environment() {
         rm -rf "$directory" # also what a killed run left half made
         "$PYTHON" -m venv "$directory" || exit 1
         echo '*' >"$directory/.gitignore"
-        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
-            --editable "$what" >&2 || exit 1
+        local install=("$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-compile)
+        [ ${#first[@]} -eq 0 ] || "${install[@]}" --upgrade "${first[@]}" >&2 || say "warning: no newer ${first[*]}"
+        "${install[@]}" --editable "$what" >&2 || exit 1
         printf '%s\n' "$key" >"$directory/.key"
     ) 9<pyproject.toml || fail "the environment in $directory could not be made"
     # Tests start thousands of processes. Where PYTHONDONTWRITEBYTECODE is set, as in many images, each of them would

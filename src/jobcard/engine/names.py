@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobcard.core import states
@@ -16,27 +16,31 @@ class Names:
     """The names of the application's jobs, and what is asked about a claim by its name."""
 
     def __init__(self, settings: Settings) -> None:
-        self.all: Sequence[str] = []
-        """Every name that is known."""
         self.shared: frozenset[str] = frozenset()
         """The names of jobs that run side by side."""
-        self.are_all_shared = False
-        """Whether there are jobs, and none that needs a process of its own."""
         self.limits: Mapping[str, QueueLimit] = {}
         """What bounds the served queues over all engines, for those that are bounded."""
         self._settings = settings
         self._about: Mapping[str, Mapping[str, Any]] = {}
 
     def know(self, names: Mapping[str, Mapping[str, Any]]) -> None:
-        """A worker has imported the application and says this."""
+        """A worker has imported the application and says this; where jobs run in this process, names may grow."""
         self._about = names
-        self.all = list(names)
         self.shared = frozenset(name for name, about in names.items() if about.get("isolation") == "shared")
-        self.are_all_shared = len(self.shared) == len(names) > 0
 
     def know_queues(self, queues: Iterable[Queue]) -> None:
         """These queues are served."""
         self.limits = {queue.name: limit for queue in queues if (limit := queue.limit) is not None}
+
+    @property
+    def all(self) -> list[str]:
+        """Every name that is known."""
+        return list(self._about)
+
+    @property
+    def are_all_shared(self) -> bool:
+        """Whether there are jobs, and none that needs a process of its own."""
+        return len(self.shared) == len(self._about) > 0
 
     def shares(self, claim: Claimed) -> bool:
         """Whether this job runs side by side with others; one that must run alone gets a process of its own."""
