@@ -146,8 +146,13 @@ class GivesOnceKeysToTheirOwnJobAgain(ModelBackend):
         return super()._store_one(job, now)
 
 
+_NO_JOB = NewJob(*[None] * len(NewJob._fields))  # type: ignore[arg-type]
+
+
 class TakesOnceKeysForNobody(ModelBackend):
     """A job that is not stored, for its unique key, takes its once key all the same."""
+
+    storing = _NO_JOB
 
     def _holder_of(self, key: str | None) -> JobRow | None:
         holder = super()._holder_of(key)
@@ -160,7 +165,7 @@ class TakesOnceKeysForNobody(ModelBackend):
         return super()._store_one(job, now)
 
     def apply_by_operator(self, *given: Any) -> Any:
-        self.storing = NewJob(*[None] * len(NewJob._fields))  # type: ignore[arg-type]
+        self.storing = _NO_JOB
         return super().apply_by_operator(*given)
 
 
