@@ -46,7 +46,6 @@ class TestBench:
 @pytest.mark.slow
 @pytest.mark.turns
 class TestDemo:
-    @pytest.mark.slow
     def test_every_job_ends_as_it_was_meant_to(self, bare: App) -> None:
         """Exit code 0, one JSON object: files indexed and merged while others crash, hang and take memory."""
         ran = succeeded(bare.jobcard("demo", "--files", "150", "--json", "--url", "sqlite:///demo.db", timeout=SLOW))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.turns
 
 KINDS = ["sqlite", "postgres", "mariadb", "mongodb", "redis"]
 RING = {*zip(KINDS, KINDS[1:] + KINDS[:1], strict=True)}
-"""Each is the source once and the target once: what the tests of three days do."""
+"""Each is the source once and the target once: what the tests of a week do."""
 
 
 def pairs() -> list[object]:

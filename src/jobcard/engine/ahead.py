@@ -16,7 +16,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self._lines: defaultdict[str, deque[Waiting]] = defaultdict(deque)
-        self.number = 0
+        self._number = 0
         """How many stand in line: whether anybody does is asked several times a turn."""
 
     def line(self, queue: str) -> Sequence[Waiting]:
@@ -26,16 +26,16 @@ class Ahead:
     def add(self, claim: Claimed, since: float) -> None:
         """At the end of its line."""
         self._lines[claim.queue].append((claim, since))
-        self.number += 1
+        self._number += 1
 
     def add_first(self, claim: Claimed, since: float) -> None:
         """At the head of its line: it was taken back from a worker."""
         self._lines[claim.queue].appendleft((claim, since))
-        self.number += 1
+        self._number += 1
 
     def take_first(self, queue: str) -> Waiting:
         """Remove the head of a line in which somebody stands."""
-        self.number -= 1
+        self._number -= 1
         return self._lines[queue].popleft()
 
     def lines(self) -> list[tuple[str, Sequence[Waiting]]]:
@@ -54,7 +54,7 @@ class Ahead:
             for entry in found:
                 line.remove(entry)
             taken += [claim for claim, _since in found]
-        self.number -= len(taken)
+        self._number -= len(taken)
         return taken
 
     def take_waiting(self, queue: str, patience: float, now: float) -> list[Claimed]:
@@ -69,7 +69,7 @@ class Ahead:
         """Remove everything."""
         taken = [claim for claim, _since in self]
         self._lines.clear()
-        self.number = 0
+        self._number = 0
         return taken
 
     def __iter__(self) -> Iterator[Waiting]:
@@ -77,4 +77,4 @@ class Ahead:
             yield from line
 
     def __len__(self) -> int:
-        return self.number
+        return self._number

@@ -69,7 +69,7 @@ class Crew(Hand):
                 busy += not worker.idle
                 if self._is_worn(worker, now):
                     worn.append(worker)
-        worth = self._worth_a_worker(self._slots - busy, now) if self.ahead.number else 0
+        worth = self._worth_a_worker(self._slots - busy, now) if self.ahead else 0
         wanted = min(self._slots, max(base, busy + worth)) + 1
         if worn and len(staying) >= wanted and self._has_stand_in(staying):
             worn[0].leaving = True

@@ -350,7 +350,7 @@ class Plan:
 
     @property
     def _has_ahead(self) -> bool:
-        return self._crew.ahead.number + self._sharing.ahead.number > 0
+        return bool(self._crew.ahead or self._sharing.ahead)
 
     def _fence(self, now: float) -> None:
         # Without renewals somebody else may have our jobs when the lease ends: stop them well before.

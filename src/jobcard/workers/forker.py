@@ -83,7 +83,7 @@ class Forker:
         self._was_ready = False
         """Whether the template came so far as to fork."""
         self._waiting: dict[int, tuple[Channels, float]] = {}
-        """Workers to be asked for when the first template is ready."""
+        """Workers to be asked for when the template is ready."""
         self._asked: dict[int, float] = {}
         self._died: dict[int, float] = {}
         """Workers that are dead, as we see; the template has not said so yet."""
