@@ -11,7 +11,7 @@ setup:
     python3 -m venv .venv
     {{python}} -m pip install --quiet --editable '.[test]'
 
-# before every commit: format, lint, types, fast tests; at most 3 minutes
+# before every commit: format, lint, types, fast tests; 5 minutes
 check:
     scripts/test --quick
 
